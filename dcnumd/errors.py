@@ -1,0 +1,71 @@
+"""The errors that dcnumd reports: what is wrong, where, what was found and what was expected.
+
+They cross process borders, so each carries everything in its arguments.
+"""
+
+from __future__ import annotations
+
+
+class DcnumdError(Exception):
+    """Root of all foreseeable faults; anything else is a bug.
+
+    Parameters
+    ----------
+    message
+        One line for the operator: what, where, got, expected.
+    reason
+        Stable code for logs and the ledger, for example ``no_images``.
+    transient
+        Whether the same attempt may succeed later without a change of the input.
+    """
+
+    default_reason = "error"
+
+    def __init__(self, message: str, reason: str | None = None, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or self.default_reason
+        self.transient = transient
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.reason, self.transient)
+
+
+def _rebuild(kind: type[DcnumdError], message: str, reason: str, transient: bool) -> DcnumdError:
+    return kind(message, reason, transient=transient)
+
+
+class ConfigError(DcnumdError, ValueError):
+    """A setting is wrong: file, key, what is wrong, what is allowed."""
+
+    default_reason = "config"
+
+
+class MethodError(ConfigError):
+    """A segmenter, background or keyword that does not exist or does not fit."""
+
+    default_reason = "method"
+
+
+class MeasurementError(DcnumdError):
+    """An input file cannot be processed."""
+
+    default_reason = "input"
+
+
+class ResultError(DcnumdError):
+    """A result cannot be written or is not what it must be."""
+
+    default_reason = "output"
+
+
+class WorkerError(DcnumdError):
+    """A worker process failed or died."""
+
+    default_reason = "worker"
+
+
+class JobCancelledError(DcnumdError):
+    """The job was asked to stop before it was finished."""
+
+    default_reason = "cancelled"

@@ -1,0 +1,1 @@
+"""Features: labelled frames in, a table of events out."""

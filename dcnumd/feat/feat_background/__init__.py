@@ -1,0 +1,1 @@
+"""Background images: what a frame looks like without cells."""

@@ -1,0 +1,85 @@
+"""The job: what to do with one measurement, as a frozen value.
+
+This module imports no numerical code, so that the supervisor can build jobs and read their results.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+BasinStrategy = Literal["tap", "drain"]
+"""``drain`` copies images and frame-wise scalars into the result, ``tap`` refers to the input."""
+
+ExistingPolicy = Literal["skip", "replace", "fail"]
+"""What happens to a file that already has the name of the result."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """Everything that decides the numbers in a result, and therefore its pipeline identifier."""
+
+    pixel_size: float | None = None
+    """Pixel size [µm]; None takes it from the file."""
+    index_mapping: int | tuple[int, ...] | slice | None = None
+    """Which frames of the input are processed; None means all."""
+    background_code: str = "sparsemed"
+    background_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """``offset_correction`` may be "auto": the flicker check then decides."""
+    segmenter_code: str = "thresh"
+    segmenter_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    mask_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    feature_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    gate_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """One measurement to process; both paths are absolute."""
+
+    path_in: pathlib.Path
+    path_out: pathlib.Path
+    settings: PipelineSettings = PipelineSettings()
+    basin_strategy: BasinStrategy = "tap"
+    compression: str = "zstd-5"
+    existing: ExistingPolicy = "skip"
+    num_workers: int = 0
+    """Number of worker processes; 0 means one for each physical core."""
+    job_id: str = ""
+
+
+Outcome = Literal["done", "skipped"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JobResult:
+    """What came of a job that did not fail (a failed one raises a `DcnumdError`)."""
+
+    outcome: Outcome
+    reason: str
+    """Why a job was skipped, for example ``output_exists``; empty for done."""
+    path_in: pathlib.Path
+    path_out: pathlib.Path
+    ppid: str
+    pphash: str
+    frames: int = 0
+    events: int = 0
+    masks_dropped: int = 0
+    """Masks without a two-dimensional contour."""
+    seconds: float = 0.0
+    stages: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Seconds spent in each stage, added up over all workers."""
+    worker_pids: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running job is."""
+
+    job_id: str
+    stage: Literal["background", "segmentation", "writing"]
+    frames_done: int
+    frames: int
+    events: int

@@ -1,0 +1,1 @@
+"""Pipeline identifiers: what was computed, in one line of text."""

@@ -1,0 +1,1 @@
+"""Segmentation: frames in, labelled masks out."""

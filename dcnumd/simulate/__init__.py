@@ -1,0 +1,1 @@
+"""Simulated measurements, written as an instrument writes them."""
