@@ -1,0 +1,28 @@
+"""Shared fixtures."""
+
+from __future__ import annotations
+
+import pathlib
+import zipfile
+from collections.abc import Callable
+
+import pytest
+
+SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.Path]:
+    """Return a function that unzips a real measurement by the name of its zip file (without suffix)."""
+    folder = tmp_path_factory.mktemp("shared")
+
+    def unzip(name: str) -> pathlib.Path:
+        source = SHARED_DATA / f"{name}.zip"
+        if not source.exists():
+            pytest.skip(f"real measurement {source.name} is missing in ../shared/data")
+        with zipfile.ZipFile(source) as archive:
+            (member,) = [info for info in archive.namelist() if info.endswith(".rtdc")]
+            archive.extract(member, folder / name)
+        return folder / name / member
+
+    return unzip
