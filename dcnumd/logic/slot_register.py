@@ -1,0 +1,37 @@
+"""The slots of a pipeline: allocated once, reshaped for every file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dcnumd.logic.chunk_slot_data import ChunkSlotData
+
+
+class SlotRegister:
+    """A fixed number of slots that are used for one file after the other.
+
+    Parameters
+    ----------
+    num_slots
+        Number of chunks that can be worked on at the same time.
+    """
+
+    def __init__(self, num_slots: int = 3) -> None:
+        if num_slots < 1:
+            raise ValueError(f"number of slots is {num_slots}, must be at least 1")
+        self.num_slots = num_slots
+        self.slots: list[ChunkSlotData] = []
+
+    def prepare(self, shape: tuple[int, int, int], available_features: Iterable[str]) -> list[ChunkSlotData]:
+        """Return all slots, empty and fit for chunks of the given shape (frames, height, width)."""
+        features = tuple(available_features)
+        for slot in self.slots:
+            slot.reshape(shape, features)
+        while len(self.slots) < self.num_slots:
+            self.slots.append(ChunkSlotData(shape, features))
+        return self.slots
+
+    def find(self, state: str) -> ChunkSlotData | None:
+        """Return the slot with the lowest chunk among those in the given state."""
+        matching = [slot for slot in self.slots if slot.state == state]
+        return min(matching, key=lambda slot: slot.chunk) if matching else None

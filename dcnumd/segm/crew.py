@@ -1,0 +1,223 @@
+"""The parent's side of the workers: hand out tasks, collect replies, replace the dead.
+
+Each worker has a pipe of its own and works off its tasks in the order in which they were sent. The parent waits for
+pipes and process sentinels together, so that a reply and a death are noticed at once and without polling. Workers
+hold no lock that the parent or another worker waits for: a killed one costs its tasks, nothing else.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import multiprocessing.connection
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from dcnumd.errors import WorkerError
+from dcnumd.logic.chunk_slot_data import ChunkSlotData, SharedBlock
+
+if TYPE_CHECKING:
+    from dcnumd.segm.segmenter_mpo import MPOSegmenter, MPOSegmenterWorker
+
+JOIN_SECONDS = 2.0
+
+
+class SharedNumber:
+    """A number that parent and workers see, with the interface of an event besides."""
+
+    def __init__(self) -> None:
+        self._block = SharedBlock(8)
+        self._array = self._block.array(0, (1,), np.int64)
+
+    def __getstate__(self) -> SharedBlock:
+        return self._block
+
+    def __setstate__(self, block: SharedBlock) -> None:
+        self._block = block
+        self._array = block.array(0, (1,), np.int64)
+
+    @property
+    def value(self) -> int:
+        """The number."""
+        return int(self._array[0])
+
+    @value.setter
+    def value(self, value: int) -> None:
+        self._array[0] = value
+
+    def set(self) -> None:
+        """Make it 1."""
+        self.value = 1
+
+    def clear(self) -> None:
+        """Make it 0."""
+        self.value = 0
+
+    def is_set(self) -> bool:
+        """Return whether it is not 0."""
+        return self.value != 0
+
+
+class WorkerSession(Protocol):
+    """What a worker does with the tasks of one file."""
+
+    def run(self, task: Any) -> object:
+        """Do one task and return the reply for the parent."""
+
+    def close(self) -> None:
+        """Give back what the session holds."""
+
+
+class WorkerProgram(Protocol):
+    """Picklable recipe for a session, sent to all workers when they are bound to a file."""
+
+    def open(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> WorkerSession:
+        """Start a session in the worker."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bind:
+    """Message to a worker: from now on, work on this file."""
+
+    segmenter: MPOSegmenter
+    slot_list: Sequence[ChunkSlotData]
+    program: WorkerProgram
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of a task: a value, an error, or neither if the worker died."""
+
+    task: Any
+    value: Any = None
+    error: BaseException | None = None
+    lost: bool = False
+    """Whether the worker died before it could answer."""
+    suspect: bool = False
+    """Whether it died while working on this very task."""
+
+
+class Crew:
+    """The workers of a segmenter.
+
+    Parameters
+    ----------
+    start_worker
+        Makes and starts one worker.
+    """
+
+    def __init__(self, start_worker: Callable[[int], MPOSegmenterWorker]) -> None:
+        self.workers: list[MPOSegmenterWorker] = []
+        self.start_worker = start_worker
+        self._pending: dict[int, collections.deque[Any]] = {}
+        self._bind: Bind | None = None
+
+    def bind(self, message: Bind, number: int) -> None:
+        """Bind all workers to a file, replacing the dead and starting what is missing."""
+        self._bind = message
+        for index in range(number, len(self.workers)):
+            self._stop(self.workers[index])
+        del self.workers[number:]
+        for index in range(number):
+            if index == len(self.workers):
+                self.workers.append(self.start_worker(index))
+            elif not self.workers[index].is_alive():
+                self._discard(index)
+                self.workers[index] = self.start_worker(index)
+            self._send_bind(index)
+
+    def _send_bind(self, index: int) -> None:
+        self._pending[index] = collections.deque()
+        try:
+            self.workers[index].connection.send(self._bind)
+        except (BrokenPipeError, ConnectionResetError):
+            # it died a moment ago; the next `collect` sees that and replaces it
+            return
+
+    def _discard(self, index: int) -> None:
+        self.workers[index].connection.close()
+        self.workers[index].join()
+
+    def load(self, index: int) -> int:
+        """Return the number of tasks that a worker has not answered yet."""
+        return len(self._pending[index])
+
+    @property
+    def idle(self) -> bool:
+        """Whether all tasks are answered."""
+        return not any(self._pending.values())
+
+    def submit(self, index: int, task: Any) -> None:
+        """Send a task to a worker."""
+        self._pending[index].append(task)
+        try:
+            self.workers[index].connection.send(task)
+        except (BrokenPipeError, ConnectionResetError):
+            # its death is reported by `collect`, with all its tasks
+            return
+
+    def collect(self, timeout: float | None = None) -> list[Reply]:
+        """Wait for at least one reply or death and return all there are; dead workers are replaced."""
+        sources: dict[Any, int] = {}
+        for index, worker in enumerate(self.workers):
+            sources[worker.connection] = index
+            if worker.sentinel is not None:
+                sources[worker.sentinel] = index
+        ready = multiprocessing.connection.wait(list(sources), timeout)
+        replies: list[Reply] = []
+        for index in sorted({sources[source] for source in ready}):
+            replies.extend(self._receive(index))
+        return replies
+
+    def _receive(self, index: int) -> list[Reply]:
+        worker, replies = self.workers[index], []
+        try:
+            while worker.connection.poll():
+                value, error = worker.connection.recv()
+                replies.append(Reply(self._pending[index].popleft(), value, error))
+        except (EOFError, ConnectionResetError):
+            return replies + self._replace(index)
+        if not worker.is_alive() and not worker.connection.poll():
+            return replies + self._replace(index)
+        return replies
+
+    def _replace(self, index: int) -> list[Reply]:
+        lost = [
+            Reply(task, lost=True, suspect=position == 0)
+            for position, task in enumerate(self._pending[index])
+        ]
+        self._discard(index)
+        self.workers[index] = self.start_worker(index)
+        self._send_bind(index)
+        return lost
+
+    def drain(self) -> None:
+        """Wait until all tasks are answered and forget the answers."""
+        while not self.idle:
+            self.collect()
+
+    def stop(self) -> None:
+        """Ask all workers to end; who does not is made to."""
+        for worker in self.workers:
+            self._stop(worker)
+        self.workers.clear()
+
+    @staticmethod
+    def _stop(worker: MPOSegmenterWorker) -> None:
+        worker.connection.close()
+        worker.join(JOIN_SECONDS)
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
+
+
+def lost_worker_error(task: object) -> WorkerError:
+    """Return the error for a task that has killed two workers."""
+    return WorkerError(
+        f"two worker processes died one after the other while working on {task}; "
+        "the system log tells whether memory ran out",
+        "worker_died",
+        transient=True,
+    )

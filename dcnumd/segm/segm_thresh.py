@@ -1,0 +1,63 @@
+"""Segmentation with a threshold on the background-corrected image."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.logic.chunk_slot_data import ChunkSlotData
+from dcnumd.segm import labeling
+from dcnumd.segm.segmenter_mpo import MPOSegmenter
+
+
+class SegmentThresh(MPOSegmenter):
+    """Everything that is darker than the background by more than a threshold is a cell.
+
+    A whole batch is thresholded, labelled and post-processed by one compiled kernel, which looks at each pixel
+    once and never stores the corrected images.
+    """
+
+    requires_background_correction: ClassVar[bool] = True
+    mask_postprocessing: ClassVar[bool] = True
+    mask_default_kwargs: ClassVar[dict[str, Any]] = {
+        "clear_border": True,
+        "fill_holes": True,
+        "closing_disk": 2,
+    }
+
+    @staticmethod
+    def segment_algorithm(image: npt.NDArray[Any], *, thresh: float = -6) -> npt.NDArray[np.bool_]:
+        """Return the mask of all pixels below a threshold.
+
+        Parameters
+        ----------
+        image
+            2D background-corrected frame, int16 or float64.
+        thresh
+            Threshold of the grey value, usually negative.
+        """
+        return np.asarray(image < thresh)
+
+    def label_batch(
+        self,
+        slot: ChunkSlotData,
+        start: int,
+        stop: int,
+        backgrounds: npt.NDArray[np.uint8],
+        background_index: npt.NDArray[np.int64],
+    ) -> None:
+        """Fill a slot's labels with one kernel; see the base class."""
+        bg_off = slot.bg_off
+        labeling.label_thresholded(
+            slot.image[start:stop],
+            backgrounds,
+            background_index,
+            np.empty(0) if bg_off is None else bg_off[start:stop],
+            float(self.kwargs.get("thresh", -6)),
+            bool(self.kwargs_mask["clear_border"]),
+            bool(self.kwargs_mask["fill_holes"]),
+            int(self.kwargs_mask["closing_disk"]),
+            slot.labels[start:stop],
+        )

@@ -1,0 +1,171 @@
+"""What every segmenter has in common: keywords, pipeline identifier, mask post-processing."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.errors import MethodError
+from dcnumd.meta.ppid import kwargs_to_ppid, ppid_to_kwargs
+from dcnumd.segm import labeling
+
+
+def keyword_defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the keyword-only arguments of a function with their defaults, in order."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+class Segmenter(abc.ABC):
+    """Base of all segmenters.
+
+    A subclass implements `segment_algorithm`; its keyword-only arguments are the parameters of the method and
+    make up its pipeline identifier.
+
+    Parameters
+    ----------
+    kwargs_mask
+        Keyword arguments for mask post-processing (see `process_labels`), over `mask_default_kwargs`.
+    debug
+        Work in threads of this process instead of in processes of their own.
+    kwargs
+        Keyword arguments for `segment_algorithm`.
+
+    Raises
+    ------
+    MethodError
+        A keyword does not exist, or `kwargs_mask` is given to a segmenter without mask post-processing.
+    """
+
+    hardware_processor: ClassVar[str] = "none"
+    """Required hardware ("cpu" or "gpu"), defined in the first-level subclass."""
+    requires_background_correction: ClassVar[bool] = False
+    """Whether `segment_algorithm` takes background-corrected images (int16) instead of raw ones."""
+    mask_postprocessing: ClassVar[bool] = False
+    """Whether `process_labels` is applied after the segmentation."""
+    mask_default_kwargs: ClassVar[dict[str, Any]] = {}
+    """This segmenter's own defaults for the keywords of `process_labels`."""
+
+    def __init__(
+        self, *, kwargs_mask: Mapping[str, Any] | None = None, debug: bool = False, **kwargs: Any
+    ) -> None:
+        self.debug = debug
+        self.kwargs = kwargs
+        self._check_keywords("segment_algorithm", kwargs)
+        self.kwargs_mask: dict[str, Any] = {}
+        if self.mask_postprocessing:
+            self._check_keywords("process_labels", kwargs_mask or {})
+            self.kwargs_mask = self._complete_mask_kwargs(kwargs_mask)
+        elif kwargs_mask:
+            raise MethodError(
+                f"segmenter {self.get_ppid_code()!r} does no mask post-processing, "
+                f"but got mask keywords {', '.join(sorted(kwargs_mask))}"
+            )
+
+    @classmethod
+    def _complete_mask_kwargs(cls, given: Mapping[str, Any] | None) -> dict[str, Any]:
+        return {**keyword_defaults(cls.process_labels), **cls.mask_default_kwargs, **(given or {})}
+
+    @classmethod
+    def _check_keywords(cls, method: str, given: Mapping[str, Any]) -> None:
+        allowed = keyword_defaults(getattr(cls, method))
+        unknown = sorted(set(given) - set(allowed))
+        if unknown:
+            raise MethodError(
+                f"segmenter {cls.get_ppid_code()!r} has no keyword {unknown[0]!r} for {method}, "
+                f"expected one of {', '.join(allowed)}"
+            )
+
+    @staticmethod
+    @abc.abstractmethod
+    def segment_algorithm(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Segment one frame.
+
+        Parameters
+        ----------
+        image
+            2D frame: uint8, or int16 (float64 with a background offset) if `requires_background_correction`.
+
+        Returns
+        -------
+        mask_or_labels
+            2D array of the same shape: boolean mask, or integer labels with 0 for background.
+        """
+
+    def segment_algorithm_wrapper(self) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
+        """Return `segment_algorithm` with this instance's keyword arguments."""
+        return functools.partial(self.segment_algorithm, **self.kwargs)
+
+    @staticmethod
+    def process_labels(
+        labels: npt.NDArray[Any],
+        *,
+        clear_border: bool = True,
+        fill_holes: bool = True,
+        closing_disk: int = 5,
+    ) -> npt.NDArray[Any]:
+        """Post-process the labels of one frame.
+
+        Parameters
+        ----------
+        labels
+            2D integer array; 0 is background.
+        clear_border
+            Remove labels that touch the frame's border.
+        fill_holes
+            Fill what is enclosed by a mask.
+        closing_disk
+            Radius of the disk for a morphological opening [px]; 0 for none.
+
+        Returns
+        -------
+        labels
+            uint16 array of the same shape, labelled anew in raster order.
+        """
+        result = np.array(labels, dtype=np.uint16)[np.newaxis]
+        labeling.process_labels(
+            result, clear_border=clear_border, fill_holes=fill_holes, closing_disk=closing_disk
+        )
+        return result[0]
+
+    def get_ppid(self) -> str:
+        """Return this segmenter's pipeline identifier, for example ``thresh:t=-6:cle=1^f=1^clo=2``."""
+        return self.get_ppid_from_ppkw(self.kwargs, self.kwargs_mask)
+
+    @classmethod
+    def get_ppid_code(cls) -> str:
+        """Return the name under which the segmenter is known: its class name without ``Segment``."""
+        return cls.__name__.lower().removeprefix("segment")
+
+    @classmethod
+    def get_ppid_from_ppkw(
+        cls, kwargs: Mapping[str, Any], kwargs_mask: Mapping[str, Any] | None = None
+    ) -> str:
+        """Return the pipeline identifier for given keyword arguments."""
+        parts = [cls.get_ppid_code(), kwargs_to_ppid(cls, "segment_algorithm", kwargs)]
+        if cls.mask_postprocessing:
+            parts.append(kwargs_to_ppid(cls, "process_labels", cls._complete_mask_kwargs(kwargs_mask)))
+        return ":".join(parts)
+
+    @classmethod
+    def get_ppkw_from_ppid(cls, segm_ppid: str) -> dict[str, Any]:
+        """Return the keyword arguments (``kwargs_mask`` among them) that a pipeline identifier stands for."""
+        code, *parts = segm_ppid.split(":")
+        if code != cls.get_ppid_code() or len(parts) not in {1, 2}:
+            raise MethodError(
+                f"{segm_ppid!r} is not a pipeline identifier of segmenter {cls.get_ppid_code()!r}"
+            )
+        kwargs = ppid_to_kwargs(cls, "segment_algorithm", parts[0])
+        if cls.mask_postprocessing:
+            given = ppid_to_kwargs(cls, "process_labels", parts[1]) if len(parts) == 2 else {}
+            kwargs["kwargs_mask"] = cls._complete_mask_kwargs(given)
+        return kwargs
