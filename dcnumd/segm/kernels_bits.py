@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from dcnumd.kernel import kernel
@@ -50,8 +51,7 @@ def exceeding_bits(_typing_context: Any, minuend: Any, subtrahend: Any, first: A
 
         def load(position: int, offset: Any) -> Any:
             array = context.make_array(signature.args[position])(context, builder, arguments[position])
-            pointer = builder.gep(array.data, [offset], source_etype=ir.IntType(8))
-            value = builder.load(builder.bitcast(pointer, lanes.as_pointer()), typ=lanes)
+            value = builder.load(cgutils.pointer_add(builder, array.data, offset, lanes.as_pointer()))
             value.align = 1
             return value
 
@@ -110,24 +110,25 @@ def pack_below(
 
 
 @kernel
-def remove_isolated(bits: BitArray, scratch: BitArray, height: int, stride: int) -> None:
-    """Clear every pixel that has none of its 8 neighbours; `scratch` is as large as `bits`."""
+def remove_isolated(bits: BitArray, beside: BitArray, triple: BitArray, height: int, stride: int) -> None:
+    """Clear every pixel that has none of its 8 neighbours; the scratch arrays are as large as `bits`."""
     size = (height + 2) * stride
     centre, left, right = bits[1 : size - 1], bits[: size - 2], bits[2:size]
-    beside = scratch[1 : size - 1]
+    beside_inner, triple_inner = beside[1 : size - 1], triple[1 : size - 1]
     for i in range(size - 2):
-        beside[i] = (centre[i] << ONE) | (left[i] >> LAST) | (centre[i] >> ONE) | (right[i] << LAST)
-    scratch[0] = ZERO
-    scratch[size - 1] = ZERO
-    # a row changes only after the row below it has seen it: `above` keeps the original
-    for word in range(stride):
-        above = ZERO
-        for y in range(1, height + 1):
-            at = y * stride + word
-            here, below = bits[at], bits[at + stride]
-            around = above | below | scratch[at - stride] | scratch[at] | scratch[at + stride]
-            bits[at] = here & around
-            above = here
+        here = centre[i]
+        sides = (here << ONE) | (left[i] >> LAST) | (here >> ONE) | (right[i] << LAST)
+        beside_inner[i] = sides
+        triple_inner[i] = here | sides
+    count = height * stride
+    rows = bits[stride : stride + count]
+    beside_rows = beside[stride : stride + count]
+    above, below = triple[:count], triple[2 * stride : 2 * stride + count]
+    # the outermost words belong to guard rows, which the loop above leaves out
+    triple[0] = ZERO
+    triple[size - 1] = ZERO
+    for i in range(count):
+        rows[i] &= beside_rows[i] | above[i] | below[i]
 
 
 @kernel
@@ -147,9 +148,9 @@ def fill_enclosed(
     for at in range(2 * stride, (height + 1) * stride):
         outside[at] = ZERO
     step = 1
-    idle = 0
-    while idle < 2:
-        idle += 1
+    changed = True
+    while changed:
+        changed = False
         y = 2 if step == 1 else height - 1
         while 1 <= y <= height:
             row = y * stride
@@ -160,7 +161,7 @@ def fill_enclosed(
                     tail if word == last else FULL
                 )
             if fresh != ZERO:
-                idle = 0
+                changed = True
                 entering = ZERO
                 for word in range(words):
                     open_ = ~bits[row + word] & (tail if word == last else FULL)

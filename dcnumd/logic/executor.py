@@ -1,0 +1,125 @@
+"""What runs inside the pipeline process: one call per job, its progress out, the wish to stop in.
+
+The supervisor imports this module to name its functions, so numerical code is loaded only by calling them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+
+import structlog
+
+from dcnumd.errors import WorkerError
+from dcnumd.logic.job import Job, JobResult, Progress
+
+PROGRESS_SECONDS = 1.0
+"""A job reports its progress at most so often; a change of stage is reported at once."""
+
+ENGINE = "dcnumd.logic.process"
+
+
+class Channel:
+    """The child's end of the line to the supervisor."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._reported_at = 0.0
+        self._stage = ""
+
+    def report(self, progress: Progress) -> None:
+        """Send `progress` unless the last report was only just now."""
+        with self._lock:
+            now = time.monotonic()
+            if progress.stage == self._stage and now - self._reported_at < PROGRESS_SECONDS:
+                return
+            self._stage, self._reported_at = progress.stage, now
+            # Without a supervisor there is nobody to tell; `cancelled` then ends the job.
+            with contextlib.suppress(OSError):
+                self._connection.send(progress)
+
+    def cancelled(self) -> bool:
+        """Return whether the supervisor wants the job to stop, or is gone."""
+        try:
+            return self._connection.poll()
+        except OSError:
+            return True
+
+    def clear(self) -> None:
+        """Forget a wish to stop that came after its job had ended."""
+        self._stage = ""
+        with contextlib.suppress(OSError, EOFError):
+            while self._connection.poll():
+                self._connection.recv_bytes()
+
+
+_channels: list[Channel] = []
+
+
+def initialize(connection: Connection | None, configure_logs: Callable[[], None], nice: int) -> None:
+    """Prepare a child process of the supervisor.
+
+    Parameters
+    ----------
+    connection
+        Line to the supervisor: `Progress` goes out; anything that comes in asks the running job to stop.
+        None for a child that runs no jobs.
+    configure_logs
+        Sets up logging, which a spawned process does not inherit.
+    nice
+        How much the process steps back behind others.
+    """
+    # A group of its own: the terminal's Ctrl-C is for the supervisor, and the group can be ended as a whole.
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+    configure_logs()
+    os.nice(nice)
+    if connection is not None:
+        _channels[:] = [Channel(connection)]
+
+
+def warm_up() -> int:
+    """Load the numerical code before the first file needs it; return the process id."""
+    importlib.import_module(ENGINE)
+    return os.getpid()
+
+
+def run_job(job: Job) -> JobResult:
+    """Process one measurement and report its progress.
+
+    Raises
+    ------
+    DcnumdError
+        If the measurement could not be processed.
+    JobCancelledError
+        If the supervisor asked for the end.
+    """
+    channel = _channels[0]
+    channel.clear()
+    with structlog.contextvars.bound_contextvars(job_id=job.job_id, path=os.fspath(job.path_in)):
+        try:
+            process = importlib.import_module(ENGINE)
+            result: JobResult = process.process_measurement(
+                job, on_progress=channel.report, cancel=channel.cancelled
+            )
+        except MemoryError as error:
+            raise WorkerError(f"{job.path_in}: not enough memory", "memory", transient=True) from error
+    return result
+
+
+def _end_with_parent() -> None:
+    """End this process and its workers when the supervisor is killed: nobody else would."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,133 @@
+"""What a job means for the file at hand: methods found, settings resolved, pipeline identifier known."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dcnumd.errors import MethodError
+from dcnumd.feat.events import feature_names
+from dcnumd.feat.feat_background.base import Background, get_background
+from dcnumd.feat.feat_background.flicker import has_flicker
+from dcnumd.feat.gate import Gate
+from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.tasks import FeatureSettings
+from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, feature_ppid, gate_ppid, get_data_ppid
+from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.segm.methods import get_segmenter
+from dcnumd.segm.segmenter_mpo import MPOSegmenter
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything that is known of a job once its input is open and before anything is computed."""
+
+    job: Job
+    data: HDF5Data
+    frames: FrameSource
+    pipeline_id: PipelineID
+    background: type[Background]
+    background_kwargs: Mapping[str, Any]
+    segmenter: type[MPOSegmenter]
+    features: FeatureSettings
+    gate: Gate
+    recorded: list[warnings.WarningMessage]
+    """What was warned of so far; the run's log tells it."""
+
+    @property
+    def count(self) -> int:
+        """Number of frames to process."""
+        return self.frames.shape[0]
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """Height and width of a frame [px]."""
+        return self.frames.shape[1], self.frames.shape[2]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the computed features, in the order of the event table."""
+        return feature_names(self.features.brightness, self.features.haralick, self.features.volume)
+
+
+@contextlib.contextmanager
+def open_plan(job: Job) -> Iterator[Plan]:
+    """Open a job's input and resolve its settings.
+
+    Raises
+    ------
+    MeasurementError
+        The input cannot be processed.
+    MethodError
+        A method or one of its keywords does not exist.
+    """
+    settings = job.settings
+    with contextlib.ExitStack() as stack:
+        told = stack.enter_context(warnings.catch_warnings(record=True))
+        warnings.simplefilter("always")
+        data = stack.enter_context(
+            HDF5Data(job.path_in, pixel_size=settings.pixel_size, index_mapping=_plain(settings.index_mapping))
+        )
+        frames = FrameSource.of(data.check_frames())
+        background = get_background(settings.background_code)
+        kwargs = _resolve_background(background, settings.background_kwargs, data)
+        segmenter = get_segmenter(settings.segmenter_code)
+        pipeline_id = PipelineID(
+            generation=DCNUM_PPID_GENERATION,
+            data=get_data_ppid(data.pixel_size, settings.index_mapping),
+            **method_ids(settings, kwargs),
+        )
+        features = {"brightness": True, "haralick": True, "volume": True, **settings.feature_kwargs}
+        plan = Plan(
+            job=job,
+            data=data,
+            frames=frames,
+            pipeline_id=pipeline_id,
+            background=background,
+            background_kwargs=kwargs,
+            segmenter=segmenter,
+            features=FeatureSettings(pixel_size=data.pixel_size, **features),
+            gate=Gate(data.meta, **settings.gate_kwargs),
+            recorded=told or [],
+        )
+        yield plan
+
+
+def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parts of the pipeline identifier that do not depend on the input.
+
+    Raises
+    ------
+    MethodError
+        A method or one of its keywords does not exist.
+    """
+    segmenter = get_segmenter(settings.segmenter_code)
+    sample = segmenter(num_workers=1, kwargs_mask=settings.mask_kwargs or None, **settings.segmenter_kwargs)
+    return {
+        "background": get_background(settings.background_code).get_ppid_from_ppkw(background_kwargs),
+        "segmenter": sample.get_ppid(),
+        "feature": feature_ppid(settings.feature_kwargs),
+        "gate": gate_ppid(settings.gate_kwargs),
+    }
+
+
+def _plain(mapping: int | tuple[int, ...] | slice | None) -> int | list[int] | slice | None:
+    return list(mapping) if isinstance(mapping, tuple) else mapping
+
+
+def _resolve_background(
+    background: type[Background], kwargs: Mapping[str, Any], data: HDF5Data
+) -> Mapping[str, Any]:
+    """Replace ``offset_correction = "auto"`` by what the flicker check says."""
+    if kwargs.get("offset_correction") != "auto":
+        return kwargs
+    images = data.check_frames()
+    if background.get_ppid_code() != "sparsemed":
+        raise MethodError(
+            f"offset_correction = \"auto\" is for background 'sparsemed', not for {background.get_ppid_code()!r}"
+        )
+    return {**kwargs, "offset_correction": has_flicker(lambda start, stop: images[start:stop], len(images))}

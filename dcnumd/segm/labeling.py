@@ -1,0 +1,281 @@
+"""Labels of whole batches of frames: thresholding, labelling, mask post-processing, duplicates, offsets.
+
+Labels are uint16 (frame, y, x) with 0 for background. Components are 8-connected and numbered by their first pixel in
+raster order, as by `scipy.ndimage.label`. Numbers beyond 65535 start again at 0, as in dcnum.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.segm import kernels_frames, kernels_labeling
+
+OFFSET_ROWS = 20
+"""Rows at the top of a frame that show channel wall and no cells."""
+
+
+def label_thresholded(
+    images: npt.NDArray[np.uint8],
+    backgrounds: npt.NDArray[np.uint8],
+    background_index: npt.NDArray[np.int64],
+    bg_off: npt.NDArray[np.float64],
+    thresh: float,
+    clear_border: bool,
+    fill_holes: bool,
+    closing_disk: int,
+    labels: npt.NDArray[np.uint16],
+) -> None:
+    """Label everything that is darker than the background by more than a threshold.
+
+    A pixel belongs to a mask if ``(image - background) - bg_off < thresh``. The masks are processed as by
+    `process_labels`.
+
+    Parameters
+    ----------
+    images
+        Frames, uint8 (frame, y, x).
+    backgrounds
+        Background images, uint8 (background, y, x).
+    background_index
+        Background image of each frame, int64 (frame,).
+    bg_off
+        Background offset of each frame [grey values], float64 (frame,); empty for none.
+    thresh
+        Threshold [grey values], usually negative.
+    clear_border, fill_holes, closing_disk
+        See `process_labels`.
+    labels
+        Receives the labels, uint16 (frame, y, x); all of it is written.
+
+    Raises
+    ------
+    TypeError
+        An array has another dtype.
+    ValueError
+        An array has another shape, is not contiguous, an index or `closing_disk` is out of range.
+    """
+    _check_stack("images", images, np.uint8)
+    _check_stack("labels", labels, np.uint16, shape=images.shape)
+    _check_output("labels", labels)
+    _check_backgrounds(images, backgrounds, background_index)
+    _check_array("bg_off", bg_off, np.float64)
+    if bg_off.shape not in {(0,), (len(images),)}:
+        raise ValueError(f"bg_off has shape {bg_off.shape}, expected ({len(images)},) or (0,)")
+    height, width = images.shape[1:]
+    radius = _check_radius(closing_disk, height, width)
+    if labels.size:
+        kernels_labeling.label_thresholded_frames(
+            _flatten(images),
+            _flatten(backgrounds),
+            np.ascontiguousarray(background_index),
+            np.ascontiguousarray(bg_off),
+            float(thresh),
+            bool(clear_border),
+            bool(fill_holes),
+            radius,
+            height,
+            width,
+            _flatten(labels),
+        )
+
+
+def label_masks(masks: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint16]) -> None:
+    """Label the 8-connected components of masks.
+
+    Parameters
+    ----------
+    masks
+        Boolean (frame, y, x).
+    labels
+        Receives the labels, uint16 (frame, y, x); all of it is written.
+
+    Raises
+    ------
+    TypeError
+        An array has another dtype.
+    ValueError
+        The shapes differ or `labels` is not contiguous.
+    """
+    _check_stack("masks", masks, np.bool_)
+    _check_stack("labels", labels, np.uint16, shape=masks.shape)
+    _check_output("labels", labels)
+    if labels.size:
+        height, width = masks.shape[1:]
+        flat_masks = _flatten(masks).view(np.uint8)
+        kernels_labeling.label_mask_frames(flat_masks, height, width, _flatten(labels))
+
+
+def process_labels(
+    labels: npt.NDArray[np.uint16], *, clear_border: bool, fill_holes: bool, closing_disk: int
+) -> None:
+    """Post-process labels in place.
+
+    The steps are done in the order of the parameters. `fill_holes` and `closing_disk` work on the mask of all labels
+    together, whose components are then numbered anew; without both of them labels keep their numbers.
+
+    Parameters
+    ----------
+    labels
+        uint16 (frame, y, x).
+    clear_border
+        Remove every label that touches the edge of the frame.
+    fill_holes
+        Fill what the background cannot reach from the top left corner. Row 0 and the first two pixels of row 1 become
+        background.
+    closing_disk
+        Radius of the disk of a morphological opening [px], 0 for none. What is outside the frame neither erodes nor
+        dilates.
+
+    Raises
+    ------
+    TypeError
+        `labels` has another dtype.
+    ValueError
+        `labels` has another shape or is not contiguous, or `closing_disk` is not a whole number from 0 on.
+    """
+    _check_stack("labels", labels, np.uint16)
+    _check_output("labels", labels)
+    height, width = labels.shape[1:]
+    radius = _check_radius(closing_disk, height, width)
+    if labels.size:
+        kernels_labeling.process_label_frames(
+            _flatten(labels), bool(clear_border), bool(fill_holes), radius, height, width
+        )
+
+
+def duplicate_frames(
+    images: npt.NDArray[np.uint8], previous: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.bool_]:
+    """Return which frames equal the frame before, pixel for pixel.
+
+    Parameters
+    ----------
+    images
+        Frames, uint8 (frame, y, x).
+    previous
+        The frame before the first, uint8 (y, x), or None if there is none.
+
+    Returns
+    -------
+    duplicate
+        Boolean (frame,).
+
+    Raises
+    ------
+    TypeError
+        An array has another dtype.
+    ValueError
+        An array has another shape.
+    """
+    _check_stack("images", images, np.uint8)
+    if previous is None:
+        flat_previous = np.empty(0, np.uint8)
+    else:
+        _check_array("previous", previous, np.uint8)
+        if previous.shape != images.shape[1:]:
+            raise ValueError(f"previous has shape {previous.shape}, expected {images.shape[1:]}")
+        flat_previous = np.ascontiguousarray(previous).reshape(-1)
+    duplicate = np.empty(len(images), np.bool_)
+    kernels_frames.mark_duplicates(_flatten(images), flat_previous, duplicate)
+    return duplicate
+
+
+def offset_rows(
+    images: npt.NDArray[np.uint8],
+    backgrounds: npt.NDArray[np.uint8],
+    background_index: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Return how much brighter than its background image each frame is, in its top 20 rows.
+
+    Parameters
+    ----------
+    images
+        Frames, uint8 (frame, y, x); of frames lower than 20 rows all rows count.
+    backgrounds
+        Background images, uint8 (background, y, x).
+    background_index
+        Background image of each frame, int64 (frame,).
+
+    Returns
+    -------
+    bg_off
+        Mean of the frame minus mean of the background image [grey values], float64 (frame,).
+
+    Raises
+    ------
+    TypeError
+        An array has another dtype.
+    ValueError
+        An array has another shape, frames have no pixels, or an index is out of range.
+    """
+    _check_stack("images", images, np.uint8)
+    _check_backgrounds(images, backgrounds, background_index)
+    height, width = images.shape[1:]
+    if not height * width:
+        raise ValueError(f"images have shape {images.shape}, expected frames with pixels")
+    offsets = np.empty(len(images), np.float64)
+    kernels_frames.subtract_means(
+        _flatten(images),
+        _flatten(backgrounds),
+        np.ascontiguousarray(background_index),
+        min(OFFSET_ROWS, height) * width,
+        offsets,
+    )
+    return offsets
+
+
+def _flatten(stack: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return (frame, y, x) as contiguous (frame, pixel), without a copy where it is contiguous already."""
+    frames, height, width = stack.shape
+    return np.ascontiguousarray(stack).reshape(frames, height * width)
+
+
+def _check_array(name: str, array: npt.NDArray[Any], dtype: type[np.generic]) -> None:
+    if array.dtype != dtype:
+        raise TypeError(f"{name} has dtype {array.dtype}, expected {np.dtype(dtype)}")
+
+
+def _check_stack(
+    name: str, stack: npt.NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...] | None = None
+) -> None:
+    _check_array(name, stack, dtype)
+    if stack.ndim != 3:
+        raise ValueError(f"{name} has shape {stack.shape}, expected (frame, y, x)")
+    if shape is not None and stack.shape != shape:
+        raise ValueError(f"{name} has shape {stack.shape}, expected {shape}")
+
+
+def _check_output(name: str, array: npt.NDArray[Any]) -> None:
+    if not (array.flags.c_contiguous and array.flags.writeable):
+        raise ValueError(f"{name} is not a contiguous, writeable array; it is filled in place")
+
+
+def _check_backgrounds(
+    images: npt.NDArray[np.uint8],
+    backgrounds: npt.NDArray[np.uint8],
+    background_index: npt.NDArray[np.int64],
+) -> None:
+    """Refuse what would make a kernel read beyond an array."""
+    _check_stack("backgrounds", backgrounds, np.uint8)
+    if backgrounds.shape[1:] != images.shape[1:]:
+        raise ValueError(f"backgrounds have frame shape {backgrounds.shape[1:]}, expected {images.shape[1:]}")
+    _check_array("background_index", background_index, np.int64)
+    if background_index.shape != (len(images),):
+        raise ValueError(f"background_index has shape {background_index.shape}, expected ({len(images)},)")
+    if background_index.size and not (
+        background_index.min() >= 0 and background_index.max() < len(backgrounds)
+    ):
+        raise ValueError(
+            f"background_index has values {background_index.min()}…{background_index.max()}, "
+            f"expected 0…{len(backgrounds) - 1}"
+        )
+
+
+def _check_radius(closing_disk: float, height: int, width: int) -> int:
+    """Return the radius of the disk; one that covers the frame from everywhere need not grow further."""
+    if closing_disk < 0 or closing_disk != int(closing_disk):
+        raise ValueError(f"closing_disk is {closing_disk!r}, expected a whole number of pixels, 0 for none")
+    return min(int(closing_disk), height + width)

@@ -1,0 +1,142 @@
+"""Segmenters with workers: documented calls, persistence, death and foreign algorithms."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from dcnumd.errors import MethodError, WorkerError
+from dcnumd.logic.chunk_slot_data import ChunkSlotData
+from dcnumd.segm.methods import get_segmenter
+from dcnumd.segm.segm_thresh import SegmentThresh
+from dcnumd.segm.segmenter_mpo import MPOSegmenter
+
+
+class SegmentBright(MPOSegmenter):
+    """A third-party segmenter on raw frames that labels by itself and wants no post-processing."""
+
+    @staticmethod
+    def segment_algorithm(image, *, level: int = 200):
+        labels = np.zeros(image.shape, np.uint16)
+        labels[image >= level] = 7
+        return labels
+
+
+class SegmentFragile(MPOSegmenter):
+    """Kills its process on bright frames, raises on dark ones."""
+
+    mask_postprocessing = True
+
+    @staticmethod
+    def segment_algorithm(image, *, deadly: int = 255):
+        if image.max() >= deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if image.max() == 0:
+            raise ZeroDivisionError("nothing to see")
+        return image < 130
+
+
+def blobs(count=12, shape=(30, 44)):
+    """Return frames and backgrounds with a dark rectangle that moves."""
+    images = np.full((count, *shape), 150, np.uint8)
+    for index in range(count):
+        images[index, 8:20, 5 + index : 17 + index] = 120
+    return images, np.full_like(images, 150)
+
+
+def filled_slot(images, backgrounds, chunk=0):
+    """Return a slot that holds frames, ready for segmentation."""
+    slot = ChunkSlotData(images.shape, ["image_bg"])
+    slot.image[:] = images
+    slot.image_bg[:] = backgrounds
+    slot.image_corr[:] = images.astype(np.int16) - backgrounds
+    slot.chunk, slot.state = chunk, "s"
+    return slot
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_segment_chunk_equals_segment_batch(debug):
+    """Workers fill the slot's mask with what one process computes by itself."""
+    slot = filled_slot(*blobs())
+    with SegmentThresh(num_workers=2, debug=debug) as segmenter:
+        mask = segmenter.segment_chunk(0, [slot])
+        assert mask.base is not None
+        np.testing.assert_array_equal(mask, segmenter.segment_batch(slot.image_corr))
+        np.testing.assert_array_equal(mask[3], segmenter.segment_single(slot.image_corr[3]))
+        assert mask.any()
+        assert segmenter.mp_num_workers_done.value == 2
+    assert not segmenter._workers
+
+
+def test_workers_stay_for_the_next_file():
+    """The same processes go on with slots of another shape and with other parameters."""
+    first = SegmentThresh(num_workers=2)
+    one, other = filled_slot(*blobs()), filled_slot(*blobs(7, (45, 100)))
+    first.segment_chunk(0, [one])
+    pids = [worker.pid for worker in first._workers]
+    with SegmentThresh(num_workers=2, thresh=-40) as second:
+        second.take_workers(first)
+        assert not second.segment_chunk(0, [other]).any(), "the new threshold finds nothing"
+        assert [worker.pid for worker in second._workers] == pids
+        second.reinitialize_workers([one])
+        assert [worker.pid for worker in second._workers] == pids
+
+
+def test_killed_worker_is_replaced_and_the_others_stay():
+    """A dead worker costs one process start, and the chunk is segmented all the same."""
+    slot = filled_slot(*blobs())
+    with SegmentThresh(num_workers=2) as segmenter:
+        expected = segmenter.segment_chunk(0, [slot]).copy()
+        pids = [worker.pid for worker in segmenter._workers]
+        os.kill(pids[1], signal.SIGKILL)
+        slot.mask[:] = False
+        np.testing.assert_array_equal(segmenter.segment_chunk(0, [slot]), expected)
+        assert [worker.pid for worker in segmenter._workers][0] == pids[0]
+        assert segmenter._workers[1].pid != pids[1]
+
+
+def test_batch_that_kills_two_workers_is_an_error():
+    """Deadly frames end in an error that names the batch; the workers go on with the next chunk."""
+    images, backgrounds = blobs()
+    deadly = images.copy()
+    deadly[2] = 255
+    with SegmentFragile(num_workers=1) as segmenter:
+        with pytest.raises(WorkerError, match="two worker processes died") as caught:
+            segmenter.segment_chunk(0, [filled_slot(deadly, backgrounds)])
+        assert caught.value.transient
+        assert segmenter.segment_chunk(0, [filled_slot(images, backgrounds)]).any()
+
+
+def test_exception_in_an_algorithm_reaches_the_caller():
+    """The error says what the foreign code raised."""
+    images, backgrounds = blobs()
+    with (
+        SegmentFragile(num_workers=2) as segmenter,
+        pytest.raises(WorkerError, match="ZeroDivisionError: nothing to see"),
+    ):
+        segmenter.segment_chunk(0, [filled_slot(np.zeros_like(images), backgrounds)])
+
+
+def test_foreign_segmenter_may_return_labels_of_raw_frames():
+    """Integer labels are taken as they are; raw frames are given when no correction is asked for."""
+    images, backgrounds = blobs()
+    images[:, 2:5, 2:5] = 220
+    slot = filled_slot(images, backgrounds)
+    segmenter = SegmentBright(level=210)
+    segmenter.label_batch(slot, 0, len(images), slot.image_bg, np.arange(len(images)))
+    np.testing.assert_array_equal(slot.labels, np.where(images >= 210, 7, 0))
+    assert segmenter.get_ppid() == "bright:l=210"
+    assert SegmentBright.get_ppkw_from_ppid("bright:l=30") == {"level": 30}
+
+
+def test_wrong_keywords_are_refused_by_name():
+    """A misspelt keyword is an error that lists what there is."""
+    with pytest.raises(MethodError, match="no keyword 'threshold' .* expected one of thresh"):
+        SegmentThresh(threshold=3)
+    with pytest.raises(MethodError, match="no mask post-processing"):
+        SegmentBright(kwargs_mask={"closing_disk": 2})
+    with pytest.raises(MethodError, match="unknown segmenter 'tresh', available are .*thresh"):
+        get_segmenter("tresh")
