@@ -15,7 +15,8 @@ from dcnumd.feat.feat_background.bg_copy import BackgroundCopy
 from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed, sparse_median_images, time_axis
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.tasks import SharedBackgrounds
-from dcnumd.read.frame_source import FrameReader, FrameSource
+from dcnumd.read.frame_reader import FrameReader
+from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 
 
@@ -51,7 +52,7 @@ class ThreadedFrames:
         if not hasattr(self._local, "reader"):
             self._local.reader = FrameReader(self._source)
             self._readers.append(self._local.reader)
-        frames = np.empty((stop - start, *self._source.shape[1:]), np.uint8)
+        frames = np.empty((stop - start, *self._source.frame_shape), np.uint8)
         self._local.reader.read_into(start, stop, frames)
         return frames
 
@@ -86,9 +87,7 @@ def prepare_background(
         return _from_file(plan.data)
     mapped = plan.job.settings.index_mapping is not None
     source = plan.data.check_frames() if mapped else plan.data.path
-    with plan.background(
-        source, scratch, compress=False, num_cpus=num_cpus, **plan.background_kwargs
-    ) as background:
+    with plan.background(source, scratch, compress=False, num_cpus=num_cpus, **plan.background_kwargs) as background:
         background.process()
     with HDF5Data(scratch, pixel_size=plan.data.pixel_size) as computed:
         return _from_file(computed)
@@ -99,8 +98,8 @@ def _sparse_median(plan: Plan, num_cpus: int, cancel: Callable[[], bool]) -> Pre
         if cancel():
             raise JobCancelledError("stopped while the background was computed")
 
-    kwargs = BackgroundSparseMed.complete_kwargs(plan.background_kwargs)
-    offset_correction = bool(kwargs.pop("offset_correction"))
+    kwargs = dict(plan.background_kwargs)
+    offset_correction = bool(kwargs.pop("offset_correction", True))
     read_frames = ThreadedFrames(plan.frames)
     try:
         images, index = sparse_median_images(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dcnumd.feat.events import Events
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.logic.staging import Staging
-from dcnumd.logic.tasks import FramesReply, FramesTask, PackTask
+from dcnumd.logic.tasks import FramesReply, FramesTask, PackTask, select_events
 
 
 @dataclasses.dataclass
@@ -59,9 +59,7 @@ class Collector:
         Number of frames of the whole file.
     """
 
-    def __init__(
-        self, slots: Sequence[ChunkSlotData], staging: Staging, columns: Sequence[str], count: int
-    ) -> None:
+    def __init__(self, slots: Sequence[ChunkSlotData], staging: Staging, columns: Sequence[str], count: int) -> None:
         self._slots = slots
         self._staging = staging
         self._names = columns
@@ -105,7 +103,7 @@ class Collector:
         first_image = slot.image[task.start]
         if self._last_frame is not None and np.array_equal(first_image, self._last_frame):
             # workers see only their own batch; a frame that repeats the last one yields no events
-            events = events.select(events.frame != 0)
+            events = select_events(events, events.frame != 0)
             batch.reply = dataclasses.replace(batch.reply, events=events)
         self._last_frame = slot.image[task.stop - 1].copy()
         self._add_columns(task, events, batch.reply)
@@ -155,8 +153,7 @@ class Collector:
         assert self._unit is not None
         self._staging.close_unit(self._unit)
         tasks = [
-            PackTask(self._unit, kind, self._unit_fill, self._chunk)
-            for kind in range(len(self._staging.layout.kinds))
+            PackTask(self._unit, kind, self._unit_fill, self._chunk) for kind in range(len(self._staging.layout.kinds))
         ]
         self._unit = None
         self._chunk += 1

@@ -27,13 +27,20 @@ ENGINE = "dcnumd.logic.process"
 
 
 class Channel:
-    """The child's end of the line to the supervisor."""
+    """The child's end of the line to the supervisor: `Progress` goes out, ids of jobs to stop come in."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self._job_id = ""
+        self._to_stop: set[str] = set()
         self._reported_at = 0.0
         self._stage = ""
+
+    def begin(self, job_id: str) -> None:
+        """Turn to another job."""
+        with self._lock:
+            self._job_id, self._stage = job_id, ""
 
     def report(self, progress: Progress) -> None:
         """Send `progress` unless the last report was only just now."""
@@ -48,17 +55,13 @@ class Channel:
 
     def cancelled(self) -> bool:
         """Return whether the supervisor wants the job to stop, or is gone."""
-        try:
-            return self._connection.poll()
-        except OSError:
-            return True
-
-    def clear(self) -> None:
-        """Forget a wish to stop that came after its job had ended."""
-        self._stage = ""
-        with contextlib.suppress(OSError, EOFError):
-            while self._connection.poll():
-                self._connection.recv_bytes()
+        with self._lock:
+            try:
+                while self._connection.poll():
+                    self._to_stop.add(self._connection.recv())
+            except (OSError, EOFError):
+                return True
+            return self._job_id in self._to_stop
 
 
 _channels: list[Channel] = []
@@ -70,8 +73,7 @@ def initialize(connection: Connection | None, configure_logs: Callable[[], None]
     Parameters
     ----------
     connection
-        Line to the supervisor: `Progress` goes out; anything that comes in asks the running job to stop.
-        None for a child that runs no jobs.
+        Line to the supervisor; None for a child that runs no jobs.
     configure_logs
         Sets up logging, which a spawned process does not inherit.
     nice
@@ -105,13 +107,11 @@ def run_job(job: Job) -> JobResult:
         If the supervisor asked for the end.
     """
     channel = _channels[0]
-    channel.clear()
+    channel.begin(job.job_id)
     with structlog.contextvars.bound_contextvars(job_id=job.job_id, path=os.fspath(job.path_in)):
         try:
             process = importlib.import_module(ENGINE)
-            result: JobResult = process.process_measurement(
-                job, on_progress=channel.report, cancel=channel.cancelled
-            )
+            result: JobResult = process.process_measurement(job, on_progress=channel.report, cancel=channel.cancelled)
         except MemoryError as error:
             raise WorkerError(f"{job.path_in}: not enough memory", "memory", transient=True) from error
     return result

@@ -18,7 +18,8 @@ from dcnumd.logic.staging import Staging
 from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask
 from dcnumd.segm.crew import Crew, Reply, lost_worker_error
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
-from dcnumd.write.writer import PackedDataset, compression_level
+from dcnumd.write.packed import PackedDataset
+from dcnumd.write.writer import compression_level
 
 SLOT_FRAMES = 1000
 """Frames in a slot, before it is aligned to the chunks of the file."""
@@ -138,8 +139,8 @@ class FileRun:
         self._staging = pipeline.staging
         self._segmenter = segmenter
         self._datasets = list(datasets.values())
-        self._staging.prepare(list(datasets), self._datasets[0].chunk_shape)
-        self.collector = Collector(self._slots, self._staging, plan.columns, plan.count)
+        self._staging.prepare(list(datasets), (self._datasets[0].chunk_items, *plan.frame_shape))
+        self.collector = Collector(self._slots, self._staging, plan.features.names, plan.count)
         self._on_progress = on_progress
         self._cancel = cancel
         self._batch = aligned(BATCH_FRAMES, plan.frames.frames_per_chunk)
@@ -246,7 +247,7 @@ class FileRun:
             task = reply.task
             data = self._staging.layout.packed(task.unit, task.kind)[: reply.value.size]
             begin = time.perf_counter()
-            self._datasets[task.kind].write_chunk(task.chunk, data, task.items)
+            self._datasets[task.kind].write_chunk(task.chunk, data.data, task.items)
             self._staging.packed(task.unit)
             self.seconds["write"] += time.perf_counter() - begin
             self.seconds["pack"] += reply.value.seconds
@@ -270,15 +271,11 @@ class FileRun:
         if isinstance(reply.task, PackTask):
             self._to_pack.appendleft(reply.task)
         else:
-            self._slots[reply.task.slot_index].release_task_lock(
-                reply.task.start, reply.task.stop, task_done=False
-            )
+            self._slots[reply.task.slot_index].release_task_lock(reply.task.start, reply.task.stop, task_done=False)
 
     def _report(self) -> None:
         now = time.monotonic()
-        if self._on_progress is not None and (
-            now - self._reported >= PROGRESS_SECONDS or self.collector.finished
-        ):
+        if self._on_progress is not None and (now - self._reported >= PROGRESS_SECONDS or self.collector.finished):
             self._reported = now
             self._on_progress(
                 Progress(

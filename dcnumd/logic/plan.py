@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dcnumd.errors import MethodError
-from dcnumd.feat.events import feature_names
 from dcnumd.feat.feat_background.base import Background, get_background
 from dcnumd.feat.feat_background.flicker import has_flicker
 from dcnumd.feat.gate import Gate
@@ -41,17 +40,12 @@ class Plan:
     @property
     def count(self) -> int:
         """Number of frames to process."""
-        return self.frames.shape[0]
+        return self.frames.frame_count
 
     @property
     def frame_shape(self) -> tuple[int, int]:
         """Height and width of a frame [px]."""
-        return self.frames.shape[1], self.frames.shape[2]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the computed features, in the order of the event table."""
-        return feature_names(self.features.brightness, self.features.haralick, self.features.volume)
+        return self.frames.frame_shape
 
 
 @contextlib.contextmanager
@@ -81,8 +75,11 @@ def open_plan(job: Job) -> Iterator[Plan]:
             data=get_data_ppid(data.pixel_size, settings.index_mapping),
             **method_ids(settings, kwargs),
         )
-        features = {"brightness": True, "haralick": True, "volume": True, **settings.feature_kwargs}
-        plan = Plan(
+        switches = {"brightness": True, "haralick": True, "volume": True, **settings.feature_kwargs}
+        features = FeatureSettings(pixel_size=data.pixel_size, **switches)
+        gate = Gate(data.meta, **settings.gate_kwargs)
+        gate.check_features(features.names)
+        yield Plan(
             job=job,
             data=data,
             frames=frames,
@@ -90,11 +87,10 @@ def open_plan(job: Job) -> Iterator[Plan]:
             background=background,
             background_kwargs=kwargs,
             segmenter=segmenter,
-            features=FeatureSettings(pixel_size=data.pixel_size, **features),
-            gate=Gate(data.meta, **settings.gate_kwargs),
+            features=features,
+            gate=gate,
             recorded=told or [],
         )
-        yield plan
 
 
 def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any]) -> dict[str, str]:
@@ -119,9 +115,7 @@ def _plain(mapping: int | tuple[int, ...] | slice | None) -> int | list[int] | s
     return list(mapping) if isinstance(mapping, tuple) else mapping
 
 
-def _resolve_background(
-    background: type[Background], kwargs: Mapping[str, Any], data: HDF5Data
-) -> Mapping[str, Any]:
+def _resolve_background(background: type[Background], kwargs: Mapping[str, Any], data: HDF5Data) -> Mapping[str, Any]:
     """Replace ``offset_correction = "auto"`` by what the flicker check says."""
     if kwargs.get("offset_correction") != "auto":
         return kwargs

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from dcnumd.kernel import kernel
 from dcnumd.logic.chunk_slot_data import SharedBlock
-from dcnumd.write.pack import packed_bound
+from dcnumd.write.pack import packed_size_bound
 
 
 @kernel
@@ -61,7 +61,7 @@ class StagingLayout:
         return items * height * width
 
     def _offset(self, unit: int, kind: int) -> int:
-        return (unit * len(self.kinds) + kind) * (self.raw_size + packed_bound(self.raw_size))
+        return (unit * len(self.kinds) + kind) * (self.raw_size + packed_size_bound(self.raw_size))
 
     def raw(self, unit: int, kind: int) -> npt.NDArray[np.uint8]:
         """Return the raw chunk, uint8 (item, y, x)."""
@@ -69,9 +69,7 @@ class StagingLayout:
 
     def packed(self, unit: int, kind: int) -> npt.NDArray[np.uint8]:
         """Return the room for the packed chunk, uint8 (byte,)."""
-        return self.block.array(
-            self._offset(unit, kind) + self.raw_size, (packed_bound(self.raw_size),), np.uint8
-        )
+        return self.block.array(self._offset(unit, kind) + self.raw_size, (packed_size_bound(self.raw_size),), np.uint8)
 
     @property
     def size(self) -> int:

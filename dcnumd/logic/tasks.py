@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.feat.events import Events, Workspace, extract_events
+from dcnumd.feat.events import Events, Workspace, extract_events, feature_names
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.chunk_slot_data import ChunkSlotData, SharedBlock
 from dcnumd.logic.staging import StagingLayout
-from dcnumd.read.frame_source import FrameReader, FrameSource
+from dcnumd.read.frame_reader import FrameReader
+from dcnumd.read.frame_source import FrameSource
 from dcnumd.segm import labeling
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 from dcnumd.write.pack import pack_chunk
@@ -52,6 +53,24 @@ class FeatureSettings:
     brightness: bool
     haralick: bool
     volume: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features, in the order of the event table."""
+        return feature_names(brightness=self.brightness, haralick=self.haralick, volume=self.volume)
+
+
+def select_events(events: Events, chosen: npt.NDArray[np.bool_]) -> Events:
+    """Return those events of a batch for which `chosen` (event,) is true."""
+    if chosen.all():
+        return events
+    return dataclasses.replace(
+        events,
+        table=events.table[chosen],
+        frame=events.frame[chosen],
+        label=events.label[chosen],
+        box=events.box[chosen],
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +155,7 @@ class FileSession:
         self._segmenter = segmenter
         self._slots = slots
         self._workspace = Workspace()
+        self._names = program.features.names
         self._reader = FrameReader(program.frames)
         self._background_reader = (
             FrameReader(program.background_frames) if program.background_frames is not None else None
@@ -175,13 +195,11 @@ class FileSession:
             volume=features.volume,
             workspace=self._workspace,
         )
-        events = self._program.gate.apply(events)
+        events = select_events(events, self._program.gate.accept(events.table, self._names))
         clock.tick("extract")
         return FramesReply(events, bg_off, clock.seconds)
 
-    def _load(
-        self, slot: ChunkSlotData, task: FramesTask
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    def _load(self, slot: ChunkSlotData, task: FramesTask) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Fill image, image_bg and bg_off of a batch; return its background images and which frame has which."""
         start, stop, first = task.start, task.stop, task.first
         last = first + stop - start
@@ -207,5 +225,6 @@ class FileSession:
         layout = self._program.staging
         raw = layout.raw(task.unit, task.kind)
         raw[task.items :] = 0
-        size = pack_chunk(raw, self._program.compression_level, layout.packed(task.unit, task.kind))
+        out = layout.packed(task.unit, task.kind)
+        size = pack_chunk(raw, self._program.compression_level, out.data)
         return PackReply(size, time.perf_counter() - begin)

@@ -19,7 +19,7 @@ from dcnumd.errors import WorkerError
 from dcnumd.logic.chunk_slot_data import ChunkSlotData, SharedBlock
 
 if TYPE_CHECKING:
-    from dcnumd.segm.segmenter_mpo import MPOSegmenter, MPOSegmenterWorker
+    from dcnumd.segm.segmenter_mpo import MPOSegmenter
 
 JOIN_SECONDS = 2.0
 
@@ -77,6 +77,34 @@ class WorkerProgram(Protocol):
         """Start a session in the worker."""
 
 
+class WorkerHandle(Protocol):
+    """What the parent sees of a worker, be it a process or a thread."""
+
+    connection: multiprocessing.connection.Connection[Any, Any]
+    sl_start: int
+    sl_stop: int
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+
+    @property
+    def sentinel(self) -> int | None:
+        """What becomes ready when it dies; None for a thread, which cannot be killed from outside."""
+
+    def start(self) -> None:
+        """Start it."""
+
+    def is_alive(self) -> bool:
+        """Return whether it runs."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it has ended."""
+
+    def kill(self) -> None:
+        """End it at once, if it is a process."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bind:
     """Message to a worker: from now on, work on this file."""
@@ -108,8 +136,8 @@ class Crew:
         Makes and starts one worker.
     """
 
-    def __init__(self, start_worker: Callable[[int], MPOSegmenterWorker]) -> None:
-        self.workers: list[MPOSegmenterWorker] = []
+    def __init__(self, start_worker: Callable[[int], WorkerHandle]) -> None:
+        self.workers: list[WorkerHandle] = []
         self.start_worker = start_worker
         self._pending: dict[int, collections.deque[Any]] = {}
         self._bind: Bind | None = None
@@ -184,10 +212,7 @@ class Crew:
         return replies
 
     def _replace(self, index: int) -> list[Reply]:
-        lost = [
-            Reply(task, lost=True, suspect=position == 0)
-            for position, task in enumerate(self._pending[index])
-        ]
+        lost = [Reply(task, lost=True, suspect=position == 0) for position, task in enumerate(self._pending[index])]
         self._discard(index)
         self.workers[index] = self.start_worker(index)
         self._send_bind(index)
@@ -205,7 +230,7 @@ class Crew:
         self.workers.clear()
 
     @staticmethod
-    def _stop(worker: MPOSegmenterWorker) -> None:
+    def _stop(worker: WorkerHandle) -> None:
         worker.connection.close()
         worker.join(JOIN_SECONDS)
         if worker.is_alive():

@@ -39,7 +39,9 @@ def trailing_zeros(_typing_context: Any, word: Any) -> Any:
 
 
 @intrinsic
-def exceeding_bits(_typing_context: Any, minuend: Any, subtrahend: Any, first: Any, other: Any, limit: Any) -> Any:
+def exceeding_bits(
+    _typing_context: Any, minuend: Any, subtrahend: Any, first: Any, other: Any, limit: Any
+) -> Any:
     """Return a uint64 whose bit `i` says whether ``minuend[first + i] - subtrahend[other + i] > limit``.
 
     Both arrays are flat uint8 and `limit` is in 0…255. One vector comparison replaces 64 scalar ones; numba's
@@ -67,12 +69,6 @@ def exceeding_bits(_typing_context: Any, minuend: Any, subtrahend: Any, first: A
         return builder.bitcast(builder.icmp_unsigned(">", difference, limits), ir.IntType(64))
 
     return numba.uint64(minuend, subtrahend, numba.int64, numba.int64, numba.int64), generate
-
-
-@kernel
-def pack_row_end(width: int) -> np.uint64:
-    """Return the bits of a row's last word that are pixels, for rows of `width` pixels."""
-    return FULL >> np.uint64((64 - width % 64) % 64)
 
 
 @kernel
@@ -112,23 +108,18 @@ def pack_below(
 @kernel
 def remove_isolated(bits: BitArray, beside: BitArray, triple: BitArray, height: int, stride: int) -> None:
     """Clear every pixel that has none of its 8 neighbours; the scratch arrays are as large as `bits`."""
-    size = (height + 2) * stride
-    centre, left, right = bits[1 : size - 1], bits[: size - 2], bits[2:size]
-    beside_inner, triple_inner = beside[1 : size - 1], triple[1 : size - 1]
-    for i in range(size - 2):
-        here = centre[i]
-        sides = (here << ONE) | (left[i] >> LAST) | (here >> ONE) | (right[i] << LAST)
-        beside_inner[i] = sides
-        triple_inner[i] = here | sides
-    count = height * stride
-    rows = bits[stride : stride + count]
-    beside_rows = beside[stride : stride + count]
-    above, below = triple[:count], triple[2 * stride : 2 * stride + count]
-    # the outermost words belong to guard rows, which the loop above leaves out
+    # unsigned indices cannot count from the end of an array; only without that test loops are vectorised
+    row, size = np.uint64(stride), np.uint64((height + 2) * stride)
+    for i in range(ONE, size - ONE):
+        here = bits[i]
+        sides = (here << ONE) | (bits[i - ONE] >> LAST) | (here >> ONE) | (bits[i + ONE] << LAST)
+        beside[i] = sides
+        triple[i] = here | sides
+    # the outermost words belong to guard rows
     triple[0] = ZERO
-    triple[size - 1] = ZERO
-    for i in range(count):
-        rows[i] &= beside_rows[i] | above[i] | below[i]
+    triple[(height + 2) * stride - 1] = ZERO
+    for i in range(row, size - row):
+        bits[i] &= beside[i] | triple[i - row] | triple[i + row]
 
 
 @kernel
@@ -157,8 +148,10 @@ def fill_enclosed(
             before = row - step * stride
             fresh = ZERO
             for word in range(words):
-                fresh |= outside[before + word] & ~(bits[row + word] | outside[row + word]) & (
-                    tail if word == last else FULL
+                fresh |= (
+                    outside[before + word]
+                    & ~(bits[row + word] | outside[row + word])
+                    & (tail if word == last else FULL)
                 )
             if fresh != ZERO:
                 changed = True
@@ -189,67 +182,6 @@ def fill_enclosed(
 
 
 @kernel
-def half_chord(radius: int, distance: int) -> int:
-    """Return how far a disk reaches to either side in the row `distance` away from its centre."""
-    reach = 0
-    while (reach + 1) * (reach + 1) + distance * distance <= radius * radius:
-        reach += 1
-    return reach
-
-
-@kernel
-def spread(bits: BitArray, result: BitArray, size: int, common: bool) -> None:
-    """Write to `result` the intersection (`common`) or the union of each pixel and its left and right neighbours."""
-    centre, left, right = bits[1 : size - 1], bits[: size - 2], bits[2:size]
-    target = result[1 : size - 1]
-    # De Morgan: the intersection is the complement of the union of complements
-    flip = FULL if common else ZERO
-    for i in range(size - 2):
-        here = centre[i] ^ flip
-        sides = (here << ONE) | ((left[i] ^ flip) >> LAST) | (here >> ONE) | ((right[i] ^ flip) << LAST)
-        target[i] = (here | sides) ^ flip
-    result[0] = flip
-    result[size - 1] = flip
-
-
-@kernel
-def gather_disk(
-    source: BitArray,
-    target: BitArray,
-    spare: BitArray,
-    height: int,
-    words: int,
-    stride: int,
-    radius: int,
-    common: bool,
-) -> None:
-    """Erode (`common`) or dilate `source` by a disk into `target`; rows outside the image take no part.
-
-    `source` and `spare` are overwritten. The guard words must already hold what lies beside the image: 1 for an
-    erosion, 0 for a dilation; they have to be as wide as the disk's radius.
-    """
-    size = (height + 2) * stride
-    for at in range(size):
-        target[at] = FULL if common else ZERO
-    distance = radius
-    for reach in range(radius + 1):
-        while distance >= 0 and half_chord(radius, distance) == reach:
-            for sign in range(-1, 2, 2):
-                shift = sign * distance
-                for y in range(1 + max(0, -shift), height + 1 - max(0, shift)):
-                    row, other = y * stride, (y + shift) * stride
-                    for word in range(words):
-                        if common:
-                            target[row + word] &= source[other + word]
-                        else:
-                            target[row + word] |= source[other + word]
-            distance -= 1
-        if reach < radius:
-            spread(source, spare, size, common)
-            source, spare = spare, source
-
-
-@kernel
 def open_disk(
     bits: BitArray,
     scratch_a: BitArray,
@@ -262,28 +194,42 @@ def open_disk(
 ) -> None:
     """Erode and dilate `bits` by the disk ``x² + y² <= radius²``; outside the image neither erodes nor dilates.
 
-    The scratch arrays are as large as `bits`; ``64 * (stride - words) >= radius`` must hold.
+    The scratch arrays are as large as `bits`; ``64 * (stride - words) >= radius`` must hold. An erosion is the
+    complement of the dilation of the complement, so that complement and dilation are done twice.
     """
     size = (height + 2) * stride
-    for y in range(height + 2):
-        row = y * stride
-        bits[row + words - 1] |= ~tail
-        for word in range(words, stride):
-            bits[row + word] = FULL
-    gather_disk(bits, scratch_a, scratch_b, height, words, stride, radius, True)
-    for y in range(height + 2):
-        row = y * stride
-        inside = 1 <= y <= height
-        for word in range(stride):
-            if not inside or word >= words:
-                scratch_a[row + word] = ZERO
-        scratch_a[row + words - 1] &= tail
-    gather_disk(scratch_a, bits, scratch_b, height, words, stride, radius, False)
-    for y in range(height + 2):
+    for _ in range(2):
+        for y in range(height + 2):
+            row = y * stride
+            inside = 1 <= y <= height
+            for word in range(stride):
+                covered = ZERO
+                if inside and word < words:
+                    covered = tail if word == words - 1 else FULL
+                scratch_a[row + word] = ~bits[row + word] & covered
+        for i in range(size):
+            bits[i] = ZERO
+        source, spread = scratch_a, scratch_b
+        distance = radius
+        for reach in range(radius + 1):
+            # all rows of the disk that extend by `reach` to either side; they get wider towards the centre
+            while distance >= 0 and (reach + 1) * (reach + 1) + distance * distance > radius * radius:
+                if distance < height:
+                    shift = np.uint64(distance * stride)
+                    for i in range(np.uint64(stride), np.uint64(size - stride) - shift):
+                        bits[i] |= source[i + shift]
+                    for i in range(np.uint64(stride) + shift, np.uint64(size - stride)):
+                        bits[i] |= source[i - shift]
+                distance -= 1
+            if distance < 0:
+                break
+            for i in range(ONE, np.uint64(size - 1)):
+                here = source[i]
+                sides = (here << ONE) | (source[i - ONE] >> LAST) | (here >> ONE) | (source[i + ONE] << LAST)
+                spread[i] = here | sides
+            source, spread = spread, source
+    for y in range(1, height + 1):
         row = y * stride
         bits[row + words - 1] &= tail
         for word in range(words, stride):
             bits[row + word] = ZERO
-    for at in range(stride):
-        bits[at] = ZERO
-        bits[size - 1 - at] = ZERO

@@ -1,7 +1,8 @@
-"""From thresholds, masks or labels to processed labels, for whole batches of frames.
+"""From thresholds to processed labels, for whole batches of frames.
 
 All frames are flat: (frame, height * width). Scratch arrays are allocated once for each batch, because fresh memory
-costs more than the arithmetic.
+costs more than the arithmetic. There is one large kernel, for the compiler optimises a kernel again with each of its
+callers.
 """
 
 from __future__ import annotations
@@ -10,38 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.kernel import kernel
-from dcnumd.segm.kernels_bits import (
-    ZERO,
-    FULL,
-    BitArray,
-    fill_enclosed,
-    open_disk,
-    pack_below,
-    pack_row_end,
-    remove_isolated,
-)
-from dcnumd.segm.kernels_runs import (
-    Runs,
-    draw_run,
-    extract_runs,
-    join_runs,
-    label_rows,
-    new_runs,
-    number_runs,
-    paint_runs,
-    remove_border_numbers,
-)
+from dcnumd.segm.kernels_bits import FULL, ZERO, fill_enclosed, open_disk, pack_below, remove_isolated
+from dcnumd.segm.kernels_runs import draw_component, find_components, paint_components
 
 NO_PIXEL = -256
 """A difference of two bytes is never as low as this."""
 
-UNTOUCHABLE = np.uint64(0b11)
+CORNER = np.uint64(0b11)
 """The pixels of row 1 that are background before holes are filled."""
 
 
 @kernel
 def highest_difference(bg_off: float, thresh: float) -> int:
-    """Return the largest `d` in -256…255 with ``float(d) - bg_off < thresh``; -256 stands for none.
+    """Return the largest `d` in -255…255 with ``float(d) - bg_off < thresh``, or -256 if there is none.
 
     The comparison is evaluated as it stands, because ``d < thresh + bg_off`` rounds differently. It holds for all
     integers below one for which it holds, hence the bisection.
@@ -54,163 +36,6 @@ def highest_difference(bg_off: float, thresh: float) -> int:
         else:
             high = middle - 1
     return low
-
-
-@kernel
-def process_whole_frame(
-    bits: BitArray,
-    scratch_a: BitArray,
-    scratch_b: BitArray,
-    height: int,
-    width: int,
-    stride: int,
-    fill_holes: bool,
-    radius: int,
-) -> None:
-    """Fill holes and open a frame; this is right whatever touches the frame's edge."""
-    words = (width + 63) // 64
-    tail = pack_row_end(width)
-    if fill_holes:
-        for word in range(words):
-            bits[stride + word] = ZERO
-        if height > 1:
-            bits[2 * stride] &= ~UNTOUCHABLE
-        fill_enclosed(bits, scratch_a, height, words, stride, tail)
-    if radius > 0:
-        open_disk(bits, scratch_a, scratch_b, height, words, stride, tail, radius)
-
-
-@kernel
-def link_runs(height: int, runs: Runs, boxes: npt.NDArray[np.int32]) -> None:
-    """Chain the runs of each component and write its last run, last row, first and last column to `boxes`[root]."""
-    for y in range(height):
-        for run in range(runs.row_first[y], runs.row_first[y + 1]):
-            root = runs.parent[run]
-            box = boxes[root]
-            runs.following[run] = -1
-            if root == run:
-                box[2] = runs.starts[run]
-                box[3] = runs.ends[run]
-            else:
-                runs.following[box[0]] = run
-                box[2] = min(box[2], runs.starts[run])
-                box[3] = max(box[3], runs.ends[run])
-            box[0] = run
-            box[1] = y
-
-
-@kernel
-def process_component(
-    root: int,
-    first_row: int,
-    box: npt.NDArray[np.int32],
-    runs: Runs,
-    stride: int,
-    guard: int,
-    fill_holes: bool,
-    radius: int,
-    region: BitArray,
-    scratch_a: BitArray,
-    scratch_b: BitArray,
-    result: BitArray,
-) -> None:
-    """Fill and open one component that does not touch the frame's edge, and add it to `result`.
-
-    The region is the bounding box with a margin of one pixel, widened to whole words. Every disk that fits lies in
-    one component, and the outside of all components together is what is outside of each, so that components can be
-    processed one by one.
-    """
-    last_row = np.int64(box[1])
-    left_word = (box[2] - 1) // 64
-    words = (box[3] + 1) // 64 - left_word + 1
-    height = last_row - first_row + 3
-    region_stride = words + guard
-    for at in range((height + 2) * region_stride):
-        region[at] = ZERO
-    # runs know columns, not rows: a run lies in the next row when it comes after that row's first run
-    y = first_row
-    run = np.int64(root)
-    while run >= 0:
-        while run >= runs.row_first[y + 1]:
-            y += 1
-        row = (y - first_row + 2) * region_stride - left_word
-        draw_run(region, row, np.int64(runs.starts[run]), np.int64(runs.ends[run]))
-        run = np.int64(runs.following[run])
-    if fill_holes:
-        if first_row == 1 and left_word == 0:
-            region[2 * region_stride] &= ~UNTOUCHABLE
-        if height > 4 and box[3] - box[2] > 1:
-            fill_enclosed(region, scratch_a, height, words, region_stride, FULL)
-    if radius > 0:
-        open_disk(region, scratch_a, scratch_b, height, words, region_stride, FULL, radius)
-    for y in range(1, height - 1):
-        source = (y + 1) * region_stride
-        target = (y + first_row) * stride + left_word
-        for word in range(words):
-            result[target + word] |= region[source + word]
-
-
-@kernel
-def label_inner_components(
-    bits: BitArray,
-    result: BitArray,
-    region: BitArray,
-    scratch_a: BitArray,
-    scratch_b: BitArray,
-    height: int,
-    width: int,
-    stride: int,
-    fill_holes: bool,
-    radius: int,
-    runs: Runs,
-    boxes: npt.NDArray[np.int32],
-    frame: npt.NDArray[np.uint16],
-) -> None:
-    """Process every component that does not touch the frame's edge and label what remains.
-
-    `result` must be 0 and is 0 again at the end.
-    """
-    words = (width + 63) // 64
-    if radius > 0:
-        # a single pixel survives no opening, connects nothing and encloses nothing
-        remove_isolated(bits, scratch_a, scratch_b, height, stride)
-    extract_runs(bits, 0, height, words, stride, runs)
-    join_runs(0, height, runs)
-    link_runs(height, runs, boxes)
-    # a smaller box has no room for the disk, not even with its holes filled
-    least = 2 * radius + 1
-    top, bottom = height, 0
-    for y in range(1, height - 1):
-        for run in range(runs.row_first[y], runs.row_first[y + 1]):
-            box = boxes[run]
-            if (
-                runs.parent[run] == run
-                and box[1] - y + 1 >= least
-                and box[3] - box[2] + 1 >= least
-                and box[1] < height - 1
-                and box[2] > 0
-                and box[3] < width - 1
-            ):
-                process_component(
-                    run,
-                    y,
-                    box,
-                    runs,
-                    stride,
-                    stride - words,
-                    fill_holes,
-                    radius,
-                    region,
-                    scratch_a,
-                    scratch_b,
-                    result,
-                )
-                top = min(top, y)
-                bottom = max(bottom, np.int64(box[1]) + 1)
-    if top < bottom:
-        label_rows(result, top, bottom, width, stride, runs, frame)
-        for at in range((top + 1) * stride, (bottom + 1) * stride):
-            result[at] = ZERO
 
 
 @kernel
@@ -227,111 +52,133 @@ def label_thresholded_frames(
     width: int,
     labels: npt.NDArray[np.uint16],
 ) -> None:
-    """Threshold, label and process frames; an empty `bg_off` means no offset."""
+    """Threshold, label and process frames; an empty `bg_off` means no offset.
+
+    With `clear_border` the components that remain are processed one by one, each in its bounding box with a margin of
+    one pixel, widened to whole words. That is exact: a disk that fits lies in one component, no disk across the edge
+    fits, and what is outside of all components together is what is outside of each. Without `clear_border` a component
+    at the edge can cut off the flood for others; then the frame is processed as a whole.
+    """
     words = (width + 63) // 64
-    stride = words + max(1, (radius + 63) // 64)
+    guard = max(1, (radius + 63) // 64)
+    stride = words + guard
+    tail = FULL >> np.uint64(64 * words - width)
+    renumber = fill_holes or radius > 0
+    # a smaller bounding box has no room for the disk, not even with its holes filled
+    least = 2 * radius + 1
     size = (height + 2) * stride
-    bits = np.zeros(size, np.uint64)
-    result = np.zeros(size, np.uint64)
-    region = np.empty(size, np.uint64)
-    scratch_a = np.empty(size, np.uint64)
-    scratch_b = np.empty(size, np.uint64)
-    runs = new_runs(height, width)
-    boxes = np.empty((runs.starts.size, 4), np.int32)
+    bits, result = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
+    region, scratch_a, scratch_b = (
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+    )
+    most = height * ((width + 1) // 2)
+    starts, ends, parent = np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most, np.int32)
+    number, following = np.empty(most, np.int32), np.empty(most, np.int32)
+    boxes = np.empty((most, 5), np.int32)
+    row_first = np.empty(height + 1, np.int32)
     for index in range(images.shape[0]):
         frame = labels[index]
-        frame[:] = np.uint16(0)
+        for at in range(frame.size):
+            frame[at] = 0
         limit = highest_difference(bg_off[index] if bg_off.size else 0.0, thresh)
         if limit == NO_PIXEL:
             continue
         pack_below(images[index], backgrounds[background_index[index]], limit, height, width, stride, bits)
-        if clear_border and (fill_holes or radius > 0):
-            label_inner_components(
-                bits,
-                result,
-                region,
-                scratch_a,
-                scratch_b,
-                height,
-                width,
-                stride,
-                fill_holes,
-                radius,
-                runs,
-                boxes,
-                frame,
+        remaining, top, bottom = bits, np.int64(0), height
+        if renumber and not clear_border:
+            if fill_holes:
+                for word in range(words):
+                    bits[stride + word] = ZERO
+                if height > 1:
+                    bits[2 * stride] &= ~CORNER
+                fill_enclosed(bits, scratch_a, height, words, stride, tail)
+            if radius > 0:
+                open_disk(bits, scratch_a, scratch_b, height, words, stride, tail, radius)
+        if renumber and clear_border:
+            if radius > 0:
+                # a single pixel survives no opening, connects nothing and encloses nothing
+                remove_isolated(bits, scratch_a, scratch_b, height, stride)
+            find_components(
+                bits, top, bottom, words, stride, starts, ends, row_first, parent, following, boxes
             )
-            continue
-        process_whole_frame(bits, scratch_a, scratch_b, height, width, stride, fill_holes, radius)
-        extract_runs(bits, 0, height, words, stride, runs)
-        join_runs(0, height, runs)
-        number_runs(np.int64(runs.row_first[height]), runs)
-        if clear_border:
-            remove_border_numbers(height, width, runs)
-        paint_runs(0, height, width, runs, frame)
+            remaining, top, bottom = result, height, np.int64(0)
+            for at in range(size):
+                result[at] = ZERO
+            for run in range(row_first[height]):
+                if parent[run] != run:
+                    continue
+                first_row, last_row = np.int64(boxes[run, 0]), np.int64(boxes[run, 1])
+                left, right = np.int64(boxes[run, 2]), np.int64(boxes[run, 3])
+                if last_row - first_row + 1 < least or right - left + 1 < least:
+                    continue
+                if first_row == 0 or last_row == height - 1 or left == 0 or right == width - 1:
+                    continue
+                left_word = (left - 1) // 64
+                region_words = (right + 1) // 64 - left_word + 1
+                region_stride = region_words + guard
+                rows = last_row - first_row + 3
+                draw_component(
+                    run,
+                    first_row,
+                    last_row,
+                    left_word,
+                    region_stride,
+                    starts,
+                    ends,
+                    row_first,
+                    following,
+                    region,
+                )
+                if fill_holes:
+                    if first_row == 1 and left_word == 0:
+                        region[2 * region_stride] &= ~CORNER
+                    if last_row - first_row > 1 and right - left > 1:
+                        fill_enclosed(region, scratch_a, rows, region_words, region_stride, FULL)
+                if radius > 0:
+                    open_disk(region, scratch_a, scratch_b, rows, region_words, region_stride, FULL, radius)
+                for row in range(1, rows - 1):
+                    for word in range(region_words):
+                        drawn = region[(row + 1) * region_stride + word]
+                        result[(first_row + row) * stride + left_word + word] |= drawn
+                top = min(top, first_row)
+                bottom = max(bottom, last_row + 1)
+            if top > bottom:
+                continue
+        find_components(
+            remaining, top, bottom, words, stride, starts, ends, row_first, parent, following, boxes
+        )
+        paint_components(
+            top,
+            bottom,
+            height,
+            width,
+            # the other steps leave nothing that touches the edge
+            clear_border and not renumber,
+            starts,
+            ends,
+            row_first,
+            parent,
+            boxes,
+            number,
+            frame,
+        )
 
 
 @kernel
-def label_mask_frames(
-    masks: npt.NDArray[np.uint8], height: int, width: int, labels: npt.NDArray[np.uint16]
-) -> None:
-    """Label masks (0 or 1) as they are."""
-    stride = (width + 63) // 64 + 1
-    bits = np.zeros((height + 2) * stride, np.uint64)
-    runs = new_runs(height, width)
-    nothing = np.zeros(height * width, np.uint8)
-    for index in range(masks.shape[0]):
-        frame = labels[index]
-        frame[:] = np.uint16(0)
-        # 0 - 1 <= -1: a mask is a background that nothing covers
-        pack_below(nothing, masks[index], -1, height, width, stride, bits)
-        label_rows(bits, 0, height, width, stride, runs, frame)
-
-
-@kernel
-def remove_border_labels(
-    frame: npt.NDArray[np.uint16], height: int, width: int, touching: npt.NDArray[np.bool_]
-) -> None:
-    """Set every label that occurs on the frame's edge to 0; `touching` is scratch for 65536 labels."""
-    touching[:] = False
-    for x in range(width):
-        touching[frame[x]] = True
-        touching[frame[(height - 1) * width + x]] = True
-    for y in range(height):
-        touching[frame[y * width]] = True
-        touching[frame[(y + 1) * width - 1]] = True
-    for at in range(frame.size):
-        if touching[frame[at]]:
-            frame[at] = np.uint16(0)
-
-
-@kernel
-def process_label_frames(
-    labels: npt.NDArray[np.uint16],
-    clear_border: bool,
-    fill_holes: bool,
-    radius: int,
-    height: int,
-    width: int,
-) -> None:
-    """Process labels in place; they are numbered anew only if holes are filled or a disk is given."""
-    stride = (width + 63) // 64 + max(1, (radius + 63) // 64)
-    size = (height + 2) * stride
-    bits = np.zeros(size, np.uint64)
-    scratch_a = np.empty(size, np.uint64)
-    scratch_b = np.empty(size, np.uint64)
-    runs = new_runs(height, width)
-    touching = np.empty(65536, np.bool_)
-    nothing = np.zeros(height * width, np.uint8)
-    occupied = np.empty(height * width, np.uint8)
+def remove_border_labels(labels: npt.NDArray[np.uint16], height: int, width: int) -> None:
+    """Set every label that occurs on the edge of its frame to 0."""
+    touching = np.zeros(65536, np.bool_)
     for index in range(labels.shape[0]):
         frame = labels[index]
-        if clear_border:
-            remove_border_labels(frame, height, width, touching)
-        if fill_holes or radius > 0:
-            for at in range(frame.size):
-                occupied[at] = frame[at] != 0
-            pack_below(nothing, occupied, -1, height, width, stride, bits)
-            process_whole_frame(bits, scratch_a, scratch_b, height, width, stride, fill_holes, radius)
-            frame[:] = np.uint16(0)
-            label_rows(bits, 0, height, width, stride, runs, frame)
+        for x in range(width):
+            touching[frame[x]] = True
+            touching[frame[(height - 1) * width + x]] = True
+        for y in range(height):
+            touching[frame[y * width]] = True
+            touching[frame[(y + 1) * width - 1]] = True
+        for at in range(frame.size):
+            if touching[frame[at]]:
+                frame[at] = np.uint16(0)
+        touching[:] = False

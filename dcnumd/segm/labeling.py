@@ -102,10 +102,7 @@ def label_masks(masks: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint16]) ->
     _check_stack("masks", masks, np.bool_)
     _check_stack("labels", labels, np.uint16, shape=masks.shape)
     _check_output("labels", labels)
-    if labels.size:
-        height, width = masks.shape[1:]
-        flat_masks = _flatten(masks).view(np.uint8)
-        kernels_labeling.label_mask_frames(flat_masks, height, width, _flatten(labels))
+    _label_dark(np.logical_not(masks), labels, fill_holes=False, radius=0)
 
 
 def process_labels(
@@ -140,10 +137,10 @@ def process_labels(
     _check_output("labels", labels)
     height, width = labels.shape[1:]
     radius = _check_radius(closing_disk, height, width)
-    if labels.size:
-        kernels_labeling.process_label_frames(
-            _flatten(labels), bool(clear_border), bool(fill_holes), radius, height, width
-        )
+    if clear_border and labels.size:
+        kernels_labeling.remove_border_labels(_flatten(labels), height, width)
+    if fill_holes or radius:
+        _label_dark(labels == 0, labels, fill_holes=bool(fill_holes), radius=radius)
 
 
 def duplicate_frames(
@@ -225,6 +222,28 @@ def offset_rows(
         offsets,
     )
     return offsets
+
+
+def _label_dark(
+    background: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint16], *, fill_holes: bool, radius: int
+) -> None:
+    """Label what is not background, as if that were the grey value of a frame: 1 for background, 0 for a mask."""
+    if not labels.size:
+        return
+    frames, height, width = labels.shape
+    kernels_labeling.label_thresholded_frames(
+        _flatten(background).view(np.uint8),
+        np.zeros((1, height * width), np.uint8),
+        np.zeros(frames, np.int64),
+        np.empty(0, np.float64),
+        1.0,
+        False,
+        fill_holes,
+        radius,
+        height,
+        width,
+        _flatten(labels),
+    )
 
 
 def _flatten(stack: npt.NDArray[Any]) -> npt.NDArray[Any]:

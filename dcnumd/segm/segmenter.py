@@ -55,9 +55,7 @@ class Segmenter(abc.ABC):
     mask_default_kwargs: ClassVar[dict[str, Any]] = {}
     """This segmenter's own defaults for the keywords of `process_labels`."""
 
-    def __init__(
-        self, *, kwargs_mask: Mapping[str, Any] | None = None, debug: bool = False, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, kwargs_mask: Mapping[str, Any] | None = None, debug: bool = False, **kwargs: Any) -> None:
         self.debug = debug
         self.kwargs = kwargs
         self._check_keywords("segment_algorithm", kwargs)
@@ -131,11 +129,9 @@ class Segmenter(abc.ABC):
         labels
             uint16 array of the same shape, labelled anew in raster order.
         """
-        result = np.array(labels, dtype=np.uint16)[np.newaxis]
-        labeling.process_labels(
-            result, clear_border=clear_border, fill_holes=fill_holes, closing_disk=closing_disk
-        )
-        return result[0]
+        result: npt.NDArray[np.uint16] = np.array(labels, dtype=np.uint16, ndmin=3)
+        labeling.process_labels(result, clear_border=clear_border, fill_holes=fill_holes, closing_disk=closing_disk)
+        return result.reshape(labels.shape)
 
     def get_ppid(self) -> str:
         """Return this segmenter's pipeline identifier, for example ``thresh:t=-6:cle=1^f=1^clo=2``."""
@@ -147,9 +143,7 @@ class Segmenter(abc.ABC):
         return cls.__name__.lower().removeprefix("segment")
 
     @classmethod
-    def get_ppid_from_ppkw(
-        cls, kwargs: Mapping[str, Any], kwargs_mask: Mapping[str, Any] | None = None
-    ) -> str:
+    def get_ppid_from_ppkw(cls, kwargs: Mapping[str, Any], kwargs_mask: Mapping[str, Any] | None = None) -> str:
         """Return the pipeline identifier for given keyword arguments."""
         parts = [cls.get_ppid_code(), kwargs_to_ppid(cls, "segment_algorithm", kwargs)]
         if cls.mask_postprocessing:
@@ -161,9 +155,7 @@ class Segmenter(abc.ABC):
         """Return the keyword arguments (``kwargs_mask`` among them) that a pipeline identifier stands for."""
         code, *parts = segm_ppid.split(":")
         if code != cls.get_ppid_code() or len(parts) not in {1, 2}:
-            raise MethodError(
-                f"{segm_ppid!r} is not a pipeline identifier of segmenter {cls.get_ppid_code()!r}"
-            )
+            raise MethodError(f"{segm_ppid!r} is not a pipeline identifier of segmenter {cls.get_ppid_code()!r}")
         kwargs = ppid_to_kwargs(cls, "segment_algorithm", parts[0])
         if cls.mask_postprocessing:
             given = ppid_to_kwargs(cls, "process_labels", parts[1]) if len(parts) == 2 else {}

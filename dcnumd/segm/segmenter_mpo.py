@@ -19,14 +19,21 @@ import numpy.typing as npt
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.segm import labeling
-from dcnumd.segm.crew import Bind, Crew, SharedNumber, WorkerProgram, WorkerSession, lost_worker_error
+from dcnumd.segm.crew import (
+    Bind,
+    Crew,
+    SharedNumber,
+    WorkerHandle,
+    WorkerProgram,
+    WorkerSession,
+    lost_worker_error,
+)
 from dcnumd.segm.segmenter import Segmenter
 
 mp_spawn = multiprocessing.get_context("spawn")
 
 SINGLE_THREADED = {
-    f"{library}_NUM_THREADS": "1"
-    for library in ("MKL", "NUMBA", "NUMEXPR", "OMP", "OPENBLAS", "VECLIB_MAXIMUM")
+    f"{library}_NUM_THREADS": "1" for library in ("MKL", "NUMBA", "NUMEXPR", "OMP", "OPENBLAS", "VECLIB_MAXIMUM")
 } | {"VECLIB_MAXIMUM_THREADS": "1"}
 
 
@@ -125,7 +132,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         self.crew = Crew(self._start_worker)
 
     @property
-    def _workers(self) -> list[MPOSegmenterWorker]:
+    def _workers(self) -> list[WorkerHandle]:
         return self.crew.workers
 
     def __enter__(self) -> Self:
@@ -149,11 +156,11 @@ class MPOSegmenter(Segmenter, abc.ABC):
         self._worker_starter = None
         self.crew = Crew(self._start_worker)
 
-    def _start_worker(self, index: int) -> MPOSegmenterWorker:
+    def _start_worker(self, index: int) -> WorkerHandle:
         kind = MPOSegmenterWorkerThread if self.debug else MPOSegmenterWorkerProcess
         self._worker_starter = kind
         start, stop = self._worker_slice(index, 0)
-        worker = kind(self, start, stop)
+        worker: WorkerHandle = kind(self, start, stop)
         worker.start()
         return worker
 
@@ -213,7 +220,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         mask = np.empty(images.shape, np.bool_)
         labels = np.empty(images.shape, np.uint16)
         self._label_images(images, bg_off, mask, labels)
-        return labels > 0 if self.mask_postprocessing else mask
+        return np.asarray(labels > 0) if self.mask_postprocessing else mask
 
     def segment_single(self, image: npt.NDArray[Any], bg_off: float | None = None) -> npt.NDArray[np.bool_]:
         """Return the boolean mask image (y, x) for one input image; see `segment_batch`."""
@@ -377,9 +384,7 @@ class MPOSegmenterWorker:
             session.close()
         self._worker_end.close()
 
-    def _bind(
-        self, session: WorkerSession | None, message: Bind
-    ) -> tuple[WorkerSession | None, Exception | None]:
+    def _bind(self, session: WorkerSession | None, message: Bind) -> tuple[WorkerSession | None, Exception | None]:
         if session is not None:
             session.close()
         self.segmenter, self.slot_list = message.segmenter, message.slot_list
@@ -401,9 +406,7 @@ def as_reportable(error: Exception) -> Exception:
     if isinstance(error, DcnumdError):
         return error
     reason = "out_of_memory" if isinstance(error, MemoryError) else "worker"
-    return WorkerError(
-        f"{type(error).__name__}: {error}", reason, transient=isinstance(error, MemoryError | OSError)
-    )
+    return WorkerError(f"{type(error).__name__}: {error}", reason, transient=isinstance(error, MemoryError | OSError))
 
 
 class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: ignore[name-defined, misc]  # the context's class is made at run time
@@ -430,9 +433,8 @@ class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: 
 class MPOSegmenterWorkerThread(MPOSegmenterWorker, threading.Thread):
     """Worker thread in this process, for debugging; see `MPOSegmenterWorker`."""
 
-    sentinel = None
-    """A thread cannot be killed from outside."""
-    pid = os.getpid()
+    sentinel: int | None = None
+    pid: int | None = os.getpid()
 
     def start(self) -> None:
         """Start the thread."""

@@ -1,0 +1,114 @@
+"""What goes into a result beside the images: numbers, origin, metadata, logs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+import dcnumd
+from dcnumd.errors import ResultError
+from dcnumd.logic.background import PreparedBackground
+from dcnumd.logic.collector import Collector
+from dcnumd.logic.job import Job
+from dcnumd.logic.plan import Plan
+from dcnumd.meta.ppid import PipelineID
+from dcnumd.write.metadata import copy_logs, copy_metadata, copy_tables
+from dcnumd.write.packed import ColumnWriter
+from dcnumd.write.writer import HDF5Writer, compression_level
+
+
+def write_events(plan: Plan, background: PreparedBackground, collector: Collector, writer: HDF5Writer) -> None:
+    """Write all scalar features and say where the events come from."""
+    columns = ColumnWriter(writer, compression_level(plan.job.compression))
+    values = dict(collector.columns.items())
+    frames = values.pop("basinmap0")
+    mapping = plan.data.index_mapping
+    origin = (frames if mapping is None else mapping[frames]).astype(np.uint32)
+    background_index = values.pop("basinmap1", None)
+    columns.write_columns({**values, "basinmap0": origin})
+    scalars = [name for name in plan.data.features_scalar_frame if name != "bg_off"]
+    if plan.job.basin_strategy == "drain":
+        for name in scalars:
+            columns.write_column(name, np.asarray(plan.data[name])[frames])
+    else:
+        _refer_to_input(plan, writer, origin, scalars)
+    if background.images is not None and background_index is not None:
+        writer.store_basin(
+            name="background images",
+            description=f"Pipeline identifier: {plan.pipeline_id.background}",
+            internal_data={"image_bg": background.images.images},
+            mapping=background_index,
+        )
+
+
+def _refer_to_input(plan: Plan, writer: HDF5Writer, origin: np.ndarray, scalars: Sequence[str]) -> None:
+    path = plan.data.path
+    relative = os.path.relpath(path, plan.job.path_out.parent)
+    for features in (scalars, ["image"]):
+        if features:
+            writer.store_basin(
+                name="dcnumd basin",
+                description=f"Created with dcnumd {dcnumd.__version__}",
+                paths=[path, relative],
+                features=features,
+                mapping=origin,
+                identifier=plan.data.measurement_identifier,
+            )
+
+
+def write_metadata(plan: Plan, h5: h5py.File, events: int) -> None:
+    """Write the input's attributes, logs and tables, and those of the pipeline."""
+    copy_metadata(plan.data.h5, h5)
+    copy_logs(plan.data.h5, h5)
+    copy_tables(plan.data.h5, h5)
+    identifier = plan.pipeline_id
+    for name in ("generation", "data", "background", "segmenter", "feature", "gate"):
+        h5.attrs[f"pipeline:dcnum {name}"] = getattr(identifier, name)
+    h5.attrs["pipeline:dcnum hash"] = identifier.hash
+    h5.attrs["pipeline:dcnum yield"] = events
+    h5.attrs["pipeline:dcnum mapping"] = identifier.data.partition("^i=")[2]
+    h5.attrs["experiment:event count"] = events
+    h5.attrs["imaging:pixel size"] = plan.data.pixel_size
+    parts = [plan.data.measurement_identifier, f"dcn-{identifier.hash[:7]}"]
+    h5.attrs["experiment:run identifier"] = "_".join(part for part in parts if part)
+
+
+def write_logs(job: Job, identifier: PipelineID, writer: HDF5Writer, lines: Sequence[str], stamp: str) -> None:
+    """Write the job as JSON and the run's log lines."""
+    document = json.dumps(_describe(job, identifier), indent=2, default=str)
+    writer.store_log(f"dcnumd-job-{stamp}", document.splitlines())
+    writer.store_log(f"dcnumd-log-{stamp}", lines)
+
+
+def _describe(job: Job, identifier: PipelineID) -> dict[str, Any]:
+    return {
+        "dcnumd version": dcnumd.__version__,
+        "job": dataclasses.asdict(job),
+        "pipeline": {"id": str(identifier), "hash": identifier.hash},
+        "python": platform.python_version(),
+        "libraries": {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__},
+        "system": platform.platform(),
+    }
+
+
+def verify_result(h5: h5py.File, identifier: PipelineID, events: int) -> None:
+    """Make sure that a closed and reopened result is what it must be.
+
+    Raises
+    ------
+    ResultError
+        An attribute or the length of a dataset is wrong; nothing may be published then.
+    """
+    found = h5.attrs["pipeline:dcnum hash"], int(h5.attrs["pipeline:dcnum yield"])
+    if found != (identifier.hash, events):
+        raise ResultError(f"{h5.filename}: pipeline hash and yield are {found}, expected {(identifier.hash, events)}")
+    for name, dataset in h5["events"].items():
+        if len(dataset) != events:
+            raise ResultError(f"{h5.filename}: events/{name} has {len(dataset)} events, expected {events}")

@@ -1,0 +1,42 @@
+"""A look at a measurement before it is queued: whether it can be processed, and as what."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from dcnumd.logic.job import Job
+from dcnumd.logic.plan import open_plan
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is known of a measurement that can be processed."""
+
+    ppid: str
+    pphash: str
+    frames: int
+    identifier: str | None
+    """Measurement identifier, if the file has one."""
+    md5_5m: str
+    """MD5 of the first 5 MiB, hexadecimal."""
+    size: int
+    """Size of the file [bytes]."""
+
+
+def inspect_measurement(job: Job) -> Inspection:
+    """Open a measurement and resolve a job's settings for it, without computing anything.
+
+    Raises
+    ------
+    DcnumdError
+        The measurement cannot be processed, or not with these settings.
+    """
+    with open_plan(job) as plan:
+        return Inspection(
+            ppid=str(plan.pipeline_id),
+            pphash=plan.pipeline_id.hash,
+            frames=plan.count,
+            identifier=plan.data.measurement_identifier,
+            md5_5m=plan.data.md5_5m,
+            size=job.path_in.stat().st_size,
+        )

@@ -1,0 +1,183 @@
+"""The rule of the house: the same pipeline identifier means the same data as dcnum's, event by event."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import subprocess
+import sys
+
+import h5py
+import pytest
+
+from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.process import engine, process_measurement
+from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+from tests.support.compare import differences
+from tests.support.oracle import Oracle
+
+REAL = {
+    "cytoshot": "fmt-hdf5_cytoshot_full-features_2023",
+    "naiad": "fmt-hdf5_cytoshot_full-features_2024",
+    "shapein": "fmt-hdf5_shapein_raw-with-variable-length-logs",
+}
+SIZES = {"80x320": (80, 320), "80x400": (80, 400), "100x1010": (100, 1010), "45x100": (45, 100)}
+CROWDS = {
+    "sparse": {"density": 0.3},
+    "dense": {"density": 5.0},
+    "flickering": {"density": 0.7, "flicker": 2.5},
+}
+LONG = MeasurementSpec(size=(45, 100), frames=2350, density=0.7, seed=99, chunk=70, compression="gzip")
+MANY_CHUNKS = "45x100-long"
+SIMULATED = {
+    f"{size}-{crowd}": MeasurementSpec(size=SIZES[size], frames=330, seed=number, **CROWDS[crowd])
+    for number, (size, crowd) in enumerate(itertools.product(SIZES, CROWDS))
+} | {MANY_CHUNKS: LONG}
+COMPARE_TOOL = pathlib.Path(__file__).parents[3] / "shared" / "tools" / "compare_rtdc.py"
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory):
+    """Run dcnum in a process of its own for all tests of this module."""
+    oracle = Oracle(tmp_path_factory.mktemp("dcnum"))
+    yield oracle
+    oracle.close()
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def measurement(tmp_path_factory, shared_data):
+    """Return a function that gives the path of a real or simulated measurement by its name."""
+    folder = tmp_path_factory.mktemp("measurements")
+
+    def find(name):
+        if name in REAL:
+            return shared_data(REAL[name])
+        path = folder / f"{name}.rtdc"
+        if not path.exists():
+            write_measurement(path, SIMULATED[name])
+        return path
+
+    return find
+
+
+def dcnum_arguments(job):
+    """Return the settings of a job under dcnum's names."""
+    settings = job.settings
+    data = {"pixel_size": settings.pixel_size} if settings.pixel_size else {}
+    mapping = settings.index_mapping
+    if isinstance(mapping, slice):
+        data["index_mapping"] = {"slice": [mapping.start, mapping.stop, mapping.step]}
+    elif mapping is not None:
+        data["index_mapping"] = list(mapping) if isinstance(mapping, tuple) else mapping
+    return {
+        "data_kwargs": data,
+        "background_code": settings.background_code,
+        "background_kwargs": dict(settings.background_kwargs),
+        "segmenter_code": settings.segmenter_code,
+        "segmenter_kwargs": {**settings.segmenter_kwargs, "kwargs_mask": dict(settings.mask_kwargs)},
+        "feature_kwargs": dict(settings.feature_kwargs),
+        "gate_kwargs": dict(settings.gate_kwargs),
+        "basin_strategy": job.basin_strategy,
+        "compression": job.compression,
+    }
+
+
+def assert_equal_results(path, folder, oracle, *, basin_strategy="drain", compression="zstd-5", **settings):
+    """Process a measurement here and by dcnum and compare all there is."""
+    job = Job(
+        path,
+        folder / "ours.rtdc",
+        PipelineSettings(**settings),
+        basin_strategy=basin_strategy,
+        compression=compression,
+        num_workers=2,
+    )
+    result = process_measurement(job)
+    reference = oracle.process(path, folder / "dcnum.rtdc", **dcnum_arguments(job))
+    assert differences(job.path_out, reference) == []
+    with h5py.File(reference) as h5:
+        assert result.pphash == h5.attrs["pipeline:dcnum hash"]
+        assert result.events == h5.attrs["experiment:event count"]
+    return job.path_out, reference
+
+
+@pytest.mark.parametrize("name", [*REAL, *SIMULATED])
+def test_default_pipeline_equals_dcnum(name, measurement, oracle, tmp_path):
+    """Real files and all simulated shapes and crowds give dcnum's events."""
+    ours, reference = assert_equal_results(measurement(name), tmp_path, oracle)
+    if COMPARE_TOOL.exists():
+        subprocess.run([sys.executable, COMPARE_TOOL, ours, reference], check=True)
+
+
+@pytest.mark.parametrize("name", ["naiad", "cytoshot", "80x320-sparse", "100x1010-dense"])
+@pytest.mark.parametrize("background", ["sparsemed", "rollmed"])
+def test_tap_equals_dcnum(name, background, measurement, oracle, tmp_path):
+    """A result that refers to its input holds the same numbers."""
+    kwargs = {"kernel_size": 10, "batch_size": 2000} if background == "rollmed" else {}
+    assert_equal_results(
+        measurement(name),
+        tmp_path,
+        oracle,
+        basin_strategy="tap",
+        background_code=background,
+        background_kwargs=kwargs,
+    )
+
+
+@pytest.mark.parametrize("name", ["80x320-flickering", "80x400-dense", "100x1010-sparse", "45x100-dense", MANY_CHUNKS])
+def test_rolling_median_equals_dcnum(name, measurement, oracle, tmp_path):
+    """A background image for each frame, with the kernel's tail at the end."""
+    assert_equal_results(measurement(name), tmp_path, oracle, background_code="rollmed")
+
+
+@pytest.mark.parametrize("name", ["naiad", "cytoshot"])
+def test_copied_background_equals_dcnum(name, measurement, oracle, tmp_path):
+    """The input's own background images and offsets are taken over."""
+    assert_equal_results(measurement(name), tmp_path, oracle, background_code="copy")
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [1, 37, slice(10, 250), slice(3, 300, 7), slice(None, None, 2), (4, 5, 9, 10, 11, 200, 329)],
+    ids=str,
+)
+@pytest.mark.parametrize("background", ["sparsemed", "copy"])
+def test_index_mapping_equals_dcnum(mapping, background, measurement, oracle, tmp_path):
+    """Only the chosen frames are processed, and events refer to the frames of the input."""
+    name = "80x320-flickering" if background == "sparsemed" else "cytoshot"
+    if background == "copy":
+        if mapping not in (37, slice(None, None, 2)):
+            pytest.skip("the real file has 40 frames only")
+    elif mapping == 1:
+        pytest.skip("dcnum cannot process one frame; see test_few_frames")
+    assert_equal_results(measurement(name), tmp_path, oracle, index_mapping=mapping, background_code=background)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"feature_kwargs": {"haralick": False}},
+        {"feature_kwargs": {"volume": False, "brightness": False}},
+        {"segmenter_kwargs": {"thresh": -3}},
+        {"segmenter_kwargs": {"thresh": -10.5}},
+        {"mask_kwargs": {"clear_border": False}},
+        {"mask_kwargs": {"fill_holes": False}},
+        {"mask_kwargs": {"closing_disk": 0}},
+        {"mask_kwargs": {"closing_disk": 5}},
+        {"mask_kwargs": {"clear_border": False, "fill_holes": False, "closing_disk": 1}},
+        {"gate_kwargs": {"size_thresh_mask": 120}},
+        {"gate_kwargs": {"online_gates": True}},
+        {"pixel_size": 0.34},
+        {"background_kwargs": {"offset_correction": False}},
+        {"background_kwargs": {"kernel_size": 50, "split_time": 0.02}},
+        {"background_kwargs": {"kernel_size": 50, "split_time": 0.01, "thresh_cleansing": 10}},
+        {"background_kwargs": {"kernel_size": 31, "split_time": 0.013, "frac_cleansing": 1.0}},
+        {"compression": "none"},
+        {"compression": "zstd-1"},
+    ],
+    ids=lambda settings: "-".join(f"{key}={value}" for key, value in settings.items()),
+)
+def test_other_settings_equal_dcnum(settings, measurement, oracle, tmp_path):
+    """Every keyword that changes the numbers changes them as in dcnum."""
+    assert_equal_results(measurement("80x320-flickering"), tmp_path, oracle, **settings)
