@@ -8,13 +8,13 @@ pixel needs no test for the edge. `tail` has the bits of a row's last word that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from dcnumd.kernel import kernel
@@ -28,8 +28,13 @@ LAST = np.uint64(63)
 FULL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
-@intrinsic
-def trailing_zeros(_typing_context: Any, word: Any) -> Any:
+def llvm_function(definition: Callable[..., Any]) -> Any:
+    """Make a function of kernels from a definition in LLVM's terms; Any, as callers leave out the first argument."""
+    return intrinsic(definition)
+
+
+@llvm_function
+def trailing_zeros(_typing_context: Any, word: Any) -> Any:  # noqa: ARG001 -- the name is documentation
     """Return the position of the lowest set bit of `word`, which must not be 0."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -38,37 +43,41 @@ def trailing_zeros(_typing_context: Any, word: Any) -> Any:
     return numba.int64(numba.uint64), generate
 
 
-@intrinsic
+@llvm_function
 def exceeding_bits(
-    _typing_context: Any, minuend: Any, subtrahend: Any, first: Any, other: Any, limit: Any
+    _typing_context: Any,
+    minuend: Any,
+    subtrahend: Any,
+    first: Any,  # noqa: ARG001 -- numba passes its value to `generate`
+    limit: Any,  # noqa: ARG001 -- likewise
 ) -> Any:
-    """Return a uint64 whose bit `i` says whether ``minuend[first + i] - subtrahend[other + i] > limit``.
+    """Return a uint64 whose bit `i` says whether ``minuend[first + i] - subtrahend[first + i] > limit``.
 
-    Both arrays are flat uint8 and `limit` is in 0…255. One vector comparison replaces 64 scalar ones; numba's
-    loops do not compile to it, packing the bits from a byte mask took four times as long.
+    Both arrays are flat uint8 and `limit` is in 0…255. One vector comparison replaces 64 scalar ones; loops do not
+    compile to it.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         lanes = ir.VectorType(ir.IntType(8), 64)
 
-        def load(position: int, offset: Any) -> Any:
+        def load(position: int) -> Any:
             array = context.make_array(signature.args[position])(context, builder, arguments[position])
-            value = builder.load(cgutils.pointer_add(builder, array.data, offset, lanes.as_pointer()))
+            value = builder.load(builder.bitcast(builder.gep(array.data, [arguments[2]]), lanes.as_pointer()))
             value.align = 1
             return value
 
-        left, right = load(0, arguments[2]), load(1, arguments[3])
+        left, right = load(0), load(1)
         none = ir.Constant(lanes, None)
         # the difference of unsigned bytes, 0 where it would be negative
         difference = builder.select(builder.icmp_unsigned(">", left, right), builder.sub(left, right), none)
         single = builder.insert_element(
-            ir.Constant(lanes, ir.Undefined), builder.trunc(arguments[4], ir.IntType(8)), ir.IntType(32)(0)
+            ir.Constant(lanes, ir.Undefined), builder.trunc(arguments[3], ir.IntType(8)), ir.IntType(32)(0)
         )
         order = ir.Constant(ir.VectorType(ir.IntType(32), 64), None)
         limits = builder.shuffle_vector(single, single, order)
         return builder.bitcast(builder.icmp_unsigned(">", difference, limits), ir.IntType(64))
 
-    return numba.uint64(minuend, subtrahend, numba.int64, numba.int64, numba.int64), generate
+    return numba.uint64(minuend, subtrahend, numba.int64, numba.int64), generate
 
 
 @kernel
@@ -97,9 +106,9 @@ def pack_below(
                 # at the end of the frame an earlier block is loaded and its surplus shifted out
                 block = min(start, pixels - 64)
                 if limit < 0:
-                    value = exceeding_bits(background, image, block, block, -limit - 1)
+                    value = exceeding_bits(background, image, block, -limit - 1)
                 else:
-                    value = ~exceeding_bits(image, background, block, block, limit)
+                    value = ~exceeding_bits(image, background, block, limit)
                 value >>= np.uint64(start - block)
                 value &= FULL >> np.uint64(64 - count)
             bits[(y + 1) * stride + word] = value
@@ -123,62 +132,53 @@ def remove_isolated(bits: BitArray, beside: BitArray, triple: BitArray, height: 
 
 
 @kernel
-def fill_enclosed(
-    bits: BitArray, outside: BitArray, height: int, words: int, stride: int, tail: np.uint64
-) -> None:
+def fill_enclosed(bits: BitArray, outside: BitArray, height: int, words: int, stride: int, tail: np.uint64) -> None:
     """Set every pixel that the 4-connected background of row 0 does not reach.
 
     All of row 0 must be background. `outside` is scratch as large as `bits`. The rows are swept down and up until
-    nothing changes; within a row the flood runs along a word by the carry of an addition, and back by doubling shifts.
+    nothing changes; within a word the flood runs upwards by the carry of an addition, and back by doubling shifts.
     """
-    last = words - 1
-    for word in range(stride):
-        outside[stride + word] = ZERO
-    for word in range(words):
-        outside[stride + word] = tail if word == last else FULL
-    for at in range(2 * stride, (height + 1) * stride):
-        outside[at] = ZERO
+    for y in range(1, height + 1):
+        for at in range(y * stride, (y + 1) * stride):
+            covered = FULL if at < y * stride + words - 1 else tail
+            # until the end `bits` has the background; the guards stay 0
+            bits[at] = ~bits[at] & (covered if at < y * stride + words else ZERO)
+            outside[at] = bits[at] if y == 1 else ZERO
     step = 1
     changed = True
     while changed:
         changed = False
-        y = 2 if step == 1 else height - 1
-        while 1 <= y <= height:
-            row = y * stride
+        for count in range(1, height):
+            row = (1 + count if step > 0 else height - count) * stride
             before = row - step * stride
             fresh = ZERO
-            for word in range(words):
-                fresh |= (
-                    outside[before + word]
-                    & ~(bits[row + word] | outside[row + word])
-                    & (tail if word == last else FULL)
-                )
-            if fresh != ZERO:
-                changed = True
-                entering = ZERO
-                for word in range(words):
-                    open_ = ~bits[row + word] & (tail if word == last else FULL)
-                    seed = (outside[row + word] | outside[before + word] | entering) & open_
-                    flood = open_ & (((open_ + seed) ^ open_) | seed)
-                    outside[row + word] = flood
-                    entering = flood >> LAST
-                entering = ZERO
-                for word in range(words - 1, -1, -1):
-                    open_ = ~bits[row + word] & (tail if word == last else FULL)
-                    flood = outside[row + word] | ((entering << LAST) & open_)
-                    shift = ONE
-                    while shift < np.uint64(64):
-                        flood |= open_ & (flood >> shift)
-                        open_ &= open_ >> shift
-                        shift <<= ONE
-                    outside[row + word] = flood
-                    entering = flood & ONE
-            y += step
+            for at in range(row, row + words):
+                fresh |= outside[at + before - row] & bits[at] & ~outside[at]
+            if fresh == ZERO:
+                continue
+            changed = True
+            entering = ZERO
+            for at in range(row, row + words):
+                free = bits[at]
+                seed = (outside[at] | outside[at + before - row] | entering) & free
+                flood = free & (((free + seed) ^ free) | seed)
+                outside[at] = flood
+                entering = flood >> LAST
+            entering = ZERO
+            for at in range(row + words - 1, row - 1, -1):
+                free = bits[at]
+                flood = outside[at] | ((entering << LAST) & free)
+                shift = ONE
+                while shift <= LAST:
+                    flood |= free & (flood >> shift)
+                    free &= free >> shift
+                    shift <<= ONE
+                outside[at] = flood
+                entering = flood & ONE
         step = -step
     for y in range(1, height + 1):
-        row = y * stride
-        for word in range(words):
-            bits[row + word] = ~outside[row + word] & (tail if word == last else FULL)
+        for at in range(y * stride, y * stride + words):
+            bits[at] = ~outside[at] & (FULL if at < y * stride + words - 1 else tail)
 
 
 @kernel
@@ -215,11 +215,12 @@ def open_disk(
             # all rows of the disk that extend by `reach` to either side; they get wider towards the centre
             while distance >= 0 and (reach + 1) * (reach + 1) + distance * distance > radius * radius:
                 if distance < height:
-                    shift = np.uint64(distance * stride)
-                    for i in range(np.uint64(stride), np.uint64(size - stride) - shift):
-                        bits[i] |= source[i + shift]
-                    for i in range(np.uint64(stride) + shift, np.uint64(size - stride)):
-                        bits[i] |= source[i - shift]
+                    for shift in (-distance * stride, distance * stride):
+                        first = stride - min(shift, 0)
+                        behind = size - stride - max(shift, 0)
+                        # unsigned numbers wrap around, so that adding a negative shift subtracts
+                        for i in range(np.uint64(first), np.uint64(behind)):
+                            bits[i] |= source[i + np.uint64(shift)]
                 distance -= 1
             if distance < 0:
                 break

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dcnumd.kernel import kernel
 from dcnumd.segm.kernels_bits import FULL, ZERO, fill_enclosed, open_disk, pack_below, remove_isolated
-from dcnumd.segm.kernels_runs import draw_component, find_components, paint_components
+from dcnumd.segm.kernels_runs import draw_component, find_components, paint_components, wide
 
 NO_PIXEL = -256
 """A difference of two bytes is never as low as this."""
@@ -86,7 +86,7 @@ def label_thresholded_frames(
         if limit == NO_PIXEL:
             continue
         pack_below(images[index], backgrounds[background_index[index]], limit, height, width, stride, bits)
-        remaining, top, bottom = bits, np.int64(0), height
+        remaining, top, bottom = bits, wide(0), height
         if renumber and not clear_border:
             if fill_holes:
                 for word in range(words):
@@ -100,17 +100,15 @@ def label_thresholded_frames(
             if radius > 0:
                 # a single pixel survives no opening, connects nothing and encloses nothing
                 remove_isolated(bits, scratch_a, scratch_b, height, stride)
-            find_components(
-                bits, top, bottom, words, stride, starts, ends, row_first, parent, following, boxes
-            )
-            remaining, top, bottom = result, height, np.int64(0)
+            find_components(bits, top, bottom, words, stride, starts, ends, row_first, parent, following, boxes)
+            remaining, top, bottom = result, height, wide(0)
             for at in range(size):
                 result[at] = ZERO
             for run in range(row_first[height]):
                 if parent[run] != run:
                     continue
-                first_row, last_row = np.int64(boxes[run, 0]), np.int64(boxes[run, 1])
-                left, right = np.int64(boxes[run, 2]), np.int64(boxes[run, 3])
+                first_row, last_row = wide(boxes[run, 0]), wide(boxes[run, 1])
+                left, right = wide(boxes[run, 2]), wide(boxes[run, 3])
                 if last_row - first_row + 1 < least or right - left + 1 < least:
                     continue
                 if first_row == 0 or last_row == height - 1 or left == 0 or right == width - 1:
@@ -146,9 +144,7 @@ def label_thresholded_frames(
                 bottom = max(bottom, last_row + 1)
             if top > bottom:
                 continue
-        find_components(
-            remaining, top, bottom, words, stride, starts, ends, row_first, parent, following, boxes
-        )
+        find_components(remaining, top, bottom, words, stride, starts, ends, row_first, parent, following, boxes)
         paint_components(
             top,
             bottom,
@@ -181,4 +177,5 @@ def remove_border_labels(labels: npt.NDArray[np.uint16], height: int, width: int
         for at in range(frame.size):
             if touching[frame[at]]:
                 frame[at] = np.uint16(0)
-        touching[:] = False
+        for value in range(touching.size):
+            touching[value] = False

@@ -7,6 +7,8 @@ a component is the run with its first pixel.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,9 @@ from dcnumd.segm.kernels_bits import FULL, LAST, ONE, ZERO, BitArray, trailing_z
 
 RunArray = npt.NDArray[np.int32]
 """One number for each run (int32)."""
+
+wide: Any = np.int64
+"""Widens what an array holds, so that kernels are called with int64 only; Any, as numpy's scalars are no `int`."""
 
 
 @kernel
@@ -60,7 +65,7 @@ def find_components(
     candidate = 0
     stop = 0
     for y in range(top, bottom):
-        first = np.int64(row_first[y])
+        first = wide(row_first[y])
         for run in range(first, row_first[y + 1]):
             root = run
             parent[run] = run
@@ -68,11 +73,11 @@ def find_components(
                 candidate += 1
             above = candidate
             while above < stop and starts[above] <= ends[run] + 1:
-                other = np.int64(parent[above])
+                other = wide(parent[above])
                 while parent[other] != other:
                     # the way to the root is halved for the next search
                     parent[other] = parent[parent[other]]
-                    other = np.int64(parent[other])
+                    other = wide(parent[other])
                 if other < root:
                     parent[root] = other
                     root = other
@@ -80,10 +85,10 @@ def find_components(
                     parent[other] = root
                 above += 1
         candidate = first
-        stop = np.int64(row_first[y + 1])
+        stop = wide(row_first[y + 1])
     for y in range(top, bottom):
         for run in range(row_first[y], row_first[y + 1]):
-            root = np.int64(parent[parent[run]])
+            root = wide(parent[parent[run]])
             parent[run] = root
             following[run] = -1
             box = boxes[root]
@@ -121,7 +126,7 @@ def draw_component(
         while run >= row_first[y + 1]:
             y += 1
         row = (y - first_row + 2) * stride - left_word
-        start, end = np.int64(starts[run]), np.int64(ends[run])
+        start, end = wide(starts[run]), wide(ends[run])
         for word in range(start // 64, end // 64 + 1):
             value = FULL
             if word == start // 64:
@@ -129,7 +134,7 @@ def draw_component(
             if word == end // 64:
                 value &= FULL >> np.uint64(63 - end % 64)
             region[row + word] |= value
-        run = np.int64(following[run])
+        run = wide(following[run])
 
 
 @kernel
@@ -147,7 +152,7 @@ def paint_components(
     number: RunArray,
     frame: npt.NDArray[np.uint16],
 ) -> None:
-    """Number the components from 1 and write the numbers into a flat frame that is 0.
+    """Write the numbers of the components, counted from 1, into a flat frame that is 0.
 
     `clear_border` leaves out the components that touch the frame's edge, but not their numbers. Above 65535 the
     numbers start again at 0, as dcnum's do.
@@ -160,9 +165,7 @@ def paint_components(
                 last += 1
                 number[run] = last
                 box = boxes[run]
-                if clear_border and (
-                    box[0] == 0 or box[1] == height - 1 or box[2] == 0 or box[3] == width - 1
-                ):
+                if clear_border and (box[0] == 0 or box[1] == height - 1 or box[2] == 0 or box[3] == width - 1):
                     number[run] = 0
             value = np.uint16(number[root])
             for at in range(y * width + starts[run], y * width + ends[run] + 1):

@@ -105,9 +105,7 @@ def label_masks(masks: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint16]) ->
     _label_dark(np.logical_not(masks), labels, fill_holes=False, radius=0)
 
 
-def process_labels(
-    labels: npt.NDArray[np.uint16], *, clear_border: bool, fill_holes: bool, closing_disk: int
-) -> None:
+def process_labels(labels: npt.NDArray[np.uint16], *, clear_border: bool, fill_holes: bool, closing_disk: int) -> None:
     """Post-process labels in place.
 
     The steps are done in the order of the parameters. `fill_holes` and `closing_disk` work on the mask of all labels
@@ -143,9 +141,7 @@ def process_labels(
         _label_dark(labels == 0, labels, fill_holes=bool(fill_holes), radius=radius)
 
 
-def duplicate_frames(
-    images: npt.NDArray[np.uint8], previous: npt.NDArray[np.uint8] | None
-) -> npt.NDArray[np.bool_]:
+def duplicate_frames(images: npt.NDArray[np.uint8], previous: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.bool_]:
     """Return which frames equal the frame before, pixel for pixel.
 
     Parameters
@@ -284,9 +280,7 @@ def _check_backgrounds(
     _check_array("background_index", background_index, np.int64)
     if background_index.shape != (len(images),):
         raise ValueError(f"background_index has shape {background_index.shape}, expected ({len(images)},)")
-    if background_index.size and not (
-        background_index.min() >= 0 and background_index.max() < len(backgrounds)
-    ):
+    if background_index.size and not (background_index.min() >= 0 and background_index.max() < len(backgrounds)):
         raise ValueError(
             f"background_index has values {background_index.min()}…{background_index.max()}, "
             f"expected 0…{len(backgrounds) - 1}"

@@ -1,0 +1,1 @@
+"""dcnumd beside dcnum, on the same simulated measurement: ``python -m benchmarks``."""

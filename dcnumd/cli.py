@@ -1,0 +1,86 @@
+"""The command line: finds the command, turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import cast
+
+import click
+
+from dcnumd import __version__
+from dcnumd.errors import ConfigError, DcnumdError
+
+COMMANDS = {
+    "run": ("dcnumd.commands.run:run", "Watch folders and process what is recorded: the daemon."),
+    "process": ("dcnumd.commands.process:process", "Process files now, without daemon or ledger."),
+    "check": ("dcnumd.commands.check:check", "Say whether the config is sound, and which pipeline it makes."),
+    "status": ("dcnumd.commands.ledger:status", "Show what the daemon is doing."),
+    "history": ("dcnumd.commands.ledger:history", "List what became of the last measurements."),
+    "why": ("dcnumd.commands.ledger:why", "Tell the way of one file, and why it is where it is."),
+    "retry": ("dcnumd.commands.ledger:retry", "Have files processed again."),
+    "forget": ("dcnumd.commands.ledger:forget", "Remove files from the ledger."),
+    "simulate": ("dcnumd.simulate.commands:simulate", "Write measurements as an instrument would."),
+    "demo": ("dcnumd.simulate.commands:demo", "Show all of it in a temporary folder."),
+}
+"""Where each command is, and what the overview says of it."""
+
+ENVIRONMENT_FAULTS = frozenset({"ledger", "ledger_locked", "state_folder"})
+"""Reasons that no measurement is to blame for."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is called, so that the overview and small commands come at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
+        """Return the names in the order of the overview."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 -- likewise
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        return cast("click.Command", getattr(importlib.import_module(module), name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 -- likewise
+        """Write the overview from the table, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: dcnumd demo. Then: dcnumd process M001_data.rtdc, and dcnumd run -c config.toml. "
+    "Exit codes: 0 done, 1 a measurement failed, 2 wrong usage or config.",
+)
+@click.version_option(__version__, "--version", prog_name="dcnumd")
+def cli() -> None:
+    """Process deformability-cytometry measurements beside the instrument, as dcnum would."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    arguments
+        What follows ``dcnumd`` on the command line; that itself by default.
+
+    Returns
+    -------
+    code
+        0 done, 1 a measurement failed, 2 wrong usage or config.
+    """
+    try:
+        code = cli.main(args=arguments, prog_name="dcnumd", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 1
+    except DcnumdError as error:
+        click.echo(f"Error: {error.message}", err=True)
+        return 2 if isinstance(error, ConfigError) or error.reason in ENVIRONMENT_FAULTS else 1
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,134 @@
+"""The command `check`: would the daemon work with this config, and what would it compute?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Literal
+
+import click
+
+from dcnumd.commands.options import json_option, with_settings
+from dcnumd.config import Settings
+from dcnumd.daemon.ownership import lock_owner
+from dcnumd.errors import DcnumdError
+
+Level = Literal["ok", "note", "problem"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level
+    subject: str
+    text: str
+
+
+@click.command(epilog="Example: dcnumd check -c config.toml --json")
+@json_option
+@with_settings(config_needed=True)
+def check(settings: Settings, as_json: bool) -> int:
+    """Say whether the config is sound: folders, rights, space, methods; and which pipeline ID it makes.
+
+    A watched folder that is missing is only noted: the daemon takes it up when it appears. Exit code 2 if
+    there is a problem.
+    """
+    findings = list(look_at(settings))
+    ppid = ""
+    try:
+        ppid = pipeline_id(settings)
+        findings.append(Finding("ok", "pipeline", ppid))
+    except DcnumdError as error:
+        findings.append(Finding("problem", "pipeline", error.message))
+    sound = all(finding.level != "problem" for finding in findings)
+    if as_json:
+        found = [dataclasses.asdict(finding) for finding in findings]
+        click.echo(json.dumps({"sound": sound, "ppid": ppid, "findings": found}, indent=2))
+    else:
+        colours = {"ok": "green", "note": "yellow", "problem": "red"}
+        for finding in findings:
+            level = click.style(f"{finding.level:8}", fg=colours[finding.level])
+            click.echo(f"{level} {finding.subject:16} {finding.text}")
+    return 0 if sound else 2
+
+
+def look_at(settings: Settings) -> Iterator[Finding]:
+    """Look at everything that a config names, without changing anything."""
+    yield Finding("ok", "config", f"{settings.source}")
+    for folder in settings.watch.folders:
+        yield from _watched(folder)
+    targets = [settings.output.folder] if settings.output.folder else settings.watch.folders
+    for target in targets:
+        yield from _target(target, settings.resources.min_free_gb)
+    yield _state(settings.state_folder())
+    if settings.log.file is not None:
+        yield _writable("log.file", settings.log.file.parent)
+
+
+def pipeline_id(settings: Settings) -> str:
+    """Return the pipeline ID that these settings make, as far as it does not depend on the measurement.
+
+    Raises
+    ------
+    DcnumdError
+        If a method or one of its keywords does not exist.
+    """
+    # Only this command needs the engine, and it takes a second to load.
+    from dcnumd.logic.plan import method_ids  # noqa: PLC0415
+    from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, get_data_ppid  # noqa: PLC0415
+
+    pipeline = settings.pipeline_settings()
+    keywords = dict(pipeline.background_kwargs)
+    # "auto" becomes true or false for each measurement.
+    automatic = keywords.get("offset_correction") == "auto"
+    if automatic:
+        keywords["offset_correction"] = True
+    data = get_data_ppid(pipeline.pixel_size) if pipeline.pixel_size else "hdf:p=(from the file)^i=0"
+    identifier = PipelineID(generation=DCNUM_PPID_GENERATION, data=data, **method_ids(pipeline, keywords))
+    return f"{identifier}" + (" (o=1 where the light flickers, else o=0)" if automatic else "")
+
+
+def _watched(folder: pathlib.Path) -> Iterator[Finding]:
+    if not folder.is_dir():
+        yield Finding("note", "watch.folders", f"{folder} does not exist; it is taken up when it appears")
+    elif not os.access(folder, os.R_OK | os.X_OK):
+        yield Finding("problem", "watch.folders", f"{folder} cannot be read by this user")
+    else:
+        yield Finding("ok", "watch.folders", f"{folder}")
+
+
+def _target(folder: pathlib.Path, min_free_gb: float) -> Iterator[Finding]:
+    nearest = _nearest(folder)
+    if nearest != folder and not os.access(nearest, os.W_OK | os.X_OK):
+        yield Finding("note", "output", f"{folder} does not exist")
+        return
+    yield _writable("output", folder)
+    free = shutil.disk_usage(nearest).free / 1e9
+    level: Level = "ok" if free >= min_free_gb else "problem"
+    yield Finding(level, "space", f"{free:.1f} GB free in {nearest} (resources.min_free_gb = {min_free_gb:g})")
+
+
+def _state(folder: pathlib.Path) -> Finding:
+    owner = lock_owner(folder)
+    if owner is not None:
+        return Finding("note", "state.folder", f"{folder} is in use by a running dcnumd (process {owner})")
+    return _writable("state.folder", folder)
+
+
+def _writable(subject: str, folder: pathlib.Path) -> Finding:
+    nearest = _nearest(folder)
+    if not nearest.is_dir():
+        return Finding("problem", subject, f"{nearest} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return Finding("problem", subject, f"{nearest} cannot be written by this user")
+    return Finding("ok", subject, f"{folder}" if nearest == folder else f"{folder} (will be made)")
+
+
+def _nearest(folder: pathlib.Path) -> pathlib.Path:
+    """Return the folder itself, or the nearest one above it that exists."""
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())

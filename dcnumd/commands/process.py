@@ -1,0 +1,221 @@
+"""The command `process`: measurements now, in this process, with the same checks as in the daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import click
+import rich.console
+import rich.progress
+
+from dcnumd.commands.options import json_option, with_settings
+from dcnumd.config import Settings
+from dcnumd.daemon import logs
+from dcnumd.daemon.probe import look
+from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, MeasurementError
+from dcnumd.logic.job import Job, JobResult, Progress
+
+NOT_COMPLETE = {
+    "open_for_writing": "is open for writing, or its recording was interrupted",
+    "truncated": "is shorter than it says itself: it is still being copied, or was cut off",
+    "changing": "is being written",
+}
+
+FrameSelection = int | tuple[int, ...] | slice
+
+
+class FrameChoice(click.ParamType):
+    """Which frames: ``1000`` (the first so many), ``0:1000:2`` (a slice), ``3,5,8`` (these)."""
+
+    name = "FRAMES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FrameSelection:
+        """Return the selection in the form that a job carries."""
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]  # click passes converted values through again
+        if re.fullmatch(r"\d+", value):
+            return int(value)
+        if re.fullmatch(r"\d+(,\d+)*,?", value):
+            return tuple(int(number) for number in value.rstrip(",").split(","))
+        if re.fullmatch(r"(-?\d*)(:-?\d*){1,2}", value):
+            return slice(*(int(number) if number else None for number in value.split(":")))
+        self.fail(f"{value!r}: expected 1000 (the first 1000), 0:1000:2 (a slice) or 3,5,8 (a list)", param, ctx)
+
+
+@click.command(
+    epilog="Example: dcnumd process M001_data.rtdc M002_data.rtdc -o results --set output.basin_strategy=drain"
+)
+@click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=pathlib.Path, file_okay=False),
+    help="Folder for the results; else as the config says, beside each file by default.",
+)
+@click.option("--frames", type=FrameChoice(), help="Only these frames: 1000, 0:1000:2 or 3,5,8.")
+@json_option
+@with_settings(config_needed=False)
+def process(
+    settings: Settings,
+    files: tuple[pathlib.Path, ...],
+    output: pathlib.Path | None,
+    frames: FrameSelection | None,
+    as_json: bool,
+) -> int:
+    """Process each FILE now, without daemon or ledger.
+
+    Works without a config file, too. Exit code 1 if a measurement failed, 2 if the config does not fit.
+    """
+    logs.configure(settings.log)
+    jobs = make_jobs(settings, files, output, frames)
+    failures = 0
+    misfit = False
+    with progress_of(len(jobs)) as show, stop_wish() as stop:
+        for job in jobs:
+            if stop.is_set():
+                break
+            try:
+                report(process_one(job, show, stop.is_set), as_json=as_json)
+            except DcnumdError as error:
+                failures += 1
+                misfit = misfit or isinstance(error, ConfigError)
+                report_failure(job, error, as_json=as_json)
+    if misfit:
+        return 2
+    return 1 if failures or stop.is_set() else 0
+
+
+def make_jobs(
+    settings: Settings,
+    files: tuple[pathlib.Path, ...],
+    output: pathlib.Path | None,
+    frames: FrameSelection | None,
+) -> list[Job]:
+    """Return a job for each file.
+
+    Raises
+    ------
+    click.UsageError
+        If two of them would write the same result.
+    """
+    jobs: dict[pathlib.Path, Job] = {}
+    for number, path in enumerate(files, start=1):
+        job = settings.job_for(path, str(number))
+        if output is not None:
+            job = dataclasses.replace(job, path_out=output.absolute() / f"{path.stem}{settings.output.suffix}.rtdc")
+        if frames is not None:
+            job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, index_mapping=frames))
+        if job.path_out in jobs:
+            raise click.UsageError(
+                f"{job.path_in} and {jobs[job.path_out].path_in} would both become {job.path_out}; "
+                "process them separately, with different -o"
+            )
+        jobs[job.path_out] = job
+    return list(jobs.values())
+
+
+def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelled: Callable[[], bool]) -> JobResult:
+    """Pass one file through the checks and process it.
+
+    Raises
+    ------
+    DcnumdError
+        If that did not work.
+    """
+    # The engine takes a second to load, which wrong usage should not cost.
+    from dcnumd.logic.process import process_measurement  # noqa: PLC0415
+
+    show(job, None)
+    found = look(job)
+    if found.verdict != "complete":
+        raise MeasurementError(f"{job.path_in}: {NOT_COMPLETE[found.verdict]}", found.verdict, transient=True)
+    return process_measurement(job, on_progress=lambda progress: show(job, progress), cancel=cancelled)
+
+
+def report(result: JobResult, *, as_json: bool) -> None:
+    """Print what came of a file."""
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(result), default=os.fspath))
+    elif result.outcome == "skipped":
+        click.echo(f"{result.path_in}: skipped ({result.reason}): {result.path_out}")
+    else:
+        speed = f", {result.frames / result.seconds:.0f} frames/s" if result.seconds else ""
+        click.echo(
+            f"{result.path_in}: {result.frames} frames, {result.events} events in {result.seconds:.1f} s{speed}"
+            f" -> {result.path_out}"
+        )
+
+
+def report_failure(job: Job, error: DcnumdError, *, as_json: bool) -> None:
+    """Print why a file was not processed."""
+    if as_json:
+        failure = {
+            "outcome": "failed",
+            "reason": error.reason,
+            "error": error.message,
+            "path_in": os.fspath(job.path_in),
+            "path_out": os.fspath(job.path_out),
+        }
+        click.echo(json.dumps(failure))
+    if isinstance(error, JobCancelledError):
+        click.echo(f"Stopped: {job.path_in} was not finished and will have no result", err=True)
+    else:
+        text = error.message if str(job.path_in) in error.message else f"{job.path_in}: {error.message}"
+        click.echo(f"Error: {text}", err=True)
+
+
+@contextlib.contextmanager
+def progress_of(number: int) -> Iterator[Callable[[Job, Progress | None], None]]:
+    """Show a progress bar on stderr if that is a terminal."""
+    console = rich.console.Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _job, _progress: None
+        return
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.TextColumn("{task.fields[stage]}"),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with rich.progress.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, stage="")
+
+        def show(job: Job, progress: Progress | None) -> None:
+            if progress is None:
+                text = f"[{job.job_id}/{number}] {job.path_in.name}".replace("[", r"\[")
+                bar.reset(task, description=text, total=None, stage="looking")
+            else:
+                stage = f"{progress.stage}, {progress.events} events"
+                bar.update(task, completed=progress.frames_done, total=progress.frames, stage=stage)
+
+        yield show
+
+
+@contextlib.contextmanager
+def stop_wish() -> Iterator[threading.Event]:
+    """Let the first Ctrl-C end the running job in an orderly way, and the second one everything."""
+    wish = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if wish.is_set():
+            raise KeyboardInterrupt
+        wish.set()
+
+    earlier = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield wish
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

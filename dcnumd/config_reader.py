@@ -1,0 +1,134 @@
+"""Reads a TOML table into frozen dataclasses by their annotations, and says exactly what does not fit.
+
+A field's metadata may narrow its values: ``minimum``, ``maximum``, ``above`` (exclusive), ``file_name`` (the
+text becomes part of one), ``rest`` (a mapping that takes all keys without a field), ``internal`` (no key).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+import pathlib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from dcnumd.errors import ConfigError
+
+S = TypeVar("S")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SectionReader:
+    """Turns tables into dataclasses and errors into one line each."""
+
+    file: str
+    """Name of the config file for messages."""
+    folder: pathlib.Path | None
+    """Folder from which relative paths count; None is the current one."""
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Keys that came from elsewhere, with the text to blame for them."""
+
+    def error(self, key: str, problem: str) -> ConfigError:
+        """Return the error for one key, or for the section that holds an overridden one."""
+        blamed = (origin for name, origin in self.origins.items() if name == key or name.startswith(f"{key}."))
+        return ConfigError(f"{next(blamed, self.file)}: {key}: {problem}")
+
+    def read(self, kind: type[S], table: Mapping[str, Any], prefix: str = "") -> S:
+        """Return an instance of the dataclass `kind` made from `table`.
+
+        Raises
+        ------
+        ConfigError
+            For the first key that is unknown or has a wrong value.
+        """
+        hints = typing.get_type_hints(kind)
+        fields = {f.name: f for f in _fields(kind) if not f.metadata.get("internal")}
+        rest = next((name for name, field in fields.items() if field.metadata.get("rest")), None)
+        values: dict[str, Any] = {}
+        for key, value in table.items():
+            dotted = f"{prefix}{key}"
+            if key in fields and key != rest:
+                values[key] = self._value(dotted, value, hints[key], fields[key].metadata)
+            elif rest is not None:
+                values.setdefault(rest, {})[key] = value
+            else:
+                raise self.error(dotted, _unknown_key(key, list(fields), prefix))
+        return kind(**values)
+
+    def _value(self, key: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
+        origin = typing.get_origin(hint)
+        if dataclasses.is_dataclass(hint):
+            self._expect(key, value, dict, "a section")
+            return self.read(typing.cast("type[Any]", hint), value, f"{key}.")
+        if origin is Mapping:
+            self._expect(key, value, dict, "a section")
+            return dict(value)
+        if origin is types.UnionType:
+            hint = next(member for member in typing.get_args(hint) if member is not types.NoneType)
+            if hint is pathlib.Path and value == "":
+                return None
+        if origin is tuple:
+            return self._values(key, value, typing.get_args(hint)[0])
+        if typing.get_origin(hint) is typing.Literal:
+            return self._choice(key, value, typing.get_args(hint))
+        if hint is pathlib.Path:
+            return self._path(key, value)
+        return self._scalar(key, value, hint, metadata)
+
+    def _values(self, key: str, value: Any, hint: Any) -> tuple[Any, ...]:
+        self._expect(key, value, list, "a list of texts")
+        if not value:
+            raise self.error(key, "got an empty list; at least one entry is needed")
+        return tuple(self._value(key, item, hint, {}) for item in value)
+
+    def _choice(self, key: str, value: Any, allowed: tuple[str, ...]) -> str:
+        if value in allowed:
+            return str(value)
+        raise self.error(key, f"got {value!r}; allowed are {', '.join(map(repr, allowed))}")
+
+    def _path(self, key: str, value: Any) -> pathlib.Path:
+        self._expect(key, value, str, "a path as text")
+        if not value:
+            raise self.error(key, "got an empty path")
+        base = None if key in self.origins else self.folder
+        return pathlib.Path(os.path.abspath((base or pathlib.Path()) / pathlib.Path(value).expanduser()))  # noqa: PTH100 -- resolve() would follow links
+
+    def _scalar(self, key: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> Any:
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        self._expect(key, value, kind, words[kind])
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.error(key, f"got {value}; a finite number is expected")
+        if "minimum" in metadata and value < metadata["minimum"]:
+            raise self.error(key, f"got {value}; {metadata['minimum']} or more is allowed")
+        if "maximum" in metadata and value > metadata["maximum"]:
+            raise self.error(key, f"got {value}; {metadata['maximum']} or less is allowed")
+        if "above" in metadata and value <= metadata["above"]:
+            raise self.error(key, f"got {value}; more than {metadata['above']} is allowed")
+        if metadata.get("file_name") and (not value or set(value) & set("/\0")):
+            raise self.error(key, f"got {value!r}; a text that can be part of a file name is needed")
+        return value
+
+    def _expect(self, key: str, value: Any, kind: type, words: str) -> None:
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self.error(key, f"got {_shown(value)}; {words} is expected")
+
+
+def _fields(kind: type) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(kind)
+
+
+def _shown(value: Any) -> str:
+    return "a section" if isinstance(value, dict) else f"{value!r}"
+
+
+def _unknown_key(key: str, known: list[str], prefix: str) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if close:
+        return f"unknown key; did you mean {prefix}{close[0]}?"
+    return f"unknown key; allowed here are {', '.join(sorted(known))}"

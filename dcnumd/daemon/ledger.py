@@ -1,0 +1,280 @@
+"""The ledger: what became of every measurement, in one SQLite file that survives crashes.
+
+One daemon writes it; commands read it at any time, and `retry` and `forget` change single rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from dcnumd.daemon.ledger_schema import COLUMNS, migrate
+from dcnumd.daemon.records import FINAL, TRANSITIONS, Content, Entry, Stamp, State, Transition, utc_now
+from dcnumd.errors import DcnumdError
+
+LEDGER_NAME = "ledger.sqlite"
+
+
+def ledger_path(folder: pathlib.Path) -> pathlib.Path:
+    """Return the path of the ledger in a state folder."""
+    return folder / LEDGER_NAME
+
+
+class Ledger:
+    """Access to the rows; every change is on disk when the call, or the outermost `transaction`, returns."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._depth = 0
+        connection.row_factory = sqlite3.Row
+        # File names are bytes: what is not UTF-8 comes and goes as surrogates.
+        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+
+    @classmethod
+    def open(cls, folder: pathlib.Path) -> Ledger:
+        """Open the ledger in `folder` for changes; make or migrate it if need be."""
+        path = ledger_path(folder)
+        try:
+            connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            migrate(connection, path)
+        except sqlite3.Error as error:
+            raise DcnumdError(f"{path}: the ledger cannot be opened: {error}", "ledger") from error
+        return cls(connection)
+
+    @classmethod
+    def open_to_read(cls, folder: pathlib.Path) -> Ledger | None:
+        """Open the ledger in `folder` without changing anything; None if there is none."""
+        path = ledger_path(folder)
+        if not path.exists():
+            return None
+        # Without a daemon and without rights to make the WAL's index, only "immutable" can read it.
+        for mode in ("mode=ro", "mode=ro&immutable=1"):
+            connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, isolation_level=None, timeout=10)
+            try:
+                connection.execute("SELECT count(*) FROM measurements")
+            except sqlite3.OperationalError as error:
+                connection.close()
+                failure = error
+                continue
+            return cls(connection)
+        raise DcnumdError(f"{path}: the ledger cannot be read: {failure}", "ledger")
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all changes of the block at once; one inside another joins it."""
+        if self._depth == 0:
+            self._connection.execute("BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._depth -= 1
+            if self._depth == 0:
+                self._connection.execute("ROLLBACK")
+            raise
+        self._depth -= 1
+        if self._depth == 0:
+            self._connection.execute("COMMIT")
+
+    def data_version(self) -> int:
+        """Return a number that changes when another process changed the ledger."""
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def get(self, entry_id: int) -> Entry:
+        """Return one row; KeyError if it was forgotten meanwhile."""
+        entry = self._one("id = ?", entry_id)
+        if entry is None:
+            raise KeyError(entry_id)
+        return entry
+
+    def latest(self, path: str) -> Entry | None:
+        """Return the row of `path` that was changed last."""
+        return self._one("path = CAST(? AS TEXT) ORDER BY revision DESC", _text(path))
+
+    def find(self, path: str, content: Content, pphash: str) -> Entry | None:
+        """Return the row of a path with this content and pipeline."""
+        return self._one(
+            "path = CAST(? AS TEXT) AND content_size = ? AND md5_5m = ? AND identifier = ? AND pphash = ?",
+            _text(path),
+            *content,
+            pphash,
+        )
+
+    def producer(self, output: str) -> Entry | None:
+        """Return the row whose result lies at `output`."""
+        return self._one("output = CAST(? AS TEXT) AND state = 'done'", _text(output))
+
+    def entries(self, *states: State, path: str | None = None, limit: int = -1) -> list[Entry]:
+        """Return rows, those changed last first."""
+        conditions, values = ["1"], list[object]()
+        if states:
+            conditions.append(f"state IN ({','.join('?' * len(states))})")
+            values += states
+        if path is not None:
+            conditions.append("path = CAST(? AS TEXT)")
+            values.append(_text(path))
+        query = f"{' AND '.join(conditions)} ORDER BY revision DESC LIMIT ?"
+        return [_entry(row) for row in self._rows(query, *values, limit)]
+
+    def counts(self) -> dict[State, int]:
+        """Return how many rows are in each state."""
+        rows = self._connection.execute("SELECT state, count(*) FROM measurements GROUP BY state")
+        found = {State(row[0]): int(row[1]) for row in rows}
+        return {state: found.get(state, 0) for state in State}
+
+    def last_success(self) -> str | None:
+        """Return when the last result was finished."""
+        row = self._connection.execute("SELECT max(finished_at) FROM measurements WHERE state = 'done'").fetchone()
+        return row[0] if row else None
+
+    def transitions(self, entry_id: int) -> list[Transition]:
+        """Return the way of one row, oldest step first."""
+        rows = self._connection.execute(
+            "SELECT time, state, reason, error FROM transitions WHERE measurement = ? ORDER BY id", (entry_id,)
+        )
+        return [Transition(row["time"], State(row["state"]), row["reason"], row["error"]) for row in rows]
+
+    def add(self, path: str, stamp: Stamp | None, job_id: str) -> Entry:
+        """Add a row for a file whose content is not known yet, or reuse the one there is."""
+        known = self._one("path = CAST(? AS TEXT) AND md5_5m IS NULL", _text(path))
+        with self.transaction():
+            now = utc_now()
+            if known is None:
+                cursor = self._connection.execute(
+                    "INSERT INTO measurements (path, state, job_id, seen_at, changed_at)"
+                    " VALUES (CAST(? AS TEXT), 'seen', ?, ?, ?)",
+                    (_text(path), job_id, now, now),
+                )
+                entry_id = int(cursor.lastrowid or 0)
+                self._record(entry_id, State.SEEN, "", "")
+            else:
+                entry_id = known.id
+            self._update(entry_id, **_stamp_columns(stamp))
+        return self.get(entry_id)
+
+    def move(self, entry_id: int, state: State, reason: str = "", error: str = "", **changes: Any) -> Entry:
+        """Move a row to another state, change other columns with it, and record the step.
+
+        Raises
+        ------
+        ValueError
+            If a measurement cannot go that way.
+        KeyError
+            If the row was forgotten meanwhile.
+        """
+        with self.transaction():
+            entry = self.get(entry_id)
+            if state is not entry.state:
+                if state not in TRANSITIONS[entry.state]:
+                    raise ValueError(f"a measurement cannot go from {entry.state} to {state} ({entry.path})")
+                self._record(entry_id, state, reason, error)
+            times: dict[str, Any] = {"changed_at": utc_now()}
+            if state is State.RUNNING:
+                times["started_at"] = times["changed_at"]
+            if state in FINAL:
+                times["finished_at"] = times["changed_at"]
+            self._update(entry_id, state=state, reason=reason, error=error, **times, **changes)
+            return self.get(entry_id)
+
+    def amend(self, entry_id: int, *, stamp: Stamp | None = None, **changes: Any) -> None:
+        """Change columns of a row without a step on its way."""
+        with self.transaction():
+            self._update(entry_id, **changes, **(_stamp_columns(stamp) if stamp else {}))
+
+    def identify(self, entry: Entry, content: Content, ppid: str, pphash: str, **changes: Any) -> Entry:
+        """Note what is in the file of `entry`; return the row that this content and pipeline has."""
+        with self.transaction():
+            known = self.find(entry.path, content, pphash)
+            if known is None and entry.content is not None:
+                known = self.add(entry.path, entry.stamp, entry.job_id)
+            elif known is not None and known.id != entry.id and entry.content is None:
+                self._connection.execute(
+                    "UPDATE transitions SET measurement = ? WHERE measurement = ?", (known.id, entry.id)
+                )
+                self.forget(entry.id)
+            target = known or entry
+            self._update(
+                target.id,
+                content_size=content.size,
+                md5_5m=content.md5_5m,
+                identifier=content.identifier,
+                ppid=ppid,
+                pphash=pphash,
+                changed_at=utc_now(),
+                **_stamp_columns(entry.stamp),
+                **changes,
+            )
+            return self.get(target.id)
+
+    def finish(self, entry_id: int, output: str, **changes: Any) -> Entry:
+        """Move a row to done; whatever other result lay at `output` has been replaced by its own."""
+        with self.transaction():
+            self._connection.execute(
+                "UPDATE measurements SET output = NULL WHERE output = CAST(? AS TEXT) AND id != ?",
+                (_text(output), entry_id),
+            )
+            return self.move(entry_id, State.DONE, output=output, replace_output=0, **changes)
+
+    def recover(self) -> list[Entry]:
+        """Put back what a previous run left running; called once, before the first scan."""
+        with self.transaction():
+            left = self.entries(State.RUNNING)
+            return [self.move(entry.id, State.QUEUED, "interrupted") for entry in left]
+
+    def forget(self, entry_id: int) -> None:
+        """Delete a row."""
+        with self.transaction():
+            self._connection.execute("DELETE FROM measurements WHERE id = ?", (entry_id,))
+
+    def _one(self, condition: str, *values: object) -> Entry | None:
+        rows = self._rows(f"{condition} LIMIT 1", *values)
+        return _entry(rows[0]) if rows else None
+
+    def _rows(self, condition: str, *values: object) -> list[sqlite3.Row]:
+        query = f"SELECT {', '.join(COLUMNS)} FROM measurements WHERE {condition}"  # noqa: S608 -- own constants
+        return self._connection.execute(query, values).fetchall()
+
+    def _record(self, entry_id: int, state: State, reason: str, error: str) -> None:
+        self._connection.execute(
+            "INSERT INTO transitions (measurement, time, state, reason, error) VALUES (?, ?, ?, ?, ?)",
+            (entry_id, utc_now(), state, reason, error),
+        )
+
+    def _update(self, entry_id: int, **changes: Any) -> None:
+        columns = ", ".join(
+            f"{name} = CAST(? AS TEXT)" if isinstance(value, str) else f"{name} = ?" for name, value in changes.items()
+        )
+        values = [_text(value) if isinstance(value, str) else value for value in changes.values()]
+        query = (
+            f"UPDATE measurements SET {columns}, "  # noqa: S608 -- names come from this module
+            "revision = (SELECT max(revision) + 1 FROM measurements) WHERE id = ?"
+        )
+        self._connection.execute(query, (*values, entry_id))
+
+
+def _text(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape")
+
+
+def _stamp_columns(stamp: Stamp | None) -> dict[str, int | None]:
+    return stamp._asdict() if stamp else dict.fromkeys(Stamp._fields)
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    return Entry(**{**dict(row), "state": State(row["state"])})

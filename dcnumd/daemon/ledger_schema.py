@@ -1,0 +1,93 @@
+"""The tables of the ledger, and how an older ledger becomes a present one."""
+
+from __future__ import annotations
+
+import pathlib
+import sqlite3
+
+from dcnumd.errors import DcnumdError
+
+COLUMNS = (
+    "id",
+    "path",
+    "state",
+    "size",
+    "mtime_ns",
+    "ctime_ns",
+    "inode",
+    "settings_key",
+    "content_size",
+    "md5_5m",
+    "identifier",
+    "ppid",
+    "pphash",
+    "job_id",
+    "reason",
+    "error",
+    "attempts",
+    "replace_output",
+    "output",
+    "frames",
+    "frames_done",
+    "events",
+    "seconds",
+    "seen_at",
+    "settled_at",
+    "started_at",
+    "finished_at",
+    "changed_at",
+    "revision",
+)
+
+# Entry n leads from schema version n to n + 1; what was released is never edited.
+MIGRATIONS = (
+    """
+    CREATE TABLE measurements (
+        id INTEGER PRIMARY KEY,
+        path TEXT NOT NULL,
+        state TEXT NOT NULL,
+        size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
+        settings_key TEXT,
+        content_size INTEGER, md5_5m TEXT, identifier TEXT,
+        ppid TEXT, pphash TEXT,
+        job_id TEXT NOT NULL,
+        reason TEXT NOT NULL DEFAULT '', error TEXT NOT NULL DEFAULT '',
+        attempts INTEGER NOT NULL DEFAULT 0,
+        replace_output INTEGER NOT NULL DEFAULT 0,
+        output TEXT,
+        frames INTEGER, frames_done INTEGER, events INTEGER, seconds REAL,
+        seen_at TEXT NOT NULL, settled_at TEXT, started_at TEXT, finished_at TEXT,
+        changed_at TEXT NOT NULL, revision INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE UNIQUE INDEX by_content ON measurements (path, content_size, md5_5m, identifier, pphash)
+        WHERE md5_5m IS NOT NULL;
+    CREATE UNIQUE INDEX by_path_unknown ON measurements (path) WHERE md5_5m IS NULL;
+    CREATE INDEX by_state ON measurements (state, revision);
+    CREATE INDEX by_revision ON measurements (revision);
+    CREATE INDEX by_output ON measurements (output);
+    CREATE TABLE transitions (
+        id INTEGER PRIMARY KEY,
+        measurement INTEGER NOT NULL REFERENCES measurements (id) ON DELETE CASCADE,
+        time TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL, error TEXT NOT NULL
+    );
+    CREATE INDEX by_measurement ON transitions (measurement);
+    """,
+)
+
+
+def migrate(connection: sqlite3.Connection, path: pathlib.Path) -> None:
+    """Bring the tables to the present version, each step as a whole or not at all.
+
+    Raises
+    ------
+    DcnumdError
+        If the ledger was written by a newer dcnumd.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(MIGRATIONS):
+        raise DcnumdError(
+            f"{path}: the ledger has version {version}, this dcnumd knows up to {len(MIGRATIONS)}; update dcnumd",
+            "ledger",
+        )
+    for number in range(version, len(MIGRATIONS)):
+        connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;")

@@ -1,0 +1,138 @@
+"""What the ledger records about a measurement, as values."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import os
+import pathlib
+from typing import NamedTuple
+
+
+class State(enum.StrEnum):
+    """Where a measurement is on its way."""
+
+    SEEN = "seen"
+    """Its name was found."""
+    SETTLING = "settling"
+    """It is waited for until it is complete."""
+    QUEUED = "queued"
+    """It is complete and waits for its turn, or for its next attempt."""
+    RUNNING = "running"
+    """It is being processed."""
+    DONE = "done"
+    """Its result is verified and on disk."""
+    FAILED = "failed"
+    """It cannot be processed; a change of the file or `dcnumd retry` lifts this."""
+    SKIPPED = "skipped"
+    """There is nothing to do, for the reason given."""
+
+
+FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED})
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.SEEN: frozenset({State.SETTLING, State.QUEUED, State.FAILED, State.SKIPPED}),
+    State.SETTLING: frozenset({State.QUEUED, State.DONE, State.FAILED, State.SKIPPED}),
+    State.QUEUED: frozenset({State.SETTLING, State.RUNNING, State.FAILED, State.SKIPPED}),
+    State.RUNNING: frozenset({State.QUEUED, State.SETTLING, State.DONE, State.FAILED, State.SKIPPED}),
+    State.DONE: frozenset({State.SEEN, State.SETTLING, State.QUEUED}),
+    State.FAILED: frozenset({State.SEEN, State.SETTLING, State.QUEUED}),
+    State.SKIPPED: frozenset({State.SEEN, State.SETTLING, State.QUEUED}),
+}
+"""Where a measurement can go from each state."""
+
+
+class Stamp(NamedTuple):
+    """A file's stat, compared only for equality with an earlier one of the same path."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Stamp:
+        """Return the stamp of a stat result."""
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+    @classmethod
+    def at(cls, path: str) -> Stamp | None:
+        """Return the stamp of the file at `path`, None if it cannot be reached."""
+        try:
+            return cls.of(pathlib.Path(path).stat())
+        except OSError:
+            return None
+
+
+class Content(NamedTuple):
+    """What makes a measurement the same one again, wherever it lies."""
+
+    size: int
+    md5_5m: str
+    identifier: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One row: a path with a content and a pipeline, and what became of it. Times are UTC, ISO 8601."""
+
+    id: int
+    path: str
+    state: State
+    size: int | None
+    mtime_ns: int | None
+    ctime_ns: int | None
+    inode: int | None
+    settings_key: str | None
+    content_size: int | None
+    md5_5m: str | None
+    identifier: str | None
+    ppid: str | None
+    pphash: str | None
+    job_id: str
+    reason: str
+    error: str
+    attempts: int
+    replace_output: int
+    output: str | None
+    frames: int | None
+    frames_done: int | None
+    events: int | None
+    seconds: float | None
+    seen_at: str
+    settled_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    changed_at: str
+    revision: int
+    """Order of the changes, whatever the clock says."""
+
+    @property
+    def stamp(self) -> Stamp | None:
+        """The file's stat when it was last looked at."""
+        if self.size is None or self.mtime_ns is None or self.ctime_ns is None or self.inode is None:
+            return None
+        return Stamp(self.size, self.mtime_ns, self.ctime_ns, self.inode)
+
+    @property
+    def content(self) -> Content | None:
+        """What is in the file; None before it was inspected."""
+        if self.content_size is None or self.md5_5m is None or self.identifier is None:
+            return None
+        return Content(self.content_size, self.md5_5m, self.identifier)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Transition:
+    """One step on a measurement's way."""
+
+    time: str
+    state: State
+    reason: str
+    error: str
+
+
+def utc_now() -> str:
+    """Return the present time, UTC, ISO 8601."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

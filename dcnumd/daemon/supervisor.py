@@ -1,0 +1,158 @@
+"""The daemon: watches, settles, queues, and has measurements processed, until it is asked to stop.
+
+This process loads no numerical code and opens no measurement; what may crash or block runs in its children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import structlog
+
+from dcnumd import __version__
+from dcnumd.config import Settings
+from dcnumd.daemon.child import Child
+from dcnumd.daemon.jobs import JobRunner
+from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.ownership import owner_lock
+from dcnumd.daemon.settle import Gate
+from dcnumd.daemon.watch import FolderWatch, Found
+
+log = structlog.get_logger()
+
+HEARTBEAT_SECONDS = 60.0
+CLOSE_SECONDS = 1.5
+"""An idle child process has so long to end by itself."""
+
+
+def run_daemon(settings: Settings, *, once: bool = False) -> int:
+    """Run until a signal asks for the end, or with `once` until everything that is there was dealt with.
+
+    Returns
+    -------
+    code
+        The exit code: 0, or with `once` 1 if a measurement failed.
+
+    Raises
+    ------
+    DcnumdError
+        If the ledger cannot be used, because another daemon owns it for example.
+    """
+    with owner_lock(settings.state_folder()), Ledger.open(settings.state_folder()) as ledger:
+        return asyncio.run(Supervisor(settings, ledger, once=once).run())
+
+
+class Supervisor:
+    """Owns the tasks and the child processes of one run."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, *, once: bool) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._once = once
+        self._stop = asyncio.Event()
+        self._scanned = False
+        self._probe = Child("probe", settings.log, settings.resources.nice)
+        self._jobs = JobRunner(settings, ledger, self._look_whether_finished, once=once)
+        self._gate = Gate(settings, ledger, self._probe, self._jobs.enqueue, self._look_whether_finished, once=once)
+        self._folders = [FolderWatch(folder, settings, self._offer) for folder in settings.watch.folders]
+
+    async def run(self) -> int:
+        """Run, and return the exit code."""
+        log.info(
+            "daemon.started",
+            version=__version__,
+            pid=os.getpid(),
+            config=self._settings.source,
+            state_folder=os.fspath(self._settings.state_folder()),
+            folders=[os.fspath(folder) for folder in self._settings.watch.folders],
+        )
+        for entry in self._ledger.recover():
+            log.info("job.recovered", job_id=entry.job_id, path=entry.path, ppid=entry.ppid, pphash=entry.pphash)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(log.info, "daemon.stopped", failures=self._gate.failures)
+            stack.enter_context(self._signals())
+            stack.push_async_callback(self._probe.close, CLOSE_SECONDS)
+            stack.push_async_callback(self._jobs.pipeline.close, CLOSE_SECONDS)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(work, name=name) for name, work in self._work().items()]
+                await self._stop.wait()
+                log.info("daemon.stopping")
+                for task in tasks:
+                    task.cancel()
+        return 1 if self._once and self._gate.failures else 0
+
+    def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
+        work: dict[str, Coroutine[Any, Any, None]] = {
+            "settle": self._gate.keep_settling(),
+            "look": self._gate.keep_looking(),
+            "jobs": self._jobs.keep_running(self._gate),
+            "heartbeat": self._beat(),
+        }
+        if self._once:
+            return {**work, "scan": self._scan_once()}
+        for folder in self._folders:
+            work[f"scan {folder.folder}"] = folder.keep_scanning()
+            work[f"events {folder.folder}"] = folder.follow_events()
+        return {**work, "ready": self._report_ready()}
+
+    async def _scan_once(self) -> None:
+        for folder in self._folders:
+            await folder.scan()
+        self._scanned = True
+        log.info("daemon.ready")
+        self._look_whether_finished()
+
+    async def _report_ready(self) -> None:
+        for folder in self._folders:
+            await folder.ready.wait()
+        log.info("daemon.ready")
+
+    async def _beat(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), HEARTBEAT_SECONDS)
+            running = self._jobs.running
+            log.info(
+                "daemon.heartbeat",
+                queue=self._jobs.queue_length,
+                oldest_wait_seconds=round(self._jobs.oldest_wait(), 1),
+                settling=len(self._gate.candidates),
+                running=running.path if running else None,
+                last_success=self._jobs.last_success,
+            )
+
+    def _offer(self, found: Found) -> None:
+        self._gate.offer(found)
+
+    def _look_whether_finished(self) -> None:
+        """With ``--once``, stop when nothing is left to do."""
+        idle = not self._gate.candidates and not self._jobs.queue_length and self._jobs.running is None
+        if self._once and self._scanned and idle:
+            self._stop.set()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Heed signals: the first SIGTERM or SIGINT asks for the end, the second forces it; SIGUSR1 rescans."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop_signal)
+        loop.add_signal_handler(signal.SIGUSR1, self._on_look_again)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                loop.remove_signal_handler(number)
+
+    def _on_stop_signal(self) -> None:
+        if self._stop.is_set():
+            self._jobs.forced.set()
+        self._stop.set()
+
+    def _on_look_again(self) -> None:
+        for folder in self._folders:
+            folder.look_again()

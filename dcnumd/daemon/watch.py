@@ -1,0 +1,308 @@
+"""Finds files: listing the folders is the mechanism, file events only make it quicker.
+
+Everything found is handed to one function, the gate; nothing is decided here but what a measurement is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import fnmatch
+import os
+import pathlib
+import stat
+from collections.abc import Callable
+
+import structlog
+import watchfiles
+
+from dcnumd.config import Settings
+from dcnumd.daemon.records import Stamp
+
+log = structlog.get_logger()
+
+Found = list[tuple[str, Stamp]]
+"""Absolute paths of possible measurements, with their stat."""
+
+RESULT_SUFFIXES = ("_dcn", "_dce")
+"""Results of dcnum and of its predecessor carry these, whatever our own suffix is."""
+TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
+EVENT_STEP = 200
+"""Events are collected in steps of so many milliseconds; shorter ones wake an idle daemon more often."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CandidateFilter:
+    """Decides by its name whether a file may be a measurement."""
+
+    patterns: tuple[str, ...]
+    suffix: str
+    output_folder: str | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> CandidateFilter:
+        """Return the filter that `settings` ask for."""
+        folder = settings.output.folder
+        return cls(settings.watch.patterns, settings.output.suffix, os.fspath(folder) if folder else None)
+
+    def refusal(self, path: str) -> str:
+        """Return why `path` is not taken, as a code; empty if it is."""
+        name = path.rpartition("/")[2]
+        if name.startswith("."):
+            return "hidden"
+        if name.endswith(TEMPORARY_SUFFIXES):
+            return "temporary"
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns):
+            return "pattern"
+        stem = name.removesuffix(".rtdc")
+        if stem != name and stem.endswith((self.suffix, *RESULT_SUFFIXES)):
+            return "own_output"
+        if self.output_folder is not None and self.is_output(path):
+            return "output_folder"
+        return ""
+
+    def is_output(self, path: str) -> bool:
+        """Return whether `path` is the folder of the results or lies in it."""
+        folder = self.output_folder
+        return folder is not None and (path == folder or path.startswith(f"{folder.rstrip('/')}/"))
+
+
+@dataclasses.dataclass(slots=True)
+class Listing:
+    """What a look into one watched folder found."""
+
+    found: Found = dataclasses.field(default_factory=list)
+    not_files: list[str] = dataclasses.field(default_factory=list)
+    """Folders and the like that have the name of a measurement."""
+    unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Folders inside that could not be listed, with the reason."""
+
+
+def list_folder(root: str, accepts: CandidateFilter, *, recursive: bool) -> Listing:
+    """Look for measurements below `root`.
+
+    Raises
+    ------
+    OSError
+        If `root` itself cannot be listed; folders inside that cannot are noted in the listing.
+    """
+    listing = Listing()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    _sort_in(entry, accepts, listing, waiting if recursive else None)
+        except OSError as error:
+            if folder == root:
+                raise
+            # What vanished between two calls is no trouble.
+            if error.errno != errno.ENOENT:
+                listing.unreadable[folder] = error.strerror or str(error)
+    return listing
+
+
+def _sort_in(entry: os.DirEntry[str], accepts: CandidateFilter, listing: Listing, waiting: list[str] | None) -> None:
+    if entry.is_dir(follow_symlinks=False):
+        if waiting is not None and not entry.name.startswith(".") and not accepts.is_output(entry.path):
+            waiting.append(entry.path)
+        if not accepts.refusal(entry.path):
+            listing.not_files.append(entry.path)
+        return
+    if accepts.refusal(entry.path):
+        return
+    try:
+        result = entry.stat()
+    except OSError:
+        # It vanished, or is a link to nothing: there is nothing to settle.
+        return
+    if stat.S_ISREG(result.st_mode):
+        listing.found.append((entry.path, Stamp.of(result)))
+    else:
+        listing.not_files.append(entry.path)
+
+
+class FolderWatch:
+    """Follows one watched folder through its life: missing, present, replaced, silent.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    settings
+        What to look for, how often, and by which means.
+    offer
+        Receives what is found.
+    """
+
+    def __init__(self, folder: pathlib.Path, settings: Settings, offer: Callable[[Found], None]) -> None:
+        self.folder = os.fspath(folder)
+        self._root = folder
+        self._watch = settings.watch
+        self._accepts = CandidateFilter.of(settings)
+        self._offer = offer
+        self._identity: tuple[int, int] | None = None
+        self._reachable: bool | None = None
+        self._degraded = False
+        self._reported: set[str] = set()
+        self._stop_events: asyncio.Event | None = None
+        self._present = asyncio.Event()
+        self._rescan = asyncio.Event()
+        self.ready = asyncio.Event()
+        """Set once everything that is there was offered and what comes will be noticed."""
+
+    def look_again(self) -> None:
+        """Scan now instead of at the next turn."""
+        self._rescan.set()
+
+    async def keep_scanning(self) -> None:
+        """Scan now, then every ``rescan_seconds`` and whenever `look_again` asks for it."""
+        while True:
+            await self.scan()
+            if not self._reachable or self._degraded or self._stop_events is not None:
+                self.ready.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._rescan.wait(), self._watch.rescan_seconds)
+            self._rescan.clear()
+
+    async def scan(self) -> None:
+        """List the folder and offer what is there; report when it vanishes or returns."""
+        try:
+            identity, listing = await asyncio.to_thread(self._list)
+        except OSError as error:
+            self._gone(error)
+            return
+        self._here(identity)
+        self._report_odd(listing)
+        self._offer(listing.found)
+
+    async def follow_events(self) -> None:
+        """Offer what file events name, as long as the folder is there; arm again when it was replaced."""
+        while True:
+            await self._present.wait()
+            self._present.clear()
+            self._stop_events = asyncio.Event()
+            try:
+                await self._receive_events(self._stop_events)
+            except FileNotFoundError:
+                continue
+            except (OSError, RuntimeError) as error:
+                # watchfiles ends for good after any error; for a name that is not UTF-8 that is its own class
+                # of RuntimeError. The next scan that succeeds arms it again.
+                self._degrade(error)
+            finally:
+                self._stop_events = None
+
+    def _list(self) -> tuple[tuple[int, int], Listing]:
+        result = pathlib.Path(self.folder).stat()
+        listing = list_folder(self.folder, self._accepts, recursive=self._watch.recursive)
+        return (result.st_dev, result.st_ino), listing
+
+    def _gone(self, error: OSError) -> None:
+        self._identity = None
+        if self._stop_events is not None:
+            self._stop_events.set()
+        if self._reachable is not False:
+            log.warning("watch.unreachable", folder=self.folder, error=error.strerror or str(error))
+        self._reachable = False
+
+    def _here(self, identity: tuple[int, int]) -> None:
+        if self._reachable is False:
+            log.info("watch.recovered", folder=self.folder)
+        self._reachable = True
+        if identity != self._identity and self._stop_events is not None:
+            # The old watch belongs to a folder that is gone and would be silent for ever.
+            self._stop_events.set()
+        if identity != self._identity or self._stop_events is None:
+            self._present.set()
+        self._identity = identity
+
+    def _report_odd(self, listing: Listing) -> None:
+        odd = dict.fromkeys(listing.not_files, "not_a_file") | dict.fromkeys(listing.unreadable, "unreadable")
+        for path, reason in odd.items():
+            if path not in self._reported:
+                log.warning("file.ignored", path=path, reason=reason, error=listing.unreadable.get(path, ""))
+        self._reported = set(odd)
+
+    async def _receive_events(self, stop: asyncio.Event) -> None:
+        changes = watchfiles.awatch(
+            self.folder,
+            watch_filter=None,
+            step=EVENT_STEP,
+            stop_event=stop,
+            force_polling=self._watch.force_polling,
+            poll_delay_ms=int(self._watch.poll_seconds * 1000),
+            recursive=self._watch.recursive,
+            ignore_permission_denied=True,
+        )
+        batch = asyncio.ensure_future(anext(changes, None))
+        try:
+            # The watch is armed in the first step, before it waits for anything.
+            await asyncio.sleep(0)
+            if not batch.done():
+                self._armed()
+            while (changed := await batch) is not None:
+                self._recovered()
+                self._offer(await asyncio.to_thread(self._named_by, {path for _, path in changed}))
+                batch = asyncio.ensure_future(anext(changes, None))
+        finally:
+            batch.cancel()
+            await asyncio.wait([batch])
+            await changes.aclose()
+
+    def _armed(self) -> None:
+        if not self._degraded:
+            mode = "polling" if self._watch.force_polling else "events"
+            log.info("watch.armed", folder=self.folder, mode=mode, rescan_seconds=self._watch.rescan_seconds)
+        # What came between the last scan and now raised no event.
+        self.look_again()
+
+    def _recovered(self) -> None:
+        if self._degraded:
+            log.info("watch.recovered", folder=self.folder)
+        self._degraded = False
+
+    def _degrade(self, error: Exception) -> None:
+        if not self._degraded:
+            log.warning(
+                "watch.degraded",
+                folder=self.folder,
+                error=f"{type(error).__name__}: {error}",
+                rescan_seconds=self._watch.rescan_seconds,
+            )
+            # Once only: each scan arms the watch again, which may fail again.
+            self.look_again()
+        self._degraded = True
+
+    def _named_by(self, paths: set[str]) -> Found:
+        """Return the possible measurements among changed paths, and those in changed folders."""
+        found: Found = []
+        for path in paths:
+            try:
+                if not self._follows(path):
+                    continue
+                result = pathlib.Path(path).stat()
+                if stat.S_ISDIR(result.st_mode) and self._watch.recursive and not self._accepts.is_output(path):
+                    # Files that came with a new folder raise no events of their own.
+                    found += list_folder(path, self._accepts, recursive=True).found
+                elif stat.S_ISREG(result.st_mode) and not self._accepts.refusal(path):
+                    found.append((path, Stamp.of(result)))
+            except OSError:
+                # It is gone already, or will be found by the next scan.
+                continue
+        return found
+
+    def _follows(self, path: str) -> bool:
+        """Return whether a scan would come to `path` too: not through links to folders, not into hidden ones."""
+        inner = pathlib.Path(path)
+        if inner.is_symlink() and inner.is_dir():
+            return False
+        for parent in inner.parents:
+            if parent == self._root:
+                return True
+            if parent.name.startswith(".") or parent.is_symlink():
+                return False
+        return False

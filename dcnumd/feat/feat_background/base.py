@@ -1,0 +1,285 @@
+"""What every background computation has in common."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import importlib.metadata
+import logging
+import multiprocessing
+import os
+import pathlib
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy.typing as npt
+
+from dcnumd.errors import MethodError, ResultError
+from dcnumd.feat.feat_background.frames import FrameAccess
+from dcnumd.feat.feat_background.parallel import available_cpus
+from dcnumd.feat.feat_background.replace import BACKGROUND_FEATURES, remove_background
+from dcnumd.meta import ppid
+from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.read.image_stack import ImageStack
+from dcnumd.write.writer import HDF5Writer, dataset_keywords
+
+mp_spawn = multiprocessing.get_context("spawn")
+"""Multiprocessing context of all processes and shared values here."""
+
+ENTRY_POINT_GROUP = "dcnumd.backgrounds"
+BUILT_IN = {
+    "copy": "dcnumd.feat.feat_background.bg_copy:BackgroundCopy",
+    "rollmed": "dcnumd.feat.feat_background.bg_roll_median:BackgroundRollMed",
+    "sparsemed": "dcnumd.feat.feat_background.bg_sparse_median:BackgroundSparseMed",
+}
+"""Backgrounds of this package: code → where the class is."""
+
+
+class Background(abc.ABC):
+    """Base class for background computation.
+
+    A subclass checks its keyword arguments in `check_user_kwargs` and writes the background images with
+    `self.writer` in `process_approach`.
+
+    Parameters
+    ----------
+    input_data
+        Path of a measurement, or an array-like of frames (uint8; frame, y, x).
+    output_path
+        File that the background is written to; the same as `input_data` to write into the input. A new file gets
+        the metadata of the input and refers to it as a basin.
+    compress
+        Compress the background images (Zstandard, level 5); without, it is faster.
+    num_cpus
+        Number of threads; None: one for each processor that this process may use.
+    kwargs
+        Keyword arguments of the subclass, see its `check_user_kwargs`.
+
+    Attributes
+    ----------
+    logger : logging.Logger
+    output_path : pathlib.Path
+    kwargs : dict
+        Background keyword arguments, defaults included.
+    num_cpus : int
+    image_proc
+        Shared value; ``image_proc.value`` is the fraction of the work that is done.
+    hdin : HDF5Data or None
+        The input, if it is a file.
+    h5in, h5out : h5py.File or None
+        HDF5 files of the input (None for an array) and the output; one and the same in place.
+    paths_ref : list of pathlib.Path
+        Files that the output refers to.
+    input_data
+        Frames: an image stack, or the given array.
+    image_shape : tuple of int
+        Height and width [px].
+    image_count : int
+    writer : HDF5Writer
+        Writes to `h5out`.
+
+    Raises
+    ------
+    MethodError
+        A keyword does not exist or its value does not fit.
+    MeasurementError
+        The input has no frames or cannot be read.
+    """
+
+    def __init__(
+        self,
+        input_data: str | pathlib.Path | npt.ArrayLike,
+        output_path: str | pathlib.Path,
+        compress: bool = True,
+        num_cpus: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.logger = logging.getLogger(f"{__name__}.{type(self).__name__}")
+        self.output_path = pathlib.Path(output_path)
+        self.kwargs: dict[str, Any] = complete_kwargs(type(self), kwargs)
+        self.check_user_kwargs(**self.kwargs)
+        self.num_cpus = available_cpus() if num_cpus is None else num_cpus
+        if self.num_cpus < 1:
+            raise MethodError(f"num_cpus is {num_cpus}, expected at least 1")
+        self.image_proc = mp_spawn.Value("d", 0.0)
+        self.hdin: HDF5Data | None = None
+        self.h5in: h5py.File | None = None
+        self.h5out: h5py.File | None = None
+        self.paths_ref: list[pathlib.Path] = []
+        with contextlib.ExitStack() as resources:
+            frames: Any = input_data
+            if isinstance(input_data, str | os.PathLike):
+                frames = self._open_input(pathlib.Path(input_data), resources)
+            self.input_data = frames
+            self.read_frames = FrameAccess(frames)
+            resources.callback(self.read_frames.close)
+            self.image_count, *image_shape = frames.shape
+            self.image_shape: tuple[int, ...] = tuple(image_shape)
+            self._open_output(resources, dataset_keywords("zstd-5" if compress else "none"))
+            self._resources = resources.pop_all()
+
+    def _open_input(self, path: pathlib.Path, resources: contextlib.ExitStack) -> ImageStack:
+        if self.output_path.exists() and path.exists() and self.output_path.samefile(path):
+            self.h5in = self.h5out = resources.enter_context(h5py.File(path, "r+"))
+            self.hdin = resources.enter_context(HDF5Data(self.h5in))
+        else:
+            self.hdin = resources.enter_context(HDF5Data(path))
+            self.h5in = self.hdin.h5
+            self.paths_ref.append(path)
+        return self.hdin.check_frames()
+
+    def _open_output(self, resources: contextlib.ExitStack, ds_kwds: Mapping[str, Any]) -> None:
+        if self.h5out is not None:
+            self.writer = resources.enter_context(HDF5Writer(self.h5out, ds_kwds=ds_kwds))
+            return
+        is_new = not self.output_path.exists()
+        try:
+            self.writer = resources.enter_context(HDF5Writer(self.output_path, ds_kwds=ds_kwds))
+        except OSError as error:
+            raise ResultError(f"{self.output_path}: cannot be opened for writing ({error})") from error
+        self.h5out = self.writer.h5
+        if is_new and self.hdin is not None:
+            self._refer_to_input(self.hdin)
+
+    def _refer_to_input(self, data: HDF5Data) -> None:
+        """Give a new output the metadata of the input, and the input as a basin."""
+        self.writer.h5.attrs.update(data.h5.attrs)
+        source, target = data.path.resolve(), self.output_path.resolve()
+        self.writer.store_basin(
+            name=source.name,
+            description="Measurement that the background belongs to",
+            paths=[source, os.path.relpath(source, target.parent)],
+            features=sorted(set(data.keys()) - BACKGROUND_FEATURES),
+            identifier=data.measurement_identifier,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        type: type[BaseException] | None,  # noqa: A002 -- the documented name
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the input and the output."""
+        self._resources.close()
+
+    @abc.abstractmethod
+    def check_user_kwargs(self, **kwargs: Any) -> None:
+        """Check the keyword arguments of the method.
+
+        A subclass declares them keyword-only, with annotations and defaults; they make up the identifier. It raises
+        `MethodError` for a value that does not fit.
+        """
+
+    def get_ppid(self) -> str:
+        """Return the background part of the pipeline identifier.
+
+        It is the code of the method, a colon, and the keyword arguments of `check_user_kwargs`, cut to their
+        shortest unique prefix: ``rollmed:k=100^b=10000``.
+        """
+        return self.get_ppid_from_ppkw(self.kwargs)
+
+    @classmethod
+    def get_ppid_code(cls) -> str:
+        """Return the name under which the method is known: its class name without ``Background``."""
+        return cls.__name__.lower().removeprefix("background")
+
+    @classmethod
+    def get_ppid_from_ppkw(cls, kwargs: Mapping[str, Any]) -> str:
+        """Return the identifier for given keyword arguments; the rest has its defaults."""
+        return f"{cls.get_ppid_code()}:{ppid.kwargs_to_ppid(cls, 'check_user_kwargs', kwargs)}"
+
+    @staticmethod
+    def get_ppkw_from_ppid(bg_ppid: str) -> dict[str, Any]:
+        """Return the keyword arguments that an identifier, of whichever subclass, stands for.
+
+        Raises
+        ------
+        MethodError
+            There is no such method, or it has no such keyword.
+        """
+        code, _, text = bg_ppid.partition(":")
+        return ppid.ppid_to_kwargs(get_background(code), "check_user_kwargs", text)
+
+    def get_progress(self) -> float:
+        """Return which fraction of the work is done, 0 to 1."""
+        return min(1.0, max(0.0, float(self.image_proc.value)))
+
+    def process(self) -> None:
+        """Compute the background and write it.
+
+        This removes an older ``image_bg`` and ``bg_off`` from the output for good.
+        """
+        output = self.writer.h5
+        remove_background(self.writer)
+        self.process_approach()
+        for name in ("events/image_bg", "events/bg_off", "basin_events/image_bg"):
+            if name in output:
+                output[name].attrs["dcnum ppid background"] = self.get_ppid()
+                output[name].attrs["dcnum ppid generation"] = ppid.DCNUM_PPID_GENERATION
+        output.flush()
+        self.image_proc.value = 1.0
+
+    @abc.abstractmethod
+    def process_approach(self) -> None:
+        """Compute the background from `read_frames` or `input_data`, write it with `writer`, set `image_proc`."""
+
+
+def complete_kwargs(cls: type[Background], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of a background with the defaults of those that are not given.
+
+    Raises
+    ------
+    MethodError
+        A keyword does not exist, or one without default is missing.
+    """
+    keywords = ppid.method_keywords(cls, "check_user_kwargs")
+    ppid.kwargs_to_ppid(cls, "check_user_kwargs", kwargs)
+    return {keyword.name: kwargs.get(keyword.name, keyword.default) for keyword in keywords}
+
+
+def get_available_background_methods() -> dict[str, type[Background]]:
+    """Return all background methods by their code: the built-in ones and those of installed packages.
+
+    A package offers its subclasses of `Background` as entry points of the group ``dcnumd.backgrounds``.
+
+    Raises
+    ------
+    MethodError
+        An entry point cannot be loaded or is not a subclass of `Background`.
+    """
+    entries = [importlib.metadata.EntryPoint(*item, ENTRY_POINT_GROUP) for item in BUILT_IN.items()]
+    found: dict[str, type[Background]] = {}
+    for entry in (*entries, *importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)):
+        try:
+            background = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise MethodError(f"background {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
+        if not (isinstance(background, type) and issubclass(background, Background)):
+            raise MethodError(
+                f"entry point {entry.name!r} in group {ENTRY_POINT_GROUP} is {background!r}, "
+                "expected a subclass of Background"
+            )
+        found.setdefault(background.get_ppid_code(), background)
+    return found
+
+
+def get_background(code: str) -> type[Background]:
+    """Return the background method with the given code.
+
+    Raises
+    ------
+    MethodError
+        There is none; the message names those that are there.
+    """
+    available = get_available_background_methods()
+    if code not in available:
+        raise MethodError(f"unknown background {code!r}, available are {', '.join(sorted(available))}")
+    return available[code]

@@ -1,0 +1,93 @@
+"""Taking over the background that the input already has."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy.typing as npt
+
+from dcnumd.errors import MeasurementError, MethodError
+from dcnumd.feat.feat_background.base import Background
+from dcnumd.feat.feat_background.replace import remove_background
+from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.read.image_stack import ImageStack
+
+COPY_BATCH = 500
+"""Images that are copied at once."""
+
+
+class BackgroundCopy(Background):
+    """Copy ``image_bg`` and ``bg_off`` of the input, with their attributes.
+
+    The data may be in the input itself or in its basins. In place there is nothing to do.
+
+    Parameters
+    ----------
+    input_data, output_path, compress, num_cpus
+        As for `Background`; the input must be a file.
+    """
+
+    def __init__(
+        self,
+        input_data: str | pathlib.Path | npt.ArrayLike,
+        output_path: str | pathlib.Path,
+        compress: bool = True,
+        num_cpus: int | None = None,
+    ) -> None:
+        super().__init__(input_data, output_path, compress=compress, num_cpus=num_cpus)
+
+    def check_user_kwargs(self) -> None:  # type: ignore[override]  # each method has its own keywords
+        """Accept no keyword arguments."""
+
+    def process(self) -> None:
+        """Copy the background; what is copied keeps the identifier under which it was computed.
+
+        Raises
+        ------
+        MeasurementError
+            The input has no background (reason ``no_background``).
+        MethodError
+            The input is an array.
+        """
+        if self.hdin is None:
+            raise MethodError("background copy needs a file, got an array, which has no background")
+        image_bg = self.hdin.image_bg
+        if image_bg is None or len(image_bg) != self.image_count:
+            found = "no image_bg, neither in the file nor in its basins"
+            if image_bg is not None:
+                found = f"{len(image_bg)} background images for {self.image_count} frames"
+            raise MeasurementError(
+                f"{self.hdin.path}: {found}; choose another background than copy", reason="no_background"
+            )
+        if self.h5out is not self.h5in:
+            remove_background(self.writer)
+            self._copy(self.hdin, image_bg)
+            self.writer.h5.flush()
+        self.image_proc.value = 1.0
+
+    def process_approach(self) -> None:
+        """Do nothing: `process` copies."""
+
+    def _copy(self, data: HDF5Data, image_bg: ImageStack) -> None:
+        stored = image_bg.dataset
+        if image_bg.indices is None:
+            stored.file.copy(stored, self.writer.events, name="image_bg")
+        elif len(stored) <= len(image_bg):
+            self.writer.store_basin(
+                name="background images",
+                description=f"Copied from {data.path.name}",
+                internal_data={"image_bg": stored[:0]},
+                mapping=image_bg.indices,
+            )
+            self._append("image_bg", ImageStack(stored), "basin_events")
+        else:
+            self._append("image_bg", image_bg)
+        offset = data.find("bg_off")
+        if offset is not None:
+            self._append("bg_off", offset)
+
+    def _append(self, feature: str, stack: ImageStack, group_name: str = "events") -> None:
+        for start in range(0, len(stack), COPY_BATCH):
+            self.writer.store_feature_chunk(feature, stack[start : start + COPY_BATCH], group_name)
+            self.image_proc.value = min(1.0, (start + COPY_BATCH) / len(stack))
+        self.writer.h5[group_name][feature].attrs.update(stack.attrs)

@@ -1,0 +1,344 @@
+"""Sparse median: a background image from time to time, the nearest one for each frame."""
+
+from __future__ import annotations
+
+import bisect
+import concurrent.futures
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.ndimage
+
+from dcnumd.errors import MethodError
+from dcnumd.feat.feat_background.base import Background
+from dcnumd.feat.feat_background.frames import ReadFrames
+from dcnumd.feat.feat_background.kernels_median import median_of_stack
+from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
+from dcnumd.feat.feat_background.parallel import available_cpus, map_in_threads
+from dcnumd.read.hdf5_data import HDF5Data
+
+Images = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+Times = npt.NDArray[np.floating[Any]]
+
+DEFAULT_FRAME_RATE = 3600.0
+"""Frame rate [Hz] of a measurement that does not tell its own."""
+OFFSET_BATCH = 400
+"""Frames that are read at once for the offset."""
+
+logger = logging.getLogger(__name__)
+
+
+class BackgroundSparseMed(Background):
+    """Sparse median background with cleansing.
+
+    Every `split_time` seconds the upper median of `kernel_size` frames makes a background image; images that look
+    as if cells were in them are dropped, and each frame gets the remaining image that is nearest in time.
+    The images are stored as an internal basin with a mapping.
+
+    Parameters
+    ----------
+    input_data, output_path, compress, num_cpus
+        As for `Background`.
+    kernel_size
+        Number of frames for a median.
+    split_time
+        Time between background images [s].
+    thresh_cleansing
+        Scale of the threshold in the cleansing, larger drops more; 0 keeps the fraction `frac_cleansing`.
+    frac_cleansing
+        Fraction of the background images that is kept at least, above 0; 1 switches the cleansing off.
+    offset_correction
+        Also write ``bg_off``, the brightness of each frame relative to its background image.
+    """
+
+    def __init__(
+        self,
+        input_data: str | pathlib.Path | npt.ArrayLike,
+        output_path: str | pathlib.Path,
+        kernel_size: int = 200,
+        split_time: float = 1.0,
+        thresh_cleansing: float = 0,
+        frac_cleansing: float = 0.8,
+        offset_correction: bool = True,
+        compress: bool = True,
+        num_cpus: int | None = None,
+    ) -> None:
+        super().__init__(
+            input_data,
+            output_path,
+            compress=compress,
+            num_cpus=num_cpus,
+            kernel_size=kernel_size,
+            split_time=split_time,
+            thresh_cleansing=thresh_cleansing,
+            frac_cleansing=frac_cleansing,
+            offset_correction=offset_correction,
+        )
+
+    def check_user_kwargs(  # type: ignore[override]  # each method has its own keywords
+        self,
+        *,
+        kernel_size: int = 200,
+        split_time: float = 1.0,
+        thresh_cleansing: float = 0,
+        frac_cleansing: float = 0.8,
+        offset_correction: bool = True,
+    ) -> None:
+        """Check the keyword arguments, which the class documents."""
+        check_sparse_median_kwargs(kernel_size, split_time, thresh_cleansing, frac_cleansing)
+        if offset_correction not in (False, True):
+            raise MethodError(
+                f"sparsemed: offset_correction is {offset_correction!r}, expected true or false here; "
+                "'auto' must be resolved before"
+            )
+
+    def process_approach(self) -> None:
+        """Compute and write the images, then the offset."""
+        kwargs = dict(self.kwargs)
+        offset_correction = kwargs.pop("offset_correction")
+        share = 0.5 if offset_correction else 1.0
+        time = nominal_time(self.image_count, DEFAULT_FRAME_RATE) if self.hdin is None else time_axis(self.hdin)
+
+        def report(done: int, total: int) -> None:
+            self.image_proc.value = share * done / total
+
+        images, index = sparse_median_images(
+            self.read_frames, self.image_count, time, **kwargs, num_cpus=self.num_cpus, on_image=report
+        )
+        self.writer.store_basin(
+            name="background images",
+            description=f"Pipeline identifier: {self.get_ppid()}",
+            internal_data={"image_bg": images},
+            mapping=index,
+        )
+        if offset_correction:
+            self._write_offset(images, index, share)
+
+    def _write_offset(self, images: Images, index: Indices, progress: float) -> None:
+        brightness = wall_brightness(images)
+
+        def offset_from(start: int) -> npt.NDArray[np.float64]:
+            stop = min(start + OFFSET_BATCH, self.image_count)
+            return background_offset(self.read_frames(start, stop), brightness, index[start:stop])
+
+        with concurrent.futures.ThreadPoolExecutor(self.num_cpus) as pool:
+            parts = []
+            for part in map_in_threads(pool, offset_from, range(0, self.image_count, OFFSET_BATCH)):
+                parts.append(part)
+                done = len(parts) * OFFSET_BATCH / self.image_count
+                self.image_proc.value = min(1.0, progress + (1 - progress) * done)
+        self.writer.store_feature_chunk("bg_off", np.concatenate(parts))
+
+
+def check_sparse_median_kwargs(
+    kernel_size: int, split_time: float, thresh_cleansing: float, frac_cleansing: float
+) -> None:
+    """Make sure that the keywords of the sparse median make sense.
+
+    Raises
+    ------
+    MethodError
+        A value is out of its range.
+    """
+    if isinstance(kernel_size, bool) or not isinstance(kernel_size, int | np.integer) or kernel_size < 1:
+        raise MethodError(f"sparsemed: kernel_size is {kernel_size!r}, expected a whole number of at least 1")
+    # The negated form also refuses NaN.
+    if not split_time > 0:
+        raise MethodError(f"sparsemed: split_time is {split_time!r}, expected more than 0 seconds")
+    if not thresh_cleansing >= 0:
+        raise MethodError(f"sparsemed: thresh_cleansing is {thresh_cleansing!r}, expected at least 0")
+    if not 0 < frac_cleansing <= 1:
+        raise MethodError(f"sparsemed: frac_cleansing is {frac_cleansing!r}, expected above 0 and at most 1")
+
+
+def time_axis(data: HDF5Data) -> Times:
+    """Return the time of each frame since the first one.
+
+    It comes from the feature ``time``, else from ``frame`` and the frame rate, else it is made up from the frame
+    rate alone.
+
+    Parameters
+    ----------
+    data
+        Open measurement with frames.
+
+    Returns
+    -------
+    time
+        Seconds, shape (frame,); float64, or float32 if ``time`` is stored so.
+    """
+    stored_rate = data.meta.get("imaging:frame rate")
+    rate = float(stored_rate) if isinstance(stored_rate, int | float) and stored_rate > 0 else None
+    if "time" in data:
+        time: Times = np.asarray(data["time"])
+    elif "frame" in data and rate is not None:
+        time = np.asarray(data["frame"]) / rate
+    else:
+        return nominal_time(len(data), rate or DEFAULT_FRAME_RATE)
+    elapsed: Times = time - time[0]
+    return elapsed
+
+
+def nominal_time(n_frames: int, frame_rate: float) -> npt.NDArray[np.float64]:
+    """Return times [s] for frames of which only the frame rate [Hz] is known, with room for lost frames."""
+    return np.linspace(0, n_frames / frame_rate * 1.5, n_frames, endpoint=True)
+
+
+def sparse_median_images(
+    read_frames: ReadFrames,
+    n_frames: int,
+    time: Times,
+    *,
+    kernel_size: int = 200,
+    split_time: float = 1.0,
+    thresh_cleansing: float = 0,
+    frac_cleansing: float = 0.8,
+    num_cpus: int | None = None,
+    on_image: Callable[[int, int], None] | None = None,
+) -> tuple[Images, Indices]:
+    """Compute the background images of a measurement, and which of them belongs to each frame.
+
+    Parameters
+    ----------
+    read_frames
+        Returns frames start … stop - 1 as uint8 of shape (stop - start, y, x). Called from `num_cpus` threads; the
+        frames of a thread may be overwritten by its next call.
+    n_frames
+        Number of frames, at least 1.
+    time
+        Time of each frame [s], beginning with 0, shape (n_frames,); see `time_axis`.
+    kernel_size, split_time, thresh_cleansing, frac_cleansing
+        As for `BackgroundSparseMed`.
+    num_cpus
+        Number of threads; None: one for each available processor.
+    on_image
+        Called in this thread with the numbers of medians done and of all; when it raises, the rest is dropped.
+
+    Returns
+    -------
+    images
+        uint8, shape (image, y, x).
+    index
+        Image of each frame, int64, shape (n_frames,), never decreasing.
+
+    Raises
+    ------
+    MethodError
+        A keyword is out of its range.
+    """
+    check_sparse_median_kwargs(kernel_size, split_time, thresh_cleansing, frac_cleansing)
+    if n_frames < 1 or time.shape != (n_frames,):
+        raise ValueError(f"expected the times of at least one frame, got {time.shape} for {n_frames} frames")
+    if kernel_size > n_frames:
+        logger.warning("sparsemed: kernel_size %d is larger than the %d frames; using them all", kernel_size, n_frames)
+        kernel_size = n_frames
+    steps = np.arange(0, time[-1] - time[0], split_time)
+    if not steps.size:  # one frame, or frames that do not advance in time: one image for all
+        steps = np.zeros(1)
+    ascending = bool(np.all(time[1:] >= time[:-1]))
+    nearest = [_nearest(time, step, 0, ascending=ascending) for step in steps]
+    starts = np.minimum(nearest, n_frames - kernel_size)
+    distinct, which = np.unique(starts, return_inverse=True)
+    images = _medians(read_frames, distinct, kernel_size, num_cpus or available_cpus(), on_image)[which]
+    if frac_cleansing != 1:
+        kept = cleanse(images, thresh_cleansing, frac_cleansing)
+        images, steps = images[kept], steps[kept]
+    return images, _assign(time, steps, split_time, ascending=ascending)
+
+
+def _nearest(time: Times, step: np.floating[Any], half: float, *, ascending: bool) -> int:
+    """Return the first index at which ``|time - step - half|`` is smallest."""
+    if not ascending:
+        return int(np.argmin(np.abs(time - step - half)))
+
+    def distance(index: int) -> float:
+        return abs(float(time[index] - step - half))
+
+    # In ascending times it is beside the change of sign; equal distances before it come first.
+    after = bisect.bisect_left(time, 0, key=lambda moment: moment - step - half)
+    best = min(after, len(time) - 1)
+    while best > 0 and distance(best - 1) <= distance(best):
+        best -= 1
+    return best
+
+
+def _medians(
+    read_frames: ReadFrames,
+    starts: Indices,
+    kernel_size: int,
+    num_cpus: int,
+    on_image: Callable[[int, int], None] | None,
+) -> Images:
+    """Return the upper medians of the windows that begin at `starts`."""
+
+    def median_at(start: int) -> Images:
+        window = read_frames(start, start + kernel_size)
+        image = np.empty(window.shape[1:], np.uint8)
+        median_of_stack(window.reshape(kernel_size, -1), 0, image.size, image.reshape(-1))
+        return image
+
+    images = []
+    with concurrent.futures.ThreadPoolExecutor(num_cpus) as pool:
+        for image in map_in_threads(pool, median_at, starts.tolist()):
+            images.append(image)
+            if on_image is not None:
+                on_image(len(images), len(starts))
+    return np.stack(images)
+
+
+def cleanse(images: Images, thresh_cleansing: float, frac_cleansing: float) -> npt.NDArray[np.bool_]:
+    """Return which background images look as if no cell were in them.
+
+    A cell that stays in the channel widens the range of grey values along the rows around the middle of the image.
+    This range, relative to its running median over the series, tells the images apart.
+
+    Parameters
+    ----------
+    images
+        uint8, shape (image, y, x), in the order of time.
+    thresh_cleansing, frac_cleansing
+        As for `BackgroundSparseMed`.
+
+    Returns
+    -------
+    bool, shape (image,)
+    """
+    height = images.shape[1]
+    ranges = np.ptp(images, axis=2)
+    excess = ranges - np.median(ranges, axis=0)
+    reach = max(20, height // 4)
+    # With few rows the start of this slice is negative and counts from the end. That is dcnum's behaviour, on
+    # which its results and therefore its pipeline identifiers depend.
+    signal = np.mean(excess[:, height // 2 - reach : height // 2 + reach], axis=1)
+    signal = signal - scipy.ndimage.median_filter(signal, size=10)
+    deviation = np.abs(signal - np.median(signal))
+    threshold = np.quantile(deviation, frac_cleansing)
+    if thresh_cleansing:
+        scaled = np.var(deviation) * 150 / thresh_cleansing
+        if np.mean(deviation <= scaled) >= frac_cleansing:
+            threshold = scaled
+        else:
+            logger.warning(
+                "sparsemed: thresh_cleansing %g keeps too few background images; keeping the fraction %g",
+                thresh_cleansing,
+                frac_cleansing,
+            )
+    kept: npt.NDArray[np.bool_] = deviation <= threshold
+    return kept
+
+
+def _assign(time: Times, steps: Times, split_time: float, *, ascending: bool) -> Indices:
+    """Return the image of each frame; an image made at a step serves until half a `split_time` after it."""
+    index = np.full(len(time), len(steps) - 1, np.int64)
+    start = 0
+    for number, step in enumerate(steps):
+        stop = _nearest(time, step, split_time / 2, ascending=ascending)
+        index[start:stop] = number
+        start = stop
+    index[start:] = len(steps) - 1
+    return index

@@ -1,0 +1,36 @@
+"""Running kernels, which release the GIL, in threads."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def available_cpus() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def map_in_threads(
+    pool: concurrent.futures.ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]
+) -> Iterator[R]:
+    """Yield ``function(item)`` in the order of `items`; when one fails, what has not begun is dropped."""
+    futures = [pool.submit(function, item) for item in items]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def split_range(length: int, parts: int, step: int = 1) -> list[tuple[int, int]]:
+    """Cut ``0 … length`` into at most `parts` ranges that begin at multiples of `step`."""
+    size = -(-length // max(parts, 1))
+    size = -(-size // step) * step
+    return [(start, min(start + size, length)) for start in range(0, length, size)] if length else []

@@ -1,0 +1,168 @@
+"""The gate: which masks are worth computing, and which events are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.errors import MeasurementError
+from dcnumd.meta.ppid import DEFAULT_SIZE_THRESH_MASK, gate_ppid
+
+MIN_EXTENT = 3
+"""With online gates an event spans at least this many pixels in each direction."""
+
+
+class Limits(NamedTuple):
+    """Inclusive limits of one feature, in the feature's unit; None where there is none."""
+
+    lower: float | None
+    upper: float | None
+
+
+class Gate:
+    """Keep events as the instrument's software would have.
+
+    Without online gates every event is kept; only `size_thresh_mask` acts. With online gates, for every feature
+    whose ``online_filter:<feature> soft limit`` is there and false, ``online_filter:<feature> min`` and ``max`` are
+    limits. Both are inclusive, either may be missing, and an event whose feature is NaN goes. Four oddities of
+    dcnum decide which events are in its results, so they hold here too:
+
+    - ``size_x`` and ``size_y`` are at least 3 pixels, whatever limits the measurement gives for them.
+    - A missing soft limit counts as true; a stored text counts as true unless it is empty, even "False".
+    - ``online_contour:bin area min`` is the size threshold only if `size_thresh_mask` is None. The pipeline
+      identifier does not show it, but always `size_thresh_mask` as given (None as 10).
+    - A size threshold of 0, given or from the measurement, acts as 10.
+
+    Parameters
+    ----------
+    meta
+        The measurement's attributes ``section:key``.
+    online_gates
+        Apply the instrument's gates.
+    size_thresh_mask
+        An event has more pixels than this; None means that of the online gates, or else 10.
+    pixel_size
+        Pixel size [µm] in use where it differs from ``imaging:pixel size``.
+
+    Attributes
+    ----------
+    box_gates
+        Limits by feature name.
+    size_thresh_mask
+        The size threshold in force [px].
+
+    Raises
+    ------
+    MeasurementError
+        A polygon gate, or a limit or pixel size that is missing or no number (reason ``online_gates``).
+    """
+
+    def __init__(
+        self,
+        meta: Mapping[str, object],
+        *,
+        online_gates: bool = False,
+        size_thresh_mask: int | None = None,
+        pixel_size: float | None = None,
+    ) -> None:
+        self._kwargs = {"online_gates": online_gates, "size_thresh_mask": size_thresh_mask}
+        self.box_gates: dict[str, Limits] = {}
+        threshold: float | None = size_thresh_mask
+        if online_gates:
+            self.box_gates = _read_box_gates(meta)
+            if pixel_size is None:
+                pixel_size = _read_number(meta, "imaging:pixel size")
+            for feature in ("size_x", "size_y"):
+                self.box_gates[feature] = Limits(MIN_EXTENT * pixel_size, None)
+            if threshold is None and "online_contour:bin area min" in meta:
+                threshold = _read_number(meta, "online_contour:bin area min")
+        # More than 20.5 pixels is more than 20 pixels.
+        self.size_thresh_mask = math.floor(threshold or DEFAULT_SIZE_THRESH_MASK)
+
+    @property
+    def features(self) -> list[str]:
+        """The features that have limits, sorted."""
+        return sorted(self.box_gates)
+
+    def get_ppid(self) -> str:
+        """Return the gate part of the pipeline identifier."""
+        return gate_ppid(self._kwargs)
+
+    def check_features(self, names: Sequence[str]) -> None:
+        """Raise a MeasurementError (reason ``online_gates``) if a feature with limits is not among `names`."""
+        missing = [feature for feature in self.features if feature not in names]
+        if missing:
+            raise MeasurementError(
+                f"online gates limit {', '.join(missing)}, which this pipeline does not compute; "
+                "set online_gates = false or enable the feature",
+                "online_gates",
+            )
+
+    def accept(self, table: npt.NDArray[np.float64], names: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Return which events are kept.
+
+        Parameters
+        ----------
+        table
+            float64 (event, feature).
+        names
+            The feature of each column.
+
+        Returns
+        -------
+        accepted
+            bool (event,).
+
+        Raises
+        ------
+        MeasurementError
+            A feature with limits is not in the table.
+        """
+        self.check_features(names)
+        accepted = np.ones(len(table), dtype=bool)
+        for feature, (lower, upper) in self.box_gates.items():
+            values = table[:, names.index(feature)]
+            if lower is not None:
+                accepted &= values >= lower
+            if upper is not None:
+                accepted &= values <= upper
+        return accepted
+
+
+def _read_box_gates(meta: Mapping[str, object]) -> dict[str, Limits]:
+    gates = {}
+    for key in meta:
+        section, _, setting = key.partition(":")
+        if section != "online_filter":
+            continue
+        feature, _, kind = setting.rpartition(" ")
+        if setting.endswith("polygon points"):
+            raise MeasurementError(
+                f"{key} is a polygon gate, expected only minima and maxima; set online_gates = false", "online_gates"
+            )
+        if kind in {"min", "max"} and not _is_soft(meta, feature):
+            gates[feature] = Limits(
+                _read_number_or_none(meta, f"online_filter:{feature} min"),
+                _read_number_or_none(meta, f"online_filter:{feature} max"),
+            )
+    return gates
+
+
+def _is_soft(meta: Mapping[str, object], feature: str) -> bool:
+    return bool(meta.get(f"online_filter:{feature} soft limit", True))
+
+
+def _read_number_or_none(meta: Mapping[str, object], key: str) -> float | None:
+    return _read_number(meta, key) if key in meta else None
+
+
+def _read_number(meta: Mapping[str, object], key: str) -> float:
+    value = meta.get(key)
+    try:
+        return float(value)  # type: ignore[arg-type]  # what cannot be converted is reported below
+    except (TypeError, ValueError) as error:
+        raise MeasurementError(f"online gates need a number in {key}, got {value!r}", "online_gates") from error

@@ -1,0 +1,99 @@
+"""Whether the frames of a dataset can be read, and where they are in the file."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+
+from dcnumd.errors import MeasurementError
+from dcnumd.read.frame_source import FLETCHER32, GZIP, SHUFFLE, ZSTANDARD, ChunkTable
+
+Filter = tuple[int, tuple[int, ...]]
+
+
+def dataset_filters(dataset: h5py.Dataset) -> tuple[Filter, ...]:
+    """Return the filters of a dataset in writing order, each as its HDF5 number and parameters."""
+    properties = dataset.id.get_create_plist()
+    filters = [properties.get_filter(number) for number in range(properties.get_nfilters())]
+    return tuple((int(code), tuple(int(value) for value in values)) for code, _, values, _ in filters)
+
+
+def check_dataset(dataset: h5py.Dataset, where: str) -> None:
+    """Make sure that a dataset holds 8-bit grey images that can be decompressed here.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``image_type`` or ``unsupported_filter``.
+    """
+    if dataset.dtype != np.uint8 or dataset.ndim != 3:
+        raise MeasurementError(
+            f"{where}: {dataset.name} is {dataset.dtype} with {dataset.ndim} axes, expected uint8 images (frame, y, x)",
+            reason="image_type",
+        )
+    for code, _ in dataset_filters(dataset):
+        if not h5py.h5z.filter_avail(code):
+            raise MeasurementError(
+                f"{where}: {dataset.name} needs HDF5 filter {code}, which is not available here; rewrite the file with "
+                "Zstandard (32015) or gzip (1)",
+                reason="unsupported_filter",
+            )
+
+
+def read_chunk_table(dataset: h5py.Dataset) -> ChunkTable | None:
+    """Return where the chunks of a 3-D dataset are; None when a worker cannot read them without HDF5."""
+    if dataset.file.mode != "r":
+        dataset.file.flush()
+    if dataset.is_virtual or dataset.external or dataset.file.userblock_size or not dataset.size:
+        return None
+    if dataset.chunks is None:
+        return _contiguous_table(dataset)
+    roles = _filter_roles(dataset_filters(dataset))
+    if roles is None:
+        return None
+    compressor, compressor_bit, checksum_bit = roles
+    grid = tuple(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    offsets = np.full(grid, -1, np.int64)
+    sizes = np.zeros(grid, np.int64)
+    filter_masks = np.zeros(grid, np.int64)
+
+    def note(chunk: h5py.h5d.StoreInfo) -> None:
+        cell = tuple(start // step for start, step in zip(chunk.chunk_offset, dataset.chunks, strict=True))
+        offsets[cell], sizes[cell], filter_masks[cell] = chunk.byte_offset, chunk.size, chunk.filter_mask
+
+    dataset.id.chunk_iter(note)
+    # A chunk that was never written reads as the fill value, which HDF5 knows.
+    if (offsets < 0).any():
+        return None
+    return ChunkTable(dataset.chunks, offsets, sizes, filter_masks, compressor, compressor_bit, checksum_bit)
+
+
+def _contiguous_table(dataset: h5py.Dataset) -> ChunkTable | None:
+    offset = dataset.id.get_offset()
+    if offset is None:
+        return None
+    cell = np.zeros((1, 1, 1), np.int64)
+    return ChunkTable(dataset.shape, cell + offset, cell + dataset.nbytes, cell)
+
+
+def _filter_roles(filters: tuple[Filter, ...]) -> tuple[int | None, int, int | None] | None:
+    """Return compressor, its position and that of the checksum; None for a chain that we do not undo ourselves.
+
+    The chains understood are, in writing order: shuffle of single bytes (which changes nothing), one compressor,
+    fletcher32; each optional.
+    """
+    compressor: int | None = None
+    compressor_bit = 0
+    checksum_bit: int | None = None
+    for position, (code, values) in enumerate(filters):
+        if checksum_bit is not None:
+            return None
+        if code == SHUFFLE and values == (1,):
+            continue
+        if code in {GZIP, ZSTANDARD} and compressor is None:
+            compressor, compressor_bit = code, position
+        elif code == FLETCHER32:
+            checksum_bit = position
+        else:
+            return None
+    return compressor, compressor_bit, checksum_bit

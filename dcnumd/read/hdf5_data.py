@@ -1,0 +1,355 @@
+"""One measurement, opened for reading."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.errors import MeasurementError
+from dcnumd.meta.ppid import get_data_ppid
+from dcnumd.read import metadata
+from dcnumd.read.basin import Basin, read_basins
+from dcnumd.read.chunk_table import check_dataset
+from dcnumd.read.image_stack import ImageStack
+from dcnumd.read.index_mapping import IndexMapping, Indices, resolve_index_mapping
+from dcnumd.read.open_file import open_measurement
+from dcnumd.read.pixel_size import sound_pixel_size
+
+FRAME_SCALARS = (
+    "bg_off",
+    "flow_rate",
+    "frame",
+    "g_force",
+    "pressure",
+    "temp",
+    "temp_amb",
+    "time",
+    *(f"userdef{number}" for number in range(10)),
+)
+"""Features that belong to a frame and are copied from input to output, never computed."""
+
+MAX_BASIN_DEPTH = 8
+
+
+class HDF5Data:
+    """A measurement (.rtdc) with its basins, seen through an optional index mapping.
+
+    Parameters
+    ----------
+    path
+        The file; or an open `h5py.File`, which then stays open on `close`.
+    pixel_size
+        Overrides ``imaging:pixel size`` [µm].
+    index_mapping
+        Selects events: the first n (int), a slice, or indices. Images and scalars are seen through it.
+
+    Raises
+    ------
+    MeasurementError
+        When the file cannot be opened, see `open_measurement`.
+    ConfigError
+        When `index_mapping` does not fit the file (reason ``index_mapping``).
+    """
+
+    def __init__(
+        self,
+        path: str | pathlib.Path | h5py.File,
+        *,
+        pixel_size: float | None = None,
+        index_mapping: IndexMapping | None = None,
+        _referring: tuple[pathlib.Path, ...] = (),
+    ) -> None:
+        self._owns_file = not isinstance(path, h5py.File)
+        self.path = pathlib.Path(path.filename if isinstance(path, h5py.File) else path)
+        self._h5: h5py.File | None = path if isinstance(path, h5py.File) else open_measurement(path)
+        self._referring = (*_referring, self.path.resolve())
+        self._pixel_size = pixel_size
+        self._basin_data: dict[str, HDF5Data] = {}
+        self._requested_mapping = index_mapping
+        self.index_mapping: Indices | None = None
+        """Positions in the file of the events that are seen (int64); None: all."""
+        try:
+            self.meta = metadata.read_attributes(self._h5)
+            if index_mapping is not None:
+                self.index_mapping = resolve_index_mapping(index_mapping, self._stored_length())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and its basins; using the data afterwards is an error."""
+        for data in self._basin_data.values():
+            data.close()
+        self._basin_data.clear()
+        if self._h5 is not None and self._owns_file:
+            self._h5.close()
+        self._h5 = None
+
+    @property
+    def h5(self) -> h5py.File:
+        """The open HDF5 file."""
+        if self._h5 is None:
+            raise ValueError(f"{self.path}: is closed")
+        return self._h5
+
+    @functools.cached_property
+    def logs(self) -> dict[str, list[str]]:
+        """All logs, each a list of lines."""
+        return metadata.read_logs(self.h5)
+
+    @functools.cached_property
+    def tables(self) -> dict[str, npt.NDArray[Any]]:
+        """All tables, as structured arrays."""
+        return metadata.read_tables(self.h5)
+
+    @functools.cached_property
+    def basins(self) -> list[Basin]:
+        """Definitions of all basins."""
+        return read_basins(self.h5)
+
+    @functools.cached_property
+    def md5_5m(self) -> str:
+        """MD5 (hex) of the first 5 MiB of the file."""
+        return metadata.md5_of_head(self.path)
+
+    @property
+    def measurement_identifier(self) -> str | None:
+        """What identifies the measurement wherever its file lies, see `metadata.measurement_identifier`."""
+        return metadata.measurement_identifier(self.h5.attrs)
+
+    @functools.cached_property
+    def pixel_size(self) -> float:
+        """Pixel size [µm]: the override, else what the file says (0 when it says nothing), corrected if faulty."""
+        if self._pixel_size is not None:
+            return float(self._pixel_size)
+        stored = self.meta.get("imaging:pixel size", 0.0)
+        if not isinstance(stored, int | float):
+            raise MeasurementError(f"{self.path}: imaging:pixel size is {stored!r}, expected a number in µm")
+        return sound_pixel_size(
+            float(stored), str(self.meta.get("setup:identifier", "")), lambda: self.logs, str(self.path)
+        )
+
+    def get_ppid(self) -> str:
+        """Return the data part of the pipeline identifier."""
+        mapping = self._requested_mapping
+        return get_data_ppid(self.pixel_size, mapping.tolist() if isinstance(mapping, np.ndarray) else mapping)
+
+    # -- features ---------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._stored_length() if self.index_mapping is None else int(self.index_mapping.size)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __contains__(self, feature: object) -> bool:
+        return isinstance(feature, str) and self._locate(feature, needed=False) is not None
+
+    def __getitem__(self, feature: str) -> npt.NDArray[Any] | ImageStack:
+        """Return a scalar feature as an array, an image feature as an `ImageStack`.
+
+        Raises
+        ------
+        KeyError
+            When no such feature exists.
+        MeasurementError
+            Reason ``basin``, when the feature is in a basin that is missing or belongs to another measurement.
+        """
+        stack = self._locate(feature, needed=True)
+        if stack is None:
+            raise KeyError(f"{self.path}: no feature {feature!r}, neither in the file nor in its basins")
+        return stack[:] if stack.ndim == 1 else stack
+
+    def find(self, feature: str) -> ImageStack | None:
+        """Return a feature of any shape without reading it, None when there is none.
+
+        Raises
+        ------
+        MeasurementError
+            Reason ``basin``, when a basin that declares the feature is missing or belongs to another measurement.
+        """
+        return self._locate(feature, needed=False)
+
+    def keys(self) -> list[str]:
+        """Return the features that can be read, sorted; basins that cannot be opened are passed over."""
+        names = {name for name, item in self._own_events().items() if isinstance(item, h5py.Dataset)}
+        for basin in self.basins:
+            try:
+                names.update(self._basin_features(basin))
+            except MeasurementError:
+                continue
+        return sorted(names)
+
+    @property
+    def features_scalar_frame(self) -> list[str]:
+        """Frame-wise scalar features that can be read, sorted."""
+        return sorted(set(FRAME_SCALARS).intersection(self.keys()))
+
+    @functools.cached_property
+    def image(self) -> ImageStack | None:
+        """Frames, uint8 of shape (frame, y, x); None when there are none."""
+        return self._locate("image", needed=True)
+
+    @functools.cached_property
+    def image_bg(self) -> ImageStack | None:
+        """Background images, uint8 of shape (frame, y, x), or None."""
+        return self._locate("image_bg", needed=False)
+
+    @functools.cached_property
+    def mask(self) -> ImageStack | None:
+        """Masks, bool of shape (frame, y, x), or None."""
+        return self._locate("mask", needed=False)
+
+    def check_frames(self) -> ImageStack:
+        """Return the frames after making sure that they can be processed.
+
+        ``experiment:event count`` must agree with the number of frames: where they differ, the recording broke off
+        or the file was damaged, and frames and scalars cannot be trusted to belong together.
+
+        Raises
+        ------
+        MeasurementError
+            With the reason ``no_images``, ``no_frames``, ``event_count``, ``image_type``, ``unsupported_filter`` or
+            ``basin``.
+        """
+        image = self.image
+        if image is None:
+            raise MeasurementError(
+                f"{self.path}: no events/image, neither in the file nor in its basins", reason="no_images"
+            )
+        stored = self._stored_length()
+        count = self.meta.get("experiment:event count")
+        if count is not None and count != stored:
+            raise MeasurementError(
+                f"{self.path}: experiment:event count is {count}, but events/image has {stored} frames",
+                reason="event_count",
+            )
+        for name in FRAME_SCALARS:
+            item = self._own_events().get(name)
+            if item is not None and len(item) != stored:
+                raise MeasurementError(
+                    f"{self.path}: events/{name} has {len(item)} values, but events/image has {stored} frames",
+                    reason="event_count",
+                )
+        if not len(image):
+            raise MeasurementError(f"{self.path}: no frames in events/image", reason="no_frames")
+        check_dataset(image.dataset, image.where)
+        return image
+
+    # -- where features are -----------------------------------------------------------------------
+
+    def _own_events(self) -> h5py.Group | dict[str, h5py.Dataset]:
+        events = self.h5.get("events", {})
+        return events if isinstance(events, h5py.Group) else {}
+
+    def _stored_length(self) -> int:
+        """Return the number of events in the file, whatever the index mapping."""
+        image = self._own_events().get("image")
+        if image is not None:
+            return int(image.shape[0])
+        for basin in self.basins:
+            if basin.mapping and basin.mapping in self._own_events():
+                return int(self._own_events()[basin.mapping].shape[0])
+        count = self.meta.get("experiment:event count")
+        if isinstance(count, int | float):
+            return int(count)
+        lengths = [item.shape[0] for item in self._own_events().values() if isinstance(item, h5py.Dataset)]
+        stack = self._locate("image", needed=False, mapped=False) if not lengths else None
+        return int(lengths[0]) if lengths else len(stack) if stack is not None else 0
+
+    def _locate(self, feature: str, *, needed: bool, mapped: bool = True) -> ImageStack | None:
+        """Find a feature in the file, else in its basins.
+
+        A basin that cannot be used is an error when it declares the feature, or when the feature is `needed`
+        and the basin might have had it.
+        """
+        indices = self.index_mapping if mapped else None
+        own = self._own_events().get(feature)
+        if isinstance(own, h5py.Dataset) and own.shape:
+            return ImageStack(own, indices, as_bool=feature == "mask", where=str(self.path))
+        failure: MeasurementError | None = None
+        for basin in self.basins:
+            if not basin.may_have(feature):
+                continue
+            try:
+                stack = self._from_basin(basin, feature, indices)
+            except MeasurementError as error:
+                failure = error if failure is None and (needed or basin.features is not None) else failure
+                continue
+            if stack is not None:
+                return stack
+        if failure is not None:
+            raise failure
+        return None
+
+    def _from_basin(self, basin: Basin, feature: str, indices: Indices | None) -> ImageStack | None:
+        wanted = self._compose(basin, indices)
+        if basin.kind == "internal":
+            for group in basin.paths:
+                item = self.h5.get(f"{group}/{feature}")
+                if isinstance(item, h5py.Dataset):
+                    return ImageStack(item, wanted, as_bool=feature == "mask", where=str(self.path))
+            return None
+        stack = self._open_basin(basin).find(feature)
+        if stack is None or wanted is None:
+            return stack
+        positions = wanted if stack.indices is None else stack.indices[wanted]
+        return ImageStack(stack.dataset, positions, as_bool=feature == "mask", where=stack.where)
+
+    def _compose(self, basin: Basin, indices: Indices | None) -> Indices | None:
+        """Return the positions in the basin of the events that are seen."""
+        if basin.mapping is None:
+            return indices
+        mapping = self._own_events().get(basin.mapping)
+        if mapping is None:
+            raise MeasurementError(
+                f"{self.path}: basin {basin.name!r} is mapped by events/{basin.mapping}, which does not exist",
+                reason="basin",
+            )
+        positions: Indices = mapping[:].astype(np.int64)
+        return positions if indices is None else positions[indices]
+
+    def _basin_features(self, basin: Basin) -> set[str]:
+        if basin.kind == "internal":
+            names = {name for group in basin.paths for name in self.h5.get(group, {})}
+        else:
+            names = set(self._open_basin(basin).keys())
+        return names if basin.features is None else names & basin.features
+
+    def _open_basin(self, basin: Basin) -> HDF5Data:
+        """Open the first file of a basin that exists and belongs to the expected measurement."""
+        if basin.key in self._basin_data:
+            return self._basin_data[basin.key]
+        failures = []
+        for path in basin.files(self.path):
+            if path.resolve() in self._referring or len(self._referring) > MAX_BASIN_DEPTH:
+                failures.append(f"{path} refers back to itself")
+                continue
+            try:
+                data = HDF5Data(path, _referring=self._referring)
+            except MeasurementError as error:
+                failures.append(error.message)
+                continue
+            if basin.identifier is None or data.measurement_identifier == basin.identifier:
+                self._basin_data[basin.key] = data
+                return data
+            failures.append(f"{path} is measurement {data.measurement_identifier!r}, expected {basin.identifier!r}")
+            data.close()
+        kind = "" if basin.kind == "file" else f" of unsupported type {basin.kind!r}"
+        detail = "; ".join(failures) or "no path is given"
+        raise MeasurementError(f"{self.path}: basin {basin.name!r}{kind} cannot be used: {detail}", reason="basin")

@@ -1,0 +1,186 @@
+"""The commands `simulate` and `demo`.
+
+Everything numerical is imported when a command runs, so that ``dcnumd --help`` stays quick and the supervisor
+stays small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+import rich.console
+import rich.progress
+
+from dcnumd.errors import ConfigError
+from dcnumd.simulate.spec import KINDS, MeasurementSpec
+
+if TYPE_CHECKING:
+    from dcnumd.simulate.measurement import Recording
+
+PAUSE_BETWEEN = dt.timedelta(seconds=60)
+"""An operator's pause between two measurements, as the files' clock sees it."""
+
+
+class FrameSize(click.ParamType[tuple[int, int]]):
+    """A frame size such as ``80x320``: height and width [px]."""
+
+    name = "YxX"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return height and width."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d+)x(\d+)", str(value))
+        if match is None:
+            self.fail(f"{value!r}: expected height x width in pixels, for example 80x320", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+class KindList(click.ParamType[tuple[str, ...]]):
+    """A selection of the kinds of cells, separated by commas."""
+
+    name = "KIND,…"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,  # noqa: ARG002 -- click's signature
+        ctx: click.Context | None,  # noqa: ARG002 -- click's signature
+    ) -> tuple[str, ...]:
+        """Return the kinds; the specification checks them."""
+        return value if isinstance(value, tuple) else tuple(str(value).split(","))
+
+
+@click.command(
+    epilog="Example: dcnumd simulate /srv/acquisition --count 3 --frames 20000 --density 1.5 --realtime --truth"
+)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=pathlib.Path, file_okay=False))
+@click.option("--count", default=1, show_default=True, type=click.IntRange(1), help="Number of measurements.")
+@click.option("--frames", default=10_000, show_default=True, help="Frames in each measurement.")
+@click.option("--size", default="80x320", show_default=True, type=FrameSize(), help="Height and width [px].")
+@click.option("--rate", default=3450.0, show_default=True, help="Frame rate of the camera [Hz].")
+@click.option("--density", default=0.7, show_default=True, help="Mean number of cells in a frame.")
+@click.option("--kinds", default=",".join(KINDS), show_default=True, type=KindList(), help="Which cells pass.")
+@click.option("--flicker", default=0.0, show_default=True, help="Brightness noise of frames [grey levels].")
+@click.option("--compression", default="zstd-1", show_default=True, help="none, gzip, zstd-1 … zstd-9.")
+@click.option("--fletcher32/--no-fletcher32", default=True, show_default=True, help="Checksum of each chunk.")
+@click.option("--chunk", default=0, show_default=True, help="Frames in each HDF5 chunk; 0: as many as fit in 1 MiB.")
+@click.option("--seed", default=0, show_default=True, help="The same seed and options give the same files.")
+@click.option("--pixel-size", default=0.2645, show_default=True, help="Pixel size [µm].")
+@click.option("--identifier", default="RC-5117-simu-dcnumd", show_default=True, help="The instrument.")
+@click.option("--realtime", is_flag=True, help="Let the file grow in place at the camera's rate.")
+@click.option("--truth", is_flag=True, help="Write each cell's place, size and kind beside the measurement, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON, a line for each.")
+def simulate(folder: pathlib.Path, count: int, realtime: bool, truth: bool, as_json: bool, **options: object) -> None:
+    """Write measurements into DIR as an instrument would.
+
+    They are called M001_data.rtdc, M002_data.rtdc and so on; numbers that are taken are passed over. The number
+    is part of the seed, so that each measurement has other cells.
+    """
+    from dcnumd.simulate.measurement import write_measurement  # noqa: PLC0415 -- loads numpy and h5py
+
+    base = MeasurementSpec(**options)  # type: ignore[arg-type]  # click has made the types
+    make_folder(folder)
+    for number in free_numbers(folder, count):
+        spec = numbered(base, number)
+        path = folder / f"M{number:03d}_data.rtdc"
+        truth_path = path.with_name(f"{path.stem}_truth.json") if truth else None
+        with recording_progress(path.name, spec.frames) as progress:
+            recording = write_measurement(path, spec, truth=truth_path, realtime=realtime, on_progress=progress)
+        if as_json:
+            click.echo(json.dumps(dataclasses.asdict(recording), default=os.fspath))
+        else:
+            click.echo(describe(recording))
+
+
+def make_folder(folder: pathlib.Path) -> None:
+    """Create a folder and what is above it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be created: {error.strerror}; choose another folder") from error
+
+
+def free_numbers(folder: pathlib.Path, count: int) -> list[int]:
+    """Return the next numbers of which there is no measurement in a folder."""
+    taken = {int(match[1]) for path in folder.iterdir() if (match := re.match(r"M(\d+)_data\.rtdc$", path.name))}
+    first = max(taken, default=0) + 1
+    return list(range(first, first + count))
+
+
+def numbered(base: MeasurementSpec, number: int) -> MeasurementSpec:
+    """Return the specification of one of several measurements."""
+    started = base.started + (number - 1) * (PAUSE_BETWEEN + dt.timedelta(seconds=base.duration))
+    return dataclasses.replace(base, seed=base.seed + number - 1, run_index=number, started=started)
+
+
+def describe(recording: Recording) -> str:
+    """Return one line about a measurement."""
+    rate = recording.frames / recording.seconds if recording.seconds else 0.0
+    return (
+        f"{recording.path}: {recording.frames} frames, {recording.cells} cells, "
+        f"{recording.size_bytes / 1e6:.1f} MB, {rate:.0f} frames/s"
+    )
+
+
+class Advance:
+    """Moves a progress bar; does nothing where there is no terminal."""
+
+    def __init__(self, bar: rich.progress.Progress | None, task: rich.progress.TaskID | None) -> None:
+        self._bar = bar
+        self._task = task
+
+    def __call__(self, frames: int) -> None:
+        """Show that this many frames are written."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=frames)
+
+
+@contextlib.contextmanager
+def recording_progress(name: str, frames: int) -> Iterator[Advance]:
+    """Show a bar on stderr while a measurement is written, if that is a terminal."""
+    console = rich.console.Console(stderr=True)
+    if not console.is_terminal:
+        yield Advance(None, None)
+        return
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with rich.progress.Progress(*columns, console=console, transient=True) as bar:
+        yield Advance(bar, bar.add_task(name, total=frames))
+
+
+@click.command(epilog="Example: dcnumd demo --keep ./dcnumd-demo")
+@click.option(
+    "--keep",
+    metavar="DIR",
+    type=click.Path(path_type=pathlib.Path, file_okay=False),
+    help="Work in DIR, which must be new or empty, and leave everything there.",
+)
+def demo(keep: pathlib.Path | None) -> None:
+    """Show all of it: start the daemon on a folder, record simulated measurements into it, show what comes out."""
+    from dcnumd.simulate.demo import run_demo  # noqa: PLC0415 -- loads numpy and h5py
+
+    if keep is not None:
+        make_folder(keep)
+        if any(keep.iterdir()):
+            raise ConfigError(f"{keep}: is not empty; demo --keep takes a new or empty folder")
+        run_demo(keep.resolve())
+        click.echo(f"\nEverything is in {keep.resolve()}")
+        return
+    with tempfile.TemporaryDirectory(prefix="dcnumd-demo-") as folder:
+        run_demo(pathlib.Path(folder).resolve())
+    click.echo("\nThe temporary folder is gone; to keep the files: dcnumd demo --keep DIR")

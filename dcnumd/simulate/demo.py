@@ -1,0 +1,252 @@
+"""The demonstration: a daemon, an instrument, and what comes of it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import json
+import pathlib
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+import h5py
+import hdf5plugin  # noqa: F401 -- registers Zstandard
+import numpy as np
+import rich.console
+import rich.table
+import rich.text
+
+from dcnumd.errors import DcnumdError
+from dcnumd.simulate.measurement import write_measurement
+from dcnumd.simulate.picture import frame_picture, scatter_picture
+from dcnumd.simulate.spec import MeasurementSpec
+from dcnumd.simulate.truth import find_cells, read_truth
+
+SILENCE_SECONDS = 240.0
+"""The first start compiles the kernels; longer silence means that something is wrong."""
+
+STOP_SECONDS = 30.0
+
+RECORDINGS = (
+    MeasurementSpec(size=(80, 320), frames=8000, rate=3450.0, density=0.9, seed=1, sample="bone marrow"),
+    MeasurementSpec(size=(100, 1010), frames=1500, rate=1500.0, density=2.0, seed=2, sample="wide channel"),
+    MeasurementSpec(size=(80, 320), frames=8000, rate=3450.0, density=0.9, flicker=4.0, seed=3, sample="flicker"),
+)
+"""Different frames in a row, as a day at an instrument brings them."""
+
+SHOWN_KEYS = ("reason", "error", "frames", "events", "seconds", "frames_per_second", "pphash", "pid")
+"""What is shown of the daemon's events."""
+
+QUIET_EVENTS = frozenset({"job.progress", "daemon.heartbeat"})
+
+Event = dict[str, Any]
+"""One line of the daemon's log."""
+
+
+def run_demo(folder: pathlib.Path) -> None:
+    """Run the demonstration.
+
+    Parameters
+    ----------
+    folder
+        An empty folder to work in.
+
+    Raises
+    ------
+    DcnumdError
+        When the daemon does not start, falls silent, or fails on a measurement.
+    """
+    console = rich.console.Console()
+    watched = folder / "acquisition"
+    watched.mkdir()
+    config = write_config(folder, watched)
+    console.print(f"[bold]dcnumd run -c {config}[/]  (the first start compiles the kernels)", highlight=False)
+    events: queue.Queue[Event | None] = queue.Queue()
+    with running_daemon(config, events), concurrent.futures.ThreadPoolExecutor(1, "recorder") as recorder:
+        started = time.monotonic()
+        wait_until_ready(console, events, started)
+        recording = recorder.submit(record, watched, events)
+        finished = wait_for_results(console, events, started)
+        recording.result()
+    show_results(console, finished)
+
+
+def write_config(folder: pathlib.Path, watched: pathlib.Path) -> pathlib.Path:
+    """Write the daemon's config and return its path."""
+    path = folder / "config.toml"
+    # JSON strings are TOML strings
+    path.write_text(
+        f"[watch]\nfolders = [{json.dumps(str(watched))}]\nsettle_seconds = 1.0\nrescan_seconds = 5.0\n\n"
+        f'[output]\nbasin_strategy = "drain"\n\n'
+        f"[resources]\nmin_free_gb = 0.2\n\n"
+        f"[state]\nfolder = {json.dumps(str(folder / 'state'))}\n\n"
+        f'[log]\nformat = "json"\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+@contextlib.contextmanager
+def running_daemon(config: pathlib.Path, events: queue.Queue[Event | None]) -> Iterator[None]:
+    """Run the daemon as a process; each line of its log becomes an event, its end becomes None."""
+    command = [sys.executable, "-m", "dcnumd", "run", "-c", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:  # noqa: S603 -- ours
+        if process.stderr is None:
+            raise AssertionError("a piped stderr is a file")
+        reader = threading.Thread(target=read_events, args=(process.stderr, events), name="daemon-log")
+        reader.start()
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            reader.join()
+
+
+def read_events(stream: IO[str], events: queue.Queue[Event | None]) -> None:
+    """Put each line of a log into a queue; a line that is no event keeps its text."""
+    for line in stream:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = {"event": line.rstrip()}
+        events.put(event if isinstance(event, dict) else {"event": line.rstrip()})
+    events.put(None)
+
+
+def record(watched: pathlib.Path, events: queue.Queue[Event | None]) -> None:
+    """Be the instrument: record the measurements in real time, one after the other."""
+    for number, base in enumerate(RECORDINGS, start=1):
+        spec = dataclasses.replace(base, run_index=number)
+        path = watched / f"M{number:03d}_data.rtdc"
+        height, width = spec.size
+        text = f"{height}x{width}, {spec.frames} frames at {spec.rate:.0f} Hz"
+        events.put({"event": "instrument: recording", "path": str(path), "text": text})
+        written = write_measurement(path, spec, truth=truth_path(path), realtime=True)
+        text = f"{written.size_bytes / 1e6:.1f} MB, {written.cells} cells"
+        events.put({"event": "instrument: closed", "path": str(path), "text": text})
+
+
+def truth_path(path: pathlib.Path) -> pathlib.Path:
+    """Return where the truth about a measurement is."""
+    return path.with_name(f"{path.stem}_truth.json")
+
+
+def next_event(events: queue.Queue[Event | None]) -> Event:
+    """Return the next event of the daemon or the instrument."""
+    try:
+        event = events.get(timeout=SILENCE_SECONDS)
+    except queue.Empty:
+        raise DcnumdError(f"demo: the daemon said nothing for {SILENCE_SECONDS:.0f} s", "silent") from None
+    if event is None:
+        raise DcnumdError("demo: the daemon ended before its work was done; its last lines are above", "ended")
+    return event
+
+
+def wait_until_ready(console: rich.console.Console, events: queue.Queue[Event | None], started: float) -> None:
+    """Show events until the daemon watches its folder."""
+    while True:
+        event = next_event(events)
+        show_event(console, event, started)
+        if event.get("event") == "daemon.ready":
+            return
+
+
+def wait_for_results(console: rich.console.Console, events: queue.Queue[Event | None], started: float) -> list[Event]:
+    """Show events until every measurement is done; return the ``job.finished`` of each, in order of recording."""
+    finished: dict[str, Event] = {}
+    while len(finished) < len(RECORDINGS):
+        event = next_event(events)
+        show_event(console, event, started)
+        name = event.get("event")
+        if name == "job.finished":
+            finished[str(event["path"])] = event
+        elif name == "job.failed" and not event.get("will_retry"):
+            raise DcnumdError(f"demo: {event.get('path')}: {event.get('error')}", str(event.get("reason")))
+    return [finished[path] for path in sorted(finished)]
+
+
+def show_event(console: rich.console.Console, event: Event, started: float) -> None:
+    """Print one event as one line."""
+    name = str(event.get("event"))
+    if name in QUIET_EVENTS:
+        return
+    line = rich.text.Text(f"{time.monotonic() - started:6.1f} s  ", style="dim")
+    colours = {"job.finished": "bold green", "job.failed": "bold red"}
+    fallback = "yellow" if name.startswith("instrument") else "cyan"
+    line.append(f"{name:22}", style=colours.get(name, fallback))
+    if "path" in event:
+        line.append(f" {pathlib.Path(str(event['path'])).name}", style="bold")
+    if "text" in event:
+        line.append(f" {event['text']}", style="default")
+    for key in SHOWN_KEYS:
+        if key in event:
+            value = event[key]
+            line.append(f" {key}={value:.4g}" if isinstance(value, float) else f" {key}={value}", style="default")
+    console.print(line, soft_wrap=True)
+
+
+def show_results(console: rich.console.Console, finished: list[Event]) -> None:
+    """Print a table of the results, compare them with what was drawn, and show a picture."""
+    table = rich.table.Table(title="What came out", title_justify="left")
+    table.add_column("measurement")
+    for heading in ("frame", "frames", "events", "frames/s", "cells found*"):
+        table.add_column(heading, justify="right")
+    table.add_column("pipeline hash")
+    for event in finished:
+        path = pathlib.Path(str(event["path"]))
+        spec = RECORDINGS[int(path.name[1:4]) - 1]
+        table.add_row(
+            path.name,
+            f"{spec.size[0]}x{spec.size[1]}",
+            str(event["frames"]),
+            str(event["events"]),
+            f"{event['frames_per_second']:.0f}",
+            found_share(path, pathlib.Path(str(event["output"]))),
+            str(event["pphash"]),
+        )
+    console.print()
+    console.print(table)
+    console.print("* of the isolated cells that lie wholly in the frame: found with their centre within 1 px")
+    show_picture(console, pathlib.Path(str(finished[0]["output"])))
+    console.print("\nResults:")
+    for event in finished:
+        console.print(f"  {event['output']}", soft_wrap=True, highlight=False)
+
+
+def found_share(measurement: pathlib.Path, output: pathlib.Path) -> str:
+    """Return how many of the cells that can be found were found, in percent."""
+    cells = [cell for cell in read_truth(truth_path(measurement)) if cell.isolated and cell.inside]
+    with h5py.File(output, "r", locking=False) as h5:
+        pixel_size = h5.attrs["imaging:pixel size"]
+        events = h5["events"]
+        found = find_cells(
+            cells, events["basinmap0"][:], events["pos_x"][:] / pixel_size, events["pos_y"][:] / pixel_size
+        )
+    return f"{100 * found.mean():.1f} %" if cells else "-"
+
+
+def show_picture(console: rich.console.Console, output: pathlib.Path) -> None:
+    """Show one event with its contour, where colours can be shown, and all events as a scatter plot."""
+    with h5py.File(output, "r", locking=False) as h5:
+        events = h5["events"]
+        area, deformation = events["area_um"][:], events["deform"][:]
+        if not len(area):
+            return
+        chosen = int(np.argsort(area)[int(0.7 * (len(area) - 1))])
+        image, mask = events["image"][chosen], events["mask"][chosen] != 0
+    columns = min(100, console.width - 12)
+    if console.is_terminal and console.color_system is not None:
+        console.print(f"\nOne event of {output.name}, and its contour:")
+        console.print(frame_picture(image, mask, columns=columns))
+    console.print(f"\nDeformation over area [µm²] of the {len(area)} events in {output.name}:")
+    console.print(scatter_picture(area, deformation, columns=min(70, columns), rows=14))

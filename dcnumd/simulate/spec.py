@@ -1,0 +1,96 @@
+"""What a simulated measurement looks like, as a frozen value.
+
+This module imports no numerical code, so that the command line can build a specification at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import re
+
+from dcnumd.errors import ConfigError
+
+KINDS = ("bead", "cell", "doublet", "border")
+"""Round beads, deformed cells, two touching cells, cells cut by the edge of the frame."""
+
+SMALLEST_SIZE = (40, 80)
+"""Smallest frame (y, x) [px] that still holds a channel with a cell in it."""
+
+COMPRESSION_PATTERN = re.compile(r"none|gzip|zstd-[1-9]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MeasurementSpec:
+    """Everything that decides the content of a simulated measurement.
+
+    Equal specifications give files with equal datasets and equal metadata.
+
+    Raises
+    ------
+    ConfigError
+        When a value is out of range.
+    """
+
+    size: tuple[int, int] = (80, 320)
+    """Frame height and width [px]."""
+    frames: int = 10_000
+    """Number of frames; 0 makes an empty recording."""
+    rate: float = 3450.0
+    """Frames per second [Hz]."""
+    density: float = 0.7
+    """Mean number of cells whose centre is in a frame."""
+    kinds: tuple[str, ...] = KINDS
+    """Which kinds of cells pass, a selection of `KINDS`."""
+    flicker: float = 0.0
+    """Standard deviation of the brightness from frame to frame [grey levels]."""
+    compression: str = "zstd-1"
+    """``none``, ``gzip`` or ``zstd-1`` to ``zstd-9``."""
+    fletcher32: bool = True
+    """Whether each chunk carries a checksum."""
+    chunk: int = 0
+    """Frames in each HDF5 chunk; 0 takes as many as fit into 1 MiB."""
+    seed: int = 0
+    pixel_size: float = 0.2645
+    """Pixel size [µm]."""
+    identifier: str = "RC-5117-simu-dcnumd"
+    """The instrument, ``setup:identifier``."""
+    run_identifier: str | None = None
+    """``experiment:run identifier``; None leaves it out, as older recorders do."""
+    sample: str = "simulated cells"
+    run_index: int = 1
+    started: dt.datetime = dt.datetime(2025, 1, 15, 10, 0, 0)  # noqa: DTZ001 -- files hold local time
+    """Start of the recording, in the instrument's local time."""
+
+    def __post_init__(self) -> None:
+        height, width = self.size
+        smallest = f"{SMALLEST_SIZE[0]}x{SMALLEST_SIZE[1]}"
+        if height < SMALLEST_SIZE[0] or width < SMALLEST_SIZE[1] or height > 4096 or width > 4096:
+            raise ConfigError(
+                f"simulate: size {height}x{width}: expected {smallest} to 4096x4096 pixels (height x width)"
+            )
+        for name, smallest_value in (("frames", 0), ("density", 0), ("flicker", 0), ("chunk", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if not value >= smallest_value:
+                raise ConfigError(f"simulate: {name} {value}: expected {smallest_value} or more")
+        for name in ("rate", "pixel_size"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"simulate: {name} {getattr(self, name)}: expected more than 0")
+        if self.flicker > 10:
+            raise ConfigError(f"simulate: flicker {self.flicker}: expected at most 10 grey levels")
+        unknown = [kind for kind in self.kinds if kind not in KINDS]
+        if unknown or not self.kinds:
+            raise ConfigError(f"simulate: kinds {','.join(self.kinds)!r}: expected some of {', '.join(KINDS)}")
+        if not COMPRESSION_PATTERN.fullmatch(self.compression):
+            raise ConfigError(f"simulate: compression {self.compression!r}: expected none, gzip or zstd-1 to zstd-9")
+
+    @property
+    def chunk_frames(self) -> int:
+        """Frames in each HDF5 chunk, resolved."""
+        height, width = self.size
+        return self.chunk or max(1, 2**20 // (height * width))
+
+    @property
+    def duration(self) -> float:
+        """How long the recording takes [s]."""
+        return self.frames / self.rate

@@ -1,0 +1,98 @@
+"""Making HDF5 chunks without HDF5, so that worker processes can compress.
+
+A chunk is a Zstandard frame with its content size, followed by HDF5's fletcher32 of the compressed bytes: what
+HDF5's filters 32015 and 3 would have made of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from dcnumd.read.kernels_checksum import fletcher32
+
+CHECKSUM_SIZE = 4
+
+
+class _Compressors(threading.local):
+    """The compressors of a thread by level; a compressor must not be shared between threads."""
+
+    def __init__(self) -> None:
+        self.by_level: dict[int, zstandard.ZstdCompressor] = {}
+
+
+_compressors = _Compressors()
+
+
+def packed_size_bound(size: int) -> int:
+    """Return the largest size in bytes that a chunk of `size` bytes can have when it is packed."""
+    # ZSTD_COMPRESSBOUND of zstd.h
+    return size + (size >> 8) + (((128 << 10) - size) >> 11 if size < 128 << 10 else 0) + CHECKSUM_SIZE
+
+
+@overload
+def pack_chunk(array: npt.NDArray[Any], level: int | None, out: None = None, *, items: int | None = None) -> bytes: ...
+
+
+@overload
+def pack_chunk(array: npt.NDArray[Any], level: int | None, out: memoryview, *, items: int | None = None) -> int: ...
+
+
+def pack_chunk(
+    array: npt.NDArray[Any], level: int | None, out: memoryview | None = None, *, items: int | None = None
+) -> bytes | int:
+    """Compress one chunk and append its checksum.
+
+    Parameters
+    ----------
+    array
+        C-contiguous items of the chunk, first axis items.
+    level
+        Zstandard level; None: not compressed.
+    out
+        Writable buffer for the packed chunk, at least `packed_size_bound` bytes; None: return the bytes.
+    items
+        Number of items in a chunk, when `array` (the last chunk of a dataset) may have fewer: the rest is zero.
+
+    Returns
+    -------
+    bytes or int
+        The packed chunk, or the number of bytes written to `out`.
+    """
+    if items is not None and array.shape[0] < items:
+        padded = np.zeros((items, *array.shape[1:]), array.dtype)
+        padded[: array.shape[0]] = array
+        array = padded
+    if not array.flags.c_contiguous:
+        raise ValueError("a chunk must be C-contiguous")
+    content = array.reshape(-1).view(np.uint8)
+    payload = content.data if level is None else _compressor(level).compress(content.data)
+    size = len(payload) + CHECKSUM_SIZE
+    packed = memoryview(bytearray(size)) if out is None else out[:size]
+    packed[:-CHECKSUM_SIZE] = payload
+    checksum = int(fletcher32(np.frombuffer(packed, np.uint8, count=len(payload))))
+    packed[-CHECKSUM_SIZE:] = checksum.to_bytes(CHECKSUM_SIZE, "little")
+    return bytes(packed) if out is None else size
+
+
+def pack_column(column: npt.NDArray[Any], level: int | None) -> list[bytes]:
+    """Pack all chunks of a scalar feature of shape (events,), the last one padded."""
+    items = best_chunk_items(column.dtype.itemsize)
+    column = np.ascontiguousarray(column)
+    return [pack_chunk(column[start : start + items], level, items=items) for start in range(0, column.size, items)]
+
+
+def best_chunk_items(item_size: int) -> int:
+    """Return the number of items of `item_size` bytes in a chunk: 1 MiB worth, at least 10, at most 1000."""
+    return min(max(2**20 // item_size, 10), 1000) if item_size else 1000
+
+
+def _compressor(level: int) -> zstandard.ZstdCompressor:
+    by_level = _compressors.by_level
+    if level not in by_level:
+        by_level[level] = zstandard.ZstdCompressor(level=level, write_content_size=True)
+    return by_level[level]

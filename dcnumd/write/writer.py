@@ -1,0 +1,252 @@
+"""Writing .rtdc files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import hdf5plugin
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.errors import ConfigError, ResultError
+from dcnumd.write.pack import best_chunk_items
+
+COMPRESSIONS = ("none", *(f"zstd-{level}" for level in range(1, 10)))
+IMAGE_FEATURES = frozenset({"image", "image_bg", "mask"})
+IMAGE_ATTRIBUTES = {
+    "CLASS": np.bytes_("IMAGE"),
+    "IMAGE_VERSION": np.bytes_("1.2"),
+    "IMAGE_SUBCLASS": np.bytes_("IMAGE_GRAYSCALE"),
+}
+
+
+def compression_level(compression: str) -> int | None:
+    """Return the Zstandard level of a compression setting, None for ``none``.
+
+    Raises
+    ------
+    ConfigError
+        When the setting is not one of `COMPRESSIONS`.
+    """
+    if compression not in COMPRESSIONS:
+        raise ConfigError(f"compression {compression!r} is unknown; allowed: {', '.join(COMPRESSIONS)}")
+    return None if compression == "none" else int(compression.removeprefix("zstd-"))
+
+
+def dataset_keywords(compression: str = "zstd-5") -> dict[str, Any]:
+    """Return the keywords of `h5py.Group.create_dataset` for a compression setting.
+
+    Checksums (fletcher32) are stored whatever the compression, as dcnum does.
+    """
+    level = compression_level(compression)
+    if level is None:
+        return {"fletcher32": True}
+    return {**hdf5plugin.Zstd(clevel=level), "fletcher32": True}
+
+
+def get_best_nd_chunks(item_shape: tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> tuple[int, ...]:
+    """Return the chunk shape for items of a shape: 1 MiB worth of items, at least 10, at most 1000."""
+    item_size = np.dtype(dtype).itemsize * int(np.prod(item_shape, dtype=np.int64))
+    return (best_chunk_items(item_size), *item_shape)
+
+
+def _open_for_writing(path_or_h5: str | pathlib.Path | h5py.File, mode: str) -> h5py.File:
+    if isinstance(path_or_h5, h5py.File):
+        return path_or_h5
+    # As for reading: HDF5 refuses one file with two kinds of locking in a process, and shares often know no locks.
+    return h5py.File(path_or_h5, mode, libver="latest", locking=False)
+
+
+class HDF5Writer:
+    """Appends features, logs and basins to an .rtdc file.
+
+    Parameters
+    ----------
+    path_or_h5
+        File to open with `mode`; or an open `h5py.File`, which then stays open.
+    mode
+        ``a`` (append), ``w`` (replace), ``x`` (must not exist) or ``r+``.
+    ds_kwds
+        Keywords for new datasets, see `dataset_keywords`; None: ``zstd-5``.
+    """
+
+    def __init__(
+        self, path_or_h5: str | pathlib.Path | h5py.File, mode: str = "a", ds_kwds: Mapping[str, Any] | None = None
+    ) -> None:
+        self._owns_file = not isinstance(path_or_h5, h5py.File)
+        self.h5 = _open_for_writing(path_or_h5, mode)
+        self.ds_kwds = dict(dataset_keywords() if ds_kwds is None else ds_kwds)
+        self.events = self.h5.require_group("events")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, unless it was handed over open."""
+        if self._owns_file:
+            self.h5.close()
+
+    @staticmethod
+    def get_best_nd_chunks(item_shape: tuple[int, ...], feat_dtype: npt.DTypeLike = np.float64) -> tuple[int, ...]:
+        """Return the chunk shape for items of a shape, see `get_best_nd_chunks`."""
+        return get_best_nd_chunks(item_shape, feat_dtype)
+
+    def require_feature(
+        self,
+        feat: str,
+        item_shape: tuple[int, ...],
+        feat_dtype: npt.DTypeLike,
+        ds_kwds: Mapping[str, Any] | None = None,
+        group_name: str = "events",
+    ) -> tuple[h5py.Dataset, int]:
+        """Return the dataset of a feature, made if missing, and the number of events it already has."""
+        group = self.h5.require_group(group_name)
+        if feat not in group:
+            dataset = group.create_dataset(
+                feat,
+                shape=(0, *item_shape),
+                dtype=feat_dtype,
+                maxshape=(None, *item_shape),
+                chunks=get_best_nd_chunks(item_shape, feat_dtype),
+                **(self.ds_kwds if ds_kwds is None else ds_kwds),
+            )
+            if len(item_shape) == 2:
+                dataset.attrs.update(IMAGE_ATTRIBUTES)
+        dataset = group[feat]
+        if dataset.shape[1:] != tuple(item_shape):
+            raise ResultError(
+                f"{self.h5.filename}: {group_name}/{feat} has items of shape {dataset.shape[1:]}, "
+                f"got {tuple(item_shape)}"
+            )
+        return dataset, int(dataset.shape[0])
+
+    def store_feature_chunk(self, feat: str, data: npt.ArrayLike, group_name: str = "events") -> None:
+        """Append events to a feature.
+
+        Parameters
+        ----------
+        feat
+            Name of the feature.
+        data
+            Array of shape (events, …). A bool mask is stored as 0 and 255.
+        group_name
+            HDF5 group: ``events`` or ``basin_events``.
+        """
+        array = np.asarray(data)
+        if feat == "mask" and array.dtype == bool:
+            array = array.view(np.uint8) * np.uint8(255)
+        dataset, offset = self.require_feature(feat, array.shape[1:], array.dtype, group_name=group_name)
+        dataset.resize(offset + array.shape[0], axis=0)
+        dataset[offset:] = array
+
+    def store_basin(
+        self,
+        name: str,
+        paths: Sequence[str | pathlib.Path] | None = None,
+        features: Sequence[str] | None = None,
+        description: str | None = None,
+        mapping: npt.ArrayLike | None = None,
+        internal_data: Mapping[str, npt.ArrayLike] | None = None,
+        identifier: str | None = None,
+    ) -> str:
+        """Store the definition of a basin, and the data of an internal one.
+
+        Parameters
+        ----------
+        name, description
+            For humans.
+        paths
+            Files of a ``file`` basin, tried in order; relative ones are taken from the folder of this file.
+        features
+            What the file basin provides; None: everything. For an internal basin it follows from `internal_data`.
+        mapping
+            Event in the basin for every event of this file (integers, shape (events,)); stored once
+            as ``events/basinmapN`` and shared by all basins with the same mapping.
+        internal_data
+            Feature data that are stored in ``basin_events``; makes the basin ``internal``.
+        identifier
+            Measurement identifier that the file must have.
+
+        Returns
+        -------
+        str
+            Name of the definition in the group ``basins``.
+
+        Raises
+        ------
+        ResultError
+            Reason ``basin_exists``, when another internal basin has one of the features.
+        """
+        if (paths is None) == (internal_data is None):
+            raise ValueError("a basin has either paths or internal_data")
+        definition: dict[str, Any] = {"description": description, "name": name}
+        if internal_data is not None:
+            if features is not None:
+                raise ValueError("the features of an internal basin follow from internal_data; got features too")
+            for feature, data in internal_data.items():
+                if f"basin_events/{feature}" in self.h5:
+                    raise ResultError(f"{self.h5.filename}: basin_events/{feature} already exists", reason="basin_exists")
+                self.store_feature_chunk(feature, data, group_name="basin_events")
+            features = list(internal_data)
+            definition.update(format="h5dataset", paths=["basin_events"], type="internal")
+        elif paths is not None:
+            definition.update(format="hdf5", paths=[str(path) for path in paths], type="file", identifier=identifier)
+        if features is not None:
+            definition["features"] = list(features)
+        if mapping is not None:
+            definition["mapping"] = self._store_mapping(np.asarray(mapping))
+        return self._store_definition(definition)
+
+    def _store_mapping(self, mapping: npt.NDArray[Any]) -> str:
+        """Return the name of the event mapping with these values, stored if there is none."""
+        number = 0
+        while (key := f"basinmap{number}") in self.events:
+            if np.array_equal(self.events[key][:], mapping):
+                return key
+            number += 1
+        self.store_feature_chunk(key, mapping)
+        return key
+
+    def _store_definition(self, definition: Mapping[str, Any]) -> str:
+        text = json.dumps(definition, indent=2)
+        key = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        basins = self.h5.require_group("basins")
+        if key not in basins:
+            store_lines(basins, key, text.split("\n"), self.ds_kwds)
+        return key
+
+    def store_log(self, name: str, lines: Sequence[str], override: bool = False) -> h5py.Dataset:
+        """Store lines of text as the log `name`.
+
+        Raises
+        ------
+        ResultError
+            Reason ``log_exists``, when the log exists and `override` is False.
+        """
+        logs = self.h5.require_group("logs")
+        if name in logs:
+            if not override:
+                raise ResultError(f"{self.h5.filename}: log {name!r} already exists", reason="log_exists")
+            del logs[name]
+        return store_lines(logs, name, lines, self.ds_kwds)
+
+
+def store_lines(group: h5py.Group, name: str, lines: Sequence[str], ds_kwds: Mapping[str, Any]) -> h5py.Dataset:
+    """Store lines as fixed-length strings (UTF-8), as long as the longest one."""
+    encoded = [line.encode("utf-8") for line in lines]
+    length = max(1, max((len(line) for line in encoded), default=1))
+    data = np.array(encoded, dtype=f"S{length}")
+    if not data.size:
+        return group.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(1,), dtype=data.dtype)
+    return group.create_dataset(name, data=data, maxshape=data.shape, chunks=data.shape, **ds_kwds)

@@ -1,0 +1,214 @@
+"""The sparse median, held against dcnum's."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from dcnumd.errors import MethodError
+from dcnumd.feat.feat_background.bg_sparse_median import (
+    BackgroundSparseMed,
+    nominal_time,
+    sparse_median_images,
+    time_axis,
+)
+from dcnumd.feat.feat_background.kernels_median import median_of_stack
+from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
+from dcnumd.read.hdf5_data import HDF5Data
+
+dcnum_module = pytest.importorskip("dcnum.feat.feat_background.bg_sparse_median")
+dcnum_read = pytest.importorskip("dcnum.read")
+
+Make = Callable[..., pathlib.Path]
+JITTER = np.random.default_rng(5).normal(0, 0.0005, 200)
+
+pytestmark = pytest.mark.timeout(100)
+
+
+@pytest.mark.parametrize(
+    ("measurement", "kwargs"),
+    [
+        ({"count": 130, "shape": (80, 320)}, {"kernel_size": 30, "split_time": 0.004}),
+        ({"count": 200, "shape": (45, 100), "flicker": 9.0}, {"kernel_size": 21, "split_time": 0.005}),
+        ({"count": 150, "shape": (30, 33)}, {"kernel_size": 20, "split_time": 0.003, "frac_cleansing": 0.5}),
+        ({"count": 150, "shape": (15, 40)}, {"kernel_size": 7, "split_time": 0.002, "thresh_cleansing": 0.4}),
+        ({"count": 150, "shape": (100, 60)}, {"kernel_size": 9, "split_time": 0.002, "thresh_cleansing": 300.0}),
+        ({"count": 300, "shape": (30, 33)}, {"kernel_size": 270, "split_time": 0.02, "frac_cleansing": 1}),
+        ({"count": 90, "shape": (21, 50)}, {"offset_correction": False}),
+        ({"count": 2, "shape": (30, 33)}, {"kernel_size": 1}),
+    ],
+)
+def test_sparse_median_equals_dcnum(
+    measurement: dict[str, Any],
+    kwargs: dict[str, Any],
+    make_measurement: Make,
+    assert_equals_dcnum: Callable[..., Any],
+) -> None:
+    """Images, offsets and attributes are dcnum's for many shapes, kernels, split times and cleansing settings."""
+    source = make_measurement(seed=len(str(kwargs)), **measurement)
+    assert_equals_dcnum(BackgroundSparseMed, dcnum_module.BackgroundSparseMed, source, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "measurement",
+    [
+        {"time": (np.arange(200) / 3000 + 100.3).astype(np.float32)},
+        {"time": np.arange(200) / 3000 + JITTER},
+        {"time": np.repeat(np.arange(50) / 800, 4)},
+        {"drop": ("events/time",)},
+        {"drop": ("events/time", "events/frame", "imaging:frame rate")},
+    ],
+    ids=["float32", "unsorted", "repeated", "from frame", "nominal"],
+)
+def test_time_axis_equals_dcnum(
+    measurement: dict[str, Any], make_measurement: Make, assert_equals_dcnum: Callable[..., Any]
+) -> None:
+    """Whatever the file tells about time, each frame gets the same image as with dcnum."""
+    source = make_measurement(count=200, shape=(24, 40), seed=3, **measurement)
+    assert_equals_dcnum(BackgroundSparseMed, dcnum_module.BackgroundSparseMed, source, kernel_size=12, split_time=0.005)
+
+
+@pytest.mark.parametrize(
+    "name", ["fmt-hdf5_cytoshot_full-features_2023", "fmt-hdf5_shapein_raw-with-variable-length-logs"]
+)
+def test_real_measurements_equal_dcnum(
+    name: str,
+    shared_data: Callable[[str], pathlib.Path],
+    assert_equals_dcnum: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Real measurements, with fewer frames than the kernel, come out as with dcnum; a warning says so."""
+    got = assert_equals_dcnum(
+        BackgroundSparseMed, dcnum_module.BackgroundSparseMed, shared_data(name), split_time=0.002
+    )
+    assert got.attributes["dcnum ppid background"] == "sparsemed:k=200^s=0.002^t=0^f=0.8^o=1"
+    assert "kernel_size 200 is larger than" in caplog.text
+
+
+def test_array_goes_to_a_new_file(tmp_path: pathlib.Path, make_measurement: Make) -> None:
+    """Frames in an array give the images that the same frames give in a file without time."""
+    drop = ("events/time", "events/frame", "imaging:frame rate")
+    source = make_measurement(count=120, shape=(24, 40), drop=drop)
+    with h5py.File(source, "r") as h5:
+        frames = h5["events/image"][:]
+    outputs = []
+    for number, data in enumerate((source, frames)):
+        output = tmp_path / f"{number}.rtdc"
+        with BackgroundSparseMed(data, output, kernel_size=10, split_time=0.01, num_cpus=2) as background:
+            background.process()
+        with HDF5Data(output) as result:
+            assert result.image_bg is not None
+            outputs.append((result.image_bg[:], result["bg_off"]))
+    np.testing.assert_array_equal(outputs[0][0], outputs[1][0])
+    np.testing.assert_array_equal(outputs[0][1], outputs[1][1])
+
+
+@pytest.mark.parametrize("time", [np.zeros(1), np.zeros(6), np.arange(6.0)[::-1] - 5])
+def test_frames_without_duration_share_one_image(
+    time: npt.NDArray[np.float64], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One frame is its own background; frames whose time does not advance have one image (dcnum fails on both)."""
+    frames = np.random.default_rng(0).integers(0, 256, (len(time), 5, 7), dtype=np.uint8)
+    with caplog.at_level(logging.WARNING):
+        images, index = sparse_median_images(lambda start, stop: frames[start:stop], len(time), time, num_cpus=1)
+    assert index.tolist() == [0] * len(time)
+    np.testing.assert_array_equal(images, np.sort(frames, axis=0)[len(time) // 2][np.newaxis])
+
+
+def test_function_equals_class_and_reports_images(make_measurement: Make, tmp_path: pathlib.Path) -> None:
+    """Without a file in between the images, the index and the offsets are those of the class."""
+    source = make_measurement(count=150, flicker=8.0)
+    kwargs: dict[str, Any] = {"kernel_size": 20, "split_time": 0.005}
+    done = []
+    with HDF5Data(source) as data:
+        assert data.image is not None
+        frames = data.image[:]
+        images, index = sparse_median_images(
+            lambda start, stop: frames[start:stop],
+            len(data),
+            time_axis(data),
+            **kwargs,
+            num_cpus=2,
+            on_image=lambda number, total: done.append((number, total)),
+        )
+    with BackgroundSparseMed(source, tmp_path / "out.rtdc", **kwargs) as background:
+        background.process()
+    with HDF5Data(tmp_path / "out.rtdc") as result:
+        assert result.image_bg is not None
+        np.testing.assert_array_equal(result.image_bg[:], images[index])
+        np.testing.assert_array_equal(result["bg_off"], background_offset(frames, wall_brightness(images), index))
+    assert done == [(number + 1, done[-1][1]) for number in range(len(done))]
+    assert index.dtype == np.int64
+    assert np.all(np.diff(index) >= 0)
+
+
+def test_callback_that_raises_stops_the_work() -> None:
+    """A job that is cancelled from its progress callback does not compute the remaining images."""
+    asked = []
+
+    def read(start: int, stop: int) -> npt.NDArray[np.uint8]:
+        asked.append(start)
+        return np.zeros((stop - start, 400, 400), np.uint8)
+
+    def cancel(number: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sparse_median_images(read, 2000, np.arange(2000.0), kernel_size=10, split_time=1, num_cpus=1, on_image=cancel)
+    assert len(asked) < 1900
+
+
+def test_nominal_time_leaves_room_for_lost_frames() -> None:
+    """Times that are made up end at 1.5 times the duration of the frames."""
+    time = nominal_time(300, 100.0)
+    assert time[[0, -1]].tolist() == [0, 4.5]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 199, 200, 252, 253, 255, 256, 300, 600])
+def test_median_kernel_equals_partition(frames: int) -> None:
+    """The kernel gives the upper median, also for more frames than an 8-bit counter holds."""
+    rng = np.random.default_rng(frames)
+    for pixels, spread in ((1, 300), (2049, 3), (2100, 90)):
+        stack = np.clip(rng.normal(200, spread, (frames, pixels)), 0, 255).astype(np.uint8)
+        out = np.zeros(pixels, np.uint8)
+        median_of_stack(stack, 0, pixels, out)
+        np.testing.assert_array_equal(out, np.partition(stack, frames // 2, axis=0)[frames // 2])
+
+
+def test_median_kernel_works_on_parts_of_a_stack_in_threads() -> None:
+    """Threads that each take some columns together give the whole image and touch nothing else."""
+    stack = np.random.default_rng(1).integers(0, 256, (40, 5000), dtype=np.uint8)
+    out = np.zeros(5000, np.uint8)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for part in ((0, 2500), (2500, 4990)):
+            pool.submit(median_of_stack, stack, *part, out).result()
+    np.testing.assert_array_equal(out[:4990], np.partition(stack, 20, axis=0)[20, :4990])
+    assert not out[4990:].any()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"kernel_size": 0}, "kernel_size is 0, expected a whole number of at least 1"),
+        ({"kernel_size": 10.5}, "kernel_size is 10.5"),
+        ({"split_time": 0}, "split_time is 0, expected more than 0 seconds"),
+        ({"split_time": float("nan")}, "split_time is nan"),
+        ({"thresh_cleansing": -1}, "thresh_cleansing is -1"),
+        ({"frac_cleansing": 0}, "frac_cleansing is 0"),
+        ({"frac_cleansing": 1.5}, "frac_cleansing is 1.5"),
+        ({"offset_correction": "auto"}, "must be resolved before"),
+    ],
+)
+def test_keywords_out_of_range_are_refused(kwargs: dict[str, Any], message: str, tmp_path: pathlib.Path) -> None:
+    """A value that makes no sense is named before any file is touched."""
+    with pytest.raises(MethodError, match=message):
+        BackgroundSparseMed(np.zeros((3, 4, 5), np.uint8), tmp_path / "out.rtdc", **kwargs)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,78 @@
+"""What results take over from their input."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from dcnum import write as dcnum_write
+
+from dcnumd.write.metadata import copy_logs, copy_metadata, copy_tables
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Return an open file with attributes, logs and tables of every kind."""
+    with h5py.File(tmp_path / "source.rtdc", "w") as h5:
+        h5.attrs["a:bytes"] = np.bytes_("text")
+        h5.attrs["a:text"] = "text µ"
+        h5.attrs["a:number"] = np.int32(3)
+        h5.attrs["a:flag"] = np.bool_(True)
+        h5.attrs["a:array"] = np.array([1.5, 2.5])
+        h5.attrs["a:there"] = "source"
+        h5["logs/fixed"] = np.array([b"one", b"three"])
+        h5["logs/fixed"].attrs["origin"] = "camera"
+        h5.create_dataset("logs/variable", data=["one", "", "three"], dtype=h5py.string_dtype())
+        h5.create_dataset("logs/empty", shape=(0,), dtype=h5py.string_dtype())
+        h5["tables/flow"] = np.array([(1, 0.5)], dtype=[("frame", "i4"), ("flow", "f8")])
+        h5["tables/flow"].attrs["unit"] = "µl/s"
+        yield h5
+
+
+def test_copies_equal_dcnum(source, tmp_path):
+    """Attributes, logs and tables arrive as in dcnum; attributes that are there stay."""
+    with h5py.File(tmp_path / "ours.rtdc", "w") as ours, h5py.File(tmp_path / "dcnum.rtdc", "w") as theirs:
+        for target in (ours, theirs):
+            target.attrs["a:there"] = "target"
+        copy_metadata(source, ours)
+        copy_logs(source, ours)
+        copy_tables(source, ours)
+        dcnum_write.copy_metadata(source, theirs)
+        assert ours.attrs.keys() == theirs.attrs.keys()
+        for key, value in theirs.attrs.items():
+            assert type(ours.attrs[key]) is type(value)
+            assert np.array_equal(ours.attrs[key], value)
+        for group in ("logs", "tables"):
+            assert list(ours[group]) == list(theirs[group])
+            for name, dataset in theirs[group].items():
+                copy = ours[group][name]
+                assert (copy.dtype, copy.shape, copy.chunks, copy.maxshape) == (
+                    dataset.dtype,
+                    dataset.shape,
+                    dataset.chunks,
+                    dataset.maxshape,
+                )
+                assert np.array_equal(copy[:], dataset[:])
+                assert copy.attrs.keys() == dataset.attrs.keys()
+                assert copy.attrs["software"].startswith("dcnumd ")
+
+
+def test_logs_keep_their_bytes(tmp_path):
+    """Logs in another encoding, fixed or variable, are passed on as they are; existing ones stay."""
+    lines = ["µm".encode("latin-1"), b"second"]
+    with h5py.File(tmp_path / "source.rtdc", "w") as source, h5py.File(tmp_path / "ours.rtdc", "w") as ours:
+        source["logs/fixed"] = np.array(lines)
+        source.create_dataset("logs/variable", data=lines, dtype=h5py.string_dtype("ascii"))
+        source["logs/there"] = np.array([b"source"])
+        ours["logs/there"] = np.array([b"target"])
+        copy_logs(source, ours)
+        assert ours["logs/fixed"][:].tolist() == ours["logs/variable"][:].tolist() == lines
+        assert ours["logs/there"][:].tolist() == [b"target"]
+
+
+def test_nothing_to_copy(tmp_path):
+    """A file without logs and tables adds no groups."""
+    with h5py.File(tmp_path / "source.rtdc", "w") as source, h5py.File(tmp_path / "ours.rtdc", "w") as ours:
+        for copy in (copy_metadata, copy_logs, copy_tables):
+            copy(source, ours)
+        assert list(ours) == []
