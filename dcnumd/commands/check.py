@@ -1,4 +1,4 @@
-"""The command `check`: would the daemon work with this config, and what would it compute?"""
+"""The command `check`: whether the daemon would work with a config, and what it would compute."""
 
 from __future__ import annotations
 

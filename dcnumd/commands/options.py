@@ -5,18 +5,17 @@ from __future__ import annotations
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from dcnumd.config import SYSTEM_CONFIG, Settings, find_config, load_settings
+from dcnumd.config import SYSTEM_CONFIG, find_config, load_settings
 from dcnumd.errors import ConfigError
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def with_settings(*, config_needed: bool) -> Callable[[Callable[Concatenate[Settings, P], R]], Callable[P, R]]:
+def with_settings(*, config_needed: bool) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Give a command ``-c`` and ``--set``, and the settings that follow from them as first argument.
 
     Parameters
@@ -25,16 +24,16 @@ def with_settings(*, config_needed: bool) -> Callable[[Callable[Concatenate[Sett
         Whether it is an error that there is no config file.
     """
 
-    def decorate(command: Callable[Concatenate[Settings, P], R]) -> Callable[P, R]:
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(command)
-        def call(*args: Any, config: pathlib.Path | None, overrides: tuple[str, ...], **kwargs: Any) -> R:
+        def call(*, config: pathlib.Path | None, overrides: tuple[str, ...], **values: Any) -> R:
             path = find_config(config)
             if path is None and config_needed:
                 raise ConfigError(
                     f"no config file: looked for -c FILE, $DCNUMD_CONFIG, ./config.toml and {SYSTEM_CONFIG}; "
                     "begin with a copy of the sample config.toml that comes with dcnumd"
                 )
-            return command(load_settings(path, overrides), *args, **kwargs)
+            return command(load_settings(path, overrides), **values)
 
         config_option = click.option(
             "-c",

@@ -34,7 +34,7 @@ NOT_COMPLETE = {
 FrameSelection = int | tuple[int, ...] | slice
 
 
-class FrameChoice(click.ParamType):
+class FrameChoice(click.ParamType[FrameSelection]):
     """Which frames: ``1000`` (the first so many), ``0:1000:2`` (a slice), ``3,5,8`` (these)."""
 
     name = "FRAMES"
@@ -49,7 +49,7 @@ class FrameChoice(click.ParamType):
             return tuple(int(number) for number in value.rstrip(",").split(","))
         if re.fullmatch(r"(-?\d*)(:-?\d*){1,2}", value):
             return slice(*(int(number) if number else None for number in value.split(":")))
-        self.fail(f"{value!r}: expected 1000 (the first 1000), 0:1000:2 (a slice) or 3,5,8 (a list)", param, ctx)
+        return self.fail(f"{value!r}: expected 1000 (the first 1000), 0:1000:2 (a slice) or 3,5,8 (a list)", param, ctx)
 
 
 @click.command(

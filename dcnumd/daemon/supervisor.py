@@ -114,8 +114,7 @@ class Supervisor:
 
     async def _beat(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), HEARTBEAT_SECONDS)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
             running = self._jobs.running
             log.info(
                 "daemon.heartbeat",

@@ -71,17 +71,17 @@ def brightness_features(
     `offset` is the frame's bg_off (0 without one); it moves what is background-corrected, and the background itself.
     `counts` (511,) is zero before and after.
     """
-    image_sum = image_squares = corrected_sum = corrected_squares = 0
+    image_sum = image_squares = corrected_sum = corrected_squares = np.int64(0)
     low = 510
     high = 0
     for i in range(pixels):
-        value = int(brightness[i])
+        value = np.int64(brightness[i])
         image_sum += value
         image_squares += value * value
-        difference = int(corrected[i])
+        difference = np.int64(corrected[i])
         corrected_sum += difference
         corrected_squares += difference * difference
-        place = difference + 255
+        place = int(difference) + 255
         counts[place] += 1
         low = min(low, place)
         high = max(high, place)

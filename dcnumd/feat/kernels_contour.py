@@ -105,7 +105,7 @@ def cut_out(
             # Written always, kept only inside the mask: cheaper than a branch.
             position[pixels] = base + x
             brightness[pixels] = image_row[x]
-            corrected[pixels] = int(image_row[x]) - int(background_row[x])
+            corrected[pixels] = np.int64(image_row[x]) - np.int64(background_row[x])
             pixels += inside
 
 

@@ -70,7 +70,6 @@ def count_pairs(
     position: npt.NDArray[np.int32],
     pixels: int,
     step: int,
-    largest: int,
     grey: npt.NDArray[np.uint8],
     pair_count: npt.NDArray[np.int32],
     pair_seen: npt.NDArray[np.int32],
@@ -82,30 +81,30 @@ def count_pairs(
 
     `marginal` comes as twice the histogram of the grey values and leaves without those that have no partner.
     """
-    levels = largest + 1
     pairs = 0
     seen = 0
     for i in range(pixels):
         place = int(position[i])
-        first = int(grey[place])
+        first = np.int64(grey[place])
         if first == 0:
             continue
-        if grey[place - step] == 0:
-            marginal[first] -= 1
-        second = int(grey[place + step])
+        marginal[first] -= int(grey[place - step] == 0)
+        second = np.int64(grey[place + step])
         if second == 0:
             marginal[first] -= 1
             continue
-        low = min(first, second)
-        high = max(first, second)
-        cell = high * levels + low
+        difference = abs(first - second)
+        total = first + second
+        # The matrix is stored as a triangle, which fits the fast cache better than a square.
+        high = (total + difference) >> 1
+        cell = (high * (high + 1) >> 1) + total - high
         count = pair_count[cell]
         # Written always, kept only the first time: cheaper than a branch.
         pair_seen[seen] = cell
         seen += int(count == 0)
         pair_count[cell] = count + 1
-        difference_count[high - low] += 1
-        sum_count[high + low] += 1
+        difference_count[difference] += 1
+        sum_count[total] += 1
         pairs += 1
     return pairs, seen
 
@@ -128,10 +127,9 @@ def direction_features(
     The co-occurrence matrix is symmetric, so each unordered pair stands for two entries, and on the diagonal for an
     entry of twice the size; both marginals are equal. Sums over the matrix stay integers as long as they can.
     """
-    levels = largest + 1
     squares = 0
-    for value in range(1, levels):
-        count = int(pair_count[value * levels + value])
+    for value in range(1, largest + 1):
+        count = int(pair_count[value * (value + 3) >> 1])
         squares += count * count
     weighted = 0.0
     for i in range(seen):
@@ -153,7 +151,7 @@ def direction_features(
         sum_count[value] = 0
         sum_total += value * count
         sum_squares += value * value * count
-    for value in range(levels):
+    for value in range(largest + 1):
         count = int(difference_count[value])
         difference_count[value] = 0
         difference_squares += value * value * count
@@ -207,7 +205,7 @@ def texture_features(
         for value in range(256):
             marginal[value] = 2 * grey_count[value]
         pairs, seen = count_pairs(
-            position, pixels, step, largest, grey, pair_count, pair_seen, marginal, difference_count, sum_count
+            position, pixels, step, grey, pair_count, pair_seen, marginal, difference_count, sum_count
         )
         if pairs == 0:
             for i in range(2 * FEATURES_PER_DIRECTION):

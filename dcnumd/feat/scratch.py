@@ -51,7 +51,7 @@ class Scratch(NamedTuple):
     grey_count: npt.NDArray[np.int32]
     """(256,): histogram of `grey` inside the mask."""
     pair_count: npt.NDArray[np.int32]
-    """(65536,): how often each unordered pair of grey values are neighbours."""
+    """(32896,): how often each unordered pair of grey values are neighbours; the pair a <= b is at b·(b+1)/2 + a."""
     pair_seen: npt.NDArray[np.int32]
     """(Y·X+1,): the cells of `pair_count` in use."""
     marginal: npt.NDArray[np.int32]
@@ -90,7 +90,7 @@ def new_scratch(height: int, width: int) -> Scratch:
         hull_x=np.empty(2 * height, np.int32),
         hull_y=np.empty(2 * height, np.int32),
         grey_count=np.empty(256, np.int32),
-        pair_count=np.zeros(65536, np.int32),
+        pair_count=np.zeros(256 * 257 // 2, np.int32),
         pair_seen=np.empty(pixels + 1, np.int32),
         marginal=np.empty(256, np.int32),
         difference_count=np.zeros(256, np.int32),

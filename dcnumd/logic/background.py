@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,9 @@ import numpy.typing as npt
 from dcnumd.errors import JobCancelledError, MeasurementError
 from dcnumd.feat.feat_background.bg_copy import BackgroundCopy
 from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed, sparse_median_images, time_axis
+from dcnumd.feat.feat_background.frames import FrameAccess
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.tasks import SharedBackgrounds
-from dcnumd.read.frame_reader import FrameReader
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 
@@ -39,36 +39,12 @@ class PreparedBackground:
         return self.offset_correction or self.bg_off is not None
 
 
-class ThreadedFrames:
-    """Reads frames for several threads, each with a reader of its own."""
-
-    def __init__(self, source: FrameSource) -> None:
-        self._source = source
-        self._local = threading.local()
-        self._readers: list[FrameReader] = []
-
-    def __call__(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Return the frames from `start` to `stop`, uint8 (frame, y, x)."""
-        if not hasattr(self._local, "reader"):
-            self._local.reader = FrameReader(self._source)
-            self._readers.append(self._local.reader)
-        frames = np.empty((stop - start, *self._source.frame_shape), np.uint8)
-        self._local.reader.read_into(start, stop, frames)
-        return frames
-
-    def close(self) -> None:
-        """Close all readers."""
-        for reader in self._readers:
-            reader.close()
-
-
 def prepare_background(
-    plan: Plan,
-    scratch: pathlib.Path,
-    num_cpus: int,
-    cancel: Callable[[], bool],
+    plan: Plan, scratch: pathlib.Path, num_cpus: int, cancel: Callable[[], bool]
 ) -> PreparedBackground:
     """Compute, or find, the background of a file.
+
+    As in dcnum, an index mapping has no influence on the background: it is that of the whole measurement.
 
     Parameters
     ----------
@@ -81,32 +57,42 @@ def prepare_background(
     cancel
         Returns whether the job should stop.
     """
-    if plan.background is BackgroundSparseMed:
-        return _sparse_median(plan, num_cpus, cancel)
     if plan.background is BackgroundCopy:
         return _from_file(plan.data)
-    mapped = plan.job.settings.index_mapping is not None
-    source = plan.data.check_frames() if mapped else plan.data.path
-    with plan.background(source, scratch, compress=False, num_cpus=num_cpus, **plan.background_kwargs) as background:
+    if plan.background is BackgroundSparseMed:
+        with _whole_measurement(plan) as data:
+            return _sparse_median(plan, data, num_cpus, cancel)
+    with plan.background(
+        plan.data.path, scratch, compress=False, num_cpus=num_cpus, **plan.background_kwargs
+    ) as background:
         background.process()
-    with HDF5Data(scratch, pixel_size=plan.data.pixel_size) as computed:
+    with HDF5Data(scratch, index_mapping=plan.data.index_mapping) as computed:
         return _from_file(computed)
 
 
-def _sparse_median(plan: Plan, num_cpus: int, cancel: Callable[[], bool]) -> PreparedBackground:
+@contextlib.contextmanager
+def _whole_measurement(plan: Plan) -> Iterator[HDF5Data]:
+    if plan.data.index_mapping is None:
+        yield plan.data
+    else:
+        with HDF5Data(plan.data.path) as data:
+            yield data
+
+
+def _sparse_median(plan: Plan, data: HDF5Data, num_cpus: int, cancel: Callable[[], bool]) -> PreparedBackground:
     def on_image(_done: int, _total: int) -> None:
         if cancel():
             raise JobCancelledError("stopped while the background was computed")
 
     kwargs = dict(plan.background_kwargs)
     offset_correction = bool(kwargs.pop("offset_correction", True))
-    read_frames = ThreadedFrames(plan.frames)
-    try:
+    frames = data.check_frames()
+    with contextlib.closing(FrameAccess(frames)) as read_frames:
         images, index = sparse_median_images(
-            read_frames, plan.count, time_axis(plan.data), num_cpus=num_cpus, on_image=on_image, **kwargs
+            read_frames, len(frames), time_axis(data), num_cpus=num_cpus, on_image=on_image, **kwargs
         )
-    finally:
-        read_frames.close()
+    if plan.data.index_mapping is not None:
+        index = index[plan.data.index_mapping]
     return PreparedBackground(SharedBackgrounds.of(images), index, offset_correction=offset_correction)
 
 

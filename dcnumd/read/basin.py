@@ -16,6 +16,7 @@ import h5py
 
 from dcnumd.errors import MeasurementError
 from dcnumd.read.metadata import read_lines
+from dcnumd.read.open_file import members
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,18 +60,21 @@ class Basin:
 
 
 def read_basins(h5: h5py.File) -> list[Basin]:
-    """Return all basin definitions of a file in the order of their names.
+    """Return all basin definitions of a file, internal ones first, in the order of their names.
+
+    What the file holds itself must not be hidden by a file basin that does not say what it provides.
 
     Raises
     ------
     MeasurementError
         Reason ``basin``, when a definition is not JSON or is neither a file nor an internal basin.
     """
-    return [_read_basin(h5, key) for key in sorted(h5.get("basins", {}))]
+    basins = [_read_basin(h5.filename, key, dataset) for key, dataset in sorted(members(h5, "basins").items())]
+    return sorted(basins, key=lambda basin: basin.kind != "internal")
 
 
-def _read_basin(h5: h5py.File, key: str) -> Basin:
-    text = "\n".join(read_lines(h5["basins"][key]))
+def _read_basin(where: str, key: str, dataset: h5py.Dataset) -> Basin:
+    text = "\n".join(read_lines(dataset))
     try:
         definition = json.loads(text)
         features = definition.get("features")
@@ -86,6 +90,6 @@ def _read_basin(h5: h5py.File, key: str) -> Basin:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MeasurementError(
-            f"{h5.filename}: basins/{key} is not a basin definition in JSON ({error})", reason="basin"
+            f"{where}: basins/{key} is not a basin definition in JSON ({error})", reason="basin"
         ) from error
     return basin

@@ -7,6 +7,7 @@ import numpy as np
 
 from dcnumd.errors import MeasurementError
 from dcnumd.read.frame_source import FLETCHER32, GZIP, SHUFFLE, ZSTANDARD, ChunkTable
+from dcnumd.read.open_file import damage_named
 
 Filter = tuple[int, tuple[int, ...]]
 
@@ -61,7 +62,8 @@ def read_chunk_table(dataset: h5py.Dataset) -> ChunkTable | None:
         cell = tuple(start // step for start, step in zip(chunk.chunk_offset, dataset.chunks, strict=True))
         offsets[cell], sizes[cell], filter_masks[cell] = chunk.byte_offset, chunk.size, chunk.filter_mask
 
-    dataset.id.chunk_iter(note)
+    with damage_named(dataset.file.filename, dataset.name):
+        dataset.id.chunk_iter(note)
     # A chunk that was never written reads as the fill value, which HDF5 knows.
     if (offsets < 0).any():
         return None

@@ -101,7 +101,7 @@ class FrameReader:
             done += last - first
             if source.table is None:
                 self._read_by_hdf5(first, last, part)
-            elif source.table.offsets.size == 1 and source.table.compressor is None and self._is_plain(source.table):
+            elif self._is_plain(source.table):
                 skipped = first * part[0].nbytes
                 self._fill([part.reshape(-1)], int(source.table.offsets[0, 0, 0]) + skipped)
             else:
@@ -120,10 +120,13 @@ class FrameReader:
             if end > begin:
                 yield int(wanted[begin]), int(wanted[begin]) + end - begin
 
-    @staticmethod
-    def _is_plain(table: ChunkTable) -> bool:
-        """Return whether frames lie in the file as they are (a contiguous dataset)."""
-        return table.checksum_bit is None and int(table.sizes[0, 0, 0]) == int(np.prod(table.shape))
+    def _is_plain(self, table: ChunkTable) -> bool:
+        """Return whether the frames lie in the file one after the other (a contiguous dataset)."""
+        return (
+            table.offsets.size == 1
+            and table.compressor is table.checksum_bit is None
+            and table.shape[1:] == self.source.frame_shape
+        )
 
     def _read_chunks(self, table: ChunkTable, first: int, last: int, out: Bytes) -> None:
         """Read frames ``first … last - 1`` of the dataset, chunk by chunk."""

@@ -19,7 +19,7 @@ from dcnumd.read.basin import Basin, read_basins
 from dcnumd.read.chunk_table import check_dataset
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import IndexMapping, Indices, resolve_index_mapping
-from dcnumd.read.open_file import open_measurement
+from dcnumd.read.open_file import damage_named, member, members, open_measurement
 from dcnumd.read.pixel_size import sound_pixel_size
 
 FRAME_SCALARS = (
@@ -187,7 +187,7 @@ class HDF5Data:
 
     def keys(self) -> list[str]:
         """Return the features that can be read, sorted; basins that cannot be opened are passed over."""
-        names = {name for name, item in self._own_events().items() if isinstance(item, h5py.Dataset)}
+        names = set(members(self.h5, "events"))
         for basin in self.basins:
             try:
                 names.update(self._basin_features(basin))
@@ -240,7 +240,7 @@ class HDF5Data:
                 reason="event_count",
             )
         for name in FRAME_SCALARS:
-            item = self._own_events().get(name)
+            item = self._own(name)
             if item is not None and len(item) != stored:
                 raise MeasurementError(
                     f"{self.path}: events/{name} has {len(item)} values, but events/image has {stored} frames",
@@ -253,24 +253,23 @@ class HDF5Data:
 
     # -- where features are -----------------------------------------------------------------------
 
-    def _own_events(self) -> h5py.Group | dict[str, h5py.Dataset]:
-        events = self.h5.get("events", {})
-        return events if isinstance(events, h5py.Group) else {}
+    def _own(self, feature: str) -> h5py.Dataset | None:
+        """Return the dataset of a feature in the file itself."""
+        item = member(self.h5, f"events/{feature}")
+        return item if isinstance(item, h5py.Dataset) and item.shape else None
 
     def _stored_length(self) -> int:
         """Return the number of events in the file, whatever the index mapping."""
-        image = self._own_events().get("image")
+        try:
+            image = self._locate("image", needed=False, mapped=False)
+        except MeasurementError:
+            image = None
         if image is not None:
-            return int(image.shape[0])
-        for basin in self.basins:
-            if basin.mapping and basin.mapping in self._own_events():
-                return int(self._own_events()[basin.mapping].shape[0])
+            return len(image)
         count = self.meta.get("experiment:event count")
         if isinstance(count, int | float):
             return int(count)
-        lengths = [item.shape[0] for item in self._own_events().values() if isinstance(item, h5py.Dataset)]
-        stack = self._locate("image", needed=False, mapped=False) if not lengths else None
-        return int(lengths[0]) if lengths else len(stack) if stack is not None else 0
+        return next((int(dataset.shape[0]) for dataset in members(self.h5, "events").values() if dataset.shape), 0)
 
     def _locate(self, feature: str, *, needed: bool, mapped: bool = True) -> ImageStack | None:
         """Find a feature in the file, else in its basins.
@@ -279,8 +278,8 @@ class HDF5Data:
         and the basin might have had it.
         """
         indices = self.index_mapping if mapped else None
-        own = self._own_events().get(feature)
-        if isinstance(own, h5py.Dataset) and own.shape:
+        own = self._own(feature)
+        if own is not None:
             return ImageStack(own, indices, as_bool=feature == "mask", where=str(self.path))
         failure: MeasurementError | None = None
         for basin in self.basins:
@@ -301,7 +300,7 @@ class HDF5Data:
         wanted = self._compose(basin, indices)
         if basin.kind == "internal":
             for group in basin.paths:
-                item = self.h5.get(f"{group}/{feature}")
+                item = member(self.h5, f"{group}/{feature}")
                 if isinstance(item, h5py.Dataset):
                     return ImageStack(item, wanted, as_bool=feature == "mask", where=str(self.path))
             return None
@@ -315,18 +314,19 @@ class HDF5Data:
         """Return the positions in the basin of the events that are seen."""
         if basin.mapping is None:
             return indices
-        mapping = self._own_events().get(basin.mapping)
+        mapping = self._own(basin.mapping)
         if mapping is None:
             raise MeasurementError(
                 f"{self.path}: basin {basin.name!r} is mapped by events/{basin.mapping}, which does not exist",
                 reason="basin",
             )
-        positions: Indices = mapping[:].astype(np.int64)
+        with damage_named(self.path, f"events/{basin.mapping}"):
+            positions: Indices = mapping[:].astype(np.int64)
         return positions if indices is None else positions[indices]
 
     def _basin_features(self, basin: Basin) -> set[str]:
         if basin.kind == "internal":
-            names = {name for group in basin.paths for name in self.h5.get(group, {})}
+            names = {name for group in basin.paths for name in members(self.h5, group)}
         else:
             names = set(self._open_basin(basin).keys())
         return names if basin.features is None else names & basin.features

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dcnumd.errors import MeasurementError
 from dcnumd.read.index_mapping import Indices
+from dcnumd.read.open_file import damage_named
 
 Array = npt.NDArray[Any]
 Selection = int | np.integer | slice | list[int] | npt.NDArray[Any]
@@ -98,7 +99,7 @@ class ImageStack:
 
     def _read_one(self, index: int) -> Array:
         position = int(self._positions(np.array([index]))[0])
-        return self._convert(self.dataset[position])
+        return self._convert(self._read(position))
 
     def _read_slice(self, selection: slice) -> Array:
         if self.indices is not None:
@@ -106,7 +107,7 @@ class ImageStack:
         start, stop, step = selection.indices(len(self))
         if step < 0:
             return self._gather(np.arange(start, stop, step))
-        return self._convert(self.dataset[start:stop:step])
+        return self._convert(self._read(slice(start, stop, step)))
 
     def _positions(self, chosen: Indices) -> Indices:
         length = len(self)
@@ -125,15 +126,20 @@ class ImageStack:
         unique, inverse = np.unique(positions, return_inverse=True)
         first, last = int(unique[0]), int(unique[-1]) + 1
         if last - first <= 4 * unique.size:
-            block = self.dataset[first:last]
+            block = self._read(slice(first, last))
             np.take(block, positions - first, axis=0, out=out)
             return self._convert(out)
         block = np.empty((unique.size, *self.dataset.shape[1:]), self.dataset.dtype)
         breaks = np.flatnonzero(np.diff(unique) != 1) + 1
         for run in np.split(np.arange(unique.size), breaks):
-            block[run[0] : run[-1] + 1] = self.dataset[int(unique[run[0]]) : int(unique[run[-1]]) + 1]
+            block[run[0] : run[-1] + 1] = self._read(slice(int(unique[run[0]]), int(unique[run[-1]]) + 1))
         np.take(block, inverse, axis=0, out=out)
         return self._convert(out)
+
+    def _read(self, selection: int | slice) -> Array:
+        with damage_named(self.where, self.dataset.name):
+            array: Array = self.dataset[selection]
+        return array
 
     def _convert(self, array: Array) -> Array:
         return array != 0 if self._as_bool else array

@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from dcnumd.read.open_file import damage_named, members
+
 Attribute = str | int | float | bool | list[object]
 
 
@@ -36,24 +38,27 @@ def plain_attribute(value: object) -> Attribute:
 
 def read_attributes(h5: h5py.File) -> dict[str, Attribute]:
     """Return the root attributes ``section:key``."""
-    return {key: plain_attribute(h5.attrs[key]) for key in h5.attrs}
+    with damage_named(h5.filename, "an attribute"):
+        return {key: plain_attribute(h5.attrs[key]) for key in h5.attrs}
 
 
 def read_lines(dataset: h5py.Dataset) -> list[str]:
     """Return a text dataset (fixed or variable-length strings, possibly empty) line by line."""
     if dataset.shape is None:
         return []
-    return [to_text(line) for line in np.atleast_1d(dataset[()])]
+    with damage_named(dataset.file.filename, dataset.name):
+        return [to_text(line) for line in np.atleast_1d(dataset[()])]
 
 
 def read_logs(h5: h5py.File) -> dict[str, list[str]]:
     """Return all logs, each as a list of lines."""
-    return {name: read_lines(item) for name, item in h5.get("logs", {}).items() if isinstance(item, h5py.Dataset)}
+    return {name: read_lines(dataset) for name, dataset in members(h5, "logs").items()}
 
 
 def read_tables(h5: h5py.File) -> dict[str, npt.NDArray[np.generic]]:
     """Return all tables as (structured) arrays."""
-    return {name: item[()] for name, item in h5.get("tables", {}).items() if isinstance(item, h5py.Dataset)}
+    with damage_named(h5.filename, "a table"):
+        return {name: dataset[()] for name, dataset in members(h5, "tables").items()}
 
 
 def measurement_identifier(attributes: Mapping[str, object]) -> str | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401 -- importing it registers the Zstandard filter with HDF5
@@ -52,6 +55,60 @@ def unreadable(path: str | pathlib.Path, error: OSError) -> MeasurementError:
         reason="unreadable",
         transient=error.errno in GONE_OR_BUSY,
     )
+
+
+@contextlib.contextmanager
+def damage_named(where: str | pathlib.Path, what: str) -> Iterator[None]:
+    """Turn what HDF5 raises for a damaged file into an error that says what cannot be read.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``damaged``.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError) as error:
+        text = " ".join(str(error).strip("'\"").split())
+        raise MeasurementError(f"{where}: {what} is damaged ({text})", reason="damaged") from error
+
+
+def members(h5: h5py.File, group: str) -> dict[str, h5py.Dataset]:
+    """Return the datasets in a group of the file; none when there is no such group.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``damaged``, when the group or something in it cannot be opened.
+    """
+    with damage_named(h5.filename, group):
+        item = member(h5, group)
+        if not isinstance(item, h5py.Group):
+            return {}
+        datasets = {name: item[name] for name in item}
+    return {name: dataset for name, dataset in datasets.items() if isinstance(dataset, h5py.Dataset)}
+
+
+def member(h5: h5py.File, name: str) -> Any:
+    """Return the object of a name, None when there is none.
+
+    `h5py.Group.get` would return None for damaged objects, too.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``damaged``.
+    """
+    try:
+        return h5[name]
+    except KeyError as error:
+        if "doesn't exist" in str(error) or "component not found" in str(error):
+            return None
+        with damage_named(h5.filename, name):
+            raise
+    except (OSError, RuntimeError):
+        with damage_named(h5.filename, name):
+            raise
 
 
 def _explain(path: pathlib.Path, head: bytes, error: OSError) -> MeasurementError:

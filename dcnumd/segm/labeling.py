@@ -70,8 +70,8 @@ def label_thresholded(
         kernels_labeling.label_thresholded_frames(
             _flatten(images),
             _flatten(backgrounds),
-            np.ascontiguousarray(background_index),
-            np.ascontiguousarray(bg_off),
+            _normalize(background_index),
+            _normalize(bg_off),
             float(thresh),
             bool(clear_border),
             bool(fill_holes),
@@ -170,7 +170,7 @@ def duplicate_frames(images: npt.NDArray[np.uint8], previous: npt.NDArray[np.uin
         _check_array("previous", previous, np.uint8)
         if previous.shape != images.shape[1:]:
             raise ValueError(f"previous has shape {previous.shape}, expected {images.shape[1:]}")
-        flat_previous = np.ascontiguousarray(previous).reshape(-1)
+        flat_previous = _normalize(previous).reshape(-1)
     duplicate = np.empty(len(images), np.bool_)
     kernels_frames.mark_duplicates(_flatten(images), flat_previous, duplicate)
     return duplicate
@@ -213,7 +213,7 @@ def offset_rows(
     kernels_frames.subtract_means(
         _flatten(images),
         _flatten(backgrounds),
-        np.ascontiguousarray(background_index),
+        _normalize(background_index),
         min(OFFSET_ROWS, height) * width,
         offsets,
     )
@@ -243,9 +243,14 @@ def _label_dark(
 
 
 def _flatten(stack: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return (frame, y, x) as contiguous (frame, pixel), without a copy where it is contiguous already."""
+    """Return (frame, y, x) as (frame, pixel) in the one layout that kernels are compiled for."""
     frames, height, width = stack.shape
-    return np.ascontiguousarray(stack).reshape(frames, height * width)
+    return _normalize(stack).reshape(frames, height * width)
+
+
+def _normalize(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Copy what is not contiguous or is read-only; numba would compile all kernels again for it."""
+    return np.require(array, requirements=["C", "A", "W"])
 
 
 def _check_array(name: str, array: npt.NDArray[Any], dtype: type[np.generic]) -> None:

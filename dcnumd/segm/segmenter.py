@@ -127,7 +127,8 @@ class Segmenter(abc.ABC):
         Returns
         -------
         labels
-            uint16 array of the same shape, labelled anew in raster order.
+            uint16 array of the same shape; labelled anew in raster order, unless only `clear_border` is on:
+            then the remaining labels keep their numbers.
         """
         result: npt.NDArray[np.uint16] = np.array(labels, dtype=np.uint16, ndmin=3)
         labeling.process_labels(result, clear_border=clear_border, fill_holes=fill_holes, closing_disk=closing_disk)
@@ -153,11 +154,13 @@ class Segmenter(abc.ABC):
     @classmethod
     def get_ppkw_from_ppid(cls, segm_ppid: str) -> dict[str, Any]:
         """Return the keyword arguments (``kwargs_mask`` among them) that a pipeline identifier stands for."""
-        code, *parts = segm_ppid.split(":")
-        if code != cls.get_ppid_code() or len(parts) not in {1, 2}:
+        code, _, keywords = segm_ppid.partition(":")
+        if code != cls.get_ppid_code():
             raise MethodError(f"{segm_ppid!r} is not a pipeline identifier of segmenter {cls.get_ppid_code()!r}")
-        kwargs = ppid_to_kwargs(cls, "segment_algorithm", parts[0])
-        if cls.mask_postprocessing:
-            given = ppid_to_kwargs(cls, "process_labels", parts[1]) if len(parts) == 2 else {}
-            kwargs["kwargs_mask"] = cls._complete_mask_kwargs(given)
+        if not cls.mask_postprocessing:
+            return ppid_to_kwargs(cls, "segment_algorithm", keywords)
+        keywords, _, mask_keywords = keywords.partition(":")
+        kwargs = ppid_to_kwargs(cls, "segment_algorithm", keywords)
+        given = ppid_to_kwargs(cls, "process_labels", mask_keywords) if mask_keywords else {}
+        kwargs["kwargs_mask"] = cls._complete_mask_kwargs(given)
         return kwargs

@@ -45,6 +45,8 @@ SHOWN_KEYS = ("reason", "error", "frames", "events", "seconds", "frames_per_seco
 
 QUIET_EVENTS = frozenset({"job.progress", "daemon.heartbeat"})
 
+RECORDER_FAILED = "instrument: failed"
+
 Event = dict[str, Any]
 """One line of the daemon's log."""
 
@@ -72,8 +74,10 @@ def run_demo(folder: pathlib.Path) -> None:
         started = time.monotonic()
         wait_until_ready(console, events, started)
         recording = recorder.submit(record, watched, events)
+        recording.add_done_callback(lambda done: tell_failure(done, events))
         finished = wait_for_results(console, events, started)
         recording.result()
+    show_rest(console, events, started)
     show_results(console, finished)
 
 
@@ -136,6 +140,12 @@ def record(watched: pathlib.Path, events: queue.Queue[Event | None]) -> None:
         events.put({"event": "instrument: closed", "path": str(path), "text": text})
 
 
+def tell_failure(recording: concurrent.futures.Future[None], events: queue.Queue[Event | None]) -> None:
+    """Let nobody wait for measurements that will not come."""
+    if error := recording.exception():
+        events.put({"event": RECORDER_FAILED, "error": str(error)})
+
+
 def truth_path(path: pathlib.Path) -> pathlib.Path:
     """Return where the truth about a measurement is."""
     return path.with_name(f"{path.stem}_truth.json")
@@ -170,9 +180,15 @@ def wait_for_results(console: rich.console.Console, events: queue.Queue[Event | 
         name = event.get("event")
         if name == "job.finished":
             finished[str(event["path"])] = event
-        elif name == "job.failed" and not event.get("will_retry"):
-            raise DcnumdError(f"demo: {event.get('path')}: {event.get('error')}", str(event.get("reason")))
+        elif name == RECORDER_FAILED or (name == "job.failed" and not event.get("will_retry")):
+            raise DcnumdError(f"demo: {event.get('path', 'the recorder')}: {event.get('error')}", "demo")
     return [finished[path] for path in sorted(finished)]
+
+
+def show_rest(console: rich.console.Console, events: queue.Queue[Event | None], started: float) -> None:
+    """Show what the daemon said while it stopped."""
+    while (event := events.get(timeout=SILENCE_SECONDS)) is not None:
+        show_event(console, event, started)
 
 
 def show_event(console: rich.console.Console, event: Event, started: float) -> None:
@@ -198,7 +214,7 @@ def show_event(console: rich.console.Console, event: Event, started: float) -> N
 def show_results(console: rich.console.Console, finished: list[Event]) -> None:
     """Print a table of the results, compare them with what was drawn, and show a picture."""
     table = rich.table.Table(title="What came out", title_justify="left")
-    table.add_column("measurement")
+    table.add_column("measurement", no_wrap=True)
     for heading in ("frame", "frames", "events", "frames/s", "cells found*"):
         table.add_column(heading, justify="right")
     table.add_column("pipeline hash")
@@ -212,7 +228,7 @@ def show_results(console: rich.console.Console, finished: list[Event]) -> None:
             str(event["events"]),
             f"{event['frames_per_second']:.0f}",
             found_share(path, pathlib.Path(str(event["output"]))),
-            str(event["pphash"]),
+            str(event["pphash"])[:7],
         )
     console.print()
     console.print(table)

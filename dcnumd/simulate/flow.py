@@ -16,8 +16,8 @@ BLOCK_FRAMES = 256
 STREAM_SPRITES, STREAM_FLOW, STREAM_BACKGROUND, STREAM_NOISE = range(4)
 """Each purpose has its own stream of random numbers."""
 
-SPRITES = {"bead": 64, "cell": 256}
-"""How many different cells there are; they are drawn when they first appear."""
+SPRITES = {"bead": 64, "cell": 192}
+"""How many different cells there are."""
 
 KIND_WEIGHTS = {"bead": 0.2, "cell": 0.65, "doublet": 0.1, "border": 0.05}
 
@@ -76,6 +76,16 @@ def random_stream(seed: int, purpose: int, block: int = 0) -> np.random.Generato
     return np.random.default_rng([seed, purpose, block + 1])
 
 
+@functools.lru_cache(maxsize=4)
+def draw_sprites(scale: float) -> dict[str, list[Sprite]]:
+    """Draw the cells of all measurements of one scale; which of them pass, and where, is a matter of the seed."""
+    rng = random_stream(0, STREAM_SPRITES)
+    return {
+        "bead": [draw_bead(rng, scale) for _ in range(SPRITES["bead"])],
+        "cell": [draw_cell(rng, scale) for _ in range(SPRITES["cell"])],
+    }
+
+
 class Flow:
     """Cells that pass the camera at the speed of the flow, in order of time.
 
@@ -93,7 +103,7 @@ class Flow:
         # slower cells would stay for ever and become background, faster ones would never be seen
         self.speed = float(np.clip(physical, 0.2 * width, 1.5 * width))
         self._reach = self.scale * LONGEST + 2 * MARGIN
-        self._sprite = functools.lru_cache(maxsize=None)(self._draw_sprite)
+        self._sprites = draw_sprites(self.scale)
         self._travellers = functools.lru_cache(maxsize=4)(self._draw_travellers)
 
     def placements(self, block: int) -> list[Placement]:
@@ -140,12 +150,8 @@ class Flow:
         return travellers
 
     def _choose(self, rng: np.random.Generator, kind: str) -> Sprite:
-        shape = "bead" if kind == "bead" else "cell"
-        return self._sprite(shape, int(rng.integers(SPRITES[shape])))
-
-    def _draw_sprite(self, shape: str, index: int) -> Sprite:
-        rng = random_stream(self.spec.seed, STREAM_SPRITES, index)
-        return draw_bead(rng, self.scale) if shape == "bead" else draw_cell(rng, self.scale)
+        sprites = self._sprites["bead" if kind == "bead" else "cell"]
+        return sprites[int(rng.integers(len(sprites)))]
 
     def _allowed_heights(self, sprite: Sprite) -> tuple[float, float]:
         height = self.spec.size[0]

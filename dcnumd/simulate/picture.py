@@ -64,7 +64,7 @@ def scatter_picture(
     Parameters
     ----------
     x, y
-        Coordinates of the points, (point,); points that are not finite are left out.
+        Coordinates of the points, (point,); points that are not finite are left out, and so are outliers.
     columns, rows
         Size of the picture in characters.
     """
@@ -72,9 +72,10 @@ def scatter_picture(
     x, y = x[finite], y[finite]
     if not len(x):
         return rich.text.Text("(nothing to show)\n")
-    (x_low, x_high), (y_low, y_high) = (np.quantile(values, [0.0, 0.995]) for values in (x, y))
-    column = np.clip((x - x_low) / max(x_high - x_low, 1e-12) * (2 * columns - 1), 0, 2 * columns - 1).astype(int)
-    row = np.clip((y_high - y) / max(y_high - y_low, 1e-12) * (4 * rows - 1), 0, 4 * rows - 1).astype(int)
+    (x_low, x_high), (y_low, y_high) = (np.quantile(values, [0.0, 0.995], method="higher") for values in (x, y))
+    shown = (x <= x_high) & (y <= y_high)
+    column = np.rint((x[shown] - x_low) / max(x_high - x_low, 1e-12) * (2 * columns - 1)).astype(int)
+    row = np.rint((y_high - y[shown]) / max(y_high - y_low, 1e-12) * (4 * rows - 1)).astype(int)
     cells = np.zeros((rows, columns), int)
     np.bitwise_or.at(cells, (row // 4, column // 2), BRAILLE_DOTS[row % 4, column % 2])
     picture = rich.text.Text()

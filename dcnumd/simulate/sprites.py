@@ -18,7 +18,7 @@ OVERSAMPLING = 2
 MARGIN = 9
 """Room for the halo around the outline [px]."""
 
-LONGEST = 58.0
+LONGEST = 60.0
 """Longest cell in a frame of 80 rows [px]."""
 
 CHANNEL_BRIGHTNESS = 147.0
@@ -83,9 +83,11 @@ def draw_cell(rng: np.random.Generator, scale: float) -> Sprite:
     scale
         Size relative to a frame of 80 rows.
     """
-    length = scale * rng.uniform(30.0, LONGEST)
+    size = scale * rng.uniform(0.85, 1.15)
+    stretch = rng.uniform(32.0, LONGEST / 1.15)
+    length = size * stretch
     # of equal volume, the longer cells are the thinner ones
-    height = scale * float(np.clip(rng.normal(17.0, 2.2) * np.sqrt(44.0 * scale / length), 11.0, 25.0))
+    height = size * float(np.clip(rng.normal(17.0, 1.6) * np.sqrt(44.0 / stretch), 12.0, 22.0))
     x, y = _grid(length, height, rng)
     along = np.clip(x / length + 0.5, 0.0, 1.0)
     tail, front = rng.uniform(0.5, 0.85), rng.uniform(0.42, 0.55)

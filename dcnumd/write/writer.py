@@ -196,7 +196,9 @@ class HDF5Writer:
                 raise ValueError("the features of an internal basin follow from internal_data; got features too")
             for feature, data in internal_data.items():
                 if f"basin_events/{feature}" in self.h5:
-                    raise ResultError(f"{self.h5.filename}: basin_events/{feature} already exists", reason="basin_exists")
+                    raise ResultError(
+                        f"{self.h5.filename}: basin_events/{feature} already exists", reason="basin_exists"
+                    )
                 self.store_feature_chunk(feature, data, group_name="basin_events")
             features = list(internal_data)
             definition.update(format="h5dataset", paths=["basin_events"], type="internal")

@@ -13,7 +13,7 @@ from dcnum import read as dcnum_read
 
 @pytest.fixture
 def frames():
-    """Return 43 compressible frames of 80 × 250 pixels."""
+    """Return 43 compressible frames of 250 by 80 pixels."""
     rng = np.random.default_rng(4)
     return (rng.integers(0, 12, (43, 80, 250)) + np.arange(250) // 4).astype(np.uint8)
 

@@ -31,6 +31,7 @@ LAYOUTS = {
     "zstd-fletcher32": {"chunks": (10, 80, 250), "fletcher32": True, **ZSTD},
     "split": {"chunks": (5, 20, 125), **ZSTD},
     "split-uneven": {"chunks": (4, 33, 77), "fletcher32": True, **ZSTD},
+    "chunk-larger-than-frame": {"chunks": (50, 90, 260), "maxshape": (None, None, None)},
     "growing": {"chunks": (10, 80, 250), "maxshape": (None, 80, 250), "fletcher32": True, **ZSTD},
 }
 BY_HDF5 = {
@@ -43,7 +44,7 @@ if h5py.h5z.filter_avail(h5py.h5z.FILTER_SZIP):
 
 def source_of(path, **kwargs):
     with HDF5Data(path, **kwargs) as data:
-        return pickle.loads(pickle.dumps(FrameSource.of(data.check_frames())))
+        return pickle.loads(pickle.dumps(FrameSource.of(data.check_frames())))  # noqa: S301 -- what we just made
 
 
 def read(source, start, stop):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -12,6 +13,8 @@ import pytest
 from dcnum import read as dcnum_read
 
 from dcnumd.errors import ConfigError, MeasurementError
+from dcnumd.read.frame_reader import FrameReader
+from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
 from dcnumd.read.pixel_size import PixelSizeWarning
 
@@ -166,8 +169,9 @@ def test_stack_behaves_like_an_array(write_measurement, frames):
             image = data.image
             assert (image.shape, image.dtype, image.ndim, len(image)) == (array.shape, np.uint8, 3, len(array))
             selections = [
-                3, -1, np.int64(2), slice(2, 9), slice(None, None, 4), slice(None, None, -3), slice(9, 2), [4, 1, 1],
-                np.array([], int), np.arange(len(array)) % 2 == 0, (slice(2, 5), slice(0, 10)), (4, 5), (2, slice(3), 7),
+                3, -1, np.int64(2), slice(2, 9), slice(None, None, 4), slice(None, None, -3), slice(9, 2),
+                [4, 1, 1], np.array([], int), np.arange(len(array)) % 2 == 0,
+                (slice(2, 5), slice(0, 10)), (4, 5), (2, slice(3), 7),
             ]  # fmt: skip
             for selection in selections:
                 assert np.array_equal(image[selection], array[selection]), selection
@@ -347,3 +351,45 @@ def test_known_camera_fault_is_corrected(write_measurement, frames, stored, log,
         else:
             with pytest.warns(PixelSizeWarning, match="known camera fault"):
                 assert data.pixel_size == expected
+
+
+def test_file_name_that_is_not_utf8(write_measurement, frames, tmp_path):
+    """Names that are no valid UTF-8 are read, also by workers."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.rtdc")
+    write_measurement(frames).rename(path)
+    with HDF5Data(path) as data:
+        source = FrameSource.of(data.check_frames())
+    out = np.empty((1, 80, 250), np.uint8)
+    with FrameReader(source) as reader:
+        reader.read_into(0, 1, out)
+    assert np.array_equal(out, frames[:1])
+
+
+def test_damaged_scalars_are_named(tmp_path):
+    """A scalar feature that cannot be decoded is an error with its name."""
+    path = tmp_path / "damaged.rtdc"
+    with h5py.File(path, "w") as h5:
+        dataset = h5.create_dataset("events/time", data=np.arange(100.0), chunks=(100,), fletcher32=True)
+        dataset.id.write_direct_chunk((0,), b"\x01" * 804)
+    with HDF5Data(path) as data, pytest.raises(MeasurementError, match="events/time is damaged") as caught:
+        data["time"]
+    assert caught.value.reason == "damaged"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_file_is_named(write_measurement, frames, seed):
+    """Wherever a file is damaged, the fault is found or harmless; it is never a crash or another kind of error."""
+    layout = {"chunks": (10, 80, 250), "compression": "gzip", "fletcher32": True}
+    path = write_measurement(frames[:20], features={"time": np.arange(20.0)}, **layout)
+    content = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    start = int(rng.integers(rng.choice([500, 5000, len(content)])))
+    size = int(rng.choice([1, 8, 4096, len(content)]))
+    content[start : start + size] = bytes(len(content[start : start + size]))
+    path.write_bytes(content)
+    with contextlib.suppress(MeasurementError), HDF5Data(path) as data:
+        source = FrameSource.of(data.check_frames())
+        image = np.empty((source.frame_count, *source.frame_shape), np.uint8)
+        with FrameReader(source) as reader:
+            reader.read_into(0, source.frame_count, image)
+        data["time"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import h5py
+
 from dcnumd.cli import main
 
 

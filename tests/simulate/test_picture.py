@@ -25,7 +25,7 @@ def test_scatter_picture_shows_points_where_they_are():
     lines = picture.plain.splitlines()
     assert lines[4][9] == "⡀"
     assert lines[0].rstrip()[-1] == "⠈"
-    assert lines[-1].split() == ["0.0", "9.9"]
+    assert lines[-1].split() == ["0.0", "10.0"]
 
 
 def test_scatter_picture_of_nothing():

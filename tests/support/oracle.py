@@ -67,7 +67,8 @@ class Oracle:
             )
         self._answers: queue.Queue[str] = queue.Queue()
         answers, stdout = self._answers, process.stdout
-        threading.Thread(target=lambda: [answers.put(line) for line in stdout], daemon=True).start()
+        self._reader = threading.Thread(target=lambda: [answers.put(line) for line in stdout], daemon=True)
+        self._reader.start()
         return process
 
     def process(self, path_in: pathlib.Path, path_out: pathlib.Path, **settings: object) -> pathlib.Path:
@@ -96,4 +97,7 @@ class Oracle:
             # dcnum's workers share its session
             os.killpg(self._process.pid, 9)
             self._process.wait()
+            self._reader.join()
+            self._process.stdin.close()
+            self._process.stdout.close()
             self._process = None

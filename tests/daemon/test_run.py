@@ -1,0 +1,341 @@
+"""The daemon from the folder to the result: real processes, real files, heard through its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import pytest
+
+pytestmark = pytest.mark.timeout(300)
+
+JOB_SECONDS = 180.0
+"""The first job compiles kernels, if their cache is empty."""
+
+
+def result_of(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(f"{path.stem}_dcn.rtdc")
+
+
+def published(draw, folder: pathlib.Path, name: str, **keywords) -> pathlib.Path:
+    """Write a measurement elsewhere and move it into place, as a careful instrument does."""
+    hidden = folder / ".writing"
+    draw(hidden, **keywords)
+    return hidden.rename(folder / name)
+
+
+def assert_sound(path: pathlib.Path) -> None:
+    with h5py.File(path) as h5:
+        assert h5.attrs["experiment:event count"] == len(h5["events/deform"]) > 0
+        assert h5.attrs["pipeline:dcnum hash"]
+
+
+def test_file_dropped_while_running_comes_out_once(start_daemon, watched_folder, measurement):
+    """A file that appears in a watched folder is processed; its whole story is logged with its pipeline."""
+    daemon = start_daemon()
+    path = published(measurement, watched_folder, "M001_data.rtdc")
+    finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert finished["output"] == str(result_of(path))
+    assert finished["frames"] == 60
+    assert finished["events"] > 0
+    assert_sound(result_of(path))
+    with h5py.File(result_of(path)) as h5:
+        assert h5.attrs["pipeline:dcnum hash"] == finished["pphash"]
+    story = ["file.detected", "file.settled", "job.queued", "job.started", "job.finished"]
+    heard = [event["event"] for event in daemon.events if event.get("path") == str(path)]
+    assert [name for name in heard if name not in {"job.progress", "log.message"}] == story
+    jobs = [event for event in daemon.events if event["event"] in story[2:]]
+    assert len({(event["job_id"], event["ppid"], event["pphash"]) for event in jobs}) == 1
+    assert daemon.stop() == 0
+    assert daemon.matching("daemon.stopped")
+    assert not daemon.matching("not json")
+    assert sorted(p.name for p in watched_folder.iterdir()) == ["M001_data.rtdc", "M001_data_dcn.rtdc"]
+
+
+def test_files_before_and_between_runs_come_out_once_each(start_daemon, watched_folder, measurement):
+    """What was there before the start, or came while the daemon was down, is processed; nothing is repeated."""
+    before = published(measurement, watched_folder, "before.rtdc", seed=1)
+    first = start_daemon()
+    first.wait_for("job.finished", path=str(before), timeout=JOB_SECONDS)
+    assert first.stop() == 0
+    between = published(measurement, watched_folder, "between.rtdc", seed=2)
+    second = start_daemon()
+    second.wait_for("job.finished", path=str(between), timeout=JOB_SECONDS)
+    assert second.stop() == 0
+    assert not second.matching("file.detected", path=str(before))
+    assert not second.matching("job.queued", path=str(before))
+
+
+def test_name_with_spaces_umlauts_and_folders_is_found(start_daemon, watched_folder, measurement):
+    """Spaces, umlauts and folders that are made at the last moment are nothing special."""
+    daemon = start_daemon()
+    folder = watched_folder / "Größe 2" / "Zellen; 50 %"
+    folder.mkdir(parents=True)
+    path = published(measurement, folder, "Übung 1 (data).rtdc")
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert_sound(result_of(path))
+
+
+def test_file_written_slowly_is_processed_when_complete(start_daemon, write_config, watched_folder):
+    """A file that grows in place, with pauses longer than the settle time, is processed once and whole."""
+    daemon = start_daemon(config=write_config(settle=0.5, rescan=1.0))
+    path = watched_folder / "growing.rtdc"
+    # A process of its own, because HDF5's lock and flags are those of another program in real life.
+    script = (
+        "import sys, h5py, numpy as np\n"
+        "rng = np.random.default_rng(3)\n"
+        "with h5py.File(sys.argv[1], 'w') as h5:\n"
+        "    h5.attrs.update({'experiment:event count': 0, 'imaging:pixel size': 0.34, 'imaging:frame rate': 2000.0,\n"
+        "        'experiment:date': '2026-01-02', 'experiment:time': '03:04:05', 'setup:identifier': 'slow'})\n"
+        "    image = h5.create_dataset('events/image', (0, 48, 96), 'u1', maxshape=(None, 48, 96), chunks=(16, 48, 96))\n"
+        "    for number in range(4):\n"
+        "        image.resize(16 * (number + 1), axis=0)\n"
+        "        frames = rng.normal(180, 1.5, (16, 48, 96))\n"
+        "        frames[::2, 15:32, 30:47] -= 40\n"
+        "        image[-16:] = frames.astype('u1')\n"
+        "        h5.attrs['experiment:event count'] = len(image)\n"
+        "        h5.flush()\n"
+        "        print(len(image), flush=True)\n"
+        "        sys.stdin.readline()\n"
+    )
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        for number in range(4):
+            assert int(writer.stdout.readline()) == 16 * (number + 1)
+            if number == 1:
+                daemon.wait_for("file.detected", path=str(path))
+                with pytest.raises(subprocess.TimeoutExpired):
+                    # a pause in the recording that is longer than the settle time
+                    writer.wait(1.5)
+            assert not daemon.matching("job.queued")
+            writer.stdin.write("\n")
+            writer.stdin.flush()
+    finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert finished["frames"] == 64
+    assert len(daemon.matching("file.detected", path=str(path))) == 1
+    assert len(daemon.matching("file.settled", path=str(path))) == 1
+
+
+def test_broken_file_is_reported_and_others_go_on(start_daemon, watched_folder, measurement):
+    """A file that is no HDF5 fails once, with a reason and without a traceback, and stops nobody."""
+    (watched_folder / "broken.rtdc").write_bytes(b"this is not HDF5 " * 1000)
+    daemon = start_daemon()
+    good = published(measurement, watched_folder, "good.rtdc")
+    failed = daemon.wait_for("job.failed", path=str(watched_folder / "broken.rtdc"))
+    assert failed["will_retry"] is False
+    assert failed["reason"] not in {"internal", "error"}
+    assert "exception" not in failed
+    daemon.wait_for("job.finished", path=str(good), timeout=JOB_SECONDS)
+    assert len(daemon.matching("job.failed")) == 1
+    assert not result_of(watched_folder / "broken.rtdc").exists()
+
+
+def test_repaired_file_lifts_its_own_failure(start_daemon, watched_folder, measurement):
+    """A file that failed is taken up again when it changes."""
+    path = watched_folder / "later.rtdc"
+    path.write_bytes(b"nothing yet" * 100)
+    daemon = start_daemon()
+    daemon.wait_for("job.failed", path=str(path))
+    published(measurement, watched_folder, "later.rtdc")
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+
+
+def test_other_content_under_the_same_name_is_processed_too(start_daemon, watched_folder, measurement):
+    """A file that is replaced is a new measurement; the outdated result makes way for the new one."""
+    daemon = start_daemon()
+    path = published(measurement, watched_folder, "M001_data.rtdc", seed=1)
+    first = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    published(measurement, watched_folder, "M001_data.rtdc", seed=2, frames=50)
+    second = daemon.wait_for("job.finished", path=str(path), count=2, timeout=JOB_SECONDS)
+    assert (first["frames"], second["frames"]) == (60, 50)
+    with h5py.File(result_of(path)) as h5:
+        assert h5["events/nevents"].attrs is not None
+        assert "discs 2" in h5.attrs["experiment:sample"]
+
+
+def test_touched_file_is_not_processed_again(start_daemon, watched_folder, measurement):
+    """A new date on the same content changes nothing."""
+    daemon = start_daemon()
+    path = published(measurement, watched_folder, "M001_data.rtdc")
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    os.utime(path)
+    daemon.wait_for("file.ignored", path=str(path), reason="already_done")
+    assert len(daemon.matching("job.queued")) == 1
+
+
+def test_results_hidden_and_temporary_files_are_no_inputs(start_daemon, watched_folder, measurement):
+    """Only measurements are taken up; a folder with the name of one is reported."""
+    for name in (".hidden.rtdc", "a.rtdc~", "b.rtdc.tmp", "c.rtdc.part", "d_dcn.rtdc", "e_dce.rtdc", "notes.txt"):
+        measurement(watched_folder / name)
+    (watched_folder / "folder.rtdc").mkdir()
+    path = published(measurement, watched_folder, "real.rtdc")
+    daemon = start_daemon("--once", ready=False)
+    assert daemon.wait(JOB_SECONDS) == 0
+    assert [event["path"] for event in daemon.matching("file.detected")] == [str(path)]
+    assert daemon.matching("file.ignored", path=str(watched_folder / "folder.rtdc"), reason="not_a_file")
+
+
+def test_output_folder_mirrors_the_tree(start_daemon, write_config, watched_folder, measurement, tmp_path):
+    """With an output folder nothing is written beside the measurements, and equal names do not meet."""
+    results = watched_folder / "results"
+    config = write_config(f"[output]\nfolder = {json.dumps(str(results))}\n")
+    for name in ("a", "b"):
+        (watched_folder / name).mkdir()
+        published(measurement, watched_folder / name, "M001_data.rtdc", seed=ord(name))
+    daemon = start_daemon("--once", config=config, ready=False)
+    assert daemon.wait(JOB_SECONDS) == 0
+    found = sorted(str(p.relative_to(watched_folder)) for p in watched_folder.rglob("*.rtdc"))
+    assert found == ["a/M001_data.rtdc", "b/M001_data.rtdc", "results/a/M001_data_dcn.rtdc", "results/b/M001_data_dcn.rtdc"]
+    again = start_daemon("--once", config=config, ready=False)
+    assert again.wait(JOB_SECONDS) == 0
+    assert not again.matching("file.detected")
+
+
+def test_once_exits_1_when_a_measurement_failed(start_daemon, watched_folder, measurement):
+    """``--once`` deals with everything that is there, and says whether all of it worked."""
+    good = published(measurement, watched_folder, "good.rtdc")
+    (watched_folder / "bad.rtdc").write_bytes(b"no")
+    daemon = start_daemon("--once", ready=False)
+    assert daemon.wait(JOB_SECONDS) == 1
+    assert result_of(good).exists()
+
+
+def test_sigterm_puts_the_running_measurement_back(start_daemon, watched_folder, measurement):
+    """SIGTERM in the middle of a long file ends the daemon within 5 s; the next start finishes the file."""
+    path = published(measurement, watched_folder, "long.rtdc", frames=6000, shape=(80, 320))
+    first = start_daemon(ready=False)
+    first.wait_for("job.started", path=str(path), timeout=JOB_SECONDS)
+    begin = time.monotonic()
+    assert first.stop() == 0
+    assert time.monotonic() - begin < 5
+    if first.matching("job.finished"):
+        pytest.skip("the job was quicker than the signal")
+    assert [p.name for p in watched_folder.iterdir() if not p.name.startswith(".")] == ["long.rtdc"]
+    second = start_daemon()
+    finished = second.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert finished["frames"] == 6000
+    assert not second.matching("file.detected", path=str(path))
+
+
+def test_two_signals_force_the_end(start_daemon, watched_folder, measurement):
+    """A second SIGINT does not wait for the running job."""
+    path = published(measurement, watched_folder, "long.rtdc", frames=6000, shape=(80, 320))
+    daemon = start_daemon(ready=False)
+    daemon.wait_for("job.started", path=str(path), timeout=JOB_SECONDS)
+    daemon.process.send_signal(signal.SIGINT)
+    daemon.wait_for("daemon.stopping")
+    daemon.stop(signal.SIGINT)
+    assert daemon.matching("daemon.stopped")
+
+
+def test_killed_daemon_loses_and_doubles_nothing(start_daemon, watched_folder, measurement):
+    """After SIGKILL in the middle of a job the next start processes that file, once."""
+    path = published(measurement, watched_folder, "long.rtdc", frames=3000, shape=(80, 320))
+    first = start_daemon(ready=False)
+    started = first.wait_for("job.started", path=str(path), timeout=JOB_SECONDS)
+    first.process.kill()
+    first.wait()
+    second = start_daemon()
+    finished = second.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert finished["job_id"] == started["job_id"]
+    assert second.stop() == 0
+    third = start_daemon("--once", ready=False)
+    assert third.wait() == 0
+    assert not third.matching("job.queued")
+
+
+def test_killed_pipeline_process_is_replaced_and_the_job_repeated(start_daemon, watched_folder, measurement):
+    """A child that is killed in the middle of a job costs an attempt, not the measurement."""
+    path = published(measurement, watched_folder, "long.rtdc", frames=4000, shape=(80, 320))
+    daemon = start_daemon(ready=False)
+    child = daemon.wait_for("worker.started", role="pipeline", timeout=JOB_SECONDS)
+    daemon.wait_for("job.started", path=str(path), timeout=JOB_SECONDS)
+    os.kill(child["pid"], signal.SIGKILL)
+    failed = daemon.wait_for("job.failed", path=str(path))
+    assert (failed["reason"], failed["will_retry"], failed["attempt"]) == ("worker_killed", True, 1)
+    daemon.wait_for("worker.lost", pid=child["pid"])
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert daemon.wait_for("job.started", path=str(path), count=2)["attempt"] == 2
+
+
+def test_second_daemon_on_the_same_ledger_is_refused(start_daemon, write_config):
+    """The second daemon exits with 2 and says who owns the ledger."""
+    config = write_config()
+    first = start_daemon(config=config)
+    second = subprocess.run(
+        [sys.executable, "-m", "dcnumd", "run", "-c", str(config)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert second.returncode == 2
+    assert f"process {first.process.pid}" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_missing_folder_is_taken_up_when_it_appears(start_daemon, write_config, watched_folder, measurement):
+    """A folder that is missing at the start is a warning; it recovers, and so does one that is made anew."""
+    watched_folder.rmdir()
+    daemon = start_daemon(config=write_config(rescan=0.5))
+    daemon.wait_for("watch.unreachable", folder=str(watched_folder))
+    watched_folder.mkdir()
+    path = published(measurement, watched_folder, "M001.rtdc")
+    daemon.wait_for("watch.recovered", folder=str(watched_folder))
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    shutil.rmtree(watched_folder)
+    daemon.wait_for("watch.unreachable", count=2, folder=str(watched_folder))
+    watched_folder.mkdir()
+    again = published(measurement, watched_folder, "M002.rtdc", seed=2)
+    daemon.wait_for("job.finished", path=str(again), timeout=JOB_SECONDS)
+    assert len(daemon.matching("watch.unreachable")) == 2
+
+
+def test_name_that_is_not_utf8_is_processed(start_daemon, write_config, watched_folder, measurement):
+    """watchfiles stops at such a name; scanning goes on, and the name survives log, ledger and result."""
+    daemon = start_daemon(config=write_config(rescan=0.5))
+    path = os.fsdecode(os.fsencode(watched_folder) + b"/caf\xe9.rtdc")
+    measurement(watched_folder / ".writing")
+    os.rename(watched_folder / ".writing", path)
+    finished = daemon.wait_for("job.finished", timeout=JOB_SECONDS)
+    assert finished["path"] == path
+    assert pathlib.Path(path.replace(".rtdc", "_dcn.rtdc")).exists()
+
+
+def test_supervisor_loads_no_numerical_code():
+    """What supervises stays small and safe from what it supervises."""
+    script = (
+        "import sys, dcnumd.commands.run, dcnumd.daemon.supervisor, dcnumd.logic.executor, dcnumd.cli\n"
+        "print(sorted({'numpy', 'h5py', 'numba', 'scipy', 'hdf5plugin', 'skimage'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_retry_reaches_a_running_daemon(start_daemon, write_config, watched_folder, measurement):
+    """``dcnumd retry`` has a running daemon process a file again and replace its own result."""
+    config = write_config()
+    daemon = start_daemon(config=config)
+    path = published(measurement, watched_folder, "M001.rtdc")
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    inode = result_of(path).stat().st_ino
+    command = [sys.executable, "-m", "dcnumd", "retry", "-c", str(config), str(path)]
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    daemon.wait_for("job.finished", path=str(path), count=2, timeout=JOB_SECONDS)
+    assert result_of(path).stat().st_ino != inode
+
+
+def test_heavy_frames_of_other_shape_use_the_same_process(start_daemon, watched_folder, measurement):
+    """Files of different shapes are processed by the same persistent child."""
+    daemon = start_daemon()
+    for number, shape in enumerate([(48, 96), (60, 150), (40, 80)]):
+        path = published(measurement, watched_folder, f"M{number}.rtdc", shape=shape, seed=number)
+        daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert len(daemon.matching("worker.started", role="pipeline")) == 1

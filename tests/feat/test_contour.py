@@ -1,0 +1,141 @@
+"""Contours, hulls and polygon moments against OpenCV."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from dcnumd.feat.kernels_contour import cut_out, find_contour, find_labels
+from dcnumd.feat.kernels_moments import find_hull, polygon_arc_length, polygon_moments
+from dcnumd.feat.scratch import new_scratch
+
+Mask = npt.NDArray[np.bool_]
+
+SCRATCH = new_scratch(60, 130)
+
+
+def trace(mask: Mask) -> npt.NDArray[np.int32]:
+    """Return the contour (point, 2) of a mask that is given as label 1."""
+    labels = mask.astype(np.uint16)
+    image = np.zeros(mask.shape, np.uint8)
+    find_labels(labels, SCRATCH.label_box, SCRATCH.label_seen)
+    pixels, y0, y1, x0, x1 = SCRATCH.label_box[1].tolist()
+    SCRATCH.label_box[1, 0] = 0
+    assert pixels == mask.sum()
+    box = (y0, y1, x0, x1)
+    cut_out(labels, 1, image, image, box, SCRATCH.window, SCRATCH.position, SCRATCH.brightness, SCRATCH.corrected)
+    length = find_contour(box, SCRATCH.window, SCRATCH.contour_x, SCRATCH.contour_y)
+    return np.stack((SCRATCH.contour_x[:length], SCRATCH.contour_y[:length]), axis=1)
+
+
+def trace_with_opencv(mask: Mask) -> npt.NDArray[np.int32]:
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return contours[0][:, 0]
+
+
+@st.composite
+def masks(draw: st.DrawFn) -> Mask:
+    """Draw noise, smooth blobs, blobs with holes and pieces in holes, lines, of any size and place."""
+    height = draw(st.integers(1, 60))
+    width = draw(st.integers(1, 130))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    smoothing = draw(st.sampled_from([0, 0.7, 2, 5]))
+    field = rng.normal(size=(height, width))
+    if smoothing:
+        field = ndimage.gaussian_filter(field, smoothing)
+    mask: Mask = field >= np.quantile(field, draw(st.floats(0, 0.99)))
+    return mask
+
+
+def draw_mask(*rows: str) -> Mask:
+    return np.array([[pixel == "#" for pixel in row] for row in rows])
+
+
+DEGENERATE = [
+    draw_mask("#"),
+    draw_mask("####"),
+    draw_mask("#", "#", "#"),
+    draw_mask("#..", ".#.", "..#"),
+    draw_mask("#.#", ".#.", "#.#"),
+    draw_mask("#...#", ".#.#.", "..#.."),
+    draw_mask("#####", "#...#", "#.#.#", "#...#", "#####"),
+    draw_mask(".#.", "#.#", ".#."),
+    draw_mask("###..", "###..", "....#"),
+    np.ones((60, 130), bool),
+]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(masks())
+def test_contour_of_generated_masks_equals_opencv(mask: Mask):
+    """Points and their order are OpenCV's, whatever the mask looks like."""
+    np.testing.assert_array_equal(trace(mask), trace_with_opencv(mask))
+
+
+@pytest.mark.parametrize("mask", DEGENERATE, ids=lambda mask: f"{mask.shape}-{mask.sum()}")
+def test_contour_of_degenerate_masks_equals_opencv(mask: Mask):
+    """Single pixels, lines, rings, nested and diagonal pieces are followed as OpenCV follows them."""
+    np.testing.assert_array_equal(trace(mask), trace_with_opencv(mask))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(DEGENERATE[5])
+@given(masks())
+def test_moments_of_generated_masks_equal_opencv(mask: Mask):
+    """Area, centroid and central moments agree to the last bit with OpenCV's polygon moments."""
+    points = trace(mask)
+    expected = cv2.moments(points)
+    moments = polygon_moments(SCRATCH.contour_x, SCRATCH.contour_y, len(points))
+    assert moments == tuple(expected[key] for key in ("m00", "m10", "m01", "mu20", "mu11", "mu02"))
+    arc = polygon_arc_length(SCRATCH.contour_x, SCRATCH.contour_y, len(points))
+    assert arc == cv2.arcLength(points, closed=True)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(masks())
+def test_hull_of_generated_masks_equals_opencv(mask: Mask):
+    """The hull has OpenCV's corners and no others, so that its arc length and moments agree to the last bit."""
+    points = trace(mask)
+    y0 = int(points[:, 1].min())
+    y1 = int(points[:, 1].max()) + 1
+    size = find_hull(
+        SCRATCH.contour_x,
+        SCRATCH.contour_y,
+        len(points),
+        y0,
+        y1,
+        SCRATCH.row_left,
+        SCRATCH.row_right,
+        SCRATCH.hull_x,
+        SCRATCH.hull_y,
+    )
+    expected = cv2.convexHull(points)
+    if polygon_moments(SCRATCH.hull_x, SCRATCH.hull_y, size)[0] == 0:
+        assert cv2.contourArea(expected) == 0
+        return
+    corners = set(zip(SCRATCH.hull_x[:size].tolist(), SCRATCH.hull_y[:size].tolist(), strict=True))
+    assert corners == {tuple(corner) for corner in expected[:, 0].tolist()}
+    arc = polygon_arc_length(SCRATCH.hull_x, SCRATCH.hull_y, size)
+    assert arc == pytest.approx(cv2.arcLength(expected, closed=True), rel=1e-14)
+    moments = polygon_moments(SCRATCH.hull_x, SCRATCH.hull_y, size)
+    expected_moments = cv2.moments(expected)
+    assert moments == tuple(expected_moments[key] for key in ("m00", "m10", "m01", "mu20", "mu11", "mu02"))
+
+
+def test_find_labels_unordered_numbers_come_sorted():
+    """Labels are listed in ascending order with their own boxes, wherever they lie and whatever their numbers."""
+    labels = np.zeros((50, 100), np.uint16)
+    labels[2:4, 90:100] = 65535
+    labels[5, 3] = 7
+    labels[40:50, 0:2] = 1
+    labels[49, 99] = 7
+    found = find_labels(labels, SCRATCH.label_box, SCRATCH.label_seen)
+    assert SCRATCH.label_seen[:found].tolist() == [1, 7, 65535]
+    boxes = SCRATCH.label_box[[1, 7, 65535]].tolist()
+    SCRATCH.label_box[[1, 7, 65535], 0] = 0
+    assert boxes == [[20, 40, 50, 0, 2], [2, 5, 50, 3, 100], [20, 2, 4, 90, 100]]
