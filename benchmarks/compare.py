@@ -54,17 +54,29 @@ def compare_dataset(name: str, one: h5py.Dataset, two: h5py.Dataset) -> list[str
     if one.shape != two.shape:
         return [f"events/{name}: shape {one.shape}, expected {two.shape}"]
     block = 1000 if len(two.shape) > 1 else max(1, len(two))
-    unequal = sum(
-        count_unequal(one[start : start + block], two[start : start + block]) for start in range(0, len(two), block)
-    )
-    return [f"events/{name}: {unequal} of {two.size} values differ"] if unequal else []
+    unequal = [
+        place
+        for start in range(0, len(two), block)
+        for place in unequal_places(one[start : start + block], two[start : start + block], start)
+    ]
+    if not unequal:
+        return []
+    first = unequal[0]
+    return [
+        (
+            f"events/{name}: {len(unequal)} of {two.size} values differ, first at {first}: {one[first]!r}, "
+            f"expected {two[first]!r}"
+        )
+    ]
 
 
-def count_unequal(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> int:
-    """Count values that differ by more than rounding."""
+def unequal_places(one: npt.NDArray[Any], two: npt.NDArray[Any], start: int) -> list[tuple[int, ...]]:
+    """Return where values differ by more than rounding; `start` is the first event of the block."""
     if np.issubdtype(two.dtype, np.floating):
-        return int(np.count_nonzero(~np.isclose(one, two, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)))
-    return int(np.count_nonzero(one != two))
+        unequal = ~np.isclose(one, two, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
+    else:
+        unequal = one != two
+    return [(int(event) + start, *map(int, place)) for event, *place in np.argwhere(unequal)]
 
 
 def compare_backgrounds(one: h5py.File, two: h5py.File) -> list[str]:

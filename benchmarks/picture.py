@@ -23,7 +23,7 @@ import numpy.typing as npt
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 
 TARGET = pathlib.Path(__file__).parents[1] / "docs" / "dcnumd.svg"
-SPEC = MeasurementSpec(frames=3000, density=1.0, seed=12)
+SPEC = MeasurementSpec(frames=3000, density=0.8, kinds=("bead", "cell"), seed=14)
 
 FRAMES_SHOWN = 3
 FRAME_SCALE = 1.5

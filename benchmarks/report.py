@@ -10,6 +10,24 @@ Results = dict[str, Any]
 """What a benchmark measured, as it goes into the JSON file."""
 
 
+SECTION_BEGIN, SECTION_END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
+
+
+def fill_section(readme: str, report: str) -> str:
+    """Put a report between the two marks of a README.
+
+    Raises
+    ------
+    ValueError
+        When the README lacks the marks.
+    """
+    before, begin, rest = readme.partition(SECTION_BEGIN)
+    _, end, after = rest.partition(SECTION_END)
+    if not (begin and end):
+        raise ValueError(f"the README has no section from {SECTION_BEGIN} to {SECTION_END}")
+    return f"{before}{begin}\n{report}\n{end}{after}"
+
+
 def spread(values: Sequence[float], digits: int) -> str:
     """Return median, minimum and maximum."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -15,14 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
 
 from benchmarks.compare import differences
 from benchmarks.memory import PeakMemory
-from benchmarks.report import Results, markdown
+from benchmarks.report import Results, fill_section, markdown
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 
 HERE = pathlib.Path(__file__).parent
@@ -60,16 +61,16 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="worker processes of both")
     parser.add_argument("--timeout", type=float, default=900.0, help="of one run [s]")
     parser.add_argument("--only", choices=("dcnumd", "dcnum"), help="run one program only, compare nothing")
+    parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="work in DIR, a new folder; keep what differs")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the raw numbers")
-    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="write the table for the README")
+    parser.add_argument("--readme", type=pathlib.Path, metavar="FILE", help="put the table into this README")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; return the exit code."""
     options = parse_arguments(arguments)
-    with tempfile.TemporaryDirectory(prefix="dcnumd-benchmark-") as name:
-        folder = pathlib.Path(name).resolve()
+    with work_folder(options.keep) as folder:
         measurement = folder / "M001_data.rtdc"
         height, width = (int(part) for part in options.size.split("x"))
         spec = MeasurementSpec(
@@ -90,11 +91,22 @@ def main(arguments: list[str] | None = None) -> int:
     print(report)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    if options.markdown:
-        options.markdown.write_text(report + "\n", encoding="utf-8")
+    if options.readme:
+        options.readme.write_text(fill_section(options.readme.read_text(encoding="utf-8"), report), encoding="utf-8")
     for difference in results["differences"]:
         tell(f"different: {difference}")
     return 1 if results["differences"] else 0
+
+
+@contextlib.contextmanager
+def work_folder(keep: pathlib.Path | None) -> Iterator[pathlib.Path]:
+    """Give a new folder that stays, or a temporary one."""
+    if keep is not None:
+        keep.mkdir(parents=True)
+        yield keep.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="dcnumd-benchmark-") as name:
+        yield pathlib.Path(name).resolve()
 
 
 def measure(options: argparse.Namespace, measurement: pathlib.Path, folder: pathlib.Path) -> Results:
@@ -111,13 +123,17 @@ def measure(options: argparse.Namespace, measurement: pathlib.Path, folder: path
             tell(f"{'warm-up' if number == 0 else f'run {number}'}  {name:7} {measured['seconds']:7.2f} s")
             if number:
                 runs[name].append(measured)
-        found += differences(outputs["dcnumd"], outputs["dcnum"])
+        unequal = differences(outputs["dcnumd"], outputs["dcnum"])
+        found += [f"run {number}, {difference}" for difference in unequal]
         events = count_events(outputs["dcnum"])
-        for output in outputs.values():
-            output.unlink()
+        if not unequal:
+            for output in outputs.values():
+                output.unlink()
     memory = {name: memory_run(commands[name](output_path(folder, f"{name}_memory")), options) for name in commands}
     return {
-        "options": {key: value for key, value in vars(options).items() if key not in ("json", "markdown", "only")},
+        "options": {
+            key: value for key, value in vars(options).items() if key not in ("json", "keep", "only", "readme")
+        },
         "machine": machine,
         "events_per_frame": events / options.frames,
         "runs": runs,

@@ -130,6 +130,8 @@ class Child:
             return
         self._hang_up()
         executor, self._executor = self._executor, None
+        with contextlib.suppress(BrokenProcessPool):
+            executor.submit(child_side.wind_down)
         ended = asyncio.get_running_loop().run_in_executor(None, executor.shutdown)
         try:
             await asyncio.wait_for(asyncio.shield(ended), seconds)

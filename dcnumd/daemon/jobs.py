@@ -112,6 +112,7 @@ class JobRunner:
             await self._wait_for_room(job, stamp.size)
             entry = self.running = self._ledger.move(entry.id, State.RUNNING, frames_done=0)
             self._waiting.popleft()
+            self._reported_at = time.monotonic()
             job_log(entry).info("job.started", attempt=entry.attempts + 1, output=os.fspath(job.path_out))
             result = await self._supervise(job)
         except JobCancelledError:

@@ -51,8 +51,12 @@ class Ledger:
     def open_to_read(cls, folder: pathlib.Path) -> Ledger | None:
         """Open the ledger in `folder` without changing anything; None if there is none."""
         path = ledger_path(folder)
-        if not path.exists():
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise DcnumdError(f"{path}: the ledger cannot be read: {error.strerror}", "ledger") from error
         # Without a daemon and without rights to make the WAL's index, only "immutable" can read it.
         for mode in ("mode=ro", "mode=ro&immutable=1"):
             connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, isolation_level=None, timeout=10)

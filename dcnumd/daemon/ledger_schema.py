@@ -42,8 +42,9 @@ COLUMNS = (
 # Entry n leads from schema version n to n + 1; what was released is never edited.
 MIGRATIONS = (
     """
+    -- AUTOINCREMENT: the number of a forgotten row must not come to mean another one to a running daemon.
     CREATE TABLE measurements (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         path TEXT NOT NULL,
         state TEXT NOT NULL,
         size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
@@ -62,6 +63,7 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX by_content ON measurements (path, content_size, md5_5m, identifier, pphash)
         WHERE md5_5m IS NOT NULL;
     CREATE UNIQUE INDEX by_path_unknown ON measurements (path) WHERE md5_5m IS NULL;
+    CREATE INDEX by_path ON measurements (path, revision);
     CREATE INDEX by_state ON measurements (state, revision);
     CREATE INDEX by_revision ON measurements (revision);
     CREATE INDEX by_output ON measurements (output);

@@ -20,8 +20,10 @@ def lock_owner(folder: pathlib.Path) -> int | None:
     try:
         with (folder / LOCK_NAME).open() as lock:
             return _holder(lock)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise _unusable(folder, error) from error
 
 
 @contextlib.contextmanager
@@ -37,7 +39,7 @@ def owner_lock(folder: pathlib.Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK_NAME).open("a+")
     except OSError as error:
-        raise DcnumdError(f"{folder}: the state folder cannot be used: {error.strerror}", "state_folder") from error
+        raise _unusable(folder, error) from error
     with lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,6 +50,10 @@ def owner_lock(folder: pathlib.Path) -> Iterator[None]:
                 "ledger_locked",
             ) from error
         yield
+
+
+def _unusable(folder: pathlib.Path, error: OSError) -> DcnumdError:
+    return DcnumdError(f"{folder}: the state folder cannot be used: {error.strerror}", "state_folder")
 
 
 def _holder(lock: IO[str]) -> int | None:

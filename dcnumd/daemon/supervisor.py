@@ -73,8 +73,16 @@ class Supervisor:
         )
         for entry in self._ledger.recover():
             log.info("job.recovered", job_id=entry.job_id, path=entry.path, ppid=entry.ppid, pphash=entry.pphash)
+        try:
+            await self._run_tasks()
+        except Exception as error:
+            log.critical("daemon.stopped", failures=self._gate.failures, error=repr(error), exc_info=error)
+            return 1
+        log.info("daemon.stopped", failures=self._gate.failures)
+        return 1 if self._once and self._gate.failures else 0
+
+    async def _run_tasks(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            stack.callback(log.info, "daemon.stopped", failures=self._gate.failures)
             stack.enter_context(self._signals())
             stack.push_async_callback(self._probe.close, CLOSE_SECONDS)
             stack.push_async_callback(self._jobs.pipeline.close, CLOSE_SECONDS)
@@ -84,7 +92,6 @@ class Supervisor:
                 log.info("daemon.stopping")
                 for task in tasks:
                     task.cancel()
-        return 1 if self._once and self._gate.failures else 0
 
     def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {

@@ -187,12 +187,13 @@ class FolderWatch:
             self._stop_events = asyncio.Event()
             try:
                 await self._receive_events(self._stop_events)
-            except FileNotFoundError:
-                continue
-            except (OSError, RuntimeError) as error:
+            except* FileNotFoundError:
+                # The folder went away between a scan and now; the next scan reports that.
+                log.debug("watch.vanished", folder=self.folder)
+            except* (OSError, RuntimeError) as errors:
                 # watchfiles ends for good after any error; for a name that is not UTF-8 that is its own class
-                # of RuntimeError. The next scan that succeeds arms it again.
-                self._degrade(error)
+                # of RuntimeError, in a group. The next scan that succeeds arms it again.
+                self._degrade(_innermost(errors))
             finally:
                 self._stop_events = None
 
@@ -265,7 +266,7 @@ class FolderWatch:
             log.info("watch.recovered", folder=self.folder)
         self._degraded = False
 
-    def _degrade(self, error: Exception) -> None:
+    def _degrade(self, error: BaseException) -> None:
         if not self._degraded:
             log.warning(
                 "watch.degraded",
@@ -298,7 +299,7 @@ class FolderWatch:
     def _follows(self, path: str) -> bool:
         """Return whether a scan would come to `path` too: not through links to folders, not into hidden ones."""
         inner = pathlib.Path(path)
-        if inner.is_symlink() and inner.is_dir():
+        if inner.name.startswith(".") or (inner.is_symlink() and inner.is_dir()):
             return False
         for parent in inner.parents:
             if parent == self._root:
@@ -306,3 +307,9 @@ class FolderWatch:
             if parent.name.startswith(".") or parent.is_symlink():
                 return False
         return False
+
+
+def _innermost(errors: BaseException) -> BaseException:
+    while isinstance(errors, BaseExceptionGroup):
+        errors = errors.exceptions[0]
+    return errors

@@ -58,7 +58,7 @@ def prepare_background(
         Returns whether the job should stop.
     """
     if plan.background is BackgroundCopy:
-        return _from_file(plan.data)
+        return _from_file(plan, plan.data)
     if plan.background is BackgroundSparseMed:
         with _whole_measurement(plan) as data:
             return _sparse_median(plan, data, num_cpus, cancel)
@@ -67,7 +67,7 @@ def prepare_background(
     ) as background:
         background.process()
     with HDF5Data(scratch, index_mapping=plan.data.index_mapping) as computed:
-        return _from_file(computed)
+        return _from_file(plan, computed)
 
 
 @contextlib.contextmanager
@@ -93,10 +93,15 @@ def _sparse_median(plan: Plan, data: HDF5Data, num_cpus: int, cancel: Callable[[
         )
     if plan.data.index_mapping is not None:
         index = index[plan.data.index_mapping]
-    return PreparedBackground(SharedBackgrounds.of(images), index, offset_correction=offset_correction)
+    return PreparedBackground(
+        SharedBackgrounds.of(images),
+        index,
+        bg_off=None if offset_correction else _known_offset(plan.data),
+        offset_correction=offset_correction,
+    )
 
 
-def _from_file(data: HDF5Data) -> PreparedBackground:
+def _from_file(plan: Plan, data: HDF5Data) -> PreparedBackground:
     images = data.image_bg
     if images is None:
         raise MeasurementError(
@@ -104,5 +109,14 @@ def _from_file(data: HDF5Data) -> PreparedBackground:
             "choose another background, for example sparsemed",
             "no_background",
         )
-    bg_off = np.asarray(data["bg_off"], np.float64) if "bg_off" in data else None
+    bg_off = _known_offset(data if "bg_off" in data else plan.data)
     return PreparedBackground(frames=FrameSource.of(images), bg_off=bg_off)
+
+
+def _known_offset(data: HDF5Data) -> npt.NDArray[np.float64] | None:
+    """Return the offset that is stored in a file, None if there is none.
+
+    Like dcnum, we also take the input's for a background of our own that comes without, although it was computed
+    for another background.
+    """
+    return np.asarray(data["bg_off"], np.float64) if "bg_off" in data else None

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -94,6 +95,13 @@ def warm_up() -> int:
     """Load the numerical code before the first file needs it; return the process id."""
     importlib.import_module(ENGINE)
     return os.getpid()
+
+
+def wind_down() -> None:
+    """Stop the workers of the engine, which would otherwise keep this process from ending."""
+    engine = sys.modules.get(ENGINE)
+    if engine is not None:
+        engine.engine.close()
 
 
 def run_job(job: Job) -> JobResult:

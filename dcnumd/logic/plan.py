@@ -77,7 +77,7 @@ def open_plan(job: Job) -> Iterator[Plan]:
         )
         switches = {"brightness": True, "haralick": True, "volume": True, **settings.feature_kwargs}
         features = FeatureSettings(pixel_size=data.pixel_size, **switches)
-        gate = Gate(data.meta, **settings.gate_kwargs)
+        gate = Gate(data.meta, pixel_size=data.pixel_size, **settings.gate_kwargs)
         gate.check_features(features.names)
         yield Plan(
             job=job,

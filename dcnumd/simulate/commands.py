@@ -179,8 +179,8 @@ def demo(keep: pathlib.Path | None) -> None:
         if any(keep.iterdir()):
             raise ConfigError(f"{keep}: is not empty; demo --keep takes a new or empty folder")
         run_demo(keep.resolve())
-        click.echo(f"\nEverything is in {keep.resolve()}")
+        click.echo(f"\nMeasurements and results: {keep.resolve() / 'acquisition'}")
         return
     with tempfile.TemporaryDirectory(prefix="dcnumd-demo-") as folder:
         run_demo(pathlib.Path(folder).resolve())
-    click.echo("\nThe temporary folder is gone; to keep the files: dcnumd demo --keep DIR")
+    click.echo("\nMeasurements and results were in a temporary folder; to keep them: dcnumd demo --keep DIR")

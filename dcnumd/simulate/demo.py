@@ -233,10 +233,8 @@ def show_results(console: rich.console.Console, finished: list[Event]) -> None:
     console.print()
     console.print(table)
     console.print("* of the isolated cells that lie wholly in the frame: found with their centre within 1 px")
+    console.print("The first measurement after an installation also waits for the kernels to be compiled.")
     show_picture(console, pathlib.Path(str(finished[0]["output"])))
-    console.print("\nResults:")
-    for event in finished:
-        console.print(f"  {event['output']}", soft_wrap=True, highlight=False)
 
 
 def found_share(measurement: pathlib.Path, output: pathlib.Path) -> str:

@@ -9,9 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import h5py
+import psutil
 import pytest
 
 pytestmark = pytest.mark.timeout(300)
@@ -94,7 +96,8 @@ def test_file_written_slowly_is_processed_when_complete(start_daemon, write_conf
         "with h5py.File(sys.argv[1], 'w') as h5:\n"
         "    h5.attrs.update({'experiment:event count': 0, 'imaging:pixel size': 0.34, 'imaging:frame rate': 2000.0,\n"
         "        'experiment:date': '2026-01-02', 'experiment:time': '03:04:05', 'setup:identifier': 'slow'})\n"
-        "    image = h5.create_dataset('events/image', (0, 48, 96), 'u1', maxshape=(None, 48, 96), chunks=(16, 48, 96))\n"
+        "    image = h5.create_dataset('events/image', (0, 48, 96), 'u1', maxshape=(None, 48, 96), \n"
+        "        chunks=(16, 48, 96))\n"
         "    for number in range(4):\n"
         "        image.resize(16 * (number + 1), axis=0)\n"
         "        frames = rng.normal(180, 1.5, (16, 48, 96))\n"
@@ -196,7 +199,12 @@ def test_output_folder_mirrors_the_tree(start_daemon, write_config, watched_fold
     daemon = start_daemon("--once", config=config, ready=False)
     assert daemon.wait(JOB_SECONDS) == 0
     found = sorted(str(p.relative_to(watched_folder)) for p in watched_folder.rglob("*.rtdc"))
-    assert found == ["a/M001_data.rtdc", "b/M001_data.rtdc", "results/a/M001_data_dcn.rtdc", "results/b/M001_data_dcn.rtdc"]
+    assert found == [
+        "a/M001_data.rtdc",
+        "b/M001_data.rtdc",
+        "results/a/M001_data_dcn.rtdc",
+        "results/b/M001_data_dcn.rtdc",
+    ]
     again = start_daemon("--once", config=config, ready=False)
     assert again.wait(JOB_SECONDS) == 0
     assert not again.matching("file.detected")
@@ -244,8 +252,11 @@ def test_killed_daemon_loses_and_doubles_nothing(start_daemon, watched_folder, m
     path = published(measurement, watched_folder, "long.rtdc", frames=3000, shape=(80, 320))
     first = start_daemon(ready=False)
     started = first.wait_for("job.started", path=str(path), timeout=JOB_SECONDS)
+    children = [psutil.Process(event["pid"]) for event in first.matching("worker.started")]
+    children += [worker for child in children for worker in child.children(recursive=True)]
     first.process.kill()
     first.wait()
+    assert psutil.wait_procs(children, timeout=10)[1] == []
     second = start_daemon()
     finished = second.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
     assert finished["job_id"] == started["job_id"]
@@ -274,7 +285,11 @@ def test_second_daemon_on_the_same_ledger_is_refused(start_daemon, write_config)
     config = write_config()
     first = start_daemon(config=config)
     second = subprocess.run(
-        [sys.executable, "-m", "dcnumd", "run", "-c", str(config)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "dcnumd", "run", "-c", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert second.returncode == 2
     assert f"process {first.process.pid}" in second.stderr
@@ -298,15 +313,63 @@ def test_missing_folder_is_taken_up_when_it_appears(start_daemon, write_config, 
     assert len(daemon.matching("watch.unreachable")) == 2
 
 
-def test_name_that_is_not_utf8_is_processed(start_daemon, write_config, watched_folder, measurement):
-    """watchfiles stops at such a name; scanning goes on, and the name survives log, ledger and result."""
+def test_name_that_is_not_utf8_stops_nobody(start_daemon, write_config, watched_folder, measurement):
+    """Such a name ends the file events; scanning goes on, and finds that file as well as those after it."""
     daemon = start_daemon(config=write_config(rescan=0.5))
-    path = os.fsdecode(os.fsencode(watched_folder) + b"/caf\xe9.rtdc")
-    measurement(watched_folder / ".writing")
-    os.rename(watched_folder / ".writing", path)
-    finished = daemon.wait_for("job.finished", timeout=JOB_SECONDS)
-    assert finished["path"] == path
-    assert pathlib.Path(path.replace(".rtdc", "_dcn.rtdc")).exists()
+    strange = os.fsdecode(os.fsencode(watched_folder) + b"/caf\xe9.rtdc")
+    published(measurement, watched_folder, strange)
+    daemon.wait_for("watch.degraded", folder=str(watched_folder))
+    daemon.wait_for("job.queued", path=strange)
+    path = published(measurement, watched_folder, "M002.rtdc", seed=2)
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+
+
+def test_job_that_takes_too_long_is_ended_and_repeated(start_daemon, watched_folder, measurement):
+    """A job has a limit; when it is over, the job is stopped, reported and tried again."""
+    path = published(measurement, watched_folder, "long.rtdc", frames=6000, shape=(80, 320))
+    daemon = start_daemon("--once", "--set", "resources.job_timeout_seconds=0.05", ready=False)
+    assert daemon.wait(JOB_SECONDS) == 1
+    failures = [(event["reason"], event["will_retry"]) for event in daemon.matching("job.failed", path=str(path))]
+    assert failures == [("timeout", True), ("timeout", True), ("timeout", False)]
+    assert [p.name for p in watched_folder.iterdir() if not p.name.startswith(".")] == ["long.rtdc"]
+
+
+def test_full_disk_makes_a_job_wait(start_daemon, watched_folder, measurement):
+    """Without room for the result no job starts; that is said once, and nothing fails."""
+    path = published(measurement, watched_folder, "M001.rtdc")
+    daemon = start_daemon("--set", "resources.min_free_gb=1e9")
+    daemon.wait_for("disk.low")
+    assert not daemon.matching("job.started")
+    assert daemon.stop() == 0
+    assert len(daemon.matching("disk.low")) == 1
+    once = start_daemon("--once", "--set", "resources.min_free_gb=1e9", ready=False)
+    assert once.wait() == 1
+    assert once.wait_for("job.failed", path=str(path))["reason"] == "no_space"
+
+
+def test_no_job_starts_while_a_file_grows(start_daemon, watched_folder, measurement):
+    """With pause_while_acquiring a complete measurement waits until the recording beside it is over."""
+    daemon = start_daemon("--set", "resources.pause_while_acquiring=true")
+    growing = watched_folder / "growing.rtdc"
+    stop = threading.Event()
+
+    def grow():
+        with growing.open("ab", buffering=0) as file:
+            while not stop.wait(0.05):
+                file.write(b"more")
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        daemon.wait_for("file.detected", path=str(growing))
+        path = published(measurement, watched_folder, "M001.rtdc")
+        daemon.wait_for("job.queued", path=str(path))
+        assert not stop.wait(1.0)
+        assert not daemon.matching("job.started")
+    finally:
+        stop.set()
+        writer.join()
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
 
 
 def test_supervisor_loads_no_numerical_code():

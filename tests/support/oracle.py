@@ -38,7 +38,7 @@ if __name__ == "__main__":
 """
 THREADS = ("OMP", "MKL", "NUMEXPR", "NUMPY", "OPENBLAS", "NUMBA")
 SINGLE_THREADED = {f"{name}_NUM_THREADS": "1" for name in THREADS} | {"VECLIB_MAXIMUM_THREADS": "1"}
-SECONDS_PER_RUN = 120
+SECONDS_PER_RUN = 60
 
 
 class DcnumError(Exception):

@@ -1,0 +1,219 @@
+"""The ledger, read back with bare sqlite3 where that is possible."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.ownership import lock_owner, owner_lock
+from dcnumd.daemon.records import Content, Stamp, State
+from dcnumd.errors import DcnumdError
+
+STAMP = Stamp(100, 1, 2, 3)
+CONTENT = Content(100, "0" * 32, "id")
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.open(tmp_path) as opened:
+        yield opened
+
+
+def queued(ledger, path="/in/a.rtdc", content=CONTENT, pphash="hash"):
+    entry = ledger.add(path, STAMP, "job")
+    ledger.move(entry.id, State.SETTLING)
+    entry = ledger.identify(ledger.get(entry.id), content, "ppid", pphash)
+    return ledger.move(entry.id, State.QUEUED)
+
+
+def test_ledger_is_durable(ledger, tmp_path):
+    """Write-ahead log with full synchronisation, and a version for migrations."""
+    raw = sqlite3.connect(ledger_path(tmp_path))
+    assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert raw.execute("PRAGMA user_version").fetchone()[0] >= 1
+    raw.close()
+    assert ledger._connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_whole_way_is_recorded(ledger, tmp_path):
+    """Each state a measurement was in is kept with its time and reason."""
+    entry = queued(ledger)
+    ledger.move(entry.id, State.RUNNING)
+    done = ledger.finish(entry.id, "/in/a_dcn.rtdc", frames=10, events=4, seconds=0.5)
+    assert (done.state, done.output, done.events) == (State.DONE, "/in/a_dcn.rtdc", 4)
+    assert done.started_at
+    assert done.finished_at.endswith("Z")
+    raw = sqlite3.connect(ledger_path(tmp_path))
+    steps = [row[0] for row in raw.execute("SELECT state FROM transitions ORDER BY id")]
+    raw.close()
+    assert steps == ["seen", "settling", "queued", "running", "done"]
+    assert [step.state for step in ledger.transitions(entry.id)] == steps
+    assert ledger.counts()[State.DONE] == 1
+
+
+def test_impossible_step_is_refused(ledger):
+    """A measurement cannot be done before it ran."""
+    entry = ledger.add("/in/a.rtdc", STAMP, "job")
+    with pytest.raises(ValueError, match="cannot go from seen to done"):
+        ledger.move(entry.id, State.DONE)
+    assert ledger.get(entry.id).state is State.SEEN
+
+
+def test_running_entries_are_put_back_at_the_start(ledger):
+    """What a killed daemon left running is queued again, with that reason."""
+    entry = queued(ledger)
+    ledger.move(entry.id, State.RUNNING)
+    assert [recovered.id for recovered in ledger.recover()] == [entry.id]
+    assert (ledger.get(entry.id).state, ledger.get(entry.id).reason) == (State.QUEUED, "interrupted")
+
+
+def test_same_content_and_pipeline_share_one_entry(ledger):
+    """A file that is found again joins its entry, with the history of both."""
+    first = queued(ledger)
+    ledger.move(first.id, State.RUNNING)
+    ledger.finish(first.id, "/in/a_dcn.rtdc")
+    again = ledger.add("/in/a.rtdc", Stamp(100, 9, 9, 9), "other")
+    assert again.id != first.id
+    joined = ledger.identify(again, CONTENT, "ppid", "hash")
+    assert (joined.id, joined.state, joined.stamp) == (first.id, State.DONE, Stamp(100, 9, 9, 9))
+    with pytest.raises(KeyError):
+        ledger.get(again.id)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "pphash"),
+    [
+        ("/in/b.rtdc", CONTENT, "hash"),
+        ("/in/a.rtdc", CONTENT._replace(md5_5m="1" * 32), "hash"),
+        ("/in/a.rtdc", CONTENT._replace(size=101), "hash"),
+        ("/in/a.rtdc", CONTENT._replace(identifier="other"), "hash"),
+        ("/in/a.rtdc", CONTENT, "other"),
+    ],
+)
+def test_other_path_content_or_pipeline_is_another_entry(ledger, path, content, pphash):
+    """A measurement is a path and a content, under one pipeline."""
+    first = queued(ledger)
+    second = queued(ledger, path, content, pphash)
+    assert first.id != second.id
+    assert ledger.get(first.id).pphash == "hash"
+
+
+def test_newer_result_under_the_same_name_supersedes(ledger):
+    """Only the entry whose result lies at a path counts as its producer."""
+    first = queued(ledger)
+    ledger.move(first.id, State.RUNNING)
+    ledger.finish(first.id, "/in/a_dcn.rtdc")
+    second = queued(ledger, content=CONTENT._replace(md5_5m="1" * 32))
+    ledger.move(second.id, State.RUNNING)
+    ledger.finish(second.id, "/in/a_dcn.rtdc")
+    assert ledger.producer("/in/a_dcn.rtdc").id == second.id
+    assert ledger.get(first.id).output is None
+
+
+def test_latest_entry_does_not_depend_on_the_clock(ledger, monkeypatch):
+    """The order of changes counts, also when the clock was set back."""
+    first = queued(ledger)
+    monkeypatch.setattr("dcnumd.daemon.ledger.utc_now", lambda: "2001-01-01T00:00:00.000Z")
+    second = queued(ledger, content=CONTENT._replace(md5_5m="1" * 32))
+    assert ledger.latest("/in/a.rtdc").id == second.id
+    ledger.amend(first.id, frames=3)
+    assert ledger.latest("/in/a.rtdc").id == first.id
+
+
+def test_failed_transaction_changes_nothing(ledger):
+    """All of a transaction or none of it; one inside another belongs to the outer one."""
+    entry = ledger.add("/in/a.rtdc", STAMP, "job")
+    with contextlib.suppress(ZeroDivisionError), ledger.transaction():
+        ledger.move(entry.id, State.SETTLING)
+        ledger.move(entry.id, State.QUEUED, frames=1 // 0)
+    assert ledger.get(entry.id).state is State.SEEN
+    assert len(ledger.transitions(entry.id)) == 1
+
+
+def test_strange_names_survive(ledger):
+    """Paths are bytes: not all of them are UTF-8."""
+    for name in (b"caf\xe9", "Größe".encode(), b"a\nb;'\"", b"x" * 250):
+        path = os.fsdecode(b"/in/" + name + b".rtdc")
+        entry = ledger.add(path, STAMP, "job")
+        assert ledger.get(entry.id).path == path
+        assert ledger.latest(path).id == entry.id
+
+
+def test_reading_does_not_disturb(ledger, tmp_path):
+    """A reader sees what was committed, while the daemon has the ledger open and after it has closed it."""
+    entry = queued(ledger)
+    with Ledger.open_to_read(tmp_path) as reader:
+        assert reader.get(entry.id).state is State.QUEUED
+        with pytest.raises(sqlite3.OperationalError):
+            reader.move(entry.id, State.RUNNING)
+    ledger.close()
+    tmp_path.chmod(0o500)
+    try:
+        with Ledger.open_to_read(tmp_path) as reader:
+            assert reader.get(entry.id).state is State.QUEUED
+    finally:
+        tmp_path.chmod(0o700)
+    assert Ledger.open_to_read(tmp_path / "nowhere") is None
+
+
+def test_change_by_another_process_is_noticed(ledger, tmp_path):
+    """The data version moves when somebody else writes, not when we do."""
+    version = ledger.data_version()
+    entry = queued(ledger)
+    assert ledger.data_version() == version
+    with Ledger.open(tmp_path) as other:
+        other.forget(entry.id)
+    assert ledger.data_version() != version
+
+
+def test_ledger_of_a_newer_version_is_refused(tmp_path):
+    """An old program does not touch what it does not understand."""
+    Ledger.open(tmp_path).close()
+    raw = sqlite3.connect(ledger_path(tmp_path))
+    raw.execute("PRAGMA user_version = 99")
+    raw.close()
+    with pytest.raises(DcnumdError, match="version 99, this dcnumd knows up to"):
+        Ledger.open(tmp_path)
+
+
+def test_lock_has_one_owner_who_can_be_named(tmp_path):
+    """While a process holds the lock, others are told its process id; when it dies the lock is free."""
+    script = (
+        "import sys, pathlib\n"
+        "from dcnumd.daemon.ownership import owner_lock\n"
+        "with owner_lock(pathlib.Path(sys.argv[1])):\n"
+        "    print('locked', flush=True)\n"
+        "    sys.stdin.readline()\n"
+    )
+    assert lock_owner(tmp_path) is None
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        assert lock_owner(tmp_path) == holder.pid
+        with (
+            pytest.raises(DcnumdError, match=f"in use by another dcnumd \\(process {holder.pid}\\)"),
+            owner_lock(tmp_path),
+        ):
+            pass
+        holder.kill()
+    assert lock_owner(tmp_path) is None
+    with owner_lock(tmp_path):
+        pass
+
+
+def test_state_folder_that_cannot_be_made_is_explained(tmp_path):
+    """An impossible state folder is one line, not a traceback."""
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(DcnumdError, match="the state folder cannot be used"),
+        owner_lock(pathlib.Path(tmp_path / "file" / "x")),
+    ):
+        pass

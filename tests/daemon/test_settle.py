@@ -1,0 +1,356 @@
+"""The gate: what it remembers, what it lets through, and when it comes back to a file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import time
+
+import pytest
+
+from dcnumd.config import LogSettings, OutputSettings, RetrySettings, Settings, WatchSettings
+from dcnumd.daemon import settle
+from dcnumd.daemon.child import Child
+from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.records import Stamp, State
+from dcnumd.errors import MeasurementError
+
+SETTINGS = Settings(
+    watch=WatchSettings(settle_seconds=0.1, rescan_seconds=0.5),
+    retry=RetrySettings(attempts=2, backoff_seconds=0.05),
+    log=LogSettings(level="error"),
+)
+
+
+class Harness:
+    """A gate with a real ledger and a real probe process; what passes lands in a queue."""
+
+    def __init__(self, folder, settings=SETTINGS, **keywords):
+        self.settings = dataclasses.replace(settings, watch=dataclasses.replace(settings.watch, folders=(folder,)))
+        self.ledger = Ledger.open(folder)
+        self.probe = Child("probe", settings.log, 0)
+        self.passed = asyncio.Queue()
+        self.left = asyncio.Event()
+        self.gate = settle.Gate(
+            self.settings, self.ledger, self.probe, self.passed.put_nowait, self.left.set, **keywords
+        )
+
+    def offer(self, *paths):
+        self.gate.offer([(str(path), Stamp.at(str(path))) for path in paths])
+
+    def finish(self, entry, output):
+        output.write_bytes(b"result")
+        self.ledger.move(entry.id, State.RUNNING)
+        done = self.ledger.finish(entry.id, str(output))
+        self.gate.leave_queue(entry.path, entry.stamp)
+        return done
+
+    async def next_left(self):
+        await asyncio.wait_for(self.left.wait(), 60)
+        self.left.clear()
+
+    async def next_passed(self):
+        return await asyncio.wait_for(self.passed.get(), 60)
+
+
+def with_gate(folder, body, **keywords):
+    """Run `body` with a working gate."""
+
+    async def run():
+        harness = Harness(folder, **keywords)
+        tasks = [asyncio.create_task(harness.gate.keep_settling()), asyncio.create_task(harness.gate.keep_looking())]
+        try:
+            await body(harness)
+            assert not [task for task in tasks if task.done()]
+        finally:
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            await harness.probe.close(5.0)
+            harness.ledger.close()
+
+    asyncio.run(run())
+
+
+def test_quiet_measurement_passes_once(tmp_path, measurement):
+    """However often it is offered, a file passes once, with its content and pipeline."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def body(harness):
+        begin = time.monotonic()
+        harness.offer(path)
+        harness.offer(path, path)
+        entry = await harness.next_passed()
+        assert time.monotonic() - begin >= 0.1
+        assert (entry.state, entry.path, entry.frames) == (State.QUEUED, str(path), 60)
+        assert entry.content.size == path.stat().st_size
+        assert entry.pphash
+        harness.offer(path)
+        assert not harness.gate.candidates
+        assert harness.passed.empty()
+
+    with_gate(tmp_path, body)
+
+
+def test_done_measurement_is_known_after_a_restart(tmp_path, measurement):
+    """Neither an unchanged nor a touched file is repeated; one whose result vanished is."""
+    path, output = tmp_path / "M.rtdc", tmp_path / "M_dcn.rtdc"
+    measurement(path)
+
+    async def first(harness):
+        harness.offer(path)
+        harness.finish(await harness.next_passed(), output)
+
+    async def unchanged(harness):
+        harness.offer(path)
+        assert not harness.gate.candidates
+
+    async def touched(harness):
+        os.utime(path)
+        harness.offer(path)
+        await harness.next_left()
+        assert harness.passed.empty()
+        assert [entry.state for entry in harness.ledger.entries()] == [State.DONE]
+
+    async def vanished(harness):
+        output.unlink()
+        harness.offer(path)
+        entry = await harness.next_passed()
+        assert not entry.replace_output
+
+    for body in (first, unchanged, touched, unchanged, vanished):
+        with_gate(tmp_path, body)
+
+
+def test_queued_measurement_goes_straight_to_the_queue_after_a_restart(tmp_path, measurement):
+    """What was complete before the restart, and has not changed, need not settle again."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def first(harness):
+        harness.offer(path)
+        await harness.next_passed()
+
+    async def second(harness):
+        harness.offer(path)
+        assert harness.passed.qsize() == 1
+
+    with_gate(tmp_path, first)
+    with_gate(tmp_path, second)
+
+
+def test_other_settings_make_another_job(tmp_path, measurement):
+    """Under another pipeline a done measurement is new; back under the first one it is still done."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+    other = dataclasses.replace(SETTINGS, output=OutputSettings(folder=tmp_path / "other"))
+    other = dataclasses.replace(
+        other,
+        pipeline=dataclasses.replace(
+            other.pipeline, features=dataclasses.replace(other.pipeline.features, volume=False)
+        ),
+    )
+    hashes = []
+
+    def run(settings, output):
+        async def body(harness):
+            harness.offer(path)
+            entry = await harness.next_passed()
+            hashes.append(entry.pphash)
+            harness.finish(entry, output)
+
+        with_gate(tmp_path, body, settings=settings)
+
+    run(SETTINGS, tmp_path / "M_dcn.rtdc")
+    run(other, tmp_path / "second_dcn.rtdc")
+    assert len(set(hashes)) == 2
+
+    async def back(harness):
+        harness.offer(path)
+        await harness.next_left()
+        assert harness.passed.empty()
+
+    with_gate(tmp_path, back)
+
+
+def test_replaced_content_replaces_our_own_result_only(tmp_path, measurement):
+    """A new measurement under an old name may replace the result that we made from the old one."""
+    path, output = tmp_path / "M.rtdc", tmp_path / "M_dcn.rtdc"
+    measurement(path, seed=1)
+
+    async def body(harness):
+        harness.offer(path)
+        first = await harness.next_passed()
+        assert not first.replace_output
+        harness.finish(first, output)
+        measurement(path, seed=2)
+        harness.offer(path)
+        second = await harness.next_passed()
+        assert second.id != first.id
+        assert second.replace_output
+
+    with_gate(tmp_path, body)
+
+
+def test_changed_while_queued_is_taken_back(tmp_path, measurement):
+    """A queued file that changes settles again; the entry of its old content is closed."""
+    path = tmp_path / "M.rtdc"
+    measurement(path, seed=1)
+
+    async def body(harness):
+        harness.offer(path)
+        first = await harness.next_passed()
+        measurement(path, seed=2)
+        harness.offer(path)
+        second = await harness.next_passed()
+        assert second.content != first.content
+        old = harness.ledger.get(first.id)
+        assert (old.state, old.reason) == (State.SKIPPED, "replaced")
+
+    with_gate(tmp_path, body)
+
+
+def test_vanished_file_ends_as_skipped(tmp_path, measurement):
+    """A file that is gone before it has settled leaves a trace, but no failure."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def body(harness):
+        harness.offer(path)
+        path.unlink()
+        await harness.next_left()
+        (entry,) = harness.ledger.entries()
+        assert (entry.state, entry.reason) == (State.SKIPPED, "vanished")
+        assert harness.gate.failures == 0
+        measurement(path)
+        harness.offer(path)
+        await harness.next_passed()
+
+    with_gate(tmp_path, body)
+
+
+def test_transient_fault_comes_back_permanent_one_does_not(tmp_path, measurement):
+    """Faults that may pass are repeated with a pause, up to the limit; the others never."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def body(harness):
+        harness.offer(path)
+        entry = await harness.next_passed()
+        harness.ledger.move(entry.id, State.RUNNING)
+        harness.gate.fail(entry, MeasurementError("share gone", "unreachable", transient=True))
+        again = await harness.next_passed()
+        assert (again.id, again.attempts, again.state) == (entry.id, 1, State.QUEUED)
+        harness.ledger.move(entry.id, State.RUNNING)
+        harness.gate.fail(again, MeasurementError("share gone", "unreachable", transient=True))
+        failed = harness.ledger.get(entry.id)
+        assert (failed.state, failed.reason, failed.attempts) == (State.FAILED, "unreachable", 2)
+        assert not harness.gate.candidates
+        assert harness.gate.failures == 1
+        harness.offer(path)
+        assert not harness.gate.candidates
+
+    with_gate(tmp_path, body)
+
+
+def test_incomplete_copy_fails_after_patience_and_passes_when_completed(tmp_path, measurement, monkeypatch):
+    """A copy that stands still is given up with a reason; when it goes on it is a new chance."""
+    monkeypatch.setattr(settle, "PATIENCE", 3)
+    whole, path = tmp_path / "whole.h5", tmp_path / "M.rtdc"
+    measurement(whole)
+    content = whole.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+    async def body(harness):
+        harness.offer(path)
+        await harness.next_left()
+        (entry,) = harness.ledger.entries()
+        assert (entry.state, entry.reason) == (State.FAILED, "truncated")
+        path.write_bytes(content)
+        harness.offer(path)
+        await harness.next_passed()
+
+    with_gate(tmp_path, body)
+
+
+def test_once_does_not_wait_for_a_growing_file(tmp_path, measurement):
+    """With ``once`` a file that changes while it is waited for is left for the next run."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def body(harness):
+        harness.offer(path)
+        os.utime(path)
+        await harness.next_left()
+        assert harness.passed.empty()
+        assert harness.gate.failures == 0
+
+    with_gate(tmp_path, body, once=True)
+
+
+def test_writing_is_noticed(tmp_path, measurement):
+    """While a watched file grows the gate says so, and when it rests again, too."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def body(harness):
+        assert harness.gate.quiet.is_set()
+        harness.offer(path)
+        with path.open("ab") as file:
+            file.write(b"more")
+        harness.offer(path)
+        harness.gate._update_quiet()
+        assert not harness.gate.quiet.is_set()
+        await asyncio.wait_for(harness.gate.quiet.wait(), 30)
+
+    with_gate(tmp_path, body)
+
+
+def test_forgotten_measurement_is_new(tmp_path, measurement):
+    """What another process removes from the ledger is found anew."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def body(harness):
+        harness.offer(path)
+        entry = harness.finish(await harness.next_passed(), tmp_path / "M_dcn.rtdc")
+        with Ledger.open(tmp_path) as other:
+            other.forget(entry.id)
+        harness.offer(path)
+        again = await harness.next_passed()
+        assert again.id != entry.id
+
+    with_gate(tmp_path, body)
+
+
+def test_probe_that_dies_is_replaced(tmp_path, measurement):
+    """A crash inside the reader costs an attempt, and nothing else."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def body(harness):
+        await harness.probe.start()
+        harness.probe.kill()
+        harness.offer(path)
+        entry = await harness.next_passed()
+        assert entry.attempts <= 1
+
+    with_gate(tmp_path, body)
+
+
+@pytest.mark.parametrize("count", [2000])
+def test_many_files_are_offered_quickly(tmp_path, count):
+    """A backlog is one transaction, not one per file."""
+    found = [(f"/in/{number}.rtdc", Stamp(number, 1, 2, 3)) for number in range(count)]
+
+    async def body(harness):
+        begin = time.monotonic()
+        harness.gate.offer(found)
+        assert time.monotonic() - begin < 5
+        assert harness.ledger.counts()[State.SETTLING] == count
+
+    with_gate(tmp_path, body)

@@ -1,0 +1,282 @@
+"""The command line: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from dcnumd import __version__
+from dcnumd.cli import COMMANDS, main
+from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.records import Content, Stamp, State
+
+
+def dcnumd(*arguments, **keywords):
+    """Run a command as a process of its own."""
+    command = [sys.executable, "-m", "dcnumd", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, **keywords)
+
+
+def write_measurement(path, frames=40, shape=(48, 96), seed=0):
+    rng = np.random.default_rng(seed)
+    images = rng.normal(180, 1.5, (frames, *shape))
+    images[::2, 15:32, 30:47] -= 40
+    with h5py.File(path, "w") as h5:
+        h5["events/image"] = images.astype(np.uint8)
+        h5["events/time"] = np.arange(frames) / 2000.0
+        h5.attrs.update(
+            {"experiment:event count": frames, "imaging:pixel size": 0.34, "imaging:frame rate": 2000.0}
+            | {"experiment:date": "2026-01-02", "experiment:time": "03:04:05", "setup:identifier": "test"}
+        )
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "config.toml"
+    (tmp_path / "in").mkdir()
+    path.write_text(
+        "[watch]\nfolders = ['in']\n[state]\nfolder = 'state'\n[resources]\nnum_workers = 1\nmin_free_gb = 0.01\n"
+    )
+    return path
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """Return a ledger with one measurement done, one failed and one waiting."""
+    (tmp_path / "state").mkdir()
+    with Ledger.open(tmp_path / "state") as opened:
+        for name in ("done", "failed", "queued"):
+            path = str(tmp_path / "in" / f"{name}.rtdc")
+            entry = opened.add(path, Stamp(1, 2, 3, 4), f"job-{name}")
+            opened.move(entry.id, State.SETTLING)
+            entry = opened.identify(opened.get(entry.id), Content(1, "0" * 32, name), "13|ppid", "hash", frames=5)
+            opened.move(entry.id, State.QUEUED)
+            if name == "done":
+                opened.move(entry.id, State.RUNNING)
+                opened.finish(entry.id, f"{path}_dcn", events=2, seconds=0.1)
+            elif name == "failed":
+                opened.move(entry.id, State.FAILED, "no_images", "there are no images", attempts=1)
+        yield opened
+
+
+def test_version_and_help_come_at_once_and_load_nothing_heavy():
+    """The overview lists each command without importing it."""
+    script = (
+        "import sys; from dcnumd.cli import main; code = main(['--help'])\n"
+        "heavy = {'numpy', 'h5py', 'numba', 'rich', 'watchfiles', 'asyncio', 'structlog'} & set(sys.modules)\n"
+        "print(code, sorted(heavy), file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stderr.strip() == "0 []"
+    assert all(f"  {name} " in ended.stdout for name in COMMANDS)
+    shown = dcnumd("--version")
+    assert (shown.returncode, shown.stdout.split()[-1]) == (0, __version__)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_teaches_by_example(name, capsys):
+    """Each command explains itself with at least one example."""
+    assert main([name, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Example: dcnumd {name}" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["proces"], "No such command 'proces'"),
+        (["process"], "Missing argument"),
+        (["run", "-c", "missing.toml"], "missing.toml: no such config file (asked for by -c)"),
+        (["run"], "no config file: looked for"),
+        (["status", "--set", "watch.setle_seconds=3"], "did you mean watch.settle_seconds?"),
+        (["process", "a.rtdc", "--set", "log.level=loud"], "log.level: got 'loud'"),
+        (["process", "a.rtdc", "--frames", "some"], "expected 1000 (the first 1000)"),
+    ],
+)
+def test_wrong_usage_exits_2_with_one_reason(arguments, complaint, capsys, monkeypatch, tmp_path):
+    """Usage and config errors are told without a traceback."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DCNUMD_CONFIG", raising=False)
+    assert main(arguments) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_status_without_ledger_says_so(config, capsys):
+    """A daemon that never ran is a state, not an error."""
+    assert main(["status", "-c", str(config)]) == 0
+    assert "not running" in capsys.readouterr().out
+    assert main(["status", "--json", "-c", str(config)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["daemon_pid"] is None
+    assert set(shown["counts"].values()) == {0}
+    assert not (config.parent / "state").exists()
+
+
+def test_status_and_history_show_the_ledger(config, ledger, capsys):
+    """What is done, waits or failed is listed with its reason, for people and for programs."""
+    assert main(["status", "-c", str(config)]) == 0
+    shown = capsys.readouterr().out
+    assert "1 queued, 1 done, 1 failed" in shown
+    assert "no_images: there are no images" in shown
+    assert main(["history", "--json", "-c", str(config)]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [entry["state"] for entry in entries] == ["failed", "done"]
+    assert main(["history", "--failed", "-n", "1", "-c", str(config)]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_why_tells_the_way_of_a_file(config, ledger, capsys, tmp_path):
+    """Each step with its time; and for an unknown file, why nothing is known of it."""
+    assert main(["why", str(tmp_path / "in" / "failed.rtdc"), "-c", str(config)]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[1] for line in shown.splitlines()[1:]] == ["seen", "settling", "queued", "failed"]
+    assert main(["why", str(tmp_path / "in" / "x_dcn.rtdc"), "-c", str(config)]) == 1
+    assert "it has the name of a result" in capsys.readouterr().out
+    assert main(["why", "/elsewhere/x.rtdc", "-c", str(config)]) == 1
+    assert "in no watched folder" in capsys.readouterr().out
+
+
+def test_retry_and_forget_change_the_ledger(config, ledger, capsys, tmp_path):
+    """To retry makes a file new again, to forget removes it; both refuse what is not there, as a whole."""
+    done, failed = (str(tmp_path / "in" / f"{name}.rtdc") for name in ("done", "failed"))
+    assert main(["retry", done, failed, "-c", str(config)]) == 0
+    assert (ledger.latest(done).state, ledger.latest(done).replace_output) == (State.SEEN, 1)
+    assert (ledger.latest(failed).state, ledger.latest(failed).attempts) == (State.SEEN, 0)
+    assert main(["forget", failed, "/unknown.rtdc", "-c", str(config)]) == 2
+    assert ledger.latest(failed) is not None
+    assert main(["forget", failed, "-c", str(config)]) == 0
+    assert ledger.latest(failed) is None
+    ledger.move(ledger.latest(str(tmp_path / "in" / "queued.rtdc")).id, State.RUNNING)
+    assert main(["forget", str(tmp_path / "in" / "queued.rtdc"), "-c", str(config)]) == 2
+    assert "is being processed now" in capsys.readouterr().err
+
+
+def test_check_accepts_a_sound_config_and_shows_its_pipeline(config):
+    """Folders, rights and space are looked at, and the pipeline ID that results is shown."""
+    ended = dcnumd(
+        "check", "--json", "-c", config, "--set", "pipeline.pixel_size=0.34", "--set", "pipeline.segmenter.thresh=-8"
+    )
+    assert ended.returncode == 0
+    found = json.loads(ended.stdout)
+    assert found["sound"] is True
+    assert found["ppid"].startswith("13|hdf:p=0.34^i=0|sparsemed:")
+    assert "|thresh:t=-8:" in found["ppid"]
+    assert not (config.parent / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("pipeline.segmenter.code=magic", "magic"),
+        ("pipeline.segmenter.treshold=3", "treshold"),
+        ("pipeline.background.code=none", "none"),
+        ("resources.min_free_gb=1e9", "GB free"),
+        ("state.folder=/dev/null/x", "not a folder"),
+    ],
+)
+def test_check_refuses_what_cannot_work(config, override, complaint):
+    """A problem is named, and the exit code is 2."""
+    ended = dcnumd("check", "-c", config, "--set", override)
+    assert ended.returncode == 2
+    assert complaint in next(line for line in ended.stdout.splitlines() if line.startswith("problem"))
+    assert "Traceback" not in ended.stderr
+
+
+def test_check_only_notes_a_missing_folder(config):
+    """A share that is mounted later must not keep the service from starting."""
+    ended = dcnumd(
+        "check",
+        "-c",
+        config,
+        "--set",
+        "watch.folders=['/missing/share']",
+        "--set",
+        f"output.folder={config.parent}/out",
+    )
+    assert (ended.returncode, "taken up when it appears" in ended.stdout) == (0, True)
+
+
+def test_process_works_without_config_on_relative_paths(tmp_path):
+    """Good files are processed, bad ones reported; the exit code says that not all worked."""
+    for name in ("Größe 1.rtdc", "good.rtdc"):
+        write_measurement(tmp_path / name)
+    (tmp_path / "bad.rtdc").write_bytes(b"no measurement")
+    environment = {key: value for key, value in os.environ.items() if key != "DCNUMD_CONFIG"}
+    ended = dcnumd(
+        "process", "Größe 1.rtdc", "bad.rtdc", "missing.rtdc", "good.rtdc", "-o", "out", "--json",
+        cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert ended.returncode == 1, ended.stderr
+    results = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [result["outcome"] for result in results] == ["done", "failed", "failed", "done"]
+    assert results[0]["path_out"] == str(tmp_path / "out" / "Größe 1_dcn.rtdc")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["Größe 1_dcn.rtdc", "good_dcn.rtdc"]
+    errors = [line for line in ended.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 2
+    assert str(tmp_path / "bad.rtdc") in errors[0]
+    assert "Traceback" not in ended.stderr
+
+
+def test_process_of_selected_frames_with_overrides(tmp_path):
+    """--frames selects, --set overrides, existing results are skipped and said to be."""
+    write_measurement(tmp_path / "M.rtdc")
+    command = (
+        "process",
+        "M.rtdc",
+        "--frames",
+        "0:30:2",
+        "--set",
+        "pipeline.segmenter.thresh=-8",
+        "--set",
+        "log.level=error",
+    )
+    ended = dcnumd(*command, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "15 frames" in ended.stdout
+    with h5py.File(tmp_path / "M_dcn.rtdc") as h5:
+        assert h5.attrs["pipeline:dcnum mapping"] == "0-30-2"
+        assert h5.attrs["pipeline:dcnum segmenter"].startswith("thresh:t=-8:")
+    again = dcnumd(*command, cwd=tmp_path)
+    assert (again.returncode, "skipped" in again.stdout) == (0, True)
+
+
+def test_process_refuses_two_files_with_one_result(tmp_path):
+    """Nothing overwrites the result of its neighbour."""
+    ended = dcnumd("process", "a/M.rtdc", "b/M.rtdc", "-o", "out", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "would both become" in ended.stderr
+
+
+def test_process_with_unknown_method_exits_2(tmp_path):
+    """A method that does not exist is an error of the config."""
+    write_measurement(tmp_path / "M.rtdc")
+    ended = dcnumd("process", "M.rtdc", "--set", "pipeline.segmenter.code=magic", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "magic" in ended.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["M.rtdc"]
+
+
+def test_process_stopped_by_ctrl_c_leaves_no_result(tmp_path):
+    """The first SIGINT ends the running file in an orderly way."""
+    write_measurement(tmp_path / "M0.rtdc", frames=1000, shape=(80, 320))
+    for number in range(1, 30):
+        (tmp_path / f"M{number}.rtdc").hardlink_to(tmp_path / "M0.rtdc")
+    command = [sys.executable, "-m", "dcnumd", "process", *(f"M{number}.rtdc" for number in range(30))]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    done = [line.split(": ")[0] for line in (first + rest).splitlines()]
+    results = sorted(path.name for path in tmp_path.iterdir() if "_dcn" in path.name)
+    assert results == sorted(f"{pathlib.Path(name).stem}_dcn.rtdc" for name in done)
+    assert len(results) < 30

@@ -1,0 +1,202 @@
+"""Settings: the sample, overrides, and errors that say what is wrong."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import pytest
+import tomli
+
+from dcnumd.config import SYSTEM_CONFIG, Settings, default_state_folder, find_config, load_settings
+from dcnumd.errors import ConfigError
+
+SAMPLE = pathlib.Path(__file__).parents[1] / "config.toml"
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Return a function that writes a config file and loads it."""
+
+    def load(text, *overrides):
+        path = tmp_path / "site.toml"
+        path.write_text(text, encoding="utf-8")
+        return load_settings(path, overrides)
+
+    return load
+
+
+def keys_of(table, prefix=""):
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from keys_of(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def test_sample_equals_the_defaults():
+    """The sample config.toml at the top of the project says what holds without any config."""
+    assert load_settings(SAMPLE) == Settings() == load_settings(None)
+
+
+def test_sample_shows_every_key():
+    """Whatever can be set is in the sample, as a value or, where the method decides, as a comment."""
+    text = re.sub(r"^# (\w+ = .*)$", r"\1", SAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    shown = set(keys_of(tomli.loads(text)))
+    fixed = set(keys_of(tomli.loads(SAMPLE.read_text(encoding="utf-8"))))
+    assert shown - fixed == {
+        "pipeline.background.kernel_size",
+        "pipeline.background.split_time",
+        "pipeline.background.thresh_cleansing",
+        "pipeline.background.frac_cleansing",
+        "pipeline.background.offset_correction",
+        "pipeline.segmenter.thresh",
+        "pipeline.segmenter.mask.clear_border",
+        "pipeline.segmenter.mask.fill_holes",
+        "pipeline.segmenter.mask.closing_disk",
+        "pipeline.gate.size_thresh_mask",
+    }
+    for key in ("watch.settle_seconds", "output.basin_strategy", "resources.nice", "retry.attempts", "log.file"):
+        assert key in fixed
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[watch]\nsetle_seconds = 3", "watch.setle_seconds: unknown key; did you mean watch.settle_seconds?"),
+        ("[wacth]\nfolders = []", "wacth: unknown key; did you mean watch?"),
+        ("[retry]\nzzz = 1", "retry.zzz: unknown key; allowed here are attempts, backoff_seconds"),
+        ("[pipeline.feature]\nvolume = true", "pipeline.feature: unknown key; did you mean pipeline.features?"),
+        ("[watch]\nsettle_seconds = '5'", "watch.settle_seconds: got '5'; a number is expected"),
+        ("[watch]\nsettle_seconds = 0", "watch.settle_seconds: got 0.0; more than 0 is allowed"),
+        ("[watch]\nsettle_seconds = inf", "watch.settle_seconds: got inf; a finite number is expected"),
+        ("[watch]\nfolders = '/data'", "watch.folders: got '/data'; a list of texts is expected"),
+        ("[watch]\nfolders = [1]", "watch.folders: got 1; a path as text is expected"),
+        ("[watch]\nfolders = []", "watch.folders: got an empty list; at least one entry is needed"),
+        ("[watch]\nrecursive = 1", "watch.recursive: got 1; true or false is expected"),
+        ("[resources]\nnice = true", "resources.nice: got True; a whole number is expected"),
+        ("[resources]\nnice = 20", "resources.nice: got 20; 19 or less is allowed"),
+        ("[output]\nbasin_strategy = 'dig'", "output.basin_strategy: got 'dig'; allowed are 'tap', 'drain'"),
+        ("[output]\nsuffix = ''", "output.suffix: got ''; a text that can be part of a file name is needed"),
+        ("[output]\nsuffix = '../x'", "output.suffix: got '../x'; a text that can be part of a file name is needed"),
+        ("pipeline = 3", "pipeline: got 3; a section is expected"),
+        ("[log]\nlevel = 'loud'", "log.level: got 'loud'; allowed are 'debug', 'info', 'warning', 'error'"),
+    ],
+)
+def test_wrong_setting_names_file_key_and_cure(config, tmp_path, text, complaint):
+    """One line: the file, the key, what was found, what is allowed."""
+    with pytest.raises(ConfigError) as failure:
+        config(text)
+    assert failure.value.message == f"{tmp_path / 'site.toml'}: {complaint}"
+
+
+def test_broken_toml_names_file_and_line(config):
+    """What is no TOML at all is reported with its place."""
+    with pytest.raises(ConfigError, match=r"site\.toml: not valid TOML: .*line 1"):
+        config("[watch\n")
+
+
+def test_override_wins_and_may_be_toml_or_text(config):
+    """--set takes TOML values, and what is not TOML as text."""
+    settings = config(
+        "[pipeline.segmenter]\nthresh = -6\n[output]\nbasin_strategy = 'tap'",
+        "pipeline.segmenter.thresh=-8",
+        "output.basin_strategy=drain",
+        "pipeline.segmenter.mask.clear_border=false",
+        "watch.patterns=['*.rtdc', '*.h5']",
+    )
+    assert settings.pipeline.segmenter.keywords == {"thresh": -8}
+    assert settings.pipeline.segmenter.mask == {"clear_border": False}
+    assert settings.output.basin_strategy == "drain"
+    assert settings.watch.patterns == ("*.rtdc", "*.h5")
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("wach.folders=['a']", "--set wach.folders=['a']: wach: unknown key; did you mean watch?"),
+        ("log.level=loud", "--set log.level=loud: log.level: got 'loud'; allowed are "),
+        ("log.level", "--set log.level: expected key=value"),
+        ("watch.folders.x=1", "--set watch.folders.x=1: watch.folders: got a section; a list of texts is expected"),
+    ],
+)
+def test_wrong_override_is_quoted(override, complaint):
+    """An error in --set is blamed on that text, not on a file."""
+    with pytest.raises(ConfigError) as failure:
+        load_settings(None, [override])
+    assert failure.value.message.startswith(complaint)
+
+
+def test_method_takes_its_own_keywords(config):
+    """Background and segmenter carry whatever keywords are given; the engine knows which are right."""
+    settings = config("[pipeline.background]\ncode = 'rollmed'\nkernel_size = 50\nbatch_size = 500")
+    job_settings = settings.pipeline_settings()
+    assert job_settings.background_code == "rollmed"
+    assert job_settings.background_kwargs == {"kernel_size": 50, "batch_size": 500}
+    assert job_settings.pixel_size is None
+    assert job_settings.gate_kwargs == {"online_gates": False}
+
+
+def test_relative_folder_counts_from_the_config_file(config, tmp_path):
+    """A folder in a config means the same wherever the command is called."""
+    settings = config("[watch]\nfolders = ['data/../in']\n[output]\nfolder = 'out'")
+    assert settings.watch.folders == (tmp_path / "in",)
+    assert settings.output.folder == tmp_path / "out"
+
+
+def test_lookup_order(tmp_path, monkeypatch):
+    """-c comes before $DCNUMD_CONFIG, that before ./config.toml, and that before /etc."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DCNUMD_CONFIG", raising=False)
+    assert find_config(None) == (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else None)
+    (tmp_path / "config.toml").touch()
+    assert find_config(None) == tmp_path / "config.toml"
+    (tmp_path / "env.toml").touch()
+    monkeypatch.setenv("DCNUMD_CONFIG", "env.toml")
+    assert find_config(None) == tmp_path / "env.toml"
+    (tmp_path / "given.toml").touch()
+    assert find_config(pathlib.Path("given.toml")) == tmp_path / "given.toml"
+    with pytest.raises(ConfigError, match="no such config file"):
+        find_config(pathlib.Path("missing.toml"))
+
+
+def test_state_folder_follows_the_user(monkeypatch):
+    """A service manager's folder comes first, then the system's for root, the XDG one for users."""
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/someone/state")
+    assert default_state_folder() == pathlib.Path("/home/someone/state/dcnumd")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert default_state_folder() == pathlib.Path("/var/lib/dcnumd")
+    monkeypatch.setenv("STATE_DIRECTORY", "/run/state")
+    assert default_state_folder() == pathlib.Path("/run/state")
+
+
+def test_result_lies_beside_the_measurement(config):
+    """Without an output folder only the name changes."""
+    settings = config("[watch]\nfolders = ['/in']\n[output]\nsuffix = '_new'")
+    job = settings.job_for(pathlib.Path("/in/a/M 1.rtdc"), "id")
+    assert (job.path_in, job.path_out) == (pathlib.Path("/in/a/M 1.rtdc"), pathlib.Path("/in/a/M 1_new.rtdc"))
+    assert job.job_id == "id"
+
+
+def test_mirrored_trees_of_several_folders_do_not_meet(config):
+    """Each watched folder has its own tree under its own name; equal names are refused."""
+    settings = config("[watch]\nfolders = ['/x/one', '/x/two', '/x/two/inner']\n[output]\nfolder = '/out'")
+    for path, out in [
+        ("/x/one/a/M.rtdc", "/out/one/a/M_dcn.rtdc"),
+        ("/x/two/a/M.rtdc", "/out/two/a/M_dcn.rtdc"),
+        ("/x/two/inner/M.rtdc", "/out/inner/M_dcn.rtdc"),
+        ("/elsewhere/M.rtdc", "/out/M_dcn.rtdc"),
+    ]:
+        assert settings.output_for(pathlib.Path(path)) == pathlib.Path(out)
+    with pytest.raises(ConfigError, match=r"output\.folder: the watched folders /x/data, /y/data would share"):
+        config("[watch]\nfolders = ['/x/data', '/y/data']\n[output]\nfolder = '/out'")
+
+
+def test_relative_path_becomes_absolute(tmp_path, monkeypatch):
+    """Jobs carry absolute paths: a result's references are looked up from its own folder."""
+    monkeypatch.chdir(tmp_path)
+    job = Settings().job_for(pathlib.Path("data/M.rtdc"), "1")
+    assert job.path_in == tmp_path / "data/M.rtdc"
+    assert job.path_out == tmp_path / "data/M_dcn.rtdc"
