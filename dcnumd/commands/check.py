@@ -62,7 +62,8 @@ def look_at(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "config", f"{settings.source}")
     for folder in settings.watch.folders:
         yield from _watched(folder)
-    targets = [settings.output.folder] if settings.output.folder else settings.watch.folders
+    present = [folder for folder in settings.watch.folders if folder.is_dir()]
+    targets = [settings.output.folder] if settings.output.folder else present
     for target in targets:
         yield from _target(target, settings.resources.min_free_gb)
     yield _state(settings.state_folder())
@@ -104,9 +105,6 @@ def _watched(folder: pathlib.Path) -> Iterator[Finding]:
 
 def _target(folder: pathlib.Path, min_free_gb: float) -> Iterator[Finding]:
     nearest = _nearest(folder)
-    if nearest != folder and not os.access(nearest, os.W_OK | os.X_OK):
-        yield Finding("note", "output", f"{folder} does not exist")
-        return
     yield _writable("output", folder)
     free = shutil.disk_usage(nearest).free / 1e9
     level: Level = "ok" if free >= min_free_gb else "problem"

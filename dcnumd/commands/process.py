@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -189,7 +190,9 @@ def progress_of(number: int) -> Iterator[Callable[[Job, Progress | None], None]]
         rich.progress.TextColumn("{task.fields[stage]}"),
         rich.progress.TimeRemainingColumn(),
     )
-    with rich.progress.Progress(*columns, console=console, transient=True) as bar:
+    # Results that go to another program must not be mixed into the picture on stderr.
+    redirect = sys.stdout.isatty()
+    with rich.progress.Progress(*columns, console=console, transient=True, redirect_stdout=redirect) as bar:
         task = bar.add_task("", total=None, stage="")
 
         def show(job: Job, progress: Progress | None) -> None:

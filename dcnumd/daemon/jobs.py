@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 PROGRESS_SECONDS = 5.0
 """A running job is mentioned in the log at most so often."""
-STOP_SECONDS = 3.0
+STOP_SECONDS = 2.5
 """A job that was asked to stop has so long before its process is killed."""
 DISK_SECONDS = 10.0
 """Free space is looked at so often while it is short."""
@@ -58,7 +58,7 @@ class JobRunner:
         self._ledger = ledger
         self._on_end = on_end
         self._once = once
-        self._waiting: collections.deque[tuple[int, float]] = collections.deque()
+        self._waiting: collections.deque[tuple[Entry, float]] = collections.deque()
         self._filled = asyncio.Event()
         self._stopping = False
         self._reported_at = 0.0
@@ -66,7 +66,7 @@ class JobRunner:
 
     def enqueue(self, entry: Entry) -> None:
         """Append a measurement to the queue."""
-        self._waiting.append((entry.id, time.monotonic()))
+        self._waiting.append((entry, time.monotonic()))
         self._filled.set()
 
     @property
@@ -89,14 +89,17 @@ class JobRunner:
                 continue
             if self._settings.resources.pause_while_acquiring:
                 await gate.quiet.wait()
-            entry_id, _ = self._waiting[0]
+            queued, _ = self._waiting[0]
             try:
-                entry = self._ledger.get(entry_id)
-                await self._process(entry, gate)
+                entry = self._ledger.get(queued.id)
+                # What was queued may have been replaced by another content since.
+                if entry.state is State.QUEUED:
+                    await self._process(entry, gate)
             except KeyError:
-                log.debug("a queued measurement was forgotten", id=entry_id)
+                # It was forgotten since; the next scan finds it anew.
+                gate.leave_queue(queued.path)
             finally:
-                if self._waiting and self._waiting[0][0] == entry_id:
+                if self._waiting and self._waiting[0][0] is queued:
                     self._waiting.popleft()
                 self.running = None
             self._on_end()

@@ -126,9 +126,7 @@ class Gate:
         with contextlib.suppress(KeyError):
             self._ledger.move(entry.id, State.SETTLING, reason)
             self.leave_queue(entry.path)
-            if entry.stamp is not None:
-                self._wait_for(entry.path, entry.stamp, entry.id, 0.0)
-                self.candidates[entry.path].repeated = True
+            self._come_back(entry, 0.0)
 
     def fail(self, entry: Entry, error: Exception) -> None:
         """Record and report a failed attempt; come back to it later if the fault may pass."""
@@ -155,10 +153,7 @@ class Gate:
             return
         self._ledger.move(entry.id, State.QUEUED, reason, text, attempts=attempt)
         self.leave_queue(entry.path)
-        if entry.stamp is not None:
-            delay = self._settings.retry.backoff_seconds * 2 ** (attempt - 1)
-            self._wait_for(entry.path, entry.stamp, entry.id, delay)
-            self.candidates[entry.path].repeated = True
+        self._come_back(entry, self._settings.retry.backoff_seconds * 2 ** (attempt - 1))
 
     async def keep_settling(self) -> None:
         """Look at each candidate's stat when its time has come, and have the quiet ones looked at."""
@@ -189,7 +184,8 @@ class Gate:
                 self._refuse(candidate, error)
             else:
                 self._judge(candidate, found)
-            self._wake.set()
+            if candidate.grew or candidate.open_for_writing or candidate.path in self.candidates:
+                self._wake.set()
 
     def _admit(self, path: str, stamp: Stamp) -> None:
         """Decide from the ledger alone where a found file goes on."""
@@ -215,6 +211,12 @@ class Gate:
         self.candidates[path] = Candidate(path, stamp, entry_id, changed_at=now, look_at=now + delay)
         self._wake.set()
 
+    def _come_back(self, entry: Entry, delay: float) -> None:
+        # A scan may have noticed a change of the file already, and then it settles anew as it is.
+        if entry.stamp is not None and entry.path not in self.candidates:
+            self._wait_for(entry.path, entry.stamp, entry.id, delay)
+            self.candidates[entry.path].repeated = True
+
     def _note_change(self, candidate: Candidate, stamp: Stamp) -> None:
         if stamp == candidate.stamp:
             return
@@ -238,6 +240,7 @@ class Gate:
             self._to_look.put_nowait(candidate)
 
     def _judge(self, candidate: Candidate, found: Look) -> None:
+        """Decide from a look inside what becomes of a candidate."""
         candidate.busy = False
         if found.stamp != candidate.stamp:
             self._note_change(candidate, found.stamp)

@@ -26,7 +26,7 @@ from dcnumd.daemon.watch import FolderWatch, Found
 log = structlog.get_logger()
 
 HEARTBEAT_SECONDS = 60.0
-CLOSE_SECONDS = 1.5
+CLOSE_SECONDS = 2.0
 """An idle child process has so long to end by itself."""
 
 
@@ -43,6 +43,8 @@ def run_daemon(settings: Settings, *, once: bool = False) -> int:
     DcnumdError
         If the ledger cannot be used, because another daemon owns it for example.
     """
+    # `retry` and `forget` send this to whoever owns the ledger, also before and after it is heeded.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with owner_lock(settings.state_folder()), Ledger.open(settings.state_folder()) as ledger:
         return asyncio.run(Supervisor(settings, ledger, once=once).run())
 
@@ -67,7 +69,7 @@ class Supervisor:
             "daemon.started",
             version=__version__,
             pid=os.getpid(),
-            config=self._settings.source,
+            config=os.fspath(self._settings.source) if self._settings.source else None,
             state_folder=os.fspath(self._settings.state_folder()),
             folders=[os.fspath(folder) for folder in self._settings.watch.folders],
         )
@@ -153,6 +155,7 @@ class Supervisor:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
                 loop.remove_signal_handler(number)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def _on_stop_signal(self) -> None:
         if self._stop.is_set():

@@ -29,6 +29,8 @@ Found = list[tuple[str, Stamp]]
 RESULT_SUFFIXES = ("_dcn", "_dce")
 """Results of dcnum and of its predecessor carry these, whatever our own suffix is."""
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
+SLICE = 500
+"""So many files are offered at once."""
 EVENT_STEP = 200
 """Events are collected in steps of so many milliseconds; shorter ones wake an idle daemon more often."""
 
@@ -177,7 +179,10 @@ class FolderWatch:
             return
         self._here(identity)
         self._report_odd(listing)
-        self._offer(listing.found)
+        for start in range(0, len(listing.found), SLICE):
+            self._offer(listing.found[start : start + SLICE])
+            # A backlog of many files must not keep signals and jobs waiting.
+            await asyncio.sleep(0)
 
     async def follow_events(self) -> None:
         """Offer what file events name, as long as the folder is there; arm again when it was replaced."""

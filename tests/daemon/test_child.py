@@ -139,9 +139,12 @@ def test_heartbeat_tells_queue_and_last_success(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "HEARTBEAT_SECONDS", 0.01)
 
     async def run():
-        with Ledger.open(tmp_path) as ledger, structlog.testing.capture_logs() as heard:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(Supervisor(Settings(), ledger, once=False)._beat(), 0.5)
+        with (
+            Ledger.open(tmp_path) as ledger,
+            structlog.testing.capture_logs() as heard,
+            contextlib.suppress(TimeoutError),
+        ):
+            await asyncio.wait_for(Supervisor(Settings(), ledger, once=False)._beat(), 0.5)
         return heard
 
     beat = asyncio.run(run())[0]

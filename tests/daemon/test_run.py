@@ -324,6 +324,24 @@ def test_name_that_is_not_utf8_stops_nobody(start_daemon, write_config, watched_
     daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
 
 
+def test_file_replaced_while_queued_is_processed_once_as_it_is(start_daemon, watched_folder, measurement):
+    """A measurement that is replaced behind a running job is processed with its new content only."""
+    daemon = start_daemon()
+    long = published(measurement, watched_folder, "long.rtdc", frames=6000, shape=(80, 320))
+    daemon.wait_for("job.started", path=str(long), timeout=JOB_SECONDS)
+    path = published(measurement, watched_folder, "M001.rtdc", seed=1)
+    daemon.wait_for("job.queued", path=str(path))
+    published(measurement, watched_folder, "M001.rtdc", seed=2, frames=50)
+    finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    if finished["frames"] == 60:
+        finished = daemon.wait_for("job.finished", count=2, path=str(path), timeout=JOB_SECONDS)
+    assert finished["frames"] == 50
+    assert daemon.stop() == 0
+    again = start_daemon("--once", ready=False)
+    assert again.wait() == 0
+    assert not again.matching("job.queued")
+
+
 def test_job_that_takes_too_long_is_ended_and_repeated(start_daemon, watched_folder, measurement):
     """A job has a limit; when it is over, the job is stopped, reported and tried again."""
     path = published(measurement, watched_folder, "long.rtdc", frames=6000, shape=(80, 320))
