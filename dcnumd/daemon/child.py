@@ -109,11 +109,11 @@ class Child:
             raise WorkerError(message, "worker_start", transient=True) from error
         log.info("worker.started", pid=self.pid, role=self.name)
 
-    def ask_to_stop(self, job_id: str) -> None:
-        """Ask a job to stop."""
+    def ask_to_stop(self, call_id: str) -> None:
+        """Ask a call of `run_job` to stop."""
         if self._line is not None:
             with contextlib.suppress(OSError):
-                self._line.send(job_id)
+                self._line.send(call_id)
 
     def kill(self) -> None:
         """End the process and its workers at once."""

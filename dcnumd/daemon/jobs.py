@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import time
+import uuid
 from collections.abc import Callable
 
 import structlog
@@ -143,27 +144,28 @@ class JobRunner:
 
     async def _supervise(self, job: Job) -> JobResult:
         """Run a job in the pipeline process within its time, and end it when this task is cancelled."""
-        call = asyncio.create_task(self.pipeline.call(run_job, job), name=f"job {job.job_id}")
+        call_id = uuid.uuid4().hex
+        call = asyncio.create_task(self.pipeline.call(run_job, job, call_id), name=f"job {job.job_id}")
         limit = self._settings.resources.job_timeout_seconds
         try:
             await asyncio.wait([call], timeout=limit or None)
         except asyncio.CancelledError:
             # From here on this task ends by itself, so that the ledger is written whatever happens.
             self._stopping = True
-            await self._end(call, job.job_id)
+            await self._end(call, call_id)
             if _was_killed(call):
                 raise JobCancelledError(f"{job.path_in}: stopped") from None
             return call.result()
         if not call.done():
-            await self._end(call, job.job_id)
+            await self._end(call, call_id)
             if call.exception() is not None:
                 message = f"{job.path_in}: not finished after {limit:g} s (resources.job_timeout_seconds)"
                 raise WorkerError(message, "timeout", transient=True)
         return call.result()
 
-    async def _end(self, call: asyncio.Task[JobResult], job_id: str) -> None:
+    async def _end(self, call: asyncio.Task[JobResult], call_id: str) -> None:
         """End the running job: ask, then kill."""
-        self.pipeline.ask_to_stop(job_id)
+        self.pipeline.ask_to_stop(call_id)
         forced = asyncio.create_task(self.forced.wait(), name="forced stop")
         await asyncio.wait([call, forced], timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         forced.cancel()

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import platform
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ from dcnumd.meta.ppid import PipelineID
 from dcnumd.write.metadata import copy_logs, copy_metadata, copy_tables
 from dcnumd.write.packed import ColumnWriter
 from dcnumd.write.writer import HDF5Writer, compression_level
+
+LOG_WIDTH = 100
+"""Longest line of a log that dclab accepts."""
 
 
 def write_events(plan: Plan, background: PreparedBackground, collector: Collector, writer: HDF5Writer) -> None:
@@ -81,17 +85,18 @@ def write_metadata(plan: Plan, h5: h5py.File, events: int) -> None:
 
 
 def write_logs(job: Job, identifier: PipelineID, writer: HDF5Writer, lines: Sequence[str], stamp: str) -> None:
-    """Write the job as JSON and the run's log lines."""
+    """Write the job as JSON and the run's log lines, none of which is too long for dclab's check."""
     document = json.dumps(_describe(job, identifier), indent=2, default=str)
     writer.store_log(f"dcnumd-job-{stamp}", document.splitlines())
-    writer.store_log(f"dcnumd-log-{stamp}", lines)
+    wrapped = [part for line in lines for part in textwrap.wrap(line, LOG_WIDTH, subsequent_indent="    ")]
+    writer.store_log(f"dcnumd-log-{stamp}", wrapped)
 
 
 def _describe(job: Job, identifier: PipelineID) -> dict[str, Any]:
     return {
         "dcnumd version": dcnumd.__version__,
         "job": dataclasses.asdict(job),
-        "pipeline": {"id": str(identifier), "hash": identifier.hash},
+        "pipeline": {"hash": identifier.hash, "identifiers": dataclasses.asdict(identifier)},
         "python": platform.python_version(),
         "libraries": {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__},
         "system": platform.platform(),

@@ -28,20 +28,20 @@ ENGINE = "dcnumd.logic.process"
 
 
 class Channel:
-    """The child's end of the line to the supervisor: `Progress` goes out, ids of jobs to stop come in."""
+    """The child's end of the line to the supervisor: `Progress` goes out, ids of calls to stop come in."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self._job_id = ""
+        self._call_id = ""
         self._to_stop: set[str] = set()
         self._reported_at = 0.0
         self._stage = ""
 
-    def begin(self, job_id: str) -> None:
-        """Turn to another job."""
+    def begin(self, call_id: str) -> None:
+        """Turn to another call."""
         with self._lock:
-            self._job_id, self._stage = job_id, ""
+            self._call_id, self._stage = call_id, ""
 
     def report(self, progress: Progress) -> None:
         """Send `progress` unless the last report was only just now."""
@@ -62,7 +62,7 @@ class Channel:
                     self._to_stop.add(self._connection.recv())
             except (OSError, EOFError):
                 return True
-            return self._job_id in self._to_stop
+            return self._call_id in self._to_stop
 
 
 _channels: list[Channel] = []
@@ -104,8 +104,15 @@ def wind_down() -> None:
         engine.engine.close()
 
 
-def run_job(job: Job) -> JobResult:
+def run_job(job: Job, call_id: str = "") -> JobResult:
     """Process one measurement and report its progress.
+
+    Parameters
+    ----------
+    job
+        What to do.
+    call_id
+        By this the supervisor asks for the end of this call, and not of an earlier attempt at the same job.
 
     Raises
     ------
@@ -115,7 +122,7 @@ def run_job(job: Job) -> JobResult:
         If the supervisor asked for the end.
     """
     channel = _channels[0]
-    channel.begin(job.job_id)
+    channel.begin(call_id)
     with structlog.contextvars.bound_contextvars(job_id=job.job_id, path=os.fspath(job.path_in)):
         try:
             process = importlib.import_module(ENGINE)

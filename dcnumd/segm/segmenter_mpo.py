@@ -225,7 +225,8 @@ class MPOSegmenter(Segmenter, abc.ABC):
     def segment_single(self, image: npt.NDArray[Any], bg_off: float | None = None) -> npt.NDArray[np.bool_]:
         """Return the boolean mask image (y, x) for one input image; see `segment_batch`."""
         offsets = None if bg_off is None else np.array([bg_off], np.float64)
-        return self.segment_batch(image[np.newaxis], offsets)[0]
+        mask: npt.NDArray[np.bool_] = self.segment_batch(image[np.newaxis], offsets)[0]
+        return mask
 
     def _label_images(
         self,

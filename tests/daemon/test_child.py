@@ -92,18 +92,18 @@ def test_job_reports_progress_and_can_be_stopped(tmp_path, measurement):
         await child.start()
         started = asyncio.Event()
         child._on_progress = lambda progress: (heard.append(progress), started.set())
-        running = asyncio.create_task(child.call(run_job, job_for(path, "first")))
+        running = asyncio.create_task(child.call(run_job, job_for(path, "job"), "first"))
         await asyncio.wait_for(started.wait(), 120)
         child.ask_to_stop("another")
         child.ask_to_stop("first")
         with pytest.raises(JobCancelledError):
             await running
         assert sorted(p.name for p in tmp_path.iterdir()) == ["M.rtdc"]
-        result = await child.call(run_job, job_for(path, "second"))
+        result = await child.call(run_job, job_for(path, "job"), "second")
         assert result.frames == 4000
 
     with_child(body, on_progress=heard.append)
-    assert {progress.job_id for progress in heard} == {"first", "second"}
+    assert {progress.job_id for progress in heard} == {"job"}
     assert all(progress.frames == 4000 for progress in heard)
 
 

@@ -94,7 +94,7 @@ def test_killed_worker_is_replaced_and_the_others_stay():
         os.kill(pids[1], signal.SIGKILL)
         slot.mask[:] = False
         np.testing.assert_array_equal(segmenter.segment_chunk(0, [slot]), expected)
-        assert [worker.pid for worker in segmenter._workers][0] == pids[0]
+        assert segmenter._workers[0].pid == pids[0]
         assert segmenter._workers[1].pid != pids[1]
 
 
@@ -134,9 +134,9 @@ def test_foreign_segmenter_may_return_labels_of_raw_frames():
 
 def test_wrong_keywords_are_refused_by_name():
     """A misspelt keyword is an error that lists what there is."""
-    with pytest.raises(MethodError, match="no keyword 'threshold' .* expected one of thresh"):
+    with pytest.raises(MethodError, match=r"no keyword 'threshold' .* expected one of thresh"):
         SegmentThresh(threshold=3)
     with pytest.raises(MethodError, match="no mask post-processing"):
         SegmentBright(kwargs_mask={"closing_disk": 2})
-    with pytest.raises(MethodError, match="unknown segmenter 'tresh', available are .*thresh"):
+    with pytest.raises(MethodError, match=r"unknown segmenter 'tresh', available are .*thresh"):
         get_segmenter("tresh")

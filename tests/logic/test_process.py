@@ -1,0 +1,238 @@
+"""Whole jobs: persistent workers, faults in the middle, and what must never be left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import warnings
+
+import dclab
+import h5py
+import hdf5plugin  # noqa: F401 -- registers the Zstandard filter
+import numpy as np
+import pytest
+from dclab.rtdc_dataset import check as dclab_check
+
+from dcnumd.errors import JobCancelledError, MeasurementError, MethodError, ResultError
+from dcnumd.logic.inspect import inspect_measurement
+from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.process import engine, process_measurement
+from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+
+SMALL = MeasurementSpec(size=(45, 100), frames=420, seed=3)
+OTHER = MeasurementSpec(size=(80, 320), frames=260, seed=4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stop_workers():
+    """End the engine's workers after the last test of this module."""
+    yield
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Return two simulated measurements of different frame shape."""
+    folder = tmp_path_factory.mktemp("recordings")
+    paths = folder / "small.rtdc", folder / "other.rtdc"
+    for path, spec in zip(paths, (SMALL, OTHER), strict=True):
+        write_measurement(path, spec)
+    return paths
+
+
+def job_for(path, folder, **changes):
+    """Return a job with two workers whose result lies in `folder`."""
+    settings = {"num_workers": 2, "basin_strategy": "drain", **changes}
+    return Job(path, folder / f"{path.stem}_dcn.rtdc", **settings)
+
+
+def read_events(path):
+    """Return all datasets of a result's events."""
+    with h5py.File(path, locking=False) as h5:
+        return {name: dataset[:] for name, dataset in h5["events"].items()}
+
+
+def assert_same_events(path, other):
+    """Compare two results bit by bit."""
+    one, two = read_events(path), read_events(other)
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def test_workers_and_memory_stay_across_files_of_different_shape(recordings, tmp_path):
+    """Ten measurements with frames of two shapes: the same processes, the same shared memory."""
+    pids, descriptors, sizes = set(), set(), []
+    for number in range(10):
+        path = recordings[number % 2]
+        result = process_measurement(job_for(path, tmp_path / str(number)))
+        assert result.events > 0
+        pids.add(result.worker_pids)
+        register = engine.pipeline(2).register
+        descriptors.add(tuple(slot.handle.descriptor for slot in register.slots))
+        sizes.append(register.slots[0].handle.size)
+    assert len(pids) == 1
+    assert len(descriptors) == 1
+    assert len(set(sizes[1:])) == 1, "after the largest shape was seen, slots do not grow"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_number_of_workers_does_not_change_the_result(workers, recordings, tmp_path):
+    """One worker or three: the same events in the same order."""
+    process_measurement(job_for(recordings[0], tmp_path / "two"))
+    process_measurement(job_for(recordings[0], tmp_path / "n", num_workers=workers))
+    assert_same_events(tmp_path / "two" / "small_dcn.rtdc", tmp_path / "n" / "small_dcn.rtdc")
+
+
+def test_worker_killed_in_the_middle_costs_nothing_but_time(recordings, tmp_path):
+    """SIGKILL to a worker while frames are processed: the result is that of an undisturbed run."""
+    process_measurement(job_for(recordings[1], tmp_path / "calm"))
+    killed = []
+
+    def kill_one(progress):
+        if progress.stage == "segmentation" and not killed:
+            killed.append(engine.pipeline(2).worker_pids[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    result = process_measurement(job_for(recordings[1], tmp_path / "killed"), on_progress=kill_one)
+    assert killed
+    assert_same_events(tmp_path / "calm" / "other_dcn.rtdc", result.path_out)
+
+
+@pytest.mark.parametrize("stage", ["background", "segmentation"])
+def test_cancelled_job_leaves_nothing_and_the_next_one_runs(stage, recordings, tmp_path):
+    """Whenever a job is stopped, no file is left, hidden or not; the engine goes on."""
+    stop = threading.Event()
+    job = job_for(recordings[0], tmp_path)
+
+    def stop_at(progress):
+        if progress.stage == stage:
+            stop.set()
+
+    with pytest.raises(JobCancelledError):
+        process_measurement(job, on_progress=stop_at, cancel=stop.is_set)
+    assert list(tmp_path.iterdir()) == []
+    assert process_measurement(job).outcome == "done"
+
+
+def test_input_that_changes_meanwhile_is_not_published(recordings, tmp_path):
+    """A result of a file that somebody wrote to is thrown away, and the fault is one that may pass."""
+    path = tmp_path / "growing.rtdc"
+    path.write_bytes(recordings[0].read_bytes())
+
+    def touch(_progress):
+        with path.open("ab") as file:
+            file.write(b"\0")
+
+    with pytest.raises(MeasurementError, match="changed while it was processed") as caught:
+        process_measurement(job_for(path, tmp_path / "out"), on_progress=touch)
+    assert caught.value.transient
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_few_frames_are_processed(frames, tmp_path):
+    """Where dcnum crashes, a short recording still gives a result; one frame is its own background."""
+    path = tmp_path / "short.rtdc"
+    write_measurement(path, MeasurementSpec(size=(45, 100), frames=frames, density=3, seed=1))
+    result = process_measurement(job_for(path, tmp_path))
+    assert result.frames == frames
+    with h5py.File(result.path_out, locking=False) as h5:
+        assert h5.attrs["experiment:event count"] == result.events == len(h5["events/mask"])
+        if frames == 1:
+            assert result.events == 0, "nothing differs from its own background"
+
+
+def test_measurement_without_cells_gives_a_result_without_events(tmp_path):
+    """No event is a result, too: all features are there and empty, and dclab can read the metadata."""
+    path = tmp_path / "empty.rtdc"
+    write_measurement(path, MeasurementSpec(size=(45, 100), frames=230, density=0, seed=1))
+    result = process_measurement(job_for(path, tmp_path))
+    assert result.events == 0
+    with h5py.File(result.path_out, locking=False) as h5:
+        assert h5["events/deform"].shape == (0,)
+        assert h5["events/mask"].shape == (0, 45, 100)
+        assert h5.attrs["pipeline:dcnum yield"] == 0
+
+
+def test_existing_result_is_kept_replaced_or_refused(recordings, tmp_path):
+    """`existing` decides; a file that is not ours is never taken for a result."""
+    job = job_for(recordings[0], tmp_path)
+    assert process_measurement(job).outcome == "done"
+    before = job.path_out.stat().st_ino
+    again = process_measurement(job)
+    assert (again.outcome, again.reason) == ("skipped", "output_exists")
+    assert job.path_out.stat().st_ino == before
+    with pytest.raises(ResultError) as caught:
+        process_measurement(job_for(recordings[0], tmp_path, existing="fail"))
+    assert caught.value.reason == "output_exists"
+    assert process_measurement(job_for(recordings[0], tmp_path, existing="replace")).outcome == "done"
+    assert job.path_out.stat().st_ino != before
+    job.path_out.write_text("not a measurement")
+    assert process_measurement(job).reason == "output_differs"
+    assert job.path_out.read_text() == "not a measurement"
+
+
+def test_processed_input_is_not_computed_again(recordings, tmp_path):
+    """The result of a result of the same pipeline has the same events."""
+    first = process_measurement(job_for(recordings[0], tmp_path / "first"))
+    second = process_measurement(job_for(first.path_out, tmp_path / "second"))
+    assert second.reason == "already_processed"
+    assert second.pphash == first.pphash
+    assert_same_events(first.path_out, second.path_out)
+
+
+@pytest.mark.parametrize("strategy", ["drain", "tap"])
+def test_dclab_opens_the_result_and_has_nothing_to_object(strategy, recordings, tmp_path):
+    """Images, masks and scalars are found by dclab, through basins, too."""
+    result = process_measurement(job_for(recordings[1], tmp_path, basin_strategy=strategy))
+    with dclab.new_dataset(result.path_out) as dataset, h5py.File(recordings[1], locking=False) as source:
+        frames = dataset["basinmap0"][:] if "basinmap0" in dataset else read_events(result.path_out)["basinmap0"]
+        np.testing.assert_array_equal(dataset["image"][3], source["events/image"][frames[3]])
+        np.testing.assert_array_equal(dataset["time"][:], source["events/time"][:][frames])
+        assert dataset["image_bg"][3].shape == (80, 320)
+        assert dataset["mask"][3].any()
+        assert len(dataset["deform"]) == result.events
+    with warnings.catch_warnings():
+        # the check does not follow basins and says so
+        warnings.filterwarnings("ignore", message="Ignored basin")
+        violations, alerts, _ = dclab_check.check_dataset(result.path_out)
+    assert violations == []
+    # the paths of this test are too long for a line of the job's log; JSON strings cannot be broken
+    assert [alert for alert in alerts if "dcnumd-job" not in alert] == []
+
+
+def test_inspection_tells_what_processing_will_say(recordings, tmp_path):
+    """The identifier is known before the work, from the same settings."""
+    job = job_for(recordings[0], tmp_path)
+    inspection = inspect_measurement(job)
+    result = process_measurement(job)
+    assert (inspection.ppid, inspection.pphash, inspection.frames) == (result.ppid, result.pphash, result.frames)
+
+
+@pytest.mark.parametrize(("flicker", "expected"), [(0.0, "o=0"), (4.0, "o=1")])
+def test_automatic_offset_correction_follows_the_flicker_check(flicker, expected, tmp_path):
+    """Flicker switches the offset on, steady light switches it off; the identifier says which."""
+    path = tmp_path / "auto.rtdc"
+    write_measurement(path, MeasurementSpec(size=(45, 100), frames=210, flicker=flicker, seed=2))
+    settings = PipelineSettings(background_kwargs={"offset_correction": "auto"})
+    assert expected in inspect_measurement(Job(path, tmp_path / "out.rtdc", settings)).ppid
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"segmenter_code": "tresh"}, "unknown segmenter 'tresh'"),
+        ({"background_code": "median"}, "median"),
+        ({"segmenter_kwargs": {"threshold": 1}}, "no keyword 'threshold'"),
+        ({"mask_kwargs": {"disk": 1}}, "no keyword 'disk'"),
+        ({"background_kwargs": {"kernel": 3}}, "kernel"),
+    ],
+)
+def test_unknown_methods_and_keywords_are_named(settings, message, recordings, tmp_path):
+    """A method error says what there is instead, before anything is written."""
+    job = Job(recordings[0], tmp_path / "out.rtdc", PipelineSettings(**settings))
+    with pytest.raises(MethodError, match=message):
+        process_measurement(job)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,76 @@
+"""Who may import whom, as the design says; and what must stay light."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "dcnumd"
+GROUND_FLOOR = {"errors", "kernel"}
+BELOW = {
+    "meta": set(),
+    "read": {"meta"},
+    "write": {"meta", "read"},
+    "segm": {"meta", "read", "write"},
+    "feat": {"meta", "read", "write"},
+    "logic": {"meta", "read", "write", "segm", "feat"},
+    "config": {"logic", "config_reader"},
+    "config_reader": set(),
+    "daemon": {"meta", "logic", "config", "config_reader"},
+    "simulate": {"config"},
+    "commands": {"meta", "logic", "config", "config_reader", "daemon", "simulate"},
+    "cli": {"commands", "config", "simulate"},
+    "__main__": {"cli"},
+}
+LIGHT = ("dcnumd.cli", "dcnumd.config", "dcnumd.logic.job", "dcnumd.meta.ppid", "dcnumd.daemon.supervisor")
+
+
+def room(module):
+    """Return the first part of a module's name below the package."""
+    return module.removeprefix("dcnumd").removeprefix(".").split(".")[0]
+
+
+def imports(path):
+    """Yield every module of ours that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "dcnumd":
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}" if node.module == "dcnumd" else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "dcnumd")
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    """No module imports backwards or sideways; the slots are ground floor for all."""
+    own = room(".".join(("dcnumd", *path.relative_to(PACKAGE).with_suffix("").parts)))
+    if own == "__init__":
+        assert not list(imports(path))
+        return
+    allowed = BELOW.get(own, set()) | GROUND_FLOOR | {own, "__version__"}
+    if own == "logic" and path.stem == "chunk_slot_data":
+        allowed = set()
+    for module in imports(path):
+        is_slots = module == "dcnumd.logic.chunk_slot_data" and own == "segm"
+        assert room(module) in allowed | {""} or is_slots, f"{path.relative_to(PACKAGE)} imports {module}"
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_modules_load_no_numerical_code(module):
+    """The supervisor and the command line start in a blink: no numpy, h5py or numba."""
+    code = f"import sys, {module}; print(sorted({{'numpy', 'h5py', 'numba', 'scipy'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_dcnum_is_never_imported_by_the_package():
+    """The oracle of the tests is not a dependency."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0] in {"dcnum", "cv2", "mahotas", "dclab"}]

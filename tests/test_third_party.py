@@ -1,0 +1,150 @@
+"""Segmenters and backgrounds of installed packages are used by name from a configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+
+MODULE = '''
+import numpy as np
+
+from dcnumd.feat.feat_background.base import Background
+from dcnumd.segm.segmenter_mpo import MPOSegmenter
+
+
+class SegmentBand(MPOSegmenter):
+    """All that deviates from the background, on either side."""
+
+    requires_background_correction = True
+    mask_postprocessing = True
+    mask_default_kwargs = {"closing_disk": 1}
+
+    @staticmethod
+    def segment_algorithm(image, *, low: float = -6, high=90):
+        return (image < low) | (image > high)
+
+
+class BackgroundFirst(Background):
+    """The first frame is the background of all frames."""
+
+    def check_user_kwargs(self, *, brighter: int = 0):
+        pass
+
+    def process_approach(self):
+        image = self.input_data[0] + np.uint8(self.kwargs["brighter"])
+        for _ in range(self.image_count):
+            self.writer.store_feature_chunk("image_bg", image[np.newaxis])
+'''
+METADATA = "Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n"
+WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+ENTRY_POINTS = """
+[dcnumd.segmenters]
+band = third_party:SegmentBand
+
+[dcnumd.backgrounds]
+first = third_party:BackgroundFirst
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Install a package with pip into a folder of its own; return an environment in which it is found."""
+    folder = tmp_path_factory.mktemp("third_party")
+    wheel = folder / "third_party-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("third_party.py", MODULE)
+        archive.writestr("third_party-1.0.dist-info/METADATA", METADATA)
+        archive.writestr("third_party-1.0.dist-info/WHEEL", WHEEL)
+        archive.writestr("third_party-1.0.dist-info/entry_points.txt", ENTRY_POINTS)
+        archive.writestr("third_party-1.0.dist-info/RECORD", "")
+    site = folder / "site"
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", site, wheel]
+    subprocess.run(command, check=True)
+    return {**os.environ, "PYTHONPATH": str(site)}
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """Return a simulated measurement."""
+    path = tmp_path_factory.mktemp("recording") / "M001_data.rtdc"
+    write_measurement(path, MeasurementSpec(size=(45, 100), frames=240, density=1.5, seed=8))
+    return path
+
+
+def dcnumd(*arguments, environment, expected=0):
+    """Run a command; return its output."""
+    command = [sys.executable, "-m", "dcnumd", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == expected, done.stderr
+    return done.stdout, done.stderr
+
+
+def write_config(folder, text):
+    """Write a config file."""
+    path = folder / "config.toml"
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def test_installed_segmenter_is_used_by_name(installed, recording, tmp_path):
+    """A plain Python segmenter of another package runs in the workers, under its own identifier."""
+    config = write_config(
+        tmp_path,
+        """
+        [pipeline.segmenter]
+        code = "band"
+        high = 60
+        [pipeline.segmenter.mask]
+        fill_holes = false
+        """,
+    )
+    output, _ = dcnumd("process", recording, "-o", tmp_path, "-c", config, "--json", environment=installed)
+    assert json.loads(output)["outcome"] == "done"
+    with h5py.File(tmp_path / "M001_data_dcn.rtdc", locking=False) as h5:
+        assert h5.attrs["pipeline:dcnum segmenter"] == "band:l=-6^h=60:cle=1^f=0^clo=1"
+        assert h5.attrs["experiment:event count"] > 100
+
+
+def test_foreign_segmenter_that_does_the_same_gives_the_same_events(installed, recording, tmp_path):
+    """The way through plain Python and the fused kernel meet in the same events."""
+    for name, settings in (
+        ("band", ["--set", "pipeline.segmenter.code=band", "--set", "pipeline.segmenter.high=9999"]),
+        ("thresh", ["--set", "pipeline.segmenter.mask.closing_disk=1"]),
+    ):
+        dcnumd("process", recording, "-o", tmp_path / name, *settings, environment=installed)
+    with (
+        h5py.File(tmp_path / "band" / "M001_data_dcn.rtdc", locking=False) as ours,
+        h5py.File(tmp_path / "thresh" / "M001_data_dcn.rtdc", locking=False) as expected,
+    ):
+        for name in expected["events"]:
+            np.testing.assert_array_equal(ours["events"][name][:], expected["events"][name][:], err_msg=name)
+
+
+def test_installed_background_is_used_by_name(installed, recording, tmp_path):
+    """A foreign background writes its images, and each event has the one of its frame."""
+    settings = ["--set", "pipeline.background.code=first", "--set", "pipeline.background.brighter=3"]
+    dcnumd("process", recording, "-o", tmp_path, *settings, environment=installed)
+    with (
+        h5py.File(tmp_path / "M001_data_dcn.rtdc", locking=False) as h5,
+        h5py.File(recording, locking=False) as source,
+    ):
+        assert h5.attrs["pipeline:dcnum background"] == "first:b=3"
+        np.testing.assert_array_equal(h5["events/image_bg"][7], source["events/image"][0] + np.uint8(3))
+
+
+def test_segmenter_that_is_not_installed_is_refused_with_a_list(recording, tmp_path):
+    """One line names what there is; the exit code is that of a wrong configuration."""
+    arguments = ("process", recording, "-o", tmp_path, "--set", "pipeline.segmenter.code=band")
+    _, error = dcnumd(*arguments, environment=dict(os.environ), expected=2)
+    assert "unknown segmenter 'band', available are thresh" in error
+    assert "Traceback" not in error
