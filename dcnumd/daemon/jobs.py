@@ -119,8 +119,12 @@ class JobRunner:
             self._reported_at = time.monotonic()
             job_log(entry).info("job.started", attempt=entry.attempts + 1, output=os.fspath(job.path_out))
             result = await self._supervise(job)
-        except JobCancelledError:
-            self._ledger.move(entry.id, State.QUEUED, "interrupted")
+        except JobCancelledError as error:
+            if self._stopping:
+                self._ledger.move(entry.id, State.QUEUED, "interrupted")
+            else:
+                # Nobody here asked for it, so the line to the process must be broken.
+                gate.fail(entry, WorkerError(error.message, error.reason, transient=True))
         except Exception as error:  # noqa: BLE001 -- the boundary of one job: no job may stop the others
             if (now := Stamp.at(entry.path)) == entry.stamp:
                 gate.fail(entry, error)

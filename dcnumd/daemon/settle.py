@@ -145,7 +145,7 @@ class Gate:
             will_retry=will_retry,
             **({} if foreseen else {"exc_info": error}),
         )
-        text = f"{str(error) or type(error).__name__}"
+        text = str(error) or type(error).__name__
         if not will_retry:
             self.failures += 1
             self._ledger.move(entry.id, State.FAILED, reason, text, attempts=attempt, settings_key=self._settings_key)

@@ -246,7 +246,8 @@ class HDF5Writer:
 
 def store_lines(group: h5py.Group, name: str, lines: Sequence[str], ds_kwds: Mapping[str, Any]) -> h5py.Dataset:
     """Store lines as fixed-length strings (UTF-8), as long as the longest one."""
-    encoded = [line.encode("utf-8") for line in lines]
+    # names of files need not be valid text; what is not comes as an escape
+    encoded = [line.encode("utf-8", "backslashreplace") for line in lines]
     length = max(1, max((len(line) for line in encoded), default=1))
     data = np.array(encoded, dtype=f"S{length}")
     if not data.size:

@@ -8,7 +8,6 @@ import dataclasses
 import os
 import time
 
-
 from dcnumd.config import LogSettings, OutputSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon import settle
 from dcnumd.daemon.child import Child

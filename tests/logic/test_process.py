@@ -236,3 +236,14 @@ def test_unknown_methods_and_keywords_are_named(settings, message, recordings, t
     with pytest.raises(MethodError, match=message):
         process_measurement(job)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_not_text_are_processed(recordings, tmp_path):
+    """A file name with bytes that are not UTF-8 does not stop the job or its logs."""
+    path = tmp_path / os.fsdecode(b"Zellen \xff\xe4 ;.rtdc")
+    path.write_bytes(recordings[0].read_bytes())
+    result = process_measurement(job_for(path, tmp_path / "out", basin_strategy="tap"))
+    with h5py.File(os.fsencode(result.path_out), locking=False) as h5:
+        assert len(h5["events/mask"]) == result.events
+        (log,) = [h5["logs"][name][:] for name in h5["logs"] if name.startswith("dcnumd-log")]
+        assert b"\\udcff" in b"".join(log)
