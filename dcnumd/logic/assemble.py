@@ -36,8 +36,10 @@ def write_events(plan: Plan, background: PreparedBackground, collector: Collecto
     mapping = plan.data.index_mapping
     origin = (frames if mapping is None else mapping[frames]).astype(np.uint32)
     background_index = values.pop("basinmap1", None)
+    if background.offset_of_input:
+        del values["bg_off"]
     columns.write_columns({**values, "basinmap0": origin})
-    scalars = [name for name in plan.data.features_scalar_frame if name != "bg_off"]
+    scalars = [name for name in plan.data.features_scalar_frame if name != "bg_off" or background.offset_of_input]
     if plan.job.basin_strategy == "drain":
         for name in scalars:
             columns.write_column(name, np.asarray(plan.data[name])[frames])

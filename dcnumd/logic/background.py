@@ -32,6 +32,8 @@ class PreparedBackground:
     """Background offset of each frame, as far as it is known already."""
     offset_correction: bool = False
     """Whether the offsets are computed when the frames are loaded."""
+    offset_of_input: bool = False
+    """Whether `bg_off` is a feature of the input rather than of this background."""
 
     @property
     def has_offset(self) -> bool:
@@ -93,11 +95,8 @@ def _sparse_median(plan: Plan, data: HDF5Data, num_cpus: int, cancel: Callable[[
         )
     if plan.data.index_mapping is not None:
         index = index[plan.data.index_mapping]
-    return PreparedBackground(
-        SharedBackgrounds.of(images),
-        index,
-        bg_off=None if offset_correction else _known_offset(plan.data),
-        offset_correction=offset_correction,
+    return _with_offset(
+        PreparedBackground(SharedBackgrounds.of(images), index, offset_correction=offset_correction), plan.data
     )
 
 
@@ -109,14 +108,18 @@ def _from_file(plan: Plan, data: HDF5Data) -> PreparedBackground:
             "choose another background, for example sparsemed",
             "no_background",
         )
-    bg_off = _known_offset(data if "bg_off" in data else plan.data)
-    return PreparedBackground(frames=FrameSource.of(images), bg_off=bg_off)
+    frames = FrameSource.of(images)
+    if "bg_off" in data:
+        return PreparedBackground(frames=frames, bg_off=np.asarray(data["bg_off"], np.float64))
+    return _with_offset(PreparedBackground(frames=frames), plan.data)
 
 
-def _known_offset(data: HDF5Data) -> npt.NDArray[np.float64] | None:
-    """Return the offset that is stored in a file, None if there is none.
+def _with_offset(background: PreparedBackground, data: HDF5Data) -> PreparedBackground:
+    """Return the background with the input's offset, if it comes without one of its own.
 
-    Like dcnum, we also take the input's for a background of our own that comes without, although it was computed
-    for another background.
+    The offset may belong to another background. dcnum takes it all the same, and so do we.
     """
-    return np.asarray(data["bg_off"], np.float64) if "bg_off" in data else None
+    if background.has_offset or "bg_off" not in data:
+        return background
+    bg_off = np.asarray(data["bg_off"], np.float64)
+    return dataclasses.replace(background, bg_off=bg_off, offset_of_input=True)

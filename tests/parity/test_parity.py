@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -30,7 +31,9 @@ CROWDS = {
 LONG = MeasurementSpec(size=(45, 100), frames=2350, density=0.7, seed=99, chunk=70, compression="gzip")
 MANY_CHUNKS = "45x100-long"
 SIMULATED = {
-    f"{size}-{crowd}": MeasurementSpec(size=SIZES[size], frames=330, seed=number, **CROWDS[crowd])
+    f"{size}-{crowd}": MeasurementSpec(
+        size=SIZES[size], frames=210 if size == "100x1010" else 330, seed=number, **CROWDS[crowd]
+    )
     for number, (size, crowd) in enumerate(itertools.product(SIZES, CROWDS))
 } | {MANY_CHUNKS: LONG}
 COMPARE_TOOL = pathlib.Path(__file__).parents[3] / "shared" / "tools" / "compare_rtdc.py"
@@ -131,10 +134,11 @@ def test_rolling_median_equals_dcnum(name, measurement, oracle, tmp_path):
     assert_equal_results(measurement(name), tmp_path, oracle, background_code="rollmed")
 
 
+@pytest.mark.parametrize("strategy", ["drain", "tap"])
 @pytest.mark.parametrize("name", ["naiad", "cytoshot"])
-def test_copied_background_equals_dcnum(name, measurement, oracle, tmp_path):
+def test_copied_background_equals_dcnum(name, strategy, measurement, oracle, tmp_path):
     """The input's own background images and offsets are taken over."""
-    assert_equal_results(measurement(name), tmp_path, oracle, background_code="copy")
+    assert_equal_results(measurement(name), tmp_path, oracle, background_code="copy", basin_strategy=strategy)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +149,10 @@ def test_copied_background_equals_dcnum(name, measurement, oracle, tmp_path):
     ],
     ids=["sparsemed", "rollmed"],
 )
-def test_offset_of_the_input_is_used_as_in_dcnum(background, measurement, oracle, tmp_path):
+@pytest.mark.parametrize("strategy", ["drain", "tap"])
+def test_offset_of_the_input_is_used_as_in_dcnum(background, strategy, measurement, oracle, tmp_path):
     """The input's bg_off counts also for a new background that comes without one: dcnum's fault, kept."""
-    assert_equal_results(measurement("naiad"), tmp_path, oracle, **background)
+    assert_equal_results(measurement("naiad"), tmp_path, oracle, basin_strategy=strategy, **background)
 
 
 @pytest.mark.parametrize(
@@ -200,3 +205,20 @@ def test_index_mapping_of_a_background_for_each_frame_equals_dcnum(background, m
 def test_other_settings_equal_dcnum(settings, measurement, oracle, tmp_path):
     """Every keyword that changes the numbers changes them as in dcnum."""
     assert_equal_results(measurement("80x320-flickering"), tmp_path, oracle, **settings)
+
+
+def test_daemon_gives_the_same_as_dcnum(measurement, oracle, tmp_path):
+    """What comes out of a watched folder is dcnum's, whatever the file is called."""
+    watched = tmp_path / "Messungen März"
+    watched.mkdir()
+    path = watched / "Zellen Nr. 1 (größer).rtdc"
+    shutil.copyfile(measurement("80x400-dense"), path)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[watch]\nfolders = ["{watched}"]\nsettle_seconds = 0.2\n'
+        f'[state]\nfolder = "{tmp_path / "state"}"\n[output]\nbasin_strategy = "drain"\n'
+    )
+    command = [sys.executable, "-m", "dcnumd", "run", "--once", "-c", config]
+    subprocess.run(command, check=True, timeout=120)
+    reference = oracle.process(path, tmp_path / "dcnum.rtdc")
+    assert differences(path.with_name("Zellen Nr. 1 (größer)_dcn.rtdc"), reference) == []
