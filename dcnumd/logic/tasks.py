@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.feat.events import Events, Workspace, extract_events, feature_names
+from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.chunk_slot_data import ChunkSlotData, SharedBlock
 from dcnumd.logic.staging import StagingLayout
@@ -156,6 +157,9 @@ class FileSession:
         self._slots = slots
         self._workspace = Workspace()
         self._names = program.features.names
+        self._wall_brightness = np.empty(0)
+        if program.backgrounds is not None:
+            self._wall_brightness = wall_brightness(program.backgrounds.images)
         self._reader = FrameReader(program.frames)
         self._background_reader = (
             FrameReader(program.background_frames) if program.background_frames is not None else None
@@ -215,7 +219,7 @@ class FileSession:
             backgrounds, index = self._program.backgrounds.images, task.background_index
         if slot.bg_off is not None:
             if self._program.offset_correction:
-                slot.bg_off[start:stop] = labeling.offset_rows(images, backgrounds, index)
+                slot.bg_off[start:stop] = background_offset(images, self._wall_brightness, index)
             else:
                 slot.bg_off[start:stop] = task.bg_off
         return backgrounds, index

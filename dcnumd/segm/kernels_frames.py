@@ -1,4 +1,4 @@
-"""Comparison of frames with one another and with their background images; all frames are flat."""
+"""Comparison of frames with one another; all frames are flat."""
 
 from __future__ import annotations
 
@@ -27,28 +27,3 @@ def mark_duplicates(
                 difference |= frame[at] ^ before[at]
             compared += BLOCK
         duplicate[index] = difference == 0
-
-
-@kernel
-def subtract_means(
-    images: npt.NDArray[np.uint8],
-    backgrounds: npt.NDArray[np.uint8],
-    background_index: npt.NDArray[np.int64],
-    count: int,
-    offsets: npt.NDArray[np.float64],
-) -> None:
-    """Write the difference between the means of the first `count` pixels of frame and background."""
-    known = -1
-    background_mean = 0.0
-    for index in range(images.shape[0]):
-        # consecutive frames mostly share their background image
-        if background_index[index] != known:
-            known = background_index[index]
-            total = 0
-            for at in range(count):
-                total += backgrounds[known, at]
-            background_mean = total / count
-        total = 0
-        for at in range(count):
-            total += images[index, at]
-        offsets[index] = total / count - background_mean

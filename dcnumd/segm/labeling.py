@@ -13,9 +13,6 @@ import numpy.typing as npt
 
 from dcnumd.segm import kernels_frames, kernels_labeling
 
-OFFSET_ROWS = 20
-"""Rows at the top of a frame that show channel wall and no cells."""
-
 
 def label_thresholded(
     images: npt.NDArray[np.uint8],
@@ -174,50 +171,6 @@ def duplicate_frames(images: npt.NDArray[np.uint8], previous: npt.NDArray[np.uin
     duplicate = np.empty(len(images), np.bool_)
     kernels_frames.mark_duplicates(_flatten(images), flat_previous, duplicate)
     return duplicate
-
-
-def offset_rows(
-    images: npt.NDArray[np.uint8],
-    backgrounds: npt.NDArray[np.uint8],
-    background_index: npt.NDArray[np.int64],
-) -> npt.NDArray[np.float64]:
-    """Return how much brighter than its background image each frame is, in its top 20 rows.
-
-    Parameters
-    ----------
-    images
-        Frames, uint8 (frame, y, x); of frames lower than 20 rows all rows count.
-    backgrounds
-        Background images, uint8 (background, y, x).
-    background_index
-        Background image of each frame, int64 (frame,).
-
-    Returns
-    -------
-    bg_off
-        Mean of the frame minus mean of the background image [grey values], float64 (frame,).
-
-    Raises
-    ------
-    TypeError
-        An array has another dtype.
-    ValueError
-        An array has another shape, frames have no pixels, or an index is out of range.
-    """
-    _check_stack("images", images, np.uint8)
-    _check_backgrounds(images, backgrounds, background_index)
-    height, width = images.shape[1:]
-    if not height * width:
-        raise ValueError(f"images have shape {images.shape}, expected frames with pixels")
-    offsets = np.empty(len(images), np.float64)
-    kernels_frames.subtract_means(
-        _flatten(images),
-        _flatten(backgrounds),
-        _normalize(background_index),
-        min(OFFSET_ROWS, height) * width,
-        offsets,
-    )
-    return offsets
 
 
 def _label_dark(

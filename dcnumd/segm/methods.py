@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-
-from dcnumd.errors import MethodError
-from dcnumd.segm.segm_thresh import SegmentThresh
+from dcnumd.meta.registry import find_methods, get_method
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 
 ENTRY_POINT_GROUP = "dcnumd.segmenters"
-BUILT_IN: dict[str, type[MPOSegmenter]] = {"thresh": SegmentThresh}
+BUILT_IN = {"thresh": "dcnumd.segm.segm_thresh:SegmentThresh"}
+"""Segmenters of this package: code → where the class is."""
 
 
 def get_available_segmenters() -> dict[str, type[MPOSegmenter]]:
     """Return all segmenters by their code: the built-in ones and those of installed packages."""
-    found = dict(BUILT_IN)
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        segmenter = entry.load()
-        if not (isinstance(segmenter, type) and issubclass(segmenter, MPOSegmenter)):
-            raise MethodError(
-                f"entry point {entry.name!r} in group {ENTRY_POINT_GROUP} is {segmenter!r}, "
-                "expected a subclass of MPOSegmenter"
-            )
-        found.setdefault(segmenter.get_ppid_code(), segmenter)
-    return found
+    return find_methods(ENTRY_POINT_GROUP, MPOSegmenter, BUILT_IN)  # type: ignore[type-abstract]  # a base, not made
 
 
 def get_segmenter(code: str) -> type[MPOSegmenter]:
@@ -34,9 +23,4 @@ def get_segmenter(code: str) -> type[MPOSegmenter]:
     MethodError
         There is none; the message names those that are there.
     """
-    if code in BUILT_IN:
-        return BUILT_IN[code]
-    available = get_available_segmenters()
-    if code not in available:
-        raise MethodError(f"unknown segmenter {code!r}, available are {', '.join(sorted(available))}")
-    return available[code]
+    return get_method(code, "segmenter", ENTRY_POINT_GROUP, MPOSegmenter, BUILT_IN)  # type: ignore[type-abstract]  # likewise

@@ -14,7 +14,7 @@ import pytest
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
-from tests.support.compare import differences
+from benchmarks.compare import differences
 from tests.support.oracle import Oracle
 
 REAL = {

@@ -269,7 +269,7 @@ def test_label_thresholded_real_measurement(name: str, shared_data: Callable[[st
         images = file["events/image"][:]
         backgrounds = file["events/image_bg"][:]
     corrected = images.astype(np.int16) - backgrounds
-    offsets = labeling.offset_rows(images, backgrounds, np.arange(len(images)))
+    offsets = np.mean(images[:, :20], axis=(1, 2)) - np.mean(backgrounds[:, :20], axis=(1, 2))
     for clear_border, fill_holes, disk in itertools.product((True, False), (True, False), (0, 2, 5)):
         mask_kwargs = {"clear_border": clear_border, "fill_holes": fill_holes, "closing_disk": disk}
         segmenter = SegmentThresh(thresh=-6, kwargs_mask=mask_kwargs)
@@ -299,17 +299,6 @@ def test_duplicate_frames_of_a_batch():
     assert labeling.duplicate_frames(images, None).tolist() == expected
     assert labeling.duplicate_frames(images, images[1]).tolist() == expected
     assert labeling.duplicate_frames(images, images[0]).tolist() == [True, *expected[1:]]
-
-
-@pytest.mark.parametrize("shape", [(80, 320), (20, 33), (7, 50), (1, 1)])
-def test_offset_rows_bit_equal(shape):
-    """Offsets equal numpy's means to the last bit, also in frames lower than 20 rows."""
-    rng = np.random.default_rng(5)
-    images = rng.integers(0, 256, (9, *shape)).astype(np.uint8)
-    backgrounds = rng.integers(0, 256, (3, *shape)).astype(np.uint8)
-    index = np.array([0, 0, 2, 2, 1, 1, 0, 2, 2])
-    expected = np.mean(images[:, :20, :], axis=(1, 2)) - np.mean(backgrounds[index][:, :20, :], axis=(1, 2))
-    np.testing.assert_array_equal(labeling.offset_rows(images, backgrounds, index), expected)
 
 
 IMAGES = np.zeros((2, 4, 5), np.uint8)
@@ -359,5 +348,3 @@ def test_wrappers_invalid():
         labeling.process_labels(IMAGES, clear_border=True, fill_holes=True, closing_disk=0)
     with pytest.raises(ValueError, match=r"previous has shape \(5, 4\), expected \(4, 5\)"):
         labeling.duplicate_frames(IMAGES, IMAGES[0].T)
-    with pytest.raises(ValueError, match="expected frames with pixels"):
-        labeling.offset_rows(IMAGES[:, :0], IMAGES[:, :0], INDEX)

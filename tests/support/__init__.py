@@ -1,1 +1,1 @@
-"""What several test modules share: dcnum as an oracle, and a comparison of results."""
+"""What several test modules share: dcnum as an oracle."""

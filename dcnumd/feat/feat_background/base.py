@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import importlib.metadata
 import logging
 import multiprocessing
 import os
@@ -21,6 +20,7 @@ from dcnumd.feat.feat_background.frames import FrameAccess
 from dcnumd.feat.feat_background.parallel import available_cpus
 from dcnumd.feat.feat_background.replace import BACKGROUND_FEATURES, remove_background
 from dcnumd.meta import ppid
+from dcnumd.meta.registry import find_methods, get_method
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.write.writer import HDF5Writer, dataset_keywords
@@ -255,20 +255,7 @@ def get_available_background_methods() -> dict[str, type[Background]]:
     MethodError
         An entry point cannot be loaded or is not a subclass of `Background`.
     """
-    entries = [importlib.metadata.EntryPoint(*item, ENTRY_POINT_GROUP) for item in BUILT_IN.items()]
-    found: dict[str, type[Background]] = {}
-    for entry in (*entries, *importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)):
-        try:
-            background = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise MethodError(f"background {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
-        if not (isinstance(background, type) and issubclass(background, Background)):
-            raise MethodError(
-                f"entry point {entry.name!r} in group {ENTRY_POINT_GROUP} is {background!r}, "
-                "expected a subclass of Background"
-            )
-        found.setdefault(background.get_ppid_code(), background)
-    return found
+    return find_methods(ENTRY_POINT_GROUP, Background, BUILT_IN)  # type: ignore[type-abstract]  # a base, not made
 
 
 def get_background(code: str) -> type[Background]:
@@ -279,7 +266,4 @@ def get_background(code: str) -> type[Background]:
     MethodError
         There is none; the message names those that are there.
     """
-    available = get_available_background_methods()
-    if code not in available:
-        raise MethodError(f"unknown background {code!r}, available are {', '.join(sorted(available))}")
-    return available[code]
+    return get_method(code, "background", ENTRY_POINT_GROUP, Background, BUILT_IN)  # type: ignore[type-abstract]  # likewise
