@@ -50,6 +50,7 @@ class JobRunner:
     """
 
     def __init__(self, settings: Settings, ledger: Ledger, on_end: Callable[[], None], *, once: bool = False) -> None:
+        self._worker_pids: set[int] = set()
         self.running: Entry | None = None
         self.last_success: str | None = ledger.last_success()
         self.forced = asyncio.Event()
@@ -206,6 +207,9 @@ class JobRunner:
             attempts=entry.attempts + 1,
         )
         self.last_success = done.finished_at
+        for pid in set(result.worker_pids) - self._worker_pids:
+            log.info("worker.started", pid=pid, role="segmenter")
+        self._worker_pids = set(result.worker_pids)
         gate.leave_queue(entry.path, entry.stamp)
         job_log(done).info(
             "job.finished",
@@ -215,6 +219,7 @@ class JobRunner:
             frames_per_second=round(result.frames / result.seconds, 1) if result.seconds else 0.0,
             output=os.fspath(result.path_out),
             masks_dropped=result.masks_dropped,
+            stage_seconds={stage: round(seconds, 3) for stage, seconds in result.stages.items()},
         )
 
     def _on_progress(self, progress: Progress) -> None:

@@ -110,12 +110,16 @@ def _json_line(event: EventDict) -> str:
 
 
 class _Forward(logging.Handler):
-    """Brings what libraries log into the same stream and form."""
+    """Brings what libraries log into the same stream and form.
+
+    The numerical modules know standard logging only; a record with the attribute ``fields`` is an event of ours, named
+    by ``fields["event"]``.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()
-        message = record.getMessage()
-        log.log(record.levelno, "log.message", logger=record.name, message=message, exc_info=record.exc_info)
+        fields = getattr(record, "fields", {"event": "log.message", "logger": record.name})
+        log.log(record.levelno, **fields, message=record.getMessage(), exc_info=record.exc_info)
 
 
 def _forward_standard_logging(level: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
 import multiprocessing.connection
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +21,8 @@ from dcnumd.logic.chunk_slot_data import ChunkSlotData, SharedBlock
 
 if TYPE_CHECKING:
     from dcnumd.segm.segmenter_mpo import MPOSegmenter
+
+logger = logging.getLogger(__name__)
 
 JOIN_SECONDS = 2.0
 
@@ -152,8 +155,7 @@ class Crew:
             if index == len(self.workers):
                 self.workers.append(self.start_worker(index))
             elif not self.workers[index].is_alive():
-                self._discard(index)
-                self.workers[index] = self.start_worker(index)
+                self._restart(index)
             self._send_bind(index)
 
     def _send_bind(self, index: int) -> None:
@@ -164,9 +166,14 @@ class Crew:
             # it died a moment ago; the next `collect` sees that and replaces it
             return
 
-    def _discard(self, index: int) -> None:
-        self.workers[index].connection.close()
-        self.workers[index].join()
+    def _restart(self, index: int) -> None:
+        """Put a new worker in the place of a dead one."""
+        dead = self.workers[index]
+        dead.connection.close()
+        dead.join()
+        self.workers[index] = self.start_worker(index)
+        fields = {"event": "worker.lost", "pid": dead.pid, "role": "segmenter"}
+        logger.warning("worker process %s died and was replaced", dead.pid, extra={"fields": fields})
 
     def load(self, index: int) -> int:
         """Return the number of tasks that a worker has not answered yet."""
@@ -213,8 +220,7 @@ class Crew:
 
     def _replace(self, index: int) -> list[Reply]:
         lost = [Reply(task, lost=True, suspect=position == 0) for position, task in enumerate(self._pending[index])]
-        self._discard(index)
-        self.workers[index] = self.start_worker(index)
+        self._restart(index)
         self._send_bind(index)
         return lost
 

@@ -280,6 +280,23 @@ def test_killed_pipeline_process_is_replaced_and_the_job_repeated(start_daemon, 
     assert daemon.wait_for("job.started", path=str(path), count=2)["attempt"] == 2
 
 
+def test_killed_segmentation_worker_is_replaced_without_a_new_attempt(start_daemon, watched_folder, measurement):
+    """A worker that dies is named and replaced; the measurement comes out at the first attempt."""
+    daemon = start_daemon()
+    published(measurement, watched_folder, "first.rtdc")
+    daemon.wait_for("job.finished", timeout=JOB_SECONDS)
+    workers = {event["pid"] for event in daemon.matching("worker.started", role="segmenter")}
+    os.kill(min(workers), signal.SIGKILL)
+    path = published(measurement, watched_folder, "second.rtdc", seed=1)
+    daemon.wait_for("worker.lost", pid=min(workers), timeout=JOB_SECONDS)
+    finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert finished["stage_seconds"]["segment"] > 0
+    assert not daemon.matching("job.failed")
+    replaced = {event["pid"] for event in daemon.matching("worker.started", role="segmenter")} - workers
+    assert len(replaced) == 1
+    assert_sound(result_of(path))
+
+
 def test_second_daemon_on_the_same_ledger_is_refused(start_daemon, write_config):
     """The second daemon exits with 2 and says who owns the ledger."""
     config = write_config()

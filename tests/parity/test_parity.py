@@ -11,10 +11,10 @@ import sys
 import h5py
 import pytest
 
+from benchmarks.compare import differences
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
-from benchmarks.compare import differences
 from tests.support.oracle import Oracle
 
 REAL = {

@@ -85,8 +85,8 @@ def test_workers_stay_for_the_next_file():
         assert [worker.pid for worker in second._workers] == pids
 
 
-def test_killed_worker_is_replaced_and_the_others_stay():
-    """A dead worker costs one process start, and the chunk is segmented all the same."""
+def test_killed_worker_is_replaced_and_the_others_stay(caplog):
+    """A dead worker costs one process start and is reported; the chunk is segmented all the same."""
     slot = filled_slot(*blobs())
     with SegmentThresh(num_workers=2) as segmenter:
         expected = segmenter.segment_chunk(0, [slot]).copy()
@@ -96,6 +96,8 @@ def test_killed_worker_is_replaced_and_the_others_stay():
         np.testing.assert_array_equal(segmenter.segment_chunk(0, [slot]), expected)
         assert segmenter._workers[0].pid == pids[0]
         assert segmenter._workers[1].pid != pids[1]
+    (record,) = caplog.records
+    assert record.fields == {"event": "worker.lost", "pid": pids[1], "role": "segmenter"}
 
 
 def test_batch_that_kills_two_workers_is_an_error():
