@@ -33,7 +33,9 @@ PROGRESS_SECONDS = 0.2
 
 
 def aligned(frames: int, chunk: int) -> int:
-    """Return the multiple of `chunk` that is nearest to `frames`, but at least one chunk."""
+    """Return the multiple of `chunk` nearest to `frames`, at least one; a far larger chunk is not kept whole."""
+    if chunk > 2 * frames:
+        return frames
     return max(round(frames / chunk), 1) * chunk
 
 
@@ -94,14 +96,11 @@ class Pipeline:
         chunk = plan.frames.frames_per_chunk
         frames = min(SLOT_FRAMES, max(SLOT_BYTES // (height * width), 1))
         length = min(aligned(frames, chunk), plan.count)
-        features = ["image_bg"] if background.frames is not None or _needs_corrected(plan) else []
+        corrected = background.frames is not None or plan.segmenter.requires_background_correction
+        features = ["image_bg"] if corrected else []
         if background.has_offset:
             features.append("bg_off")
         return self.register.prepare((length, height, width), features)
-
-
-def _needs_corrected(plan: Plan) -> bool:
-    return plan.segmenter.requires_background_correction
 
 
 class FileRun:

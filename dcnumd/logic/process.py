@@ -8,14 +8,15 @@ import logging
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Self
 
 import h5py
 
 from dcnumd.errors import MeasurementError
 from dcnumd.logic.assemble import verify_result, write_events, write_logs, write_metadata
-from dcnumd.logic.background import prepare_background
+from dcnumd.logic.background import PreparedBackground, prepare_background
+from dcnumd.logic.collector import Collector
 from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.logic.pipeline import FileRun, Pipeline
 from dcnumd.logic.plan import Plan, open_plan
@@ -180,33 +181,18 @@ def _compute(
         background = prepare_background(plan, result.scratch, pipeline.num_workers, cancel)
         seconds = {"background": time.perf_counter() - begin}
         with HDF5Writer(result.temporary, "w", ds_kwds=dataset_keywords(job.compression)) as writer:
-            datasets = {
-                kind: PackedDataset(writer, kind, plan.frame_shape, "uint8")
-                for kind in _image_kinds(plan, background.frames)
-            }
+            datasets = _image_datasets(plan, background, writer)
             run = FileRun(plan, background, pipeline, segmenter, datasets, on_progress, cancel)
             run.execute()
-            collector = run.collector
+            seconds |= run.seconds
             begin = time.perf_counter()
             for dataset in datasets.values():
-                dataset.finish(collector.events_done)
-            write_events(plan, background, collector, writer)
-            write_metadata(plan, writer.h5, collector.events_done)
-            log.add(f"Found {collector.events_done} events, dropped {collector.masks_dropped} masks without a contour")
-            for warning in plan.recorded:
-                log.add(str(warning.message), "WARNING")
-            seconds |= run.seconds
-            log.add("Seconds per stage: " + ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()))
+                dataset.finish(run.collector.events_done)
+            write_events(plan, background, run.collector, writer)
+            write_metadata(plan, writer.h5, run.collector.events_done)
+            _tell(log, plan, run.collector, seconds)
             write_logs(job, identifier, writer, log.lines, log.stamp)
-        with h5py.File(result.temporary, "r", locking=False) as h5:
-            verify_result(h5, identifier, collector.events_done)
-        if FileStamp.of(job.path_in) != before:
-            raise MeasurementError(
-                f"{job.path_in}: the file was changed while it was processed; the result was thrown away",
-                "changed",
-                transient=True,
-            )
-        result.commit()
+        _publish(result, plan, run.collector.events_done, before)
         seconds["finish"] = time.perf_counter() - begin
     return JobResult(
         outcome="done",
@@ -216,18 +202,40 @@ def _compute(
         ppid=str(identifier),
         pphash=identifier.hash,
         frames=plan.count,
-        events=collector.events_done,
-        masks_dropped=collector.masks_dropped,
+        events=run.collector.events_done,
+        masks_dropped=run.collector.masks_dropped,
         seconds=log.seconds,
         stages=seconds,
         worker_pids=pipeline.worker_pids,
     )
 
 
-def _image_kinds(plan: Plan, background_frames: object | None) -> list[str]:
+def _image_datasets(plan: Plan, background: PreparedBackground, writer: HDF5Writer) -> dict[str, PackedDataset]:
+    """Return the datasets for what has an image for each event."""
     kinds = ["mask"]
     if plan.job.basin_strategy == "drain":
         kinds.append("image")
-    if background_frames is not None:
+    if background.frames is not None:
         kinds.append("image_bg")
-    return kinds
+    return {kind: PackedDataset(writer, kind, plan.frame_shape, "uint8") for kind in kinds}
+
+
+def _tell(log: RunLog, plan: Plan, collector: Collector, seconds: Mapping[str, float]) -> None:
+    """Write what a run found to its log."""
+    for warning in plan.recorded:
+        log.add(str(warning.message), "WARNING")
+    log.add(f"Found {collector.events_done} events, dropped {collector.masks_dropped} masks without a contour")
+    log.add("Seconds per stage: " + ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()))
+
+
+def _publish(result: ResultFile, plan: Plan, events: int, before: FileStamp) -> None:
+    """Give a closed result its name, if it is what it must be and the input is still what it was."""
+    with h5py.File(result.temporary, "r", locking=False) as h5:
+        verify_result(h5, plan.pipeline_id, events)
+    if FileStamp.of(plan.job.path_in) != before:
+        raise MeasurementError(
+            f"{plan.job.path_in}: the file was changed while it was processed; the result was thrown away",
+            "changed",
+            transient=True,
+        )
+    result.commit()

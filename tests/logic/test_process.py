@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -98,6 +99,16 @@ def test_worker_killed_in_the_middle_costs_nothing_but_time(recordings, tmp_path
     result = process_measurement(job_for(recordings[1], tmp_path / "killed"), on_progress=kill_one)
     assert killed
     assert_same_events(tmp_path / "calm" / "other_dcn.rtdc", result.path_out)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 420])
+def test_chunks_of_the_input_do_not_change_the_result(chunk, recordings, tmp_path):
+    """However the instrument stores its frames, the events are the same."""
+    path = tmp_path / "chunked.rtdc"
+    write_measurement(path, dataclasses.replace(SMALL, chunk=chunk, compression="gzip"))
+    process_measurement(job_for(recordings[0], tmp_path / "usual"))
+    process_measurement(job_for(path, tmp_path))
+    assert_same_events(tmp_path / "usual" / "small_dcn.rtdc", tmp_path / "chunked_dcn.rtdc")
 
 
 @pytest.mark.parametrize("stage", ["background", "segmentation"])
