@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from dcnumd.errors import JobCancelledError
+from dcnumd.errors import JobCancelledError, WorkerError
 from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.logic.collector import Collector
@@ -169,6 +169,11 @@ class FileRun:
         try:
             while not (self.collector.finished and self._crew.idle and not self._to_pack):
                 self._hand_out()
+                if self._crew.idle:
+                    # nobody would ever answer; an error is better than waiting for ever
+                    raise WorkerError(
+                        f"no task is left, but only {self.collector.frames_done} frames are done", "stalled"
+                    )
                 for reply in self._crew.collect():
                     self._handle(reply)
                 self._to_pack.extend(self.collector.advance())

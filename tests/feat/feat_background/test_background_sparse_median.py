@@ -12,11 +12,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.ndimage
 
 from dcnumd.errors import MethodError
 from dcnumd.feat.feat_background.bg_sparse_median import (
     BackgroundSparseMed,
     nominal_time,
+    running_median,
     sparse_median_images,
     time_axis,
 )
@@ -212,3 +214,10 @@ def test_keywords_out_of_range_are_refused(kwargs: dict[str, Any], message: str,
     with pytest.raises(MethodError, match=message):
         BackgroundSparseMed(np.zeros((3, 4, 5), np.uint8), tmp_path / "out.rtdc", **kwargs)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 9, 10, 11, 37])
+def test_running_median_is_that_of_scipy(count):
+    """The numpy version equals the filter that it stands in for, also for series shorter than its window."""
+    signal = np.random.default_rng(count).normal(size=count)
+    np.testing.assert_array_equal(running_median(signal, 10), scipy.ndimage.median_filter(signal, size=10))
