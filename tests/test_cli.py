@@ -280,3 +280,17 @@ def test_process_stopped_by_ctrl_c_leaves_no_result(tmp_path):
     results = sorted(path.name for path in tmp_path.iterdir() if "_dcn" in path.name)
     assert results == sorted(f"{pathlib.Path(name).stem}_dcn.rtdc" for name in done)
     assert len(results) < 30
+
+
+def test_daemon_with_an_unknown_segmenter_does_not_start(tmp_path):
+    """A method that does not exist ends `run` at once with exit code 2 and one line that names file and method."""
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[watch]\nfolders = ["{tmp_path}"]\n[state]\nfolder = "{tmp_path / "state"}"\n'
+        '[pipeline.segmenter]\ncode = "tresh"\n'
+    )
+    command = [sys.executable, "-m", "dcnumd", "run", "-c", str(config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 2
+    assert f"{config}: pipeline: unknown segmenter 'tresh', available are thresh" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -62,7 +62,7 @@ def look_at(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "config", f"{settings.source}")
     for folder in settings.watch.folders:
         yield from _watched(folder)
-    present = [folder for folder in settings.watch.folders if folder.is_dir()]
+    present = [folder for folder in settings.watch.folders if _is_there(folder)]
     targets = [settings.output.folder] if settings.output.folder else present
     for target in targets:
         yield from _target(target, settings.resources.min_free_gb)
@@ -95,7 +95,7 @@ def pipeline_id(settings: Settings) -> str:
 
 
 def _watched(folder: pathlib.Path) -> Iterator[Finding]:
-    if not folder.is_dir():
+    if not _is_there(folder):
         yield Finding("note", "watch.folders", f"{folder} does not exist; it is taken up when it appears")
     elif not os.access(folder, os.R_OK | os.X_OK):
         yield Finding("problem", "watch.folders", f"{folder} cannot be read by this user")
@@ -129,4 +129,12 @@ def _writable(subject: str, folder: pathlib.Path) -> Finding:
 
 def _nearest(folder: pathlib.Path) -> pathlib.Path:
     """Return the folder itself, or the nearest one above it that exists."""
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return next(parent for parent in (folder, *folder.parents) if _is_there(parent))
+
+
+def _is_there(path: pathlib.Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # It lies below a folder that this user may not enter: the way ends there.
+        return False

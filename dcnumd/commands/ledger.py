@@ -90,7 +90,7 @@ def history(settings: Settings, number: int, failed: bool, as_json: bool) -> Non
 @with_settings(config_needed=False)
 def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
     """Tell the way of one FILE, and why it is where it is. Exit code 1 if nothing is known of it."""
-    path = os.fspath(file.absolute())
+    path = os.path.abspath(file)  # noqa: PTH100 -- resolves '..' without following links
     with _reading(settings) as ledger:
         entries = ledger.entries(path=path) if ledger else []
         ways = {entry.id: ledger.transitions(entry.id) for entry in entries} if ledger else {}
@@ -109,8 +109,9 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
 
 @click.command(epilog="Example: dcnumd retry /srv/acquisition/M001_data.rtdc")
 @FILES
+@json_option
 @with_settings(config_needed=False)
-def retry(settings: Settings, files: tuple[pathlib.Path, ...]) -> None:
+def retry(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) -> None:
     """Have each FILE looked at and processed again, as if it were new; its own earlier result is replaced.
 
     A running daemon does so at once, another one when it starts.
@@ -120,15 +121,16 @@ def retry(settings: Settings, files: tuple[pathlib.Path, ...]) -> None:
             if entry.state in FINAL:
                 replace = int(entry.state is State.DONE or bool(entry.replace_output))
                 ledger.move(entry.id, State.SEEN, "retry", attempts=0, replace_output=replace)
-                click.echo(f"{entry.path}: will be processed again (was {entry.state})")
+                _tell(entry, f"will be processed again (was {entry.state})", as_json=as_json)
             else:
-                click.echo(f"{entry.path}: is {entry.state} already")
+                _tell(entry, f"is {entry.state} already", as_json=as_json)
 
 
 @click.command(epilog="Example: dcnumd forget /srv/acquisition/M001_data.rtdc")
 @FILES
+@json_option
 @with_settings(config_needed=False)
-def forget(settings: Settings, files: tuple[pathlib.Path, ...]) -> None:
+def forget(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) -> None:
     """Remove each FILE from the ledger; the file itself and its result stay.
 
     If it is still in a watched folder, it is new to the daemon.
@@ -137,7 +139,15 @@ def forget(settings: Settings, files: tuple[pathlib.Path, ...]) -> None:
         for latest in entries:
             for entry in ledger.entries(path=latest.path):
                 ledger.forget(entry.id)
-            click.echo(f"{latest.path}: forgotten")
+            _tell(latest, "forgotten", as_json=as_json)
+
+
+def _tell(entry: Entry, outcome: str, *, as_json: bool) -> None:
+    """Print what became of one file."""
+    if as_json:
+        click.echo(json.dumps({"path": entry.path, "was": entry.state, "outcome": outcome}))
+    else:
+        click.echo(f"{entry.path}: {outcome}")
 
 
 @contextlib.contextmanager
@@ -163,7 +173,7 @@ def _changing(settings: Settings, files: tuple[pathlib.Path, ...]) -> Iterator[t
 
 
 def _entry_of(ledger: Ledger, file: pathlib.Path) -> Entry:
-    path = os.fspath(file.absolute())
+    path = os.path.abspath(file)  # noqa: PTH100 -- resolves '..' without following links
     entry = ledger.latest(path)
     if entry is None:
         raise click.UsageError(f"{path}: is not in the ledger")

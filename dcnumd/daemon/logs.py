@@ -42,6 +42,9 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     ]
     exceptions = [structlog.processors.format_exc_info, _shorten]
     if settings.file is not None:
+        # where that is not possible, stderr still has everything
+        with contextlib.suppress(OSError):
+            settings.file.parent.mkdir(parents=True, exist_ok=True)
         processors += [*exceptions, _FileCopy(os.fspath(settings.file))]
     if as_json:
         processors += [*exceptions, _render]

@@ -10,7 +10,7 @@ from typing import Literal
 
 from dcnumd.daemon.records import Content, Stamp
 from dcnumd.errors import MeasurementError
-from dcnumd.logic.job import Job
+from dcnumd.logic.job import Job, PipelineSettings
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -95,6 +95,22 @@ def look(job: Job) -> Look:
         found.ppid,
         found.pphash,
     )
+
+
+def check_methods(settings: PipelineSettings) -> None:
+    """Make sure that the configured methods exist and take the configured keywords.
+
+    Raises
+    ------
+    MethodError
+        What is wrong.
+    """
+    plan = importlib.import_module("dcnumd.logic.plan")
+    keywords = dict(settings.background_kwargs)
+    if keywords.get("offset_correction") == "auto":
+        # it becomes true or false for each measurement
+        keywords["offset_correction"] = True
+    plan.method_ids(settings, keywords)
 
 
 def _first_bytes(job: Job) -> tuple[Stamp, Superblock | None]:

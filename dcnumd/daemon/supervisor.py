@@ -20,8 +20,10 @@ from dcnumd.daemon.child import Child
 from dcnumd.daemon.jobs import JobRunner
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.ownership import owner_lock
+from dcnumd.daemon.probe import check_methods
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.watch import FolderWatch, Found
+from dcnumd.errors import ConfigError
 
 log = structlog.get_logger()
 
@@ -73,6 +75,7 @@ class Supervisor:
             state_folder=os.fspath(self._settings.state_folder()),
             folders=[os.fspath(folder) for folder in self._settings.watch.folders],
         )
+        await self._check_methods()
         for entry in self._ledger.recover():
             log.info("job.recovered", job_id=entry.job_id, path=entry.path, ppid=entry.ppid, pphash=entry.pphash)
         try:
@@ -82,6 +85,14 @@ class Supervisor:
             return 1
         log.info("daemon.stopped", failures=self._gate.failures)
         return 1 if self._once and self._gate.failures else 0
+
+    async def _check_methods(self) -> None:
+        """Refuse to run with methods that no measurement could be processed with."""
+        try:
+            await self._probe.call(check_methods, self._settings.pipeline_settings())
+        except ConfigError as error:
+            await self._probe.close(CLOSE_SECONDS)
+            raise ConfigError(f"{self._settings.source}: pipeline: {error.message}") from error
 
     async def _run_tasks(self) -> None:
         async with contextlib.AsyncExitStack() as stack:

@@ -14,7 +14,14 @@ from dcnumd.feat.feat_background.flicker import has_flicker
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.tasks import FeatureSettings
-from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, feature_ppid, gate_ppid, get_data_ppid
+from dcnumd.meta.ppid import (
+    DCNUM_PPID_GENERATION,
+    PipelineID,
+    check_keyword_types,
+    feature_ppid,
+    gate_ppid,
+    get_data_ppid,
+)
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.segm.methods import get_segmenter
@@ -102,9 +109,17 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
         A method or one of its keywords does not exist.
     """
     segmenter = get_segmenter(settings.segmenter_code)
+    segmenter.check_keywords("segment_algorithm", settings.segmenter_kwargs)
+    background = get_background(settings.background_code)
+    for cls, method, kwargs in (
+        (segmenter, "segment_algorithm", settings.segmenter_kwargs),
+        (segmenter, "process_labels", settings.mask_kwargs),
+        (background, "check_user_kwargs", background_kwargs),
+    ):
+        check_keyword_types(cls, method, kwargs)
     sample = segmenter(num_workers=1, kwargs_mask=settings.mask_kwargs or None, **settings.segmenter_kwargs)
     return {
-        "background": get_background(settings.background_code).get_ppid_from_ppkw(background_kwargs),
+        "background": background.get_ppid_from_ppkw(background_kwargs),
         "segmenter": sample.get_ppid(),
         "feature": feature_ppid(settings.feature_kwargs),
         "gate": gate_ppid(settings.gate_kwargs),

@@ -159,7 +159,7 @@ def process_measurement(
         if skipped is not None:
             return skipped
         if is_processed(plan):
-            return copy_processed(plan, log.seconds)
+            return copy_processed(plan)
         return _compute(plan, log, before, on_progress, cancel)
 
 

@@ -187,6 +187,39 @@ def kwargs_to_ppid(cls: type, method: str, kwargs: Mapping[str, Any]) -> str:
     return _format_keywords(method_keywords(cls, method), kwargs, f"{cls.__name__}.{method}")
 
 
+def check_keyword_types(cls: type, method: str, kwargs: Mapping[str, Any]) -> None:
+    """Make sure that keyword arguments of a method have the types that it declares.
+
+    Raises
+    ------
+    MethodError
+        One has not; the message names it, what it is and what was expected.
+    """
+    for keyword in method_keywords(cls, method):
+        value = kwargs.get(keyword.name, keyword.default)
+        if value is not _UNKNOWN and not _fits(value, keyword.types):
+            expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in keyword.types)
+            raise MethodError(f"{cls.__name__}: {keyword.name} is {value!r}, expected {expected}")
+
+
+def _fits(value: object, kinds: tuple[Any, ...]) -> bool:
+    """Return whether a value is of one of these types; whole numbers do for numbers, 0 and 1 for bool."""
+    if isinstance(value, _NumpyScalar):
+        value = value.item()
+    if isinstance(value, bool):
+        fitting: set[Any] = {bool}
+    elif isinstance(value, int | float):
+        whole = float(value).is_integer()
+        fitting = {float, complex, *((int,) if whole else ()), *((bool,) if value in {0, 1} else ())}
+    else:
+        fitting = {type(value)}
+        if isinstance(value, str | pathlib.Path):
+            fitting |= {str, pathlib.Path}
+    # what is not one of the simple types is for the method itself to judge
+    judged = {bool, int, float, str, pathlib.Path, types.NoneType}
+    return not kinds or value is None or not judged.issuperset(kinds) or bool(fitting.intersection(kinds))
+
+
 def ppid_to_kwargs(cls: type, method: str, ppid: str) -> dict[str, Any]:
     """Return the keyword arguments that a text made by `kwargs_to_ppid` stands for.
 

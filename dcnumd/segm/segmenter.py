@@ -58,10 +58,10 @@ class Segmenter(abc.ABC):
     def __init__(self, *, kwargs_mask: Mapping[str, Any] | None = None, debug: bool = False, **kwargs: Any) -> None:
         self.debug = debug
         self.kwargs = kwargs
-        self._check_keywords("segment_algorithm", kwargs)
+        self.check_keywords("segment_algorithm", kwargs)
         self.kwargs_mask: dict[str, Any] = {}
         if self.mask_postprocessing:
-            self._check_keywords("process_labels", kwargs_mask or {})
+            self.check_keywords("process_labels", kwargs_mask or {})
             self.kwargs_mask = self._complete_mask_kwargs(kwargs_mask)
         elif kwargs_mask:
             raise MethodError(
@@ -74,7 +74,14 @@ class Segmenter(abc.ABC):
         return {**keyword_defaults(cls.process_labels), **cls.mask_default_kwargs, **(given or {})}
 
     @classmethod
-    def _check_keywords(cls, method: str, given: Mapping[str, Any]) -> None:
+    def check_keywords(cls, method: str, given: Mapping[str, Any]) -> None:
+        """Make sure that all given keywords are keywords of a method of this segmenter.
+
+        Raises
+        ------
+        MethodError
+            One is not.
+        """
         allowed = keyword_defaults(getattr(cls, method))
         unknown = sorted(set(given) - set(allowed))
         if unknown:

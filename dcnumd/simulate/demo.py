@@ -152,11 +152,14 @@ def truth_path(path: pathlib.Path) -> pathlib.Path:
 
 
 def next_event(events: queue.Queue[Event | None]) -> Event:
-    """Return the next event of the daemon or the instrument."""
-    try:
-        event = events.get(timeout=SILENCE_SECONDS)
-    except queue.Empty:
-        raise DcnumdError(f"demo: the daemon said nothing for {SILENCE_SECONDS:.0f} s", "silent") from None
+    """Return the next event of the daemon or the instrument; a heartbeat is no sign of progress."""
+    deadline = time.monotonic() + SILENCE_SECONDS
+    event: Event | None = {"event": "daemon.heartbeat"}
+    while event is not None and event.get("event") == "daemon.heartbeat":
+        try:
+            event = events.get(timeout=max(deadline - time.monotonic(), 0))
+        except queue.Empty:
+            raise DcnumdError(f"demo: the daemon did nothing for {SILENCE_SECONDS:.0f} s", "silent") from None
     if event is None:
         raise DcnumdError("demo: the daemon ended before its work was done; its last lines are above", "ended")
     return event

@@ -13,7 +13,7 @@ SCRIPT = """
 import logging, pathlib, structlog, sys, warnings
 from dcnumd.config import LogSettings
 from dcnumd.daemon import logs
-logs.configure(LogSettings(level={level!r}, format={format!r}, file={file!r} and pathlib.Path({file!r})))
+logs.configure(LogSettings(level={level!r}, format={format!r}, file=pathlib.Path({file!r}) if {file!r} else None))
 log = structlog.get_logger()
 log.debug("test.debug")
 log.info("test.event", path="/in/caf\\udce9\\nGröße.rtdc", number=3)

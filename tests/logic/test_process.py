@@ -239,6 +239,10 @@ def test_automatic_offset_correction_follows_the_flicker_check(flicker, expected
         ({"segmenter_kwargs": {"threshold": 1}}, "no keyword 'threshold'"),
         ({"mask_kwargs": {"disk": 1}}, "no keyword 'disk'"),
         ({"background_kwargs": {"kernel": 3}}, "kernel"),
+        ({"segmenter_kwargs": {"thresh": "dark"}}, "thresh is 'dark', expected float"),
+        ({"segmenter_kwargs": {"num_workers": 3}}, "no keyword 'num_workers'"),
+        ({"mask_kwargs": {"clear_border": 3}}, "clear_border is 3, expected bool"),
+        ({"background_kwargs": {"kernel_size": True}}, "kernel_size is True, expected int"),
     ],
 )
 def test_unknown_methods_and_keywords_are_named(settings, message, recordings, tmp_path):
