@@ -88,6 +88,12 @@ def write_metadata(plan: Plan, h5: h5py.File, events: int) -> None:
 
 def write_logs(job: Job, identifier: PipelineID, writer: HDF5Writer, lines: Sequence[str], stamp: str) -> None:
     """Write the job as JSON and the run's log lines, none of which is too long for dclab's check."""
+    existing = writer.h5.get("logs", ())
+    number = 1
+    # the input may be the result of another run in the same second
+    while f"dcnumd-job-{stamp}" in existing:
+        number += 1
+        stamp = f"{stamp.partition('_')[0]}_{number}"
     document = json.dumps(_describe(job, identifier), indent=2, default=str)
     writer.store_log(f"dcnumd-job-{stamp}", document.splitlines())
     wrapped = [part for line in lines for part in textwrap.wrap(line, LOG_WIDTH, subsequent_indent="    ")]

@@ -17,7 +17,7 @@ from dcnumd.logic.slot_register import SlotRegister
 from dcnumd.logic.staging import Staging
 from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask
 from dcnumd.segm.crew import Crew, Reply, lost_worker_error
-from dcnumd.segm.segmenter_mpo import MPOSegmenter
+from dcnumd.segm.segmenter_mpo import MPOSegmenter, SegmentProgram
 from dcnumd.write.packed import PackedDataset
 from dcnumd.write.writer import compression_level
 
@@ -87,7 +87,7 @@ class Pipeline:
         if self._segmenter is not None:
             segmenter.take_workers(self._segmenter)
         self._segmenter = segmenter
-        segmenter.reinitialize_workers([])
+        segmenter.reinitialize_workers(self.register.slots)
         return segmenter
 
     def prepare_slots(self, plan: Plan, background: PreparedBackground) -> list[ChunkSlotData]:
@@ -181,11 +181,25 @@ class FileRun:
                 if self._cancel():
                     raise JobCancelledError("stopped while frames were processed")
         except BaseException:
-            # no task of this file may be left when the workers are bound to the next one
-            self._crew.drain()
+            self._drain()
             raise
         finally:
             self._segmenter.mp_active.clear()
+        self._let_go()
+
+    def _drain(self) -> None:
+        """Leave no task of this file behind, to be taken for one of the next."""
+        try:
+            self._crew.drain()
+        except BaseException:
+            self._crew.stop()
+            raise
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Have the workers close the file; they keep the slots, since mapping memory anew is slow."""
+        self._segmenter.program = SegmentProgram()
+        self._segmenter.reinitialize_workers(self._slots)
 
     def _program(self) -> FileProgram:
         return FileProgram(

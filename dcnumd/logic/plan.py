@@ -109,7 +109,7 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
         A method or one of its keywords does not exist.
     """
     segmenter = get_segmenter(settings.segmenter_code)
-    segmenter.check_keywords("segment_algorithm", settings.segmenter_kwargs)
+    segmenter.check_settings(settings.segmenter_kwargs, settings.mask_kwargs)
     background = get_background(settings.background_code)
     for cls, method, kwargs in (
         (segmenter, "segment_algorithm", settings.segmenter_kwargs),
@@ -117,10 +117,9 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
         (background, "check_user_kwargs", background_kwargs),
     ):
         check_keyword_types(cls, method, kwargs)
-    sample = segmenter(num_workers=1, kwargs_mask=settings.mask_kwargs or None, **settings.segmenter_kwargs)
     return {
         "background": background.get_ppid_from_ppkw(background_kwargs),
-        "segmenter": sample.get_ppid(),
+        "segmenter": segmenter.get_ppid_from_ppkw(settings.segmenter_kwargs, settings.mask_kwargs),
         "feature": feature_ppid(settings.feature_kwargs),
         "gate": gate_ppid(settings.gate_kwargs),
     }

@@ -9,11 +9,10 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Self
+from typing import Self
 
 import h5py
 
-from dcnumd.errors import MeasurementError
 from dcnumd.logic.assemble import verify_result, write_events, write_logs, write_metadata
 from dcnumd.logic.background import PreparedBackground, prepare_background
 from dcnumd.logic.collector import Collector
@@ -21,7 +20,7 @@ from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.logic.pipeline import FileRun, Pipeline
 from dcnumd.logic.plan import Plan, open_plan
 from dcnumd.logic.reuse import copy_processed, existing_result, is_processed
-from dcnumd.read.open_file import unreadable
+from dcnumd.logic.stamp import FileStamp
 from dcnumd.write.packed import PackedDataset
 from dcnumd.write.result import ResultFile
 from dcnumd.write.writer import HDF5Writer, dataset_keywords
@@ -69,23 +68,6 @@ def physical_cores() -> int:
             # containers may hide the topology; then every processor counts
             return len(allowed)
     return len(cores)
-
-
-class FileStamp(NamedTuple):
-    """What changes when somebody writes to a file."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: pathlib.Path) -> FileStamp:
-        """Return the stamp of a file as it is now."""
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise unreadable(path, error) from error
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 class RunLog(logging.Handler):
@@ -159,7 +141,7 @@ def process_measurement(
         if skipped is not None:
             return skipped
         if is_processed(plan):
-            return copy_processed(plan)
+            return copy_processed(plan, before)
         return _compute(plan, log, before, on_progress, cancel)
 
 
@@ -232,10 +214,5 @@ def _publish(result: ResultFile, plan: Plan, events: int, before: FileStamp) -> 
     """Give a closed result its name, if it is what it must be and the input is still what it was."""
     with h5py.File(result.temporary, "r", locking=False) as h5:
         verify_result(h5, plan.pipeline_id, events)
-    if FileStamp.of(plan.job.path_in) != before:
-        raise MeasurementError(
-            f"{plan.job.path_in}: the file was changed while it was processed; the result was thrown away",
-            "changed",
-            transient=True,
-        )
+    before.check(plan.job.path_in)
     result.commit()

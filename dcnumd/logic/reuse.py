@@ -11,6 +11,7 @@ from dcnumd.errors import ResultError
 from dcnumd.logic.assemble import verify_result
 from dcnumd.logic.job import Job, JobResult
 from dcnumd.logic.plan import Plan
+from dcnumd.logic.stamp import FileStamp
 from dcnumd.meta.ppid import PipelineID
 from dcnumd.write.result import ResultFile
 
@@ -59,14 +60,15 @@ def is_processed(plan: Plan) -> bool:
     )
 
 
-def copy_processed(plan: Plan) -> JobResult:
-    """Make the result of an input that needs no processing: a verified copy."""
+def copy_processed(plan: Plan, before: FileStamp) -> JobResult:
+    """Make the result of an input that needs no processing: a verified copy of what had the stamp `before`."""
     job, identifier = plan.job, plan.pipeline_id
     begin = time.perf_counter()
     with ResultFile(job.path_out, existing=job.existing) as result:
         shutil.copyfile(job.path_in, result.temporary)
         with h5py.File(result.temporary, "r", locking=False) as h5:
             verify_result(h5, identifier, plan.count)
+        before.check(job.path_in)
         result.commit()
     return JobResult(
         outcome="done",

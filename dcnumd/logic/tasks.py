@@ -6,6 +6,7 @@ cache. What goes back to the parent is one small table for each batch; images st
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -160,10 +161,12 @@ class FileSession:
         self._wall_brightness = np.empty(0)
         if program.backgrounds is not None:
             self._wall_brightness = wall_brightness(program.backgrounds.images)
-        self._reader = FrameReader(program.frames)
-        self._background_reader = (
-            FrameReader(program.background_frames) if program.background_frames is not None else None
-        )
+        self._background_reader: FrameReader | None = None
+        with contextlib.ExitStack() as stack:
+            self._reader = stack.enter_context(FrameReader(program.frames))
+            if program.background_frames is not None:
+                self._background_reader = stack.enter_context(FrameReader(program.background_frames))
+            self._readers = stack.pop_all()
 
     def run(self, task: FramesTask | PackTask) -> FramesReply | PackReply:
         """Do one task."""
@@ -171,9 +174,7 @@ class FileSession:
 
     def close(self) -> None:
         """Close the readers."""
-        self._reader.close()
-        if self._background_reader is not None:
-            self._background_reader.close()
+        self._readers.close()
 
     def _process(self, task: FramesTask) -> FramesReply:
         slot, clock = self._slots[task.slot_index], StageClock()

@@ -11,6 +11,7 @@ import collections
 import dataclasses
 import logging
 import multiprocessing.connection
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,18 +29,20 @@ JOIN_SECONDS = 2.0
 
 
 class SharedNumber:
-    """A number that parent and workers see, with the interface of an event besides."""
+    """A number that parent and workers see; one can set and clear it like an event, but not wait for it.
 
-    def __init__(self) -> None:
-        self._block = SharedBlock(8)
-        self._array = self._block.array(0, (1,), np.int64)
+    Parameters
+    ----------
+    block, position
+        The shared memory, and which of its 8-byte numbers this is.
+    """
 
-    def __getstate__(self) -> SharedBlock:
-        return self._block
+    def __init__(self, block: SharedBlock, position: int) -> None:
+        self._place = block, position
+        self._array = block.array(8 * position, (1,), np.int64)
 
-    def __setstate__(self, block: SharedBlock) -> None:
-        self._block = block
-        self._array = block.array(0, (1,), np.int64)
+    def __reduce__(self) -> tuple[object, ...]:
+        return SharedNumber, self._place
 
     @property
     def value(self) -> int:
@@ -141,9 +144,20 @@ class Crew:
 
     def __init__(self, start_worker: Callable[[int], WorkerHandle]) -> None:
         self.workers: list[WorkerHandle] = []
-        self.start_worker = start_worker
+        self.set_starter(start_worker)
         self._pending: dict[int, collections.deque[Any]] = {}
         self._bind: Bind | None = None
+
+    def set_starter(self, start_worker: Callable[[int], WorkerHandle]) -> None:
+        """Take another bound method that makes and starts one worker."""
+        # held weakly: a cycle would keep the memory of one segmenter for each file until the collector comes by
+        self._starter = weakref.WeakMethod(start_worker)
+
+    def start_worker(self, index: int) -> WorkerHandle:
+        """Make and start one worker."""
+        starter = self._starter()
+        assert starter is not None, "a crew does not outlive its segmenter"
+        return starter(index)
 
     def bind(self, message: Bind, number: int) -> None:
         """Bind all workers to a file, replacing the dead and starting what is missing."""
@@ -156,22 +170,27 @@ class Crew:
                 self.workers.append(self.start_worker(index))
             elif not self.workers[index].is_alive():
                 self._restart(index)
+            elif self._pending.get(index):
+                # an answer to a task of another file must never be taken for one of this file
+                self.workers[index].kill()
+                self._restart(index)
             self._send_bind(index)
 
     def _send_bind(self, index: int) -> None:
         self._pending[index] = collections.deque()
         try:
             self.workers[index].connection.send(self._bind)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             # it died a moment ago; the next `collect` sees that and replaces it
             return
 
     def _restart(self, index: int) -> None:
         """Put a new worker in the place of a dead one."""
         dead = self.workers[index]
+        # if that fails, everything is as it was
+        self.workers[index] = self.start_worker(index)
         dead.connection.close()
         dead.join()
-        self.workers[index] = self.start_worker(index)
         fields = {"event": "worker.lost", "pid": dead.pid, "role": "segmenter"}
         logger.warning("worker process %s died and was replaced", dead.pid, extra={"fields": fields})
 
@@ -189,7 +208,7 @@ class Crew:
         self._pending[index].append(task)
         try:
             self.workers[index].connection.send(task)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             # its death is reported by `collect`, with all its tasks
             return
 
@@ -212,7 +231,8 @@ class Crew:
             while worker.connection.poll():
                 value, error = worker.connection.recv()
                 replies.append(Reply(self._pending[index].popleft(), value, error))
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
+            # it died, perhaps in the middle of an answer
             return replies + self._replace(index)
         if not worker.is_alive() and not worker.connection.poll():
             return replies + self._replace(index)

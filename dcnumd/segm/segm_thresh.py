@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.segm import labeling
+from dcnumd.segm.segmenter import Segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 
 
@@ -49,6 +50,13 @@ class SegmentThresh(MPOSegmenter):
         background_index: npt.NDArray[np.int64],
     ) -> None:
         """Fill a slot's labels with one kernel; see the base class."""
+        if (
+            type(self).segment_algorithm is not SegmentThresh.segment_algorithm
+            or type(self).process_labels is not Segmenter.process_labels
+        ):
+            # a subclass with an algorithm of its own, which the kernel does not know
+            super().label_batch(slot, start, stop, backgrounds, background_index)
+            return
         bg_off = slot.bg_off
         labeling.label_thresholded(
             slot.image[start:stop],

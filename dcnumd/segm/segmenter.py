@@ -58,14 +58,26 @@ class Segmenter(abc.ABC):
     def __init__(self, *, kwargs_mask: Mapping[str, Any] | None = None, debug: bool = False, **kwargs: Any) -> None:
         self.debug = debug
         self.kwargs = kwargs
-        self.check_keywords("segment_algorithm", kwargs)
+        self.check_settings(kwargs, kwargs_mask or {})
         self.kwargs_mask: dict[str, Any] = {}
         if self.mask_postprocessing:
-            self.check_keywords("process_labels", kwargs_mask or {})
             self.kwargs_mask = self._complete_mask_kwargs(kwargs_mask)
+
+    @classmethod
+    def check_settings(cls, kwargs: Mapping[str, Any], kwargs_mask: Mapping[str, Any]) -> None:
+        """Make sure that all keywords exist.
+
+        Raises
+        ------
+        MethodError
+            One does not, or there is no mask post-processing for which `kwargs_mask` could be meant.
+        """
+        cls._check_keywords("segment_algorithm", kwargs)
+        if cls.mask_postprocessing:
+            cls._check_keywords("process_labels", kwargs_mask)
         elif kwargs_mask:
             raise MethodError(
-                f"segmenter {self.get_ppid_code()!r} does no mask post-processing, "
+                f"segmenter {cls.get_ppid_code()!r} does no mask post-processing, "
                 f"but got mask keywords {', '.join(sorted(kwargs_mask))}"
             )
 
@@ -74,14 +86,7 @@ class Segmenter(abc.ABC):
         return {**keyword_defaults(cls.process_labels), **cls.mask_default_kwargs, **(given or {})}
 
     @classmethod
-    def check_keywords(cls, method: str, given: Mapping[str, Any]) -> None:
-        """Make sure that all given keywords are keywords of a method of this segmenter.
-
-        Raises
-        ------
-        MethodError
-            One is not.
-        """
+    def _check_keywords(cls, method: str, given: Mapping[str, Any]) -> None:
         allowed = keyword_defaults(getattr(cls, method))
         unknown = sorted(set(given) - set(allowed))
         if unknown:

@@ -11,13 +11,14 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import DcnumdError, WorkerError
-from dcnumd.logic.chunk_slot_data import ChunkSlotData
+from dcnumd.logic.chunk_slot_data import BlockHandle, ChunkSlotData, SharedBlock
 from dcnumd.segm import labeling
 from dcnumd.segm.crew import (
     Bind,
@@ -124,10 +125,12 @@ class MPOSegmenter(Segmenter, abc.ABC):
         self.num_workers = num_workers or len(os.sched_getaffinity(0))
         self.slot_list: Sequence[ChunkSlotData] | None = None
         self.program: WorkerProgram = SegmentProgram()
-        self.mp_slot_index = SharedNumber()
-        self.mp_active = SharedNumber()
-        self.mp_num_workers_done = SharedNumber()
-        self.mp_shutdown = SharedNumber()
+        numbers = SharedBlock(4 * 8)
+        self.mp_slot_index = SharedNumber(numbers, 0)
+        self.mp_active = SharedNumber(numbers, 1)
+        self.mp_num_workers_done = SharedNumber(numbers, 2)
+        self.mp_shutdown = SharedNumber(numbers, 3)
+        self._bound_layouts: list[tuple[BlockHandle, tuple[int, int, int]]] = []
         self._worker_starter: type[MPOSegmenterWorker] | None = None
         self.crew = Crew(self._start_worker)
 
@@ -138,7 +141,12 @@ class MPOSegmenter(Segmenter, abc.ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
         self.join_workers()
         self.close()
 
@@ -170,8 +178,8 @@ class MPOSegmenter(Segmenter, abc.ABC):
     def take_workers(self, other: MPOSegmenter) -> None:
         """Take over the living workers of another segmenter, which has none afterwards."""
         self.crew, other.crew = other.crew, self.crew
-        self.crew.start_worker = self._start_worker
-        other.crew.start_worker = other._start_worker
+        self.crew.set_starter(self._start_worker)
+        other.crew.set_starter(other._start_worker)
         for name in ("mp_slot_index", "mp_active", "mp_num_workers_done", "mp_shutdown"):
             mine, theirs = getattr(self, name), getattr(other, name)
             setattr(self, name, theirs)
@@ -188,6 +196,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
             The slots that the workers share from now on.
         """
         self.slot_list = slot_list
+        self._bound_layouts = slot_layouts(slot_list)
         self.mp_shutdown.clear()
         self.crew.bind(Bind(self, slot_list, self.program), self.num_workers)
 
@@ -311,7 +320,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         if slot_index is None:
             held = ", ".join(str(slot.chunk) for slot in slot_list)
             raise ValueError(f"no slot holds chunk {chunk}, they hold {held}")
-        if not self._workers or self.slot_list is not slot_list:
+        if not self._workers or self.slot_list is not slot_list or self._bound_layouts != slot_layouts(slot_list):
             self.reinitialize_workers(slot_list)
         slot = slot_list[slot_index]
         self.mp_slot_index.value = slot_index
@@ -320,8 +329,10 @@ class MPOSegmenter(Segmenter, abc.ABC):
         for index, worker in enumerate(self._workers):
             worker.sl_start, worker.sl_stop = self._worker_slice(index, slot.length)
             self.crew.submit(index, SegmentTask(slot_index, worker.sl_start, worker.sl_stop))
-        self._await_segmentation()
-        self.mp_active.clear()
+        try:
+            self._await_segmentation()
+        finally:
+            self.mp_active.clear()
         return slot.mask
 
     def _await_segmentation(self) -> None:
@@ -339,6 +350,11 @@ class MPOSegmenter(Segmenter, abc.ABC):
                 else:
                     suspects.add(reply.task)
                     self.crew.submit(0, reply.task)
+
+
+def slot_layouts(slot_list: Sequence[ChunkSlotData]) -> list[tuple[BlockHandle, tuple[int, int, int]]]:
+    """Return what must be the same for workers to see the slots as they are."""
+    return [(slot.handle, slot.shape) for slot in slot_list]
 
 
 class MPOSegmenterWorker:

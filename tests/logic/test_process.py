@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
+import pathlib
 import signal
 import threading
 import warnings
@@ -19,6 +21,7 @@ from dcnumd.errors import JobCancelledError, MeasurementError, MethodError, Resu
 from dcnumd.logic.inspect import inspect_measurement
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
+from dcnumd.segm.segmenter_mpo import SegmentTask
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 
 SMALL = MeasurementSpec(size=(45, 100), frames=420, seed=3)
@@ -262,3 +265,35 @@ def test_names_that_are_not_text_are_processed(recordings, tmp_path):
         assert len(h5["events/mask"]) == result.events
         (log,) = [h5["logs"][name][:] for name in h5["logs"] if name.startswith("dcnumd-log")]
         assert b"\\udcff" in b"".join(log)
+
+
+def test_nothing_of_a_file_stays_open_after_its_job(recordings, tmp_path):
+    """Idle workers hold neither the measurement nor scratch files, so disks can be freed and unmounted."""
+    kwargs = {"background_code": "rollmed", "background_kwargs": {"kernel_size": 20}}
+    process_measurement(job_for(recordings[0], tmp_path, settings=PipelineSettings(**kwargs)))
+    pipeline = engine.pipeline(2)
+    crew = pipeline._segmenter.crew
+    for index in range(2):
+        # an answer to this comes after the workers have let go
+        crew.submit(index, SegmentTask(0, 0, 0))
+    crew.drain()
+    for pid in pipeline.worker_pids:
+        links = [str(link.readlink()) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
+        assert not [link for link in links if ".rtdc" in link]
+
+
+def test_file_descriptors_do_not_add_up(recordings, tmp_path):
+    """Job after job, also without the garbage collector, the process has no more open files than before."""
+    folder = pathlib.Path("/proc/self/fd")
+    process_measurement(job_for(recordings[0], tmp_path / "first"))
+    gc.collect()
+    gc.disable()
+    try:
+        counts = []
+        for number in range(6):
+            process_measurement(job_for(recordings[0], tmp_path / str(number)))
+            inspect_measurement(job_for(recordings[0], tmp_path / str(number)))
+            counts.append(len(list(folder.iterdir())))
+    finally:
+        gc.enable()
+    assert max(counts[1:]) <= counts[0]

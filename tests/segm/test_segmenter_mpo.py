@@ -12,7 +12,7 @@ from dcnumd.errors import MethodError, WorkerError
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segm_thresh import SegmentThresh
-from dcnumd.segm.segmenter_mpo import MPOSegmenter
+from dcnumd.segm.segmenter_mpo import MPOSegmenter, SegmentTask
 
 
 class SegmentBright(MPOSegmenter):
@@ -23,6 +23,14 @@ class SegmentBright(MPOSegmenter):
         labels = np.zeros(image.shape, np.uint16)
         labels[image >= level] = 7
         return labels
+
+
+class SegmentBothSides(SegmentThresh):
+    """A third-party variant of the threshold segmenter with an algorithm of its own."""
+
+    @staticmethod
+    def segment_algorithm(image, *, thresh: float = -6):
+        return np.abs(image) > -thresh
 
 
 class SegmentFragile(MPOSegmenter):
@@ -132,6 +140,30 @@ def test_foreign_segmenter_may_return_labels_of_raw_frames():
     np.testing.assert_array_equal(slot.labels, np.where(images >= 210, 7, 0))
     assert segmenter.get_ppid() == "bright:l=210"
     assert SegmentBright.get_ppkw_from_ppid("bright:l=30") == {"level": 30}
+
+
+def test_subclass_of_a_fused_segmenter_keeps_its_own_algorithm():
+    """What is overridden counts, also where the parent has a kernel for everything at once."""
+    images, backgrounds = blobs()
+    images[:, 10:18, 30:38] = 190
+    slot = filled_slot(images, backgrounds)
+    segmenter = SegmentBothSides(thresh=-20)
+    segmenter.label_batch(slot, 0, len(images), slot.image_bg, np.arange(len(images)))
+    np.testing.assert_array_equal(slot.labels > 0, segmenter.segment_batch(slot.image_corr))
+    assert slot.labels[0, 14, 34] > 0
+
+
+def test_answers_of_an_abandoned_file_never_count_for_the_next():
+    """A worker that still has tasks is not bound to another file; a new one is."""
+    slot, other = filled_slot(*blobs()), filled_slot(*blobs(), chunk=1)
+    with SegmentThresh(num_workers=2) as segmenter:
+        expected = segmenter.segment_chunk(0, [slot]).copy()
+        pids = [worker.pid for worker in segmenter._workers]
+        segmenter.crew.submit(1, SegmentTask(0, 0, 12))
+        np.testing.assert_array_equal(segmenter.segment_chunk(1, [other]), expected)
+        assert segmenter._workers[0].pid == pids[0]
+        assert segmenter._workers[1].pid != pids[1]
+        assert segmenter.crew.idle
 
 
 def test_wrong_keywords_are_refused_by_name():
