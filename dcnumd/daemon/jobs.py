@@ -6,6 +6,7 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import errno
 import os
 import pathlib
 import shutil
@@ -20,7 +21,7 @@ from dcnumd.daemon.child import Child
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.records import Entry, Stamp, State
 from dcnumd.daemon.settle import Gate, job_log
-from dcnumd.errors import JobCancelledError, ResultError, WorkerError
+from dcnumd.errors import DcnumdError, JobCancelledError, ResultError, WorkerError
 from dcnumd.logic.executor import run_job
 from dcnumd.logic.job import Job, JobResult, Progress
 
@@ -32,6 +33,10 @@ STOP_SECONDS = 2.5
 """A job that was asked to stop has so long before its process is killed."""
 DISK_SECONDS = 10.0
 """Free space is looked at so often while it is short."""
+UNREACHABLE = frozenset(
+    {errno.EIO, errno.ENOENT, errno.ESTALE, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.ENOTCONN}
+)
+"""What the system says of a share that is down; it may come back."""
 
 
 class JobRunner:
@@ -100,6 +105,18 @@ class JobRunner:
             except KeyError:
                 # It was forgotten since; the next scan finds it anew.
                 gate.leave_queue(queued.path)
+            except ValueError as error:
+                # Its row went another way meanwhile; whatever the mistake, it costs this row and not the daemon.
+                job_log(queued).error(
+                    "job.failed",
+                    reason="internal",
+                    error=str(error),
+                    error_type=type(error).__name__,
+                    attempt=queued.attempts + 1,
+                    will_retry=False,
+                    exc_info=error,
+                )
+                gate.leave_queue(queued.path)
             finally:
                 if self._waiting and self._waiting[0][0] is queued:
                     self._waiting.popleft()
@@ -112,9 +129,21 @@ class JobRunner:
         if stamp != entry.stamp or stamp is None:
             self._give_back(entry, stamp, gate)
             return
+        try:
+            await self._wait_for_room(self._job(entry), stamp.size)
+        except Exception as error:  # noqa: BLE001 -- the boundary of one job: no job may stop the others
+            self._give_up(entry, error, gate)
+            return
+        # That may have taken long, and another content may have taken the place of this one.
+        stamp = await asyncio.to_thread(Stamp.at, entry.path)
+        entry = self._ledger.get(entry.id)
+        if entry.state is not State.QUEUED:
+            return
+        if stamp != entry.stamp:
+            self._give_back(entry, stamp, gate)
+            return
         job = self._job(entry)
         try:
-            await self._wait_for_room(job, stamp.size)
             entry = self.running = self._ledger.move(entry.id, State.RUNNING, frames_done=0)
             self._waiting.popleft()
             self._reported_at = time.monotonic()
@@ -127,12 +156,19 @@ class JobRunner:
                 # Nobody here asked for it, so the line to the process must be broken.
                 gate.fail(entry, WorkerError(error.message, error.reason, transient=True))
         except Exception as error:  # noqa: BLE001 -- the boundary of one job: no job may stop the others
-            if (now := Stamp.at(entry.path)) == entry.stamp:
-                gate.fail(entry, error)
-            else:
-                self._give_back(entry, now, gate)
+            self._give_up(entry, error, gate)
         else:
-            self._record(entry, result, gate)
+            await self._record(entry, result, gate)
+
+    def _give_up(self, entry: Entry, error: Exception, gate: Gate) -> None:
+        """Record a failure, unless it is about a file that is another one now."""
+        entry = self._ledger.get(entry.id)
+        if entry.state not in {State.QUEUED, State.RUNNING}:
+            return
+        if (now := Stamp.at(entry.path)) == entry.stamp:
+            gate.fail(entry, error)
+        else:
+            self._give_back(entry, now, gate)
 
     def _give_back(self, entry: Entry, stamp: Stamp | None, gate: Gate) -> None:
         """Return a measurement to the gate because its file is gone or another one now."""
@@ -178,14 +214,31 @@ class JobRunner:
             self.pipeline.kill()
             await asyncio.wait([call])
 
-    def _record(self, entry: Entry, result: JobResult, gate: Gate) -> None:
+    async def _record(self, entry: Entry, result: JobResult, gate: Gate) -> None:
+        # The gate amends the stamp when it finds the same content under a new date.
+        entry = self._ledger.get(entry.id)
+        if result.reason == "output_exists" and self._ledger.was_interrupted(entry.id):
+            # The previous run was killed after it had put its result in place, and before it could say so.
+            done = self._ledger.finish(entry.id, os.fspath(result.path_out), attempts=entry.attempts + 1)
+            self.last_success = done.finished_at
+            gate.leave_queue(entry.path, entry.stamp)
+            job_log(done).info("job.finished", reason=result.reason, frames=done.frames, output=done.output)
+            return
         if result.outcome == "skipped":
             job_log(entry).info("job.skipped", reason=result.reason, output=os.fspath(result.path_out))
             self._ledger.move(entry.id, State.SKIPPED, result.reason, output=os.fspath(result.path_out))
             gate.leave_queue(entry.path, entry.stamp)
             return
-        if (now := Stamp.at(entry.path)) != entry.stamp:
-            # The result may mix two states of the file, so it is made again.
+        now = await asyncio.to_thread(Stamp.at, entry.path)
+        if now != entry.stamp:
+            # Whatever comes between, a result that may mix two states of the file is not kept.
+            self._ledger.amend(entry.id, replace_output=1)
+            if self._stopping:
+                self._ledger.move(entry.id, State.QUEUED, "interrupted")
+                return
+            now = await self._look_again(entry, now, gate)
+            entry = self._ledger.get(entry.id)
+        if now != entry.stamp:
             job_log(entry).warning(
                 "job.failed",
                 reason="input_changed",
@@ -194,7 +247,6 @@ class JobRunner:
                 attempt=entry.attempts + 1,
                 will_retry=True,
             )
-            self._ledger.amend(entry.id, replace_output=1)
             self._give_back(entry, now, gate)
             return
         done = self._ledger.finish(
@@ -222,6 +274,16 @@ class JobRunner:
             stage_seconds={stage: round(seconds, 3) for stage, seconds in result.stages.items()},
         )
 
+    async def _look_again(self, entry: Entry, now: Stamp | None, gate: Gate) -> Stamp | None:
+        """Return the stamp of a file that changed; it becomes that of its row if only its date is new."""
+        try:
+            found = await gate.look_into(entry.path)
+        except DcnumdError:
+            return now
+        if found.verdict == "complete" and found.content == entry.content:
+            self._ledger.amend(entry.id, stamp=found.stamp)
+        return found.stamp
+
     def _on_progress(self, progress: Progress) -> None:
         entry = self.running
         now = time.monotonic()
@@ -243,11 +305,13 @@ class JobRunner:
         Raises
         ------
         ResultError
-            With ``--once``, instead of waiting.
+            If the place of the result cannot be reached; with ``--once``, instead of waiting.
         """
-        folder = next(parent for parent in job.path_out.parents if parent.exists())
         needed = size + self._settings.resources.min_free_gb * 1e9
-        while (free := (await asyncio.to_thread(shutil.disk_usage, folder)).free) < needed:
+        while True:
+            folder, free = await asyncio.to_thread(_room_for, job.path_out)
+            if free >= needed:
+                break
             if self._once:
                 raise ResultError(
                     f"{folder}: {free / 1e9:.1f} GB are free, {needed / 1e9:.1f} GB are needed "
@@ -262,6 +326,19 @@ class JobRunner:
         if self._disk_low:
             log.info("disk.ok", folder=os.fspath(folder), free_bytes=free)
         self._disk_low = False
+
+
+def _room_for(path_out: pathlib.Path) -> tuple[pathlib.Path, int]:
+    """Return the folder that is there already for a result, and how many bytes are free in it."""
+    try:
+        folder = next(parent for parent in path_out.parents if parent.exists())
+        return folder, shutil.disk_usage(folder).free
+    except OSError as error:
+        raise ResultError(
+            f"{path_out.parent}: cannot be reached: {error.strerror}",
+            "output_unreachable",
+            transient=error.errno in UNREACHABLE,
+        ) from error
 
 
 def _was_killed(call: asyncio.Task[JobResult]) -> bool:

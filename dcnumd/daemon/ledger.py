@@ -233,6 +233,12 @@ class Ledger:
                 "UPDATE measurements SET output = NULL WHERE output = CAST(? AS TEXT) AND id != ?",
                 (_text(output), entry_id),
             )
+            # Nor is there anything left to replace for the other contents of this path.
+            self._connection.execute(
+                "UPDATE measurements SET replace_output = 0 WHERE replace_output"
+                " AND path = (SELECT path FROM measurements WHERE id = ?)",
+                (entry_id,),
+            )
             return self.move(entry_id, State.DONE, output=output, replace_output=0, **changes)
 
     def recover(self) -> list[Entry]:
@@ -240,6 +246,15 @@ class Ledger:
         with self.transaction():
             left = self.entries(State.RUNNING)
             return [self.move(entry.id, State.QUEUED, "interrupted") for entry in left]
+
+    def was_interrupted(self, entry_id: int) -> bool:
+        """Return whether the previous run of a running row ended without a word about its result."""
+        steps = self.transitions(entry_id)
+        runs = [number for number, step in enumerate(steps) if step.state is State.RUNNING]
+        if len(runs) < 2:
+            return False
+        after = steps[runs[-2] + 1]
+        return after.state is State.QUEUED and after.reason == "interrupted"
 
     def forget(self, entry_id: int) -> None:
         """Delete a row."""

@@ -20,13 +20,17 @@ from dcnumd.config import Settings
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.probe import Look, look
-from dcnumd.daemon.records import Entry, Stamp, State, utc_now
+from dcnumd.daemon.records import FINAL, Entry, Stamp, State, utc_now
 from dcnumd.errors import DcnumdError, MeasurementError
 
 log = structlog.get_logger()
 
 PATIENCE = 60
 """A file that is quiet but incomplete fails after so many settle times; when it changes, it gets another chance."""
+LOOK_SECONDS = 60.0
+"""A look inside a file takes moments; one that takes so long hangs, on a share that is down for example."""
+KILL_SECONDS = 5.0
+"""A killed probe is gone after so long, unless its system call cannot be interrupted."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -95,6 +99,7 @@ class Gate:
         self._version = ledger.data_version()
         self._wake = asyncio.Event()
         self._to_look: asyncio.Queue[Candidate] = asyncio.Queue()
+        self._looking = asyncio.Lock()
 
     def offer(self, found: Iterable[tuple[str, Stamp]]) -> None:
         """Take note of files and their stat; what is new or has changed starts to settle."""
@@ -124,6 +129,9 @@ class Gate:
     def settle_again(self, entry: Entry, reason: str) -> None:
         """Take back a queued or running measurement whose file has changed."""
         with contextlib.suppress(KeyError):
+            if self._ledger.get(entry.id).state in FINAL:
+                # What is queued under this path is another content, which took its place.
+                return
             self._ledger.move(entry.id, State.SETTLING, reason)
             self.leave_queue(entry.path)
             self._come_back(entry, 0.0)
@@ -177,22 +185,49 @@ class Gate:
         """Have the probe look into each quiet file, one after the other, and decide what becomes of it."""
         while True:
             candidate = await self._to_look.get()
-            job = self._settings.job_for(pathlib.Path(candidate.path), "")
+            before = candidate.stamp
             try:
-                found = await self._probe.call(look, job)
+                found = await self.look_into(candidate.path)
             except Exception as error:  # noqa: BLE001 -- the boundary of one file: no file may stop the others
-                self._refuse(candidate, error)
+                now = await asyncio.to_thread(Stamp.at, candidate.path)
+                self._refuse_unless_changed(candidate, before, now, error)
             else:
                 self._judge(candidate, found)
             if candidate.grew or candidate.open_for_writing or candidate.path in self.candidates:
                 self._wake.set()
+
+    async def look_into(self, path: str) -> Look:
+        """Have the probe look into a file, within a time.
+
+        Raises
+        ------
+        DcnumdError
+            What `look` finds wrong, or with the reason ``look_timeout`` that it did not come to an end.
+        """
+        job = self._settings.job_for(pathlib.Path(path), "")
+        # One after the other, so that nobody's time passes while the probe is busy with another file.
+        async with self._looking:
+            call = asyncio.create_task(self._probe.call(look, job), name=f"look {path}")
+            try:
+                await asyncio.wait([call], timeout=LOOK_SECONDS)
+                if not call.done():
+                    self._probe.kill()
+                    # The call ends by itself when the process is gone, and then the next one gets a new process.
+                    await asyncio.wait([call], timeout=KILL_SECONDS)
+                    message = f"{path}: cannot be read: no answer for {LOOK_SECONDS:g} s"
+                    raise MeasurementError(message, "look_timeout", transient=True)
+                return call.result()
+            finally:
+                if not call.cancel() and not call.cancelled():
+                    # Nobody else asks for what it ended with.
+                    call.exception()
 
     def _admit(self, path: str, stamp: Stamp) -> None:
         """Decide from the ledger alone where a found file goes on."""
         entry = self._ledger.latest(path)
         if entry is not None and entry.stamp == stamp and entry.settings_key == self._settings_key:
             if entry.state is State.FAILED or (
-                entry.state in {State.DONE, State.SKIPPED} and entry.output and pathlib.Path(entry.output).exists()
+                entry.state in {State.DONE, State.SKIPPED} and entry.output and _may_exist(entry.output)
             ):
                 self._known[path] = stamp
                 return
@@ -285,7 +320,10 @@ class Gate:
             )
             if not candidate.repeated:
                 log.info("file.settled", path=entry.path, size=found.content.size, frames=found.frames)
-            if entry.state is State.DONE and entry.output and pathlib.Path(entry.output).exists():
+            if entry.state is State.RUNNING:
+                # Its content is the one being processed: only its stamp is new, and the job's end minds that.
+                self._active[entry.path] = candidate.stamp
+            elif entry.state is State.DONE and entry.output and _may_exist(entry.output):
                 log.info("file.ignored", path=entry.path, reason="already_done", output=entry.output)
                 self._known[entry.path] = candidate.stamp
             else:
@@ -300,7 +338,8 @@ class Gate:
         output = self._settings.output_for(pathlib.Path(entry.path))
         producer = self._ledger.producer(os.fspath(output))
         outdated = producer is not None and producer.path == entry.path and producer.content != entry.content
-        return outdated or bool(entry.replace_output)
+        # A content that was replaced before its turn leaves to its successor what it was to replace.
+        return outdated or any(row.replace_output for row in self._ledger.entries(path=entry.path))
 
     def _close_others(self, entry: Entry) -> None:
         """Give up what waited under the same name before: a path has one content at a time."""
@@ -313,6 +352,15 @@ class Gate:
             self._active[entry.path] = entry.stamp
         job_log(entry).info("job.queued")
         self._enqueue(entry)
+
+    def _refuse_unless_changed(self, candidate: Candidate, before: Stamp, now: Stamp | None, error: Exception) -> None:
+        """Refuse a candidate, unless the verdict is about bytes that are no longer there."""
+        if now is not None and now != candidate.stamp:
+            self._note_change(candidate, now)
+        if candidate.stamp == before:
+            self._refuse(candidate, error)
+        else:
+            candidate.busy = False
 
     def _refuse(self, candidate: Candidate, error: Exception) -> None:
         candidate.busy = False
@@ -382,6 +430,17 @@ def _incomplete(candidate: Candidate, quiet_seconds: float) -> MeasurementError:
         f"for {quiet_seconds:.0f} s; if it was copied, copy it again",
         "truncated",
     )
+
+
+def _may_exist(output: str) -> bool:
+    """Return whether a result is there; one that cannot be reached just now was not removed."""
+    try:
+        pathlib.Path(output).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _stamps_of(paths: list[str]) -> list[Stamp | None]:

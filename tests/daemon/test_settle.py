@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import signal
 import time
 
 from dcnumd.config import LogSettings, OutputSettings, RetrySettings, Settings, WatchSettings
@@ -352,3 +353,106 @@ def test_backlog_is_one_transaction(tmp_path):
 
     with_gate(tmp_path, body)
     assert statements.count("COMMIT") == 1
+
+
+def test_touched_while_running_stays_running(tmp_path, measurement):
+    """The row that is being processed takes the new stamp, and is not queued a second time."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def body(harness):
+        harness.offer(path)
+        entry = await harness.next_passed()
+        harness.ledger.move(entry.id, State.RUNNING)
+        harness.left.clear()
+        os.utime(path)
+        harness.offer(path)
+        await harness.next_left()
+        assert harness.passed.empty()
+        (running,) = harness.ledger.entries()
+        assert (running.id, running.state, running.stamp) == (entry.id, State.RUNNING, Stamp.at(str(path)))
+        harness.offer(path)
+        assert not harness.gate.candidates
+
+    with_gate(tmp_path, body)
+
+
+async def stop_probe_while_it_looks(harness, path):
+    """Freeze the probe, and return when it has been asked to look into `path`."""
+    await harness.probe.start()
+    os.kill(harness.probe.pid, signal.SIGSTOP)
+    harness.offer(path)
+    candidate = harness.gate.candidates[str(path)]
+    async with asyncio.timeout(30):
+        while not (candidate.busy and harness.gate._looking.locked()):  # noqa: ASYNC110 -- there is no event for it
+            await asyncio.sleep(0.01)
+
+
+def test_changed_during_a_look_that_fails_goes_on_settling(tmp_path, measurement):
+    """A verdict about bytes that are gone is none about the file."""
+    path = tmp_path / "M.rtdc"
+    measurement(path, seed=1)
+
+    async def body(harness):
+        await stop_probe_while_it_looks(harness, path)
+        measurement(path, seed=2, frames=50)
+        harness.probe.kill()
+        entry = await harness.next_passed()
+        assert (entry.frames, entry.attempts, harness.gate.failures) == (50, 0, 0)
+
+    with_gate(tmp_path, body, settings=dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=1)))
+
+
+def test_look_that_hangs_is_ended(tmp_path, measurement, monkeypatch):
+    """A probe that does not answer is replaced, and the file gets another attempt."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def body(harness):
+        monkeypatch.setattr(settle, "LOOK_SECONDS", 0.3)
+        await stop_probe_while_it_looks(harness, path)
+        await harness.next_left()
+        (entry,) = harness.ledger.entries()
+        assert (entry.reason, entry.attempts) == ("look_timeout", 1)
+        monkeypatch.setattr(settle, "LOOK_SECONDS", 60.0)
+        assert (await harness.next_passed()).attempts == 1
+
+    with_gate(tmp_path, body)
+
+
+def test_successor_replaces_what_its_predecessor_was_to_replace(tmp_path, measurement):
+    """An outdated result stays marked as such when the content changes before it was replaced."""
+    path = tmp_path / "M.rtdc"
+    measurement(path, seed=1)
+
+    async def body(harness):
+        harness.offer(path)
+        first = await harness.next_passed()
+        harness.ledger.amend(first.id, replace_output=1)
+        measurement(path, seed=2)
+        harness.offer(path)
+        second = await harness.next_passed()
+        assert second.id != first.id
+        assert second.replace_output
+        harness.finish(second, tmp_path / "M_dcn.rtdc")
+        assert not [entry for entry in harness.ledger.entries() if entry.replace_output]
+
+    with_gate(tmp_path, body)
+
+
+def test_unreachable_result_counts_as_present(tmp_path, measurement):
+    """Whoever cannot look whether a result is there neither ends nor repeats its measurement."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def body(harness):
+        harness.offer(path)
+        entry = await harness.next_passed()
+        harness.ledger.move(entry.id, State.RUNNING)
+        # A name that the system refuses to look up, as it refuses all names on a stale share.
+        harness.ledger.finish(entry.id, str(tmp_path / ("M" * 300)))
+        harness.gate.leave_queue(entry.path)
+        harness.offer(path)
+        assert not harness.gate.candidates
+
+    with_gate(tmp_path, body)

@@ -1,0 +1,196 @@
+"""The queue together with the gate: real files, ledger and child processes, in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import os
+import shutil
+import sqlite3
+
+import pytest
+
+from dcnumd.config import LogSettings, ResourceSettings, RetrySettings, Settings, WatchSettings
+from dcnumd.daemon import jobs
+from dcnumd.daemon.child import Child
+from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.records import Stamp, State
+from dcnumd.daemon.settle import Gate
+
+pytestmark = pytest.mark.timeout(300)
+
+SETTINGS = Settings(
+    watch=WatchSettings(settle_seconds=0.1, rescan_seconds=0.5),
+    retry=RetrySettings(attempts=2, backoff_seconds=0.05),
+    resources=ResourceSettings(num_workers=1, min_free_gb=0.01),
+    log=LogSettings(level="critical"),
+)
+
+
+class Works:
+    """A gate and a queue with all that belongs to them."""
+
+    def __init__(self, folder):
+        self.settings = dataclasses.replace(SETTINGS, watch=dataclasses.replace(SETTINGS.watch, folders=(folder,)))
+        self.ledger = Ledger.open(folder)
+        self.probe = Child("probe", self.settings.log, 0)
+        self.changed = asyncio.Event()
+        self.jobs = jobs.JobRunner(self.settings, self.ledger, self.changed.set)
+        self.gate = Gate(self.settings, self.ledger, self.probe, self.jobs.enqueue, self.changed.set)
+
+    def offer(self, path):
+        self.gate.offer([(str(path), Stamp.at(str(path)))])
+
+    async def until(self, condition):
+        """Wait until something has left the gate or the queue and `condition` holds."""
+        async with asyncio.timeout(180):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+    def states(self):
+        return [entry.state for entry in self.ledger.entries()]
+
+
+def with_works(folder, body):
+    async def run():
+        works = Works(folder)
+        works.ledger.recover()
+        gate = works.gate
+        work = (gate.keep_settling(), gate.keep_looking(), works.jobs.keep_running(gate))
+        tasks = [asyncio.create_task(coroutine) for coroutine in work]
+        try:
+            await body(works)
+            assert not [task for task in tasks if task.done()]
+        finally:
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            await works.probe.close(5.0)
+            await works.jobs.pipeline.close(5.0)
+            works.ledger.close()
+
+    asyncio.run(run())
+
+
+def test_replaced_while_waiting_for_room(tmp_path, measurement, monkeypatch):
+    """The head of the queue is recorded again while the disk is full: only its successor is processed."""
+    monkeypatch.setattr(jobs, "DISK_SECONDS", 0.05)
+    path = tmp_path / "M.rtdc"
+    measurement(path, seed=1)
+    usage = shutil.disk_usage(tmp_path)
+    full = True
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0) if full else usage)
+
+    async def body(works):
+        nonlocal full
+        works.offer(path)
+        await works.until(lambda: works.states() == [State.QUEUED])
+        measurement(path, seed=2, frames=50)
+        works.offer(path)
+        await works.until(lambda: sorted(works.states()) == [State.QUEUED, State.SKIPPED])
+        full = False
+        await works.until(lambda: State.QUEUED not in works.states() and works.jobs.running is None)
+        old, new = sorted(works.ledger.entries(), key=lambda entry: entry.id)
+        assert (old.state, old.reason, new.state, new.frames) == (State.SKIPPED, "replaced", State.DONE, 50)
+        assert not [step for step in works.ledger.transitions(old.id) if step.state is State.RUNNING]
+
+    with_works(tmp_path, body)
+
+
+def test_touched_while_running_is_processed_once(tmp_path, measurement):
+    """A new date on the same content neither fails nor repeats the job that is running."""
+    path = tmp_path / "M.rtdc"
+    measurement(path, frames=3000, shape=(80, 320))
+
+    async def body(works):
+        move = works.ledger.move
+
+        def touch_when_running(entry_id, state, *args, **changes):
+            entry = move(entry_id, state, *args, **changes)
+            if state is State.RUNNING:
+                os.utime(path)
+                works.offer(path)
+            return entry
+
+        works.ledger.move = touch_when_running
+        works.offer(path)
+        await works.until(lambda: works.states() == [State.DONE] and not works.gate.candidates)
+        (entry,) = works.ledger.entries()
+        assert entry.stamp == Stamp.at(str(path))
+        states = [step.state for step in works.ledger.transitions(entry.id)]
+        assert states.count(State.RUNNING) == 1
+        assert works.gate.failures == 0
+
+    with_works(tmp_path, body)
+
+
+def test_result_of_a_killed_run_is_done(tmp_path, measurement):
+    """A daemon that was killed after the result was in place finds it at the next start, as its own."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def process(works):
+        works.offer(path)
+        await works.until(lambda: works.states() == [State.DONE] and works.jobs.running is None)
+
+    with_works(tmp_path, process)
+    with contextlib.closing(sqlite3.connect(ledger_path(tmp_path))) as connection, connection:
+        # What the ledger holds when the last of its writes was not made.
+        connection.execute("UPDATE measurements SET state = 'running', output = NULL, finished_at = NULL")
+        connection.execute("DELETE FROM transitions WHERE state = 'done'")
+    inode = (tmp_path / "M_dcn.rtdc").stat().st_ino
+    with_works(tmp_path, process)
+    assert (tmp_path / "M_dcn.rtdc").stat().st_ino == inode
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.producer(str(tmp_path / "M_dcn.rtdc"))
+
+
+def test_unreachable_output_comes_back(tmp_path, measurement, monkeypatch):
+    """A share that is down when a job starts costs an attempt, not the measurement."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+    usage = shutil.disk_usage(tmp_path)
+    faults = [OSError(errno.ESTALE, os.strerror(errno.ESTALE))]
+
+    def look(_):
+        if faults:
+            raise faults.pop()
+        return usage
+
+    monkeypatch.setattr(shutil, "disk_usage", look)
+
+    async def body(works):
+        works.offer(path)
+        await works.until(lambda: works.states() == [State.DONE])
+        (entry,) = works.ledger.entries()
+        assert entry.attempts == 2
+
+    with_works(tmp_path, body)
+
+
+def test_row_that_goes_astray_stops_nobody(tmp_path, measurement):
+    """A row that was closed behind its running job costs its own record only; the next one is processed."""
+    astray, after = tmp_path / "astray.rtdc", tmp_path / "next.rtdc"
+    measurement(astray, seed=1)
+    measurement(after, seed=2)
+
+    async def body(works):
+        move = works.ledger.move
+
+        def close_when_running(entry_id, state, *args, **changes):
+            entry = move(entry_id, state, *args, **changes)
+            if state is State.RUNNING and entry.path == str(astray):
+                move(entry_id, State.SKIPPED, "vanished")
+            return entry
+
+        works.ledger.move = close_when_running
+        works.offer(astray)
+        await works.until(lambda: works.states() == [State.SKIPPED] and works.jobs.running is None)
+        works.offer(after)
+        await works.until(lambda: sorted(works.states()) == [State.DONE, State.SKIPPED])
+
+    with_works(tmp_path, body)
