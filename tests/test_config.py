@@ -164,8 +164,8 @@ def test_state_folder_follows_the_user(monkeypatch):
     """A service manager's folder comes first, then the system's for root, the XDG one for users."""
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    monkeypatch.setenv("XDG_STATE_HOME", "/home/someone/state")
-    assert default_state_folder() == pathlib.Path("/home/someone/state/dcnumd")
+    monkeypatch.setenv("XDG_STATE_HOME", "/srv/someone/state")
+    assert default_state_folder() == pathlib.Path("/srv/someone/state/dcnumd")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert default_state_folder() == pathlib.Path("/var/lib/dcnumd")
     monkeypatch.setenv("STATE_DIRECTORY", "/run/state")

@@ -80,17 +80,14 @@ def pipeline_id(settings: Settings) -> str:
         If a method or one of its keywords does not exist.
     """
     # Only this command needs the engine, and it takes a second to load.
-    from dcnumd.logic.plan import method_ids  # noqa: PLC0415
+    from dcnumd.logic.plan import configured_ids  # noqa: PLC0415
     from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, get_data_ppid  # noqa: PLC0415
 
     pipeline = settings.pipeline_settings()
-    keywords = dict(pipeline.background_kwargs)
     # "auto" becomes true or false for each measurement.
-    automatic = keywords.get("offset_correction") == "auto"
-    if automatic:
-        keywords["offset_correction"] = True
+    automatic = pipeline.background_kwargs.get("offset_correction") == "auto"
     data = get_data_ppid(pipeline.pixel_size) if pipeline.pixel_size else "hdf:p=(from the file)^i=0"
-    identifier = PipelineID(generation=DCNUM_PPID_GENERATION, data=data, **method_ids(pipeline, keywords))
+    identifier = PipelineID(generation=DCNUM_PPID_GENERATION, data=data, **configured_ids(pipeline))
     return f"{identifier}" + (" (o=1 where the light flickers, else o=0)" if automatic else "")
 
 

@@ -106,11 +106,7 @@ def check_methods(settings: PipelineSettings) -> None:
         What is wrong.
     """
     plan = importlib.import_module("dcnumd.logic.plan")
-    keywords = dict(settings.background_kwargs)
-    if keywords.get("offset_correction") == "auto":
-        # it becomes true or false for each measurement
-        keywords["offset_correction"] = True
-    plan.method_ids(settings, keywords)
+    plan.configured_ids(settings)
 
 
 def _first_bytes(job: Job) -> tuple[Stamp, Superblock | None]:

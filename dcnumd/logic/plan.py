@@ -10,7 +10,7 @@ from typing import Any
 
 from dcnumd.errors import MethodError
 from dcnumd.feat.feat_background.base import Background, get_background
-from dcnumd.feat.feat_background.flicker import has_flicker
+from dcnumd.feat.feat_background.flicker import resolve_offset_correction
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.tasks import FeatureSettings
@@ -125,6 +125,20 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
     }
 
 
+def configured_ids(settings: PipelineSettings) -> dict[str, str]:
+    """Return what `method_ids` gives while no measurement is known; "auto" for the offset correction counts as on.
+
+    Raises
+    ------
+    MethodError
+        A method or one of its keywords does not exist.
+    """
+    kwargs = dict(settings.background_kwargs)
+    if kwargs.get("offset_correction") == "auto":
+        kwargs["offset_correction"] = True
+    return method_ids(settings, kwargs)
+
+
 def _plain(mapping: int | tuple[int, ...] | slice | None) -> int | list[int] | slice | None:
     return list(mapping) if isinstance(mapping, tuple) else mapping
 
@@ -138,4 +152,5 @@ def _resolve_background(background: type[Background], kwargs: Mapping[str, Any],
         raise MethodError(
             f"offset_correction = \"auto\" is for background 'sparsemed', not for {background.get_ppid_code()!r}"
         )
-    return {**kwargs, "offset_correction": has_flicker(lambda start, stop: images[start:stop], len(images))}
+    correction = resolve_offset_correction("auto", lambda start, stop: images[start:stop], len(images))
+    return {**kwargs, "offset_correction": correction}

@@ -30,8 +30,3 @@ class SlotRegister:
         while len(self.slots) < self.num_slots:
             self.slots.append(ChunkSlotData(shape, features))
         return self.slots
-
-    def find(self, state: str) -> ChunkSlotData | None:
-        """Return the slot with the lowest chunk among those in the given state."""
-        matching = [slot for slot in self.slots if slot.state == state]
-        return min(matching, key=lambda slot: slot.chunk) if matching else None
