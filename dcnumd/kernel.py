@@ -1,79 +1,185 @@
-"""The one way in which numerical kernels are compiled, and where the compiled code is kept.
+"""The one way in which numerical kernels are compiled.
 
-numba notices when the file of a kernel changes, but not when a kernel that it calls does; compiled code that is out
-of date may even corrupt memory. The cache therefore lies in a folder named after the content of all kernels and the
-versions that made it: whatever changes, all is compiled anew, and several versions can be used side by side.
+Declaring a kernel costs nothing: numba is imported, and the kernel compiled or loaded, when it is called for the first
+time. A process that calls none never pays for the half second that numba needs to get ready.
+
+Compiled code is taken from the folder that `dcnumd.kernel_cache` finds complete. Only the processes that fill this
+folder write to it; whatever is missing is compiled in memory.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
-import os
-import pathlib
-import tempfile
-from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar, cast
+import pickle
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-import llvmlite
-import numba
-from numba.core import config
+from dcnumd import kernel_cache
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-
-def _kernel_files() -> list[pathlib.Path]:
-    return [pathlib.Path(__file__), *sorted(pathlib.Path(__file__).parent.rglob("kernels*.py"))]
-
-
-def cache_key() -> str:
-    """Return what names the cache: a hash of all kernels and of the compiler's versions."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for path in _kernel_files():
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+# of all kernels: making one real makes those that it calls real, too
+_lock = threading.RLock()
 
 
-def _candidates() -> Iterator[pathlib.Path]:
-    """Yield folders that may hold the cache, the preferred one first."""
-    if given := os.environ.get("NUMBA_CACHE_DIR"):
-        yield pathlib.Path(given)
-        return
-    with contextlib.suppress(RuntimeError):
-        # no home folder: a service user may have none
-        yield pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "dcnumd"
-    yield pathlib.Path(tempfile.gettempdir()) / f"dcnumd-{os.getuid()}"
+class Kernel(Generic[P, R]):
+    """A function that numba compiles when it is first called; it may call other kernels, but not itself.
 
-
-def find_cache_folder() -> pathlib.Path | None:
-    """Return a folder for compiled code that is ours and can be written, None if there is none.
-
-    Compiled code is trusted; a folder that another user could have prepared is not.
+    Parameters
+    ----------
+    function
+        What is compiled.
+    options
+        Options of `numba.njit`.
     """
-    for candidate in _candidates():
-        folder = candidate / f"kernels-{cache_key()}"
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
-                return folder
-    return None
+
+    def __init__(self, function: Callable[P, R], **options: Any) -> None:
+        self.function = function
+        self.options = options
+        self._called: Any = self._first_call
+        self._included: Any = None
+        functools.update_wrapper(self, function)
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.function.__module__}.{self.function.__qualname__}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the kernel."""
+        return self._called(*args, **kwargs)  # type: ignore[no-any-return]
+
+    @property
+    def signatures(self) -> list[Any]:
+        """The types of arguments for which it is compiled in this process."""
+        return [] if self._called == self._first_call else list(self._called.signatures)
+
+    def _first_call(self, *args: Any, **kwargs: Any) -> Any:
+        with _lock:
+            if self._called == self._first_call:
+                compiled = _make_dispatcher(self.function, nogil=True, **self.options)
+                folder = kernel_cache.open_folder()
+                if folder is not None:
+                    # numba's own cache refuses a folder that cannot be written, even if all is there; several
+                    # processes can spoil its index; and it trusts what a power failure has left
+                    compiled._cache = _Cache(folder, self.function)  # noqa: SLF001 -- there is no public way
+                self._called = compiled
+        return self._called(*args, **kwargs)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """Tell numba what this is when it compiles a kernel that calls it."""
+        with _lock:
+            if self._included is None:
+                # a wrapper for callers in Python takes a fifth of the compile time, and kernels do not need it
+                self._included = _make_dispatcher(self.function, no_cpython_wrapper=True, **self.options)
+            return _numba_type(self._included)
 
 
-CACHE_FOLDER = find_cache_folder()
-"""Where compiled kernels are kept; None compiles them at every start."""
-if CACHE_FOLDER is not None:
-    # numba reads it when a kernel is declared, that is, when a module with kernels is imported
-    config.CACHE_DIR = str(CACHE_FOLDER)  # type: ignore[attr-defined]  # numba makes its settings at run time
+class Intrinsic:
+    """A function of kernels that is defined in LLVM's terms.
+
+    Parameters
+    ----------
+    definition
+        As for `numba.extending.intrinsic`.
+    """
+
+    def __init__(self, definition: Callable[..., Any]) -> None:
+        self.definition = definition
+        self._made: Any = None
+        functools.update_wrapper(self, definition)
+
+    def __repr__(self) -> str:
+        return f"<intrinsic {self.definition.__module__}.{self.definition.__qualname__}>"
+
+    def __call__(self, *args: Any) -> Any:
+        """Refuse to be called by Python."""
+        raise NotImplementedError(f"{self!r} can only be called by kernels")
+
+    @property
+    def _numba_type_(self) -> Any:
+        with _lock:
+            if self._made is None:
+                from numba.extending import intrinsic  # noqa: PLC0415 -- numba is loaded when this is asked for
+
+                self._made = intrinsic(self.definition)
+            return _numba_type(self._made)
+
+
+def _make_dispatcher(function: Callable[..., Any], **options: Any) -> Any:
+    """Return what numba compiles at its first call; nobody needs the wrapper for callers in C."""
+    import numba  # noqa: PLC0415 -- only who calls a kernel pays for it
+
+    njit: Any = numba.njit
+    return njit(error_model="numpy", no_cfunc_wrapper=True, **options)(function)
+
+
+def _numba_type(value: Any) -> Any:
+    """Return numba's type of something that a kernel refers to."""
+    from numba.core.registry import cpu_target  # noqa: PLC0415 -- numba is loaded when this is called
+
+    context = cpu_target.typing_context
+    # what was declared since compilation began is not known yet
+    context.refresh()
+    return context.resolve_value_type(value)
+
+
+class _Cache:
+    """What numba asks for compiled code of one function, and hands it; duck-typed, see `numba.core.caching`."""
+
+    def __init__(self, folder: kernel_cache.KernelFolder, function: Callable[..., Any]) -> None:
+        self._folder = folder
+        self._name = f"{function.__module__}.{function.__qualname__}"
+        self.cache_path = str(folder.path)
+
+    def _entry(self, signature: Any, target: Any) -> str:
+        """Return the name of the code for a signature on this processor."""
+        what = repr((signature, target.codegen().magic_tuple()))
+        return f"{self._name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """Return numba's result of compiling for a signature, None if it is not there."""
+        from numba.core import compiler  # noqa: PLC0415 -- numba is loaded when it calls this
+
+        result: Any = compiler.CompileResult
+        # it must be initialised before code is loaded
+        target.refresh()
+        content = self._folder.load(self._entry(signature, target))
+        if content is None:
+            return None
+        return result._rebuild(target, *pickle.loads(content))  # noqa: SLF001, S301 -- as numba's; ours
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keep a result, if this process fills the folder."""
+        if self._folder.filling:
+            from numba.core import serialize  # noqa: PLC0415 -- numba is loaded when it calls this
+
+            dumps: Any = serialize.dumps
+            entry = self._entry(signature, result.target_context)
+            self._folder.save(entry, dumps(result._reduce()))  # noqa: SLF001 -- as numba's own cache does
+
+    def enable(self) -> None:
+        """Do nothing; numba expects it."""
+
+    def disable(self) -> None:
+        """Do nothing; numba expects it."""
+
+    def flush(self) -> None:
+        """Do nothing; numba expects it."""
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile `function` with numba: without the GIL, cached on disk, IEEE arithmetic kept."""
-    compiled = numba.njit(nogil=True, cache=CACHE_FOLDER is not None, error_model="numpy")(function)
-    return cast("Callable[P, R]", compiled)
+    """Have `function` compiled by numba at its first call: without the GIL, cached on disk, IEEE arithmetic kept."""
+    return Kernel(function)
 
 
 def inline_kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile like `kernel`, for a small function that belongs inside the loops of its callers."""
-    compiled = numba.njit(nogil=True, cache=CACHE_FOLDER is not None, error_model="numpy", forceinline=True)(function)
-    return cast("Callable[P, R]", compiled)
+    return Kernel(function, forceinline=True)
+
+
+def llvm_function(definition: Callable[..., Any]) -> Any:
+    """Make a function of kernels from a definition in LLVM's terms; Any, as callers leave out the first argument."""
+    return cast("Any", Intrinsic(definition))

@@ -8,7 +8,15 @@ from collections.abc import Callable
 
 import pytest
 
+from dcnumd.kernel_cache import ensure_compiled
+
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels() -> None:
+    """Compile the kernels once for all processes of a test run."""
+    ensure_compiled(print)
 
 
 @pytest.fixture(scope="session")

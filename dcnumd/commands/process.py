@@ -24,6 +24,7 @@ from dcnumd.config import Settings
 from dcnumd.daemon import logs
 from dcnumd.daemon.probe import look
 from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, MeasurementError
+from dcnumd.kernel_cache import ensure_compiled
 from dcnumd.logic.job import Job, JobResult, Progress
 
 NOT_COMPLETE = {
@@ -79,6 +80,7 @@ def process(
     Works without a config file, too. Exit code 1 if a measurement failed, 2 if the config does not fit.
     """
     logs.configure(settings.log)
+    ensure_compiled(lambda text: click.echo(text, err=True))
     jobs = make_jobs(settings, files, output, frames)
     failures = 0
     misfit = False

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import ParamSpec, TypeVar
 
@@ -20,7 +20,7 @@ import structlog
 
 from dcnumd.config import LogSettings
 from dcnumd.daemon import logs
-from dcnumd.errors import WorkerError
+from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic import executor as child_side
 from dcnumd.logic.job import Progress
 
@@ -59,6 +59,7 @@ class Child:
         self._on_progress = on_progress
         self._executor: ProcessPoolExecutor | None = None
         self._line: Connection | None = None
+        self._prepare: tuple[Callable[[], object], ...] = ()
 
     @property
     def pid(self) -> int | None:
@@ -81,10 +82,24 @@ class Child:
             message = f"the {self.name} process was killed while it worked"
             raise WorkerError(message, "worker_killed", transient=True) from error
 
-    async def start(self) -> None:
-        """Start the process and wait until it is ready, if there is none."""
+    async def start(self, *prepare: Callable[[], object]) -> None:
+        """Start the process and wait until it is ready, if there is none.
+
+        Parameters
+        ----------
+        prepare
+            Called in the new process, in this order, before anything else; and again in a process that replaces it.
+
+        Raises
+        ------
+        DcnumdError
+            What `prepare` raises.
+        WorkerError
+            With the reason ``worker_start`` if it dies or cannot load what it needs.
+        """
         if self._executor is not None:
             return
+        self._prepare = prepare or self._prepare
         context = multiprocessing.get_context("spawn")
         configure = functools.partial(logs.configure, self._log_settings)
         theirs: Connection | None = None
@@ -93,20 +108,24 @@ class Child:
         self._executor = ProcessPoolExecutor(
             1, context, initializer=child_side.initialize, initargs=(theirs, configure, self._nice)
         )
-        first = child_side.warm_up if self._on_progress else os.getpid
         before = set(multiprocessing.active_children())
-        future = self._executor.submit(first)
+        futures = [self._executor.submit(call) for call in self._prepare or (os.getpid,)]
         self._process = next(iter(set(multiprocessing.active_children()) - before), None)
         if self._line is not None and theirs is not None:
             # The child has its copy now; ours would hide its end.
             theirs.close()
             asyncio.get_running_loop().add_reader(self._line.fileno(), self._receive, self._line)
         try:
-            await asyncio.wrap_future(future)
-        except BrokenProcessPool as error:
+            for future in futures:
+                await asyncio.wrap_future(future)
+        except DcnumdError:
+            self._give_up()
+            raise
+        except Exception as error:
             self._lost()
-            message = f"the {self.name} process cannot start; its last words are on stderr"
-            raise WorkerError(message, "worker_start", transient=True) from error
+            # What killed it is not known here; what it raised is.
+            why = "its last words are on stderr" if isinstance(error, BrokenProcessPool) else repr(error)
+            raise WorkerError(f"the {self.name} process cannot start: {why}", "worker_start", transient=True) from error
         log.info("worker.started", pid=self.pid, role=self.name)
 
     def ask_to_stop(self, call_id: str) -> None:
@@ -142,15 +161,13 @@ class Child:
 
     async def _submit(self, function: Callable[[], R]) -> concurrent.futures.Future[R]:
         await self.start()
-        if self._executor is None:
-            raise WorkerError(f"the {self.name} process is gone", "worker_killed", transient=True)
-        try:
-            return self._executor.submit(function)
-        except BrokenProcessPool:
+        if self._process is not None and wait([self._process.sentinel], 0):
             # It died while it had nothing to do, which is nobody's fault.
             self._lost()
             await self.start()
-            return self._executor.submit(function)
+        if self._executor is None:
+            raise WorkerError(f"the {self.name} process is gone", "worker_killed", transient=True)
+        return self._executor.submit(function)
 
     def _receive(self, line: Connection) -> None:
         try:
@@ -163,6 +180,9 @@ class Child:
 
     def _lost(self) -> None:
         log.warning("worker.lost", pid=self.pid, role=self.name)
+        self._give_up()
+
+    def _give_up(self) -> None:
         # Its workers are in its group and would be left over.
         self.kill()
         self._hang_up()

@@ -271,7 +271,7 @@ class JobRunner:
             frames_per_second=round(result.frames / result.seconds, 1) if result.seconds else 0.0,
             output=os.fspath(result.path_out),
             masks_dropped=result.masks_dropped,
-            stage_seconds={stage: round(seconds, 3) for stage, seconds in result.stages.items()},
+            **_time_spent(result),
         )
 
     async def _look_again(self, entry: Entry, now: Stamp | None, gate: Gate) -> Stamp | None:
@@ -326,6 +326,19 @@ class JobRunner:
         if self._disk_low:
             log.info("disk.ok", folder=os.fspath(folder), free_bytes=free)
         self._disk_low = False
+
+
+def _time_spent(result: JobResult) -> dict[str, object]:
+    """Return where the time of a job went, for its log line."""
+    total = sum(result.stages.values())
+    return {
+        "stage_seconds": {stage: round(seconds, 3) for stage, seconds in result.stages.items()},
+        "stage_shares": {stage: round(seconds / total, 3) for stage, seconds in result.stages.items()},
+        "waiting_seconds": {who: round(seconds, 3) for who, seconds in result.waiting.items()},
+        "bottleneck": result.bottleneck,
+        "bytes_read": result.bytes_read,
+        "bytes_written": result.bytes_written,
+    }
 
 
 def _room_for(path_out: pathlib.Path) -> tuple[pathlib.Path, int]:

@@ -12,6 +12,7 @@ from dcnumd.daemon.records import Content, Stamp
 from dcnumd.errors import MeasurementError
 from dcnumd.logic.job import Job, PipelineSettings
 
+INSPECT = "dcnumd.logic.inspect"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 Verdict = Literal["complete", "open_for_writing", "truncated", "changing"]
@@ -83,7 +84,7 @@ def look(job: Job) -> Look:
     if superblock is not None and superblock.end_of_file > stamp.size:
         return Look("truncated", stamp)
     # The supervisor imports this module and must stay free of numerical code; only the child gets here.
-    inspect = importlib.import_module("dcnumd.logic.inspect")
+    inspect = importlib.import_module(INSPECT)
     found = inspect.inspect_measurement(job)
     if (after := _first_bytes(job)[0]) != stamp:
         return Look("changing", after)
@@ -95,6 +96,11 @@ def look(job: Job) -> Look:
         found.ppid,
         found.pphash,
     )
+
+
+def load() -> None:
+    """Load what `look` needs, before the first file needs it."""
+    importlib.import_module(INSPECT)
 
 
 def check_methods(settings: PipelineSettings) -> None:

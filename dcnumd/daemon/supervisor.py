@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+import pathlib
 import signal
+import time
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -20,10 +23,11 @@ from dcnumd.daemon.child import Child
 from dcnumd.daemon.jobs import JobRunner
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.ownership import owner_lock
-from dcnumd.daemon.probe import check_methods
+from dcnumd.daemon.probe import check_methods, load
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.watch import FolderWatch, Found
-from dcnumd.errors import ConfigError
+from dcnumd.errors import ConfigError, WorkerError
+from dcnumd.logic.executor import warm_up
 
 log = structlog.get_logger()
 
@@ -59,7 +63,9 @@ class Supervisor:
         self._ledger = ledger
         self._once = once
         self._stop = asyncio.Event()
-        self._scanned = False
+        self._scanned = asyncio.Event()
+        self._pipeline_up = asyncio.Event()
+        self._start_error: ConfigError | WorkerError | None = None
         self._probe = Child("probe", settings.log, settings.resources.nice)
         self._jobs = JobRunner(settings, ledger, self._look_whether_finished, once=once)
         self._gate = Gate(settings, ledger, self._probe, self._jobs.enqueue, self._look_whether_finished, once=once)
@@ -75,7 +81,6 @@ class Supervisor:
             state_folder=os.fspath(self._settings.state_folder()),
             folders=[os.fspath(folder) for folder in self._settings.watch.folders],
         )
-        await self._check_methods()
         for entry in self._ledger.recover():
             log.info("job.recovered", job_id=entry.job_id, path=entry.path, ppid=entry.ppid, pphash=entry.pphash)
         try:
@@ -83,16 +88,13 @@ class Supervisor:
         except Exception as error:
             log.critical("daemon.stopped", failures=self._gate.failures, error=repr(error), exc_info=error)
             return 1
+        if isinstance(self._start_error, ConfigError):
+            raise ConfigError(f"{self._settings.source}: pipeline: {self._start_error.message}") from self._start_error
+        if self._start_error is not None:
+            log.critical("daemon.stopped", failures=self._gate.failures, error=self._start_error.message)
+            return 1
         log.info("daemon.stopped", failures=self._gate.failures)
         return 1 if self._once and self._gate.failures else 0
-
-    async def _check_methods(self) -> None:
-        """Refuse to run with methods that no measurement could be processed with."""
-        try:
-            await self._probe.call(check_methods, self._settings.pipeline_settings())
-        except ConfigError as error:
-            await self._probe.close(CLOSE_SECONDS)
-            raise ConfigError(f"{self._settings.source}: pipeline: {error.message}") from error
 
     async def _run_tasks(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -106,31 +108,58 @@ class Supervisor:
                 for task in tasks:
                     task.cancel()
 
+    async def _start_pipeline(self) -> None:
+        """Start the pipeline process with methods that exist; without it the daemon is of no use, and ends."""
+        check = functools.partial(check_methods, self._settings.pipeline_settings())
+        try:
+            await self._jobs.pipeline.start(check, functools.partial(warm_up, self._settings.resources.num_workers))
+        except (ConfigError, WorkerError) as error:
+            self._start_error = error
+            self._stop.set()
+        else:
+            self._pipeline_up.set()
+
     def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {
+            # It takes longest, so it begins first.
+            "start": self._start_pipeline(),
             "settle": self._gate.keep_settling(),
-            "look": self._gate.keep_looking(),
-            "jobs": self._jobs.keep_running(self._gate),
+            "look": self._run_looks(),
+            "jobs": self._run_jobs(),
             "heartbeat": self._beat(),
+            "ready": self._report_ready(),
         }
         if self._once:
             return {**work, "scan": self._scan_once()}
         for folder in self._folders:
-            work[f"scan {folder.folder}"] = folder.keep_scanning()
-            work[f"events {folder.folder}"] = folder.follow_events()
-        return {**work, "ready": self._report_ready()}
+            work[f"watch {folder.folder}"] = folder.keep_watching()
+        return work
+
+    async def _run_looks(self) -> None:
+        # Methods that do not exist are no measurement's fault. The pipeline alone decides when the daemon is ready,
+        # so the probe leaves the processor to it; the first file settles meanwhile.
+        await self._pipeline_up.wait()
+        with contextlib.suppress(WorkerError):
+            await self._probe.start(load)
+        await self._gate.keep_looking()
+
+    async def _run_jobs(self) -> None:
+        # A start that fails is no measurement's fault and must not cost it an attempt.
+        await self._pipeline_up.wait()
+        await self._jobs.keep_running(self._gate)
 
     async def _scan_once(self) -> None:
         for folder in self._folders:
             await folder.scan()
-        self._scanned = True
-        log.info("daemon.ready")
+        self._scanned.set()
         self._look_whether_finished()
 
     async def _report_ready(self) -> None:
-        for folder in self._folders:
-            await folder.ready.wait()
-        log.info("daemon.ready")
+        """Report that a measurement would be processed now: folders are watched, and the pipeline waits for work."""
+        for seen in [self._scanned] if self._once else [folder.ready for folder in self._folders]:
+            await seen.wait()
+        await self._pipeline_up.wait()
+        log.info("daemon.ready", seconds=round(seconds_since_start(), 2))
 
     async def _beat(self) -> None:
         while True:
@@ -151,7 +180,7 @@ class Supervisor:
     def _look_whether_finished(self) -> None:
         """With ``--once``, stop when nothing is left to do."""
         idle = not self._gate.candidates and not self._jobs.queue_length and self._jobs.running is None
-        if self._once and self._scanned and idle:
+        if self._once and self._scanned.is_set() and idle:
             self._stop.set()
 
     @contextlib.contextmanager
@@ -176,3 +205,10 @@ class Supervisor:
     def _on_look_again(self) -> None:
         for folder in self._folders:
             folder.look_again()
+
+
+def seconds_since_start() -> float:
+    """Return for how long this process has been there [s], with what Python took to load."""
+    # The fields of proc(5) from the third one on; what comes before may hold spaces. The 22nd is the start.
+    fields = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")

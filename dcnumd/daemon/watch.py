@@ -16,9 +16,9 @@ import stat
 from collections.abc import Callable
 
 import structlog
-import watchfiles
 
 from dcnumd.config import Settings
+from dcnumd.daemon.inotify import FolderEvents
 from dcnumd.daemon.records import Stamp
 
 log = structlog.get_logger()
@@ -31,8 +31,8 @@ RESULT_SUFFIXES = ("_dcn", "_dce")
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
 SLICE = 500
 """So many files are offered at once."""
-EVENT_STEP = 200
-"""Events are collected in steps of so many milliseconds; shorter ones wake an idle daemon more often."""
+EVENT_SECONDS = 0.2
+"""After one look at what file events name comes none for so long: a recording raises hundreds of them in a second."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,8 +82,21 @@ class Listing:
     """Folders inside that could not be listed, with the reason."""
 
 
-def list_folder(root: str, accepts: CandidateFilter, *, recursive: bool) -> Listing:
+def list_folder(
+    root: str, accepts: CandidateFilter, *, recursive: bool, enter: Callable[[str], None] | None = None
+) -> Listing:
     """Look for measurements below `root`.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    accepts
+        What may be a measurement.
+    recursive
+        Whether to look into the folders inside, too.
+    enter
+        Called with each folder before it is listed.
 
     Raises
     ------
@@ -94,6 +107,8 @@ def list_folder(root: str, accepts: CandidateFilter, *, recursive: bool) -> List
     waiting = [root]
     while waiting:
         folder = waiting.pop()
+        if enter is not None:
+            enter(folder)
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
@@ -148,10 +163,11 @@ class FolderWatch:
         self._offer = offer
         self._identity: tuple[int, int] | None = None
         self._reachable: bool | None = None
+        self._armed = False
         self._degraded = False
         self._reported: set[str] = set()
-        self._stop_events: asyncio.Event | None = None
-        self._present = asyncio.Event()
+        self._events: FolderEvents | None = None
+        self._event_error: OSError | None = None
         self._rescan = asyncio.Event()
         self.ready = asyncio.Event()
         """Set once everything that is there was offered and what comes will be noticed."""
@@ -160,15 +176,21 @@ class FolderWatch:
         """Scan now instead of at the next turn."""
         self._rescan.set()
 
-    async def keep_scanning(self) -> None:
-        """Scan now, then every ``rescan_seconds`` and whenever `look_again` asks for it."""
-        while True:
-            await self.scan()
-            if not self._reachable or self._degraded or self._stop_events is not None:
-                self.ready.set()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._rescan.wait(), self._watch.rescan_seconds)
-            self._rescan.clear()
+    async def keep_watching(self) -> None:
+        """Scan now and then regularly, and whenever `look_again` asks for it; follow file events in between."""
+        if self._watch.force_polling:
+            await self._keep_scanning(min(self._watch.poll_seconds, self._watch.rescan_seconds))
+            return
+        try:
+            self._events = FolderEvents()
+        except OSError as error:
+            self._event_error = error
+            await self._keep_scanning(self._watch.rescan_seconds)
+            return
+        with contextlib.closing(self._events):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow_events(self._events), name=f"events {self.folder}")
+                await self._keep_scanning(self._watch.rescan_seconds)
 
     async def scan(self) -> None:
         """List the folder and offer what is there; report when it vanishes or returns."""
@@ -184,33 +206,50 @@ class FolderWatch:
             # A backlog of many files must not keep signals and jobs waiting.
             await asyncio.sleep(0)
 
-    async def follow_events(self) -> None:
-        """Offer what file events name, as long as the folder is there; arm again when it was replaced."""
+    async def _keep_scanning(self, seconds: float) -> None:
         while True:
-            await self._present.wait()
-            self._present.clear()
-            self._stop_events = asyncio.Event()
-            try:
-                await self._receive_events(self._stop_events)
-            except* FileNotFoundError:
-                # The folder went away between a scan and now; the next scan reports that.
-                log.debug("watch.vanished", folder=self.folder)
-            except* (OSError, RuntimeError) as errors:
-                # watchfiles ends for good after any error; for a name that is not UTF-8 that is its own class
-                # of RuntimeError, in a group. The next scan that succeeds arms it again.
-                self._degrade(_innermost(errors))
-            finally:
-                self._stop_events = None
+            await self.scan()
+            self._report_events()
+            self.ready.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._rescan.wait(), seconds)
+            self._rescan.clear()
+
+    async def _follow_events(self, events: FolderEvents) -> None:
+        """Offer what file events name; have the folder scanned when some of them were lost."""
+        while True:
+            await events.wait()
+            paths, lost = events.changed()
+            if lost:
+                self.look_again()
+            if paths:
+                self._offer(await asyncio.to_thread(self._named_by, paths))
+            await asyncio.sleep(EVENT_SECONDS)
 
     def _list(self) -> tuple[tuple[int, int], Listing]:
         result = pathlib.Path(self.folder).stat()
-        listing = list_folder(self.folder, self._accepts, recursive=self._watch.recursive)
-        return (result.st_dev, result.st_ino), listing
+        identity = result.st_dev, result.st_ino
+        if self._events is not None:
+            self._event_error = None
+            if identity != self._identity:
+                # What was followed belongs to a folder that is gone.
+                self._events.leave(self.folder)
+        listing = list_folder(self.folder, self._accepts, recursive=self._watch.recursive, enter=self._follow)
+        return identity, listing
+
+    def _follow(self, folder: str) -> None:
+        """Have file events for a folder, before it is listed: so nothing in it is missed."""
+        if self._events is not None:
+            try:
+                self._events.follow(folder)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                # Listing it fails as well, and says so.
+                return
+            except OSError as error:
+                self._event_error = error
 
     def _gone(self, error: OSError) -> None:
         self._identity = None
-        if self._stop_events is not None:
-            self._stop_events.set()
         if self._reachable is not False:
             log.warning("watch.unreachable", folder=self.folder, error=error.strerror or str(error))
         self._reachable = False
@@ -219,11 +258,6 @@ class FolderWatch:
         if self._reachable is False:
             log.info("watch.recovered", folder=self.folder)
         self._reachable = True
-        if identity != self._identity and self._stop_events is not None:
-            # The old watch belongs to a folder that is gone and would be silent for ever.
-            self._stop_events.set()
-        if identity != self._identity or self._stop_events is None:
-            self._present.set()
         self._identity = identity
 
     def _report_odd(self, listing: Listing) -> None:
@@ -233,55 +267,23 @@ class FolderWatch:
                 log.warning("file.ignored", path=path, reason=reason, error=listing.unreadable.get(path, ""))
         self._reported = set(odd)
 
-    async def _receive_events(self, stop: asyncio.Event) -> None:
-        changes = watchfiles.awatch(
-            self.folder,
-            watch_filter=None,
-            step=EVENT_STEP,
-            stop_event=stop,
-            force_polling=self._watch.force_polling,
-            poll_delay_ms=int(self._watch.poll_seconds * 1000),
-            recursive=self._watch.recursive,
-            ignore_permission_denied=True,
-        )
-        batch = asyncio.ensure_future(anext(changes, None))
-        try:
-            # The watch is armed in the first step, before it waits for anything.
-            await asyncio.sleep(0)
-            if not batch.done():
-                self._armed()
-            while (changed := await batch) is not None:
-                self._recovered()
-                self._offer(await asyncio.to_thread(self._named_by, {path for _, path in changed}))
-                batch = asyncio.ensure_future(anext(changes, None))
-        finally:
-            batch.cancel()
-            await asyncio.wait([batch])
-            await changes.aclose()
-
-    def _armed(self) -> None:
-        if not self._degraded:
-            mode = "polling" if self._watch.force_polling else "events"
-            log.info("watch.armed", folder=self.folder, mode=mode, rescan_seconds=self._watch.rescan_seconds)
-        # What came between the last scan and now raised no event.
-        self.look_again()
-
-    def _recovered(self) -> None:
-        if self._degraded:
+    def _report_events(self) -> None:
+        """Report by which means the folder is followed, when that has changed."""
+        if not self._reachable:
+            return
+        rescan_seconds = self._watch.rescan_seconds
+        if (error := self._event_error) is not None:
+            if not self._degraded:
+                log.warning(
+                    "watch.degraded", folder=self.folder, error=_event_problem(error), rescan_seconds=rescan_seconds
+                )
+        elif self._degraded:
             log.info("watch.recovered", folder=self.folder)
-        self._degraded = False
-
-    def _degrade(self, error: BaseException) -> None:
-        if not self._degraded:
-            log.warning(
-                "watch.degraded",
-                folder=self.folder,
-                error=f"{type(error).__name__}: {error}",
-                rescan_seconds=self._watch.rescan_seconds,
-            )
-            # Once only: each scan arms the watch again, which may fail again.
-            self.look_again()
-        self._degraded = True
+        elif not self._armed:
+            mode = "polling" if self._watch.force_polling else "events"
+            log.info("watch.armed", folder=self.folder, mode=mode, rescan_seconds=rescan_seconds)
+        self._degraded = error is not None
+        self._armed = True
 
     def _named_by(self, paths: set[str]) -> Found:
         """Return the possible measurements among changed paths, and those in changed folders."""
@@ -293,7 +295,7 @@ class FolderWatch:
                 result = pathlib.Path(path).stat()
                 if stat.S_ISDIR(result.st_mode) and self._watch.recursive and not self._accepts.is_output(path):
                     # Files that came with a new folder raise no events of their own.
-                    found += list_folder(path, self._accepts, recursive=True).found
+                    found += list_folder(path, self._accepts, recursive=True, enter=self._follow).found
                 elif stat.S_ISREG(result.st_mode) and not self._accepts.refusal(path):
                     found.append((path, Stamp.of(result)))
             except OSError:
@@ -314,7 +316,8 @@ class FolderWatch:
         return False
 
 
-def _innermost(errors: BaseException) -> BaseException:
-    while isinstance(errors, BaseExceptionGroup):
-        errors = errors.exceptions[0]
-    return errors
+def _event_problem(error: OSError) -> str:
+    """Return what an operator can do about missing file events."""
+    limits = {errno.ENOSPC: "fs.inotify.max_user_watches", errno.EMFILE: "fs.inotify.max_user_instances"}
+    advice = f"; the system's limit {limits[error.errno]} is reached" if error.errno in limits else ""
+    return f"{error.strerror}{advice}"

@@ -72,7 +72,8 @@ def brightness_features(
     `counts` (511,) is zero before and after.
     """
     image_sum = image_squares = corrected_sum = corrected_squares = np.int64(0)
-    low = 510
+    # not a literal, for which numba would compile `percentile` once more
+    low = counts.size - 1
     high = 0
     for i in range(pixels):
         value = np.int64(brightness[i])

@@ -21,12 +21,10 @@ def times_log2(count: int, table: npt.NDArray[np.float64]) -> float:
 
 
 @kernel
-def entropy_of_counts(
-    counts: npt.NDArray[np.int32], first: int, last: int, total: int, table: npt.NDArray[np.float64]
-) -> float:
-    """Return the entropy [bit] of counts[first:last + 1], which add up to `total`; exactly 0 for a single bin."""
+def entropy_of_counts(counts: npt.NDArray[np.int32], last: int, total: int, table: npt.NDArray[np.float64]) -> float:
+    """Return the entropy [bit] of counts[:last + 1], which add up to `total`; exactly 0 for a single bin."""
     weighted = 0.0
-    for i in range(first, last + 1):
+    for i in range(last + 1):
         # Rounding must not give a single bin an entropy: f12 divides by it.
         if counts[i] == total:
             return 0.0
@@ -138,9 +136,9 @@ def direction_features(
         pair_count[cell] = 0
         squares += count * count
         weighted += times_log2(count, table)
-    entropy_sum = entropy_of_counts(sum_count, 2, 2 * largest, pairs, table)
-    entropy_difference = entropy_of_counts(difference_count, 0, largest, pairs, table)
-    entropy_marginal = entropy_of_counts(marginal, 1, largest, 2 * pairs, table)
+    entropy_sum = entropy_of_counts(sum_count, 2 * largest, pairs, table)
+    entropy_difference = entropy_of_counts(difference_count, largest, pairs, table)
+    entropy_marginal = entropy_of_counts(marginal, largest, 2 * pairs, table)
     equal = int(difference_count[0])
     # A single grey value: rounding must not give it an entropy.
     entropy = 0.0 if seen == 1 and equal == pairs else 1 + math.log2(pairs) - (weighted + equal) / pairs

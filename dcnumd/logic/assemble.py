@@ -16,45 +16,37 @@ import numpy as np
 import dcnumd
 from dcnumd.errors import ResultError
 from dcnumd.logic.background import PreparedBackground
-from dcnumd.logic.collector import Collector
+from dcnumd.logic.columns import BACKGROUND_MAP, FRAME_MAP, Columns, input_scalars
 from dcnumd.logic.job import Job
 from dcnumd.logic.plan import Plan
 from dcnumd.meta.ppid import PipelineID
 from dcnumd.write.metadata import copy_logs, copy_metadata, copy_tables
-from dcnumd.write.packed import ColumnWriter
-from dcnumd.write.writer import HDF5Writer, compression_level
+from dcnumd.write.writer import HDF5Writer
 
 LOG_WIDTH = 100
 """Longest line of a log that dclab accepts."""
 
 
-def write_events(plan: Plan, background: PreparedBackground, collector: Collector, writer: HDF5Writer) -> None:
-    """Write all scalar features and say where the events come from."""
-    columns = ColumnWriter(writer, compression_level(plan.job.compression))
-    values = dict(collector.columns.items())
-    frames = values.pop("basinmap0")
-    mapping = plan.data.index_mapping
-    origin = (frames if mapping is None else mapping[frames]).astype(np.uint32)
-    background_index = values.pop("basinmap1", None)
-    if background.offset_of_input:
-        del values["bg_off"]
-    columns.write_columns({**values, "basinmap0": origin})
-    scalars = [name for name in plan.data.features_scalar_frame if name != "bg_off" or background.offset_of_input]
-    if plan.job.basin_strategy == "drain":
-        for name in scalars:
-            columns.write_column(name, np.asarray(plan.data[name])[frames])
-    else:
-        _refer_to_input(plan, writer, origin, scalars)
-    if background.images is not None and background_index is not None:
-        writer.store_basin(
-            name="background images",
-            description=f"Pipeline identifier: {plan.pipeline_id.background}",
-            internal_data={"image_bg": background.images.images},
-            mapping=background_index,
-        )
+def write_basins(plan: Plan, background: PreparedBackground, columns: Columns, writer: HDF5Writer) -> None:
+    """Say where the events come from, and which background they have; the scalar features must be complete."""
+    if plan.job.basin_strategy == "tap":
+        _refer_to_input(plan, writer, input_scalars(plan, background))
+    if background.images is None:
+        return
+    mapping = BACKGROUND_MAP
+    if columns.maps_equal:
+        # equal mappings are stored once, as dcnum does
+        mapping = FRAME_MAP
+        del writer.events[BACKGROUND_MAP]
+    writer.store_basin(
+        name="background images",
+        description=f"Pipeline identifier: {plan.pipeline_id.background}",
+        internal_data={"image_bg": background.images.images},
+        mapping=mapping,
+    )
 
 
-def _refer_to_input(plan: Plan, writer: HDF5Writer, origin: np.ndarray, scalars: Sequence[str]) -> None:
+def _refer_to_input(plan: Plan, writer: HDF5Writer, scalars: Sequence[str]) -> None:
     path = plan.data.path
     relative = os.path.relpath(path, plan.job.path_out.parent)
     for features in (scalars, ["image"]):
@@ -64,13 +56,13 @@ def _refer_to_input(plan: Plan, writer: HDF5Writer, origin: np.ndarray, scalars:
                 description=f"Created with dcnumd {dcnumd.__version__}",
                 paths=[path, relative],
                 features=features,
-                mapping=origin,
+                mapping=FRAME_MAP,
                 identifier=plan.data.measurement_identifier,
             )
 
 
-def write_metadata(plan: Plan, h5: h5py.File, events: int) -> None:
-    """Write the input's attributes, logs and tables, and those of the pipeline."""
+def write_metadata(plan: Plan, h5: h5py.File) -> None:
+    """Write the input's attributes, logs and tables, and those of the pipeline; see `write_event_count`."""
     copy_metadata(plan.data.h5, h5)
     copy_logs(plan.data.h5, h5)
     copy_tables(plan.data.h5, h5)
@@ -78,12 +70,16 @@ def write_metadata(plan: Plan, h5: h5py.File, events: int) -> None:
     for name in ("generation", "data", "background", "segmenter", "feature", "gate"):
         h5.attrs[f"pipeline:dcnum {name}"] = getattr(identifier, name)
     h5.attrs["pipeline:dcnum hash"] = identifier.hash
-    h5.attrs["pipeline:dcnum yield"] = events
     h5.attrs["pipeline:dcnum mapping"] = identifier.data.partition("^i=")[2]
-    h5.attrs["experiment:event count"] = events
     h5.attrs["imaging:pixel size"] = plan.data.pixel_size
     parts = [plan.data.measurement_identifier, f"dcn-{identifier.hash[:7]}"]
     h5.attrs["experiment:run identifier"] = "_".join(part for part in parts if part)
+
+
+def write_event_count(h5: h5py.File, events: int) -> None:
+    """Write how many events were found."""
+    h5.attrs["pipeline:dcnum yield"] = events
+    h5.attrs["experiment:event count"] = events
 
 
 def write_logs(job: Job, identifier: PipelineID, writer: HDF5Writer, lines: Sequence[str], stamp: str) -> None:

@@ -11,13 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import JobCancelledError, MeasurementError
+from dcnumd.feat.feat_background.base import complete_kwargs
 from dcnumd.feat.feat_background.bg_copy import BackgroundCopy
+from dcnumd.feat.feat_background.bg_roll_median import (
+    BackgroundRollMed,
+    RollingMedianSource,
+    check_rolling_median_kwargs,
+    count_windows,
+)
 from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed, sparse_median_images, time_axis
-from dcnumd.feat.feat_background.frames import FrameAccess
 from dcnumd.logic.plan import Plan
-from dcnumd.logic.tasks import SharedBackgrounds
+from dcnumd.logic.tasks import MedianProgram, MedianTask, SharedBackgrounds
+from dcnumd.logic.timing import StageTimes
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.read.index_mapping import Indices
+from dcnumd.segm.segmenter_mpo import MPOSegmenter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +36,7 @@ class PreparedBackground:
     images: SharedBackgrounds | None = None
     index: npt.NDArray[np.int64] | None = None
     """For each frame its image; given together with `images`."""
-    frames: FrameSource | None = None
+    frames: FrameSource | RollingMedianSource | None = None
     bg_off: npt.NDArray[np.float64] | None = None
     """Background offset of each frame, as far as it is known already."""
     offset_correction: bool = False
@@ -42,7 +51,11 @@ class PreparedBackground:
 
 
 def prepare_background(
-    plan: Plan, scratch: pathlib.Path, num_cpus: int, cancel: Callable[[], bool]
+    plan: Plan,
+    segmenter: MPOSegmenter,
+    scratch: pathlib.Path,
+    times: StageTimes,
+    cancel: Callable[[], bool],
 ) -> PreparedBackground:
     """Compute, or find, the background of a file.
 
@@ -52,10 +65,12 @@ def prepare_background(
     ----------
     plan
         The job and its input.
+    segmenter
+        Its workers compute what can be computed side by side.
     scratch
         Where a method that writes a file may put it; the caller removes it.
-    num_cpus
-        Number of threads.
+    times
+        Where the time spent is noted.
     cancel
         Returns whether the job should stop.
     """
@@ -63,10 +78,16 @@ def prepare_background(
         return _from_file(plan, plan.data)
     if plan.background is BackgroundSparseMed:
         with _whole_measurement(plan) as data:
-            return _sparse_median(plan, data, num_cpus, cancel)
-    with plan.background(
-        plan.data.path, scratch, compress=False, num_cpus=num_cpus, **plan.background_kwargs
-    ) as background:
+            return _sparse_median(plan, data, segmenter, times, cancel)
+    if plan.background is BackgroundRollMed:
+        with _whole_measurement(plan) as data:
+            return _rolling_median(plan, data)
+    with (
+        times.stage("background"),
+        plan.background(
+            plan.data.path, scratch, compress=False, num_cpus=segmenter.num_workers, **plan.background_kwargs
+        ) as background,
+    ):
         background.process()
     with HDF5Data(scratch, index_mapping=plan.data.index_mapping) as computed:
         return _from_file(plan, computed)
@@ -81,23 +102,44 @@ def _whole_measurement(plan: Plan) -> Iterator[HDF5Data]:
             yield data
 
 
-def _sparse_median(plan: Plan, data: HDF5Data, num_cpus: int, cancel: Callable[[], bool]) -> PreparedBackground:
-    def on_image(_done: int, _total: int) -> None:
-        if cancel():
-            raise JobCancelledError("stopped while the background was computed")
-
+def _sparse_median(
+    plan: Plan, data: HDF5Data, segmenter: MPOSegmenter, times: StageTimes, cancel: Callable[[], bool]
+) -> PreparedBackground:
     kwargs = dict(plan.background_kwargs)
     offset_correction = bool(kwargs.pop("offset_correction", True))
-    frames = data.check_frames()
-    with contextlib.closing(FrameAccess(frames)) as read_frames:
-        images, index = sparse_median_images(
-            read_frames, len(frames), time_axis(data), num_cpus=num_cpus, on_image=on_image, **kwargs
-        )
+    frames = FrameSource.of(data.check_frames())
+
+    def medians(starts: Indices, kernel_size: int) -> npt.NDArray[np.uint8]:
+        segmenter.program = MedianProgram(frames, kernel_size)
+        segmenter.reinitialize_workers(segmenter.slot_list or [])
+        images = np.empty((len(starts), *frames.frame_shape), np.uint8)
+        position = {start: number for number, start in enumerate(starts.tolist())}
+        crew = segmenter.crew
+        with times.crew(segmenter.num_workers, lambda: crew.seconds_waited):
+            for reply in crew.run([MedianTask(start) for start in position]):
+                images[position[reply.task.start]] = reply.value.image
+                times.add(reply.worker, reply.value.spans)
+                times.bytes_read += reply.value.bytes_read
+                if cancel():
+                    raise JobCancelledError("stopped while the background was computed")
+        return images
+
+    images, index = sparse_median_images(medians, len(data), time_axis(data), **kwargs)
     if plan.data.index_mapping is not None:
         index = index[plan.data.index_mapping]
     return _with_offset(
         PreparedBackground(SharedBackgrounds.of(images), index, offset_correction=offset_correction), plan.data
     )
+
+
+def _rolling_median(plan: Plan, data: HDF5Data) -> PreparedBackground:
+    """Return what computes the images in the workers, when and where they are needed."""
+    kwargs = complete_kwargs(BackgroundRollMed, plan.background_kwargs)
+    check_rolling_median_kwargs(**kwargs)
+    frames = FrameSource.of(data.check_frames())
+    count_windows(frames.frame_count, kwargs["kernel_size"], frames.path)
+    source = RollingMedianSource(frames, kwargs["kernel_size"], plan.data.index_mapping)
+    return _with_offset(PreparedBackground(frames=source), plan.data)
 
 
 def _from_file(plan: Plan, data: HDF5Data) -> PreparedBackground:

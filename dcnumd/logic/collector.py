@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.feat.events import Events
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
-from dcnumd.logic.staging import Staging
-from dcnumd.logic.tasks import FramesReply, FramesTask, PackTask, select_events
+from dcnumd.logic.columns import Columns
+from dcnumd.logic.staging import Buffers, Staging
+from dcnumd.logic.tasks import FramesReply, FramesTask, select_events
 
 
 @dataclasses.dataclass
@@ -22,26 +21,17 @@ class Batch:
 
     task: FramesTask
     reply: FramesReply
-    staged: int = 0
-    """Number of its events that are in staging units."""
-    committed: bool = False
-    """Whether its numbers are taken over and duplicates of the previous batch's last frame are gone."""
+    columns: list[npt.NDArray[Any]] | None = None
+    """Its scalar features, once it is its turn and duplicates of the previous batch's last frame are gone."""
+    images_staged: int = 0
+    """Number of its events whose images are staged."""
+    columns_staged: int = 0
+    """Number of its events whose scalar features are staged."""
 
-
-class Columns:
-    """The scalar features of all events, gathered batch by batch."""
-
-    def __init__(self) -> None:
-        self._parts: dict[str, list[npt.NDArray[Any]]] = collections.defaultdict(list)
-
-    def add(self, name: str, values: npt.NDArray[Any]) -> None:
-        """Append values of a feature."""
-        self._parts[name].append(values)
-
-    def items(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        """Yield each feature with all its values."""
-        for name, parts in self._parts.items():
-            yield name, np.concatenate(parts)
+    @property
+    def count(self) -> int:
+        """Number of its events."""
+        return len(self.reply.events.frame)
 
 
 class Collector:
@@ -51,25 +41,24 @@ class Collector:
     ----------
     slots
         The slots that tasks refer to.
-    staging
-        Where images and masks of events go.
+    images, scalars
+        Where images and masks, and where scalar features of events go.
     columns
-        Names of the computed features, in the order of the event table.
+        The scalar features.
     count
         Number of frames of the whole file.
     """
 
-    def __init__(self, slots: Sequence[ChunkSlotData], staging: Staging, columns: Sequence[str], count: int) -> None:
+    def __init__(
+        self, slots: Sequence[ChunkSlotData], images: Staging, scalars: Staging, columns: Columns, count: int
+    ) -> None:
         self._slots = slots
-        self._staging = staging
-        self._names = columns
+        self._images = images
+        self._scalars = scalars
+        self._columns = columns
         self._count = count
         self._waiting: dict[int, Batch] = {}
         self._last_frame: npt.NDArray[np.uint8] | None = None
-        self._unit: int | None = None
-        self._unit_fill = 0
-        self._chunk = 0
-        self.columns = Columns()
         self.frames_done = 0
         self.events_done = 0
         self.masks_dropped = 0
@@ -83,86 +72,86 @@ class Collector:
         """Take over a processed batch."""
         self._waiting[task.first] = Batch(task, reply)
 
-    def advance(self) -> list[PackTask]:
-        """Commit what is next in order, as far as there is room; return what can be packed now."""
-        full: list[PackTask] = []
+    def advance(self) -> None:
+        """Commit what is next in order, as far as there is room in the staging units."""
         while (batch := self._waiting.get(self.frames_done)) is not None:
-            if not batch.committed:
-                self._commit(batch)
-            if not self._stage(batch, full):
-                break
+            if batch.columns is None:
+                self._drop_repeated_frame(batch)
+                batch.columns = self._columns.values(batch.task, batch.reply)
+            self._stage(batch, batch.columns)
+            if not batch.images_staged == batch.columns_staged == batch.count:
+                return
             self._finish(batch)
-        if self.finished and self._unit is not None and self._unit_fill:
-            full += self._close_unit()
-        return full
+            if self.finished:
+                self._images.close_unit()
+                self._scalars.close_unit()
 
-    def _commit(self, batch: Batch) -> None:
-        task, slot = batch.task, self._slots[batch.task.slot_index]
-        events = batch.reply.events
+    def _drop_repeated_frame(self, batch: Batch) -> None:
+        """Remove the events of a first frame that repeats the last one; workers see only their own batch."""
+        task, slot, events = batch.task, self._slots[batch.task.slot_index], batch.reply.events
         self.masks_dropped += events.invalid
-        first_image = slot.image[task.start]
-        if self._last_frame is not None and np.array_equal(first_image, self._last_frame):
-            # workers see only their own batch; a frame that repeats the last one yields no events
+        if self._last_frame is not None and np.array_equal(slot.image[task.start], self._last_frame):
             events = select_events(events, events.frame != 0)
             batch.reply = dataclasses.replace(batch.reply, events=events)
         self._last_frame = slot.image[task.stop - 1].copy()
-        self._add_columns(task, events, batch.reply)
-        batch.committed = True
 
-    def _add_columns(self, task: FramesTask, events: Events, reply: FramesReply) -> None:
-        frames = events.frame
-        for position, name in enumerate(self._names):
-            self.columns.add(name, events.table[:, position])
-        self.columns.add("basinmap0", task.first + frames)
-        self.columns.add("nevents", np.bincount(frames, minlength=1)[frames])
-        if reply.bg_off is not None:
-            self.columns.add("bg_off", reply.bg_off[frames])
-        if task.background_index is not None:
-            self.columns.add("basinmap1", task.background_index[frames])
-
-    def _stage(self, batch: Batch, full: list[PackTask]) -> bool:
-        """Copy the events of a batch to staging units; return False when there is no room for all."""
+    def _stage(self, batch: Batch, columns: Sequence[npt.NDArray[Any]]) -> None:
+        """Copy the events of a batch to staging units, as far as there is room."""
         events, task = batch.reply.events, batch.task
-        slot = self._slots[task.slot_index]
-        capacity = self._staging.layout.chunk_shape[0]
-        labels = slot.labels[task.start : task.stop]
-        sources = {"image": slot.image[task.start : task.stop]}
+        slot, frames = self._slots[task.slot_index], slice(task.start, task.stop)
+        labels = slot.labels[frames]
+        sources = {"image": slot.image[frames]}
         if slot.image_bg is not None:
-            sources["image_bg"] = slot.image_bg[task.start : task.stop]
-        while batch.staged < len(events.frame):
-            if self._unit is None:
-                self._unit, self._unit_fill = self._staging.take(), 0
-                if self._unit is None:
-                    return False
-            stop = min(batch.staged + capacity - self._unit_fill, len(events.frame))
-            part = slice(batch.staged, stop)
-            self._staging.fill(
-                self._unit,
-                self._unit_fill,
-                sources,
-                labels,
-                (events.frame[part], events.label[part], events.box[part]),
-            )
-            self._unit_fill += stop - batch.staged
-            batch.staged = stop
-            if self._unit_fill == capacity:
-                full += self._close_unit()
-        return True
+            sources["image_bg"] = slot.image_bg[frames]
+        kinds = self._images.layout.kinds
 
-    def _close_unit(self) -> list[PackTask]:
-        assert self._unit is not None
-        self._staging.close_unit(self._unit)
-        tasks = [
-            PackTask(self._unit, kind, self._unit_fill, self._chunk) for kind in range(len(self._staging.layout.kinds))
-        ]
-        self._unit = None
-        self._chunk += 1
-        return tasks
+        def copy_images(buffers: Sequence[Buffers], position: int, part: slice) -> None:
+            for kind, buffer in zip(kinds, buffers, strict=True):
+                out = buffer.raw[position : position + part.stop - part.start]
+                if kind.name == "mask":
+                    draw_masks(labels, events.frame[part], events.label[part], events.box[part], out)
+                else:
+                    np.take(sources[kind.name], events.frame[part], axis=0, out=out, mode="clip")
+
+        def copy_columns(buffers: Sequence[Buffers], position: int, part: slice) -> None:
+            for values, buffer in zip(columns, buffers, strict=True):
+                buffer.raw[position : position + part.stop - part.start] = values[part]
+
+        batch.images_staged = self._images.stage(batch.images_staged, batch.count, copy_images)
+        batch.columns_staged = self._scalars.stage(batch.columns_staged, batch.count, copy_columns)
 
     def _finish(self, batch: Batch) -> None:
         task, slot = batch.task, self._slots[batch.task.slot_index]
         del self._waiting[task.first]
         self.frames_done += task.stop - task.start
-        self.events_done += len(batch.reply.events.frame)
+        self.events_done += batch.count
         if task.stop == slot.length:
             slot.state = "d"
+
+
+def draw_masks(
+    labels: npt.NDArray[np.uint16],
+    frames: npt.NDArray[np.int64],
+    event_labels: npt.NDArray[np.uint16],
+    boxes: npt.NDArray[np.int32],
+    out: npt.NDArray[np.uint8],
+) -> None:
+    """Draw the mask of each event: 255 where its frame has its label, within the box of the mask.
+
+    Parameters
+    ----------
+    labels
+        Labelled frames, uint16 (frame, y, x).
+    frames, event_labels
+        For each event: index of its frame, and its label, shape (event,).
+    boxes
+        For each event y0, y1, x0, x1 of its mask, int32 (event, 4).
+    out
+        Receives the masks, uint8 (event, y, x).
+    """
+    out[...] = 0
+    for mask, frame, label, (top, bottom, left, right) in zip(
+        out, frames.tolist(), event_labels, boxes.tolist(), strict=True
+    ):
+        inside = labels[frame, top:bottom, left:right] == label
+        np.multiply(inside, 255, out=mask[top:bottom, left:right], dtype=np.uint8)

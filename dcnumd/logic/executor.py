@@ -19,7 +19,10 @@ from multiprocessing.connection import Connection, wait
 import structlog
 
 from dcnumd.errors import WorkerError
+from dcnumd.kernel_cache import ensure_compiled
 from dcnumd.logic.job import Job, JobResult, Progress
+
+log = structlog.get_logger()
 
 PROGRESS_SECONDS = 1.0
 """A job reports its progress at most so often; a change of stage is reported at once."""
@@ -91,10 +94,16 @@ def initialize(connection: Connection | None, configure_logs: Callable[[], None]
         _channels[:] = [Channel(connection)]
 
 
-def warm_up() -> int:
-    """Load the numerical code before the first file needs it; return the process id."""
-    importlib.import_module(ENGINE)
-    return os.getpid()
+def warm_up(num_workers: int) -> None:
+    """Load the numerical code and start the workers before the first file needs them.
+
+    Parameters
+    ----------
+    num_workers
+        Number of worker processes; 0 means one for each physical core.
+    """
+    ensure_compiled(lambda text: log.info("kernels.status", message=text))
+    importlib.import_module(ENGINE).engine.start(num_workers)
 
 
 def wind_down() -> None:

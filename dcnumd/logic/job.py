@@ -71,6 +71,14 @@ class JobResult:
     seconds: float = 0.0
     stages: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Seconds spent in each stage, added up over all workers."""
+    waiting: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Seconds that all workers together had nothing to do, and that the pipeline process waited for them."""
+    bottleneck: str = ""
+    """The stage that took the largest part of the time."""
+    bytes_read: int = 0
+    """Bytes of images that were read from files."""
+    bytes_written: int = 0
+    """Size of the result."""
     worker_pids: tuple[int, ...] = ()
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Self
 
 from dcnumd.errors import JobCancelledError, WorkerError
+from dcnumd.feat.feat_background.bg_roll_median import RollingMedianSource
 from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.logic.collector import Collector
+from dcnumd.logic.columns import Columns
 from dcnumd.logic.job import Progress
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.slot_register import SlotRegister
-from dcnumd.logic.staging import Staging
-from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask
-from dcnumd.segm.crew import Crew, Reply, lost_worker_error
-from dcnumd.segm.segmenter_mpo import MPOSegmenter, SegmentProgram
+from dcnumd.logic.staging import Kind, Staging
+from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask, WarmUpProgram, WarmUpTask
+from dcnumd.logic.timing import StageTimes
+from dcnumd.segm.crew import Crew, Reply
+from dcnumd.segm.methods import get_segmenter
+from dcnumd.segm.segmenter_mpo import MPOSegmenter, SegmentProgram, mp_spawn
 from dcnumd.write.packed import PackedDataset
 from dcnumd.write.writer import compression_level
 
@@ -27,9 +31,11 @@ SLOT_BYTES = 2**25
 """Bytes of images in a slot, at most, unless a single chunk of the file has more."""
 BATCH_FRAMES = 100
 """Frames that a worker takes at a time, before they are aligned to the chunks of the file."""
-TASKS_AHEAD = 2
-"""Tasks in each worker's pipe, so that it never waits for the parent."""
+BATCHES_PER_WORKER = 4
+"""Batches that each worker gets at least, so that all of them end at about the same time."""
 PROGRESS_SECONDS = 0.2
+PRELOADED = "dcnumd.logic.preload"
+"""What the server has loaded from which the workers are forked."""
 
 
 def aligned(frames: int, chunk: int) -> int:
@@ -51,7 +57,9 @@ class Pipeline:
     def __init__(self, num_workers: int) -> None:
         self.num_workers = num_workers
         self.register = SlotRegister()
-        self.staging = Staging(num_workers + 2)
+        self.images = Staging(num_workers + 2)
+        self.scalars = Staging(num_workers + 2)
+        mp_spawn.set_forkserver_preload([PRELOADED])
         self._segmenter: MPOSegmenter | None = None
 
     def __enter__(self) -> Self:
@@ -73,17 +81,34 @@ class Pipeline:
             return ()
         return tuple(int(worker.pid or 0) for worker in self._segmenter.crew.workers)
 
+    def start(self) -> None:
+        """Start the workers before a file needs them, and wait until they are ready.
+
+        Raises
+        ------
+        DcnumdError
+            A worker cannot do its work.
+        """
+        segmenter = get_segmenter("thresh")(num_workers=self.num_workers)
+        segmenter.program = WarmUpProgram()
+        crew = self._take_over(segmenter).crew
+        collections.deque(crew.run([WarmUpTask(number) for number in range(self.num_workers)]), maxlen=0)
+
     def engage(self, plan: Plan) -> MPOSegmenter:
         """Return the segmenter for a file, with the workers of the one before.
 
         Workers that are missing are started here, so that they are ready when the background is.
         """
         settings = plan.job.settings
-        segmenter = plan.segmenter(
-            num_workers=self.num_workers,
-            kwargs_mask=settings.mask_kwargs or None,
-            **settings.segmenter_kwargs,
+        return self._take_over(
+            plan.segmenter(
+                num_workers=self.num_workers,
+                kwargs_mask=settings.mask_kwargs or None,
+                **settings.segmenter_kwargs,
+            )
         )
+
+    def _take_over(self, segmenter: MPOSegmenter) -> MPOSegmenter:
         if self._segmenter is not None:
             segmenter.take_workers(self._segmenter)
         self._segmenter = segmenter
@@ -102,6 +127,14 @@ class Pipeline:
             features.append("bg_off")
         return self.register.prepare((length, height, width), features)
 
+    def batch_frames(self, plan: Plan, background: PreparedBackground) -> int:
+        """Return how many frames of a file a worker takes at a time, once the slots are prepared for it."""
+        at_hand = min(plan.count, sum(slot.shape[0] for slot in self.register.slots))
+        frames = min(BATCH_FRAMES, at_hand // (BATCHES_PER_WORKER * self.num_workers))
+        if isinstance(background.frames, RollingMedianSource):
+            frames = max(frames, background.frames.frames_per_batch)
+        return aligned(max(frames, min(plan.frames.frames_per_chunk, BATCH_FRAMES)), plan.frames.frames_per_chunk)
+
 
 class FileRun:
     """The work on one file: hands out batches and chunks to pack, until every frame is committed.
@@ -114,8 +147,10 @@ class FileRun:
         The engine.
     segmenter
         The segmenter that `Pipeline.engage` returned.
-    datasets
-        For each kind of image in the result, where its packed chunks go.
+    images, columns
+        The images and the scalar features of the result.
+    times
+        Where the time spent is noted.
     on_progress
         Called now and then.
     cancel
@@ -128,58 +163,64 @@ class FileRun:
         background: PreparedBackground,
         pipeline: Pipeline,
         segmenter: MPOSegmenter,
-        datasets: Mapping[str, PackedDataset],
+        images: Sequence[Kind],
+        columns: Columns,
+        times: StageTimes,
         on_progress: Callable[[Progress], None] | None,
         cancel: Callable[[], bool],
     ) -> None:
         self._plan = plan
         self._background = background
         self._slots = pipeline.prepare_slots(plan, background)
-        self._staging = pipeline.staging
         self._segmenter = segmenter
-        self._datasets = list(datasets.values())
-        self._staging.prepare(list(datasets), (self._datasets[0].chunk_items, *plan.frame_shape))
-        self.collector = Collector(self._slots, self._staging, plan.features.names, plan.count)
+        self._stagings = (pipeline.images, pipeline.scalars)
+        pipeline.images.prepare(images)
+        pipeline.scalars.prepare(columns.kinds)
+        self.collector = Collector(self._slots, pipeline.images, pipeline.scalars, columns, plan.count)
+        self._times = times
         self._on_progress = on_progress
         self._cancel = cancel
-        self._batch = aligned(BATCH_FRAMES, plan.frames.frames_per_chunk)
+        self._batch = pipeline.batch_frames(plan, background)
         self._next_chunk = 0
         self._to_pack: collections.deque[PackTask] = collections.deque()
-        self._suspects: set[Any] = set()
+        self._unpacked: dict[tuple[int, int], int] = {}
         self._reported = 0.0
-        self.seconds: dict[str, float] = collections.defaultdict(float)
 
     @property
     def _crew(self) -> Crew:
         return self._segmenter.crew
 
-    def execute(self) -> None:
+    def execute(self, begin_result: Callable[[], Sequence[Sequence[PackedDataset]]]) -> None:
         """Do all the work.
+
+        Parameters
+        ----------
+        begin_result
+            Called when the workers have something to do: returns for each kind of images, and for each scalar
+            feature, where its packed chunks go.
 
         Raises
         ------
         DcnumdError
             The first error of a worker, two deaths over the same task, or that the job was cancelled.
         """
+        crew = self._crew
         self._segmenter.program = self._program()
         self._segmenter.reinitialize_workers(self._slots)
         for slot in self._slots:
             slot.state = "d"
         self._segmenter.mp_active.set()
         try:
-            while not (self.collector.finished and self._crew.idle and not self._to_pack):
-                self._hand_out()
-                if self._crew.idle:
-                    # nobody would ever answer; an error is better than waiting for ever
-                    raise WorkerError(
-                        f"no task is left, but only {self.collector.frames_done} frames are done", "stalled"
-                    )
-                for reply in self._crew.collect():
-                    self._handle(reply)
-                self._to_pack.extend(self.collector.advance())
-                self._report()
-                if self._cancel():
-                    raise JobCancelledError("stopped while frames were processed")
+            with self._times.crew(len(crew.workers), lambda: crew.seconds_waited):
+                crew.hand_out(self._next_task)
+                with self._times.stage("begin"):
+                    datasets = begin_result()
+                for reply in crew.work(self._next_task, self._take_back):
+                    self._handle(reply, datasets)
+                    if self._cancel():
+                        raise JobCancelledError("stopped while frames were processed")
+            if not self.collector.finished:
+                raise WorkerError(f"no task is left, but only {self.collector.frames_done} frames are done", "stalled")
         except BaseException:
             self._drain()
             raise
@@ -209,20 +250,13 @@ class FileRun:
             offset_correction=self._background.offset_correction,
             features=self._plan.features,
             gate=self._plan.gate,
-            staging=self._staging.layout,
+            stagings=tuple(staging.layout for staging in self._stagings),
             compression_level=compression_level(self._plan.job.compression),
         )
 
-    def _hand_out(self) -> None:
-        """Give tasks to the workers that have the fewest, chunks to pack before frames."""
-        while True:
-            index = min(range(len(self._crew.workers)), key=self._crew.load)
-            if self._crew.load(index) >= TASKS_AHEAD:
-                return
-            task = self._to_pack.popleft() if self._to_pack else self._next_frames()
-            if task is None:
-                return
-            self._crew.submit(index, task)
+    def _next_task(self) -> PackTask | FramesTask | None:
+        """Return what to do next: chunks are packed before there are more of them."""
+        return self._to_pack.popleft() if self._to_pack else self._next_frames()
 
     def _next_frames(self) -> FramesTask | None:
         """Reserve the next batch, in the slot with the lowest chunk that has one."""
@@ -256,19 +290,11 @@ class FileRun:
             bg_off=None if bg_off is None else bg_off[frames],
         )
 
-    def _handle(self, reply: Reply) -> None:
-        if reply.error is not None:
-            raise reply.error
-        if reply.lost:
-            self._take_back(reply)
-        elif isinstance(reply.value, PackReply):
-            task = reply.task
-            data = self._staging.layout.packed(task.unit, task.kind)[: reply.value.size]
-            begin = time.perf_counter()
-            self._datasets[task.kind].write_chunk(task.chunk, data.data, task.items)
-            self._staging.packed(task.unit)
-            self.seconds["write"] += time.perf_counter() - begin
-            self.seconds["pack"] += reply.value.seconds
+    def _handle(self, reply: Reply, datasets: Sequence[Sequence[PackedDataset]]) -> None:
+        self._times.add(reply.worker, reply.value.spans)
+        if isinstance(reply.value, PackReply):
+            with self._times.stage("write"):
+                self._write(reply.task, reply.value, datasets[reply.task.staging])
         elif isinstance(reply.value, FramesReply):
             task = reply.task
             slot = self._slots[task.slot_index]
@@ -276,20 +302,43 @@ class FileRun:
             if slot.get_progress() == 1:
                 # its batches went through segmentation and extraction one by one
                 slot.state = "w"
-            for stage, seconds in reply.value.seconds.items():
-                self.seconds[stage] += seconds
+            self._times.bytes_read += reply.value.bytes_read
             self.collector.add(task, reply.value)
+        with self._times.stage("commit"):
+            self.collector.advance()
+        self._take_full_units()
+        self._report()
 
-    def _take_back(self, reply: Reply) -> None:
-        """Let another worker try the task of a dead one, unless that has killed two."""
-        if reply.suspect:
-            if reply.task in self._suspects:
-                raise lost_worker_error(reply.task)
-            self._suspects.add(reply.task)
-        if isinstance(reply.task, PackTask):
-            self._to_pack.appendleft(reply.task)
+    def _write(self, task: PackTask, reply: PackReply, datasets: Sequence[PackedDataset]) -> None:
+        """Store the packed chunks of a unit, which is free again after the last of them."""
+        staging = self._stagings[task.staging]
+        for kind, size in zip(task.kinds, reply.sizes, strict=True):
+            packed = staging.buffers[task.unit][kind].packed[:size]
+            datasets[kind].write_chunk(task.chunk, packed.data, task.items)
+        self._unpacked[task.staging, task.unit] -= len(task.kinds)
+        if not self._unpacked[task.staging, task.unit]:
+            staging.release(task.unit)
+
+    def _take_full_units(self) -> None:
+        """Make tasks of the units that are full: one for each kind of images, one for all scalar features."""
+        images, scalars = self._stagings
+        while images.full:
+            full = images.full.popleft()
+            kinds = range(len(images.layout.kinds))
+            self._unpacked[0, full.unit] = len(kinds)
+            self._to_pack.extend(PackTask(0, full.unit, (kind,), full.items, full.chunk) for kind in kinds)
+        while scalars.full:
+            full = scalars.full.popleft()
+            kinds = range(len(scalars.layout.kinds))
+            self._unpacked[1, full.unit] = len(kinds)
+            self._to_pack.append(PackTask(1, full.unit, tuple(kinds), full.items, full.chunk))
+
+    def _take_back(self, task: PackTask | FramesTask) -> None:
+        """Let another worker try the task of a dead one."""
+        if isinstance(task, PackTask):
+            self._to_pack.appendleft(task)
         else:
-            self._slots[reply.task.slot_index].release_task_lock(reply.task.start, reply.task.stop, task_done=False)
+            self._slots[task.slot_index].release_task_lock(task.start, task.stop, task_done=False)
 
     def _report(self) -> None:
         now = time.monotonic()

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import atexit
 import datetime as dt
+import itertools
 import logging
 import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 import h5py
+import numpy as np
 
-from dcnumd.logic.assemble import verify_result, write_events, write_logs, write_metadata
+from dcnumd.kernel_cache import ensure_compiled
+from dcnumd.logic.assemble import verify_result, write_basins, write_event_count, write_logs, write_metadata
 from dcnumd.logic.background import PreparedBackground, prepare_background
 from dcnumd.logic.collector import Collector
+from dcnumd.logic.columns import Columns
 from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.logic.pipeline import FileRun, Pipeline
 from dcnumd.logic.plan import Plan, open_plan
 from dcnumd.logic.reuse import copy_processed, existing_result, is_processed
+from dcnumd.logic.staging import Kind
 from dcnumd.logic.stamp import FileStamp
-from dcnumd.write.packed import PackedDataset
+from dcnumd.logic.timing import OnSpan, StageTimes, bottleneck
+from dcnumd.write.packed import PackedDataset, create_packed
 from dcnumd.write.result import ResultFile
 from dcnumd.write.writer import HDF5Writer, dataset_keywords
+
+logger = logging.getLogger(__name__)
 
 
 def never() -> bool:
@@ -42,8 +50,14 @@ class Engine:
         number = num_workers or physical_cores()
         if self._pipeline is None or self._pipeline.num_workers != number:
             self.close()
+            # the workers would compile what is missing at the same time, each for itself
+            ensure_compiled(logger.info)
             self._pipeline = Pipeline(number)
         return self._pipeline
+
+    def start(self, num_workers: int) -> None:
+        """Have everything ready before the first file needs it."""
+        self.pipeline(num_workers).start()
 
     def close(self) -> None:
         """Stop the workers."""
@@ -110,6 +124,7 @@ def process_measurement(
     job: Job,
     *,
     on_progress: Callable[[Progress], None] | None = None,
+    on_span: OnSpan | None = None,
     cancel: Callable[[], bool] = never,
 ) -> JobResult:
     """Process one measurement.
@@ -122,6 +137,8 @@ def process_measurement(
         What to do.
     on_progress
         Called now and then while the job runs.
+    on_span
+        Told who did what when, for drawing it: see `timing.OnSpan`.
     cancel
         Asked often; as soon as it returns True the job is given up.
 
@@ -142,13 +159,14 @@ def process_measurement(
             return skipped
         if is_processed(plan):
             return copy_processed(plan, before)
-        return _compute(plan, log, before, on_progress, cancel)
+        return _compute(plan, log, before, StageTimes(on_span), on_progress, cancel)
 
 
 def _compute(
     plan: Plan,
     log: RunLog,
     before: FileStamp,
+    times: StageTimes,
     on_progress: Callable[[Progress], None] | None,
     cancel: Callable[[], bool],
 ) -> JobResult:
@@ -159,23 +177,21 @@ def _compute(
     if on_progress is not None:
         on_progress(Progress(job.job_id, "background", 0, plan.count, 0))
     with ResultFile(job.path_out, existing=job.existing) as result:
-        begin = time.perf_counter()
-        background = prepare_background(plan, result.scratch, pipeline.num_workers, cancel)
-        seconds = {"background": time.perf_counter() - begin}
+        background = prepare_background(plan, segmenter, result.scratch, times, cancel)
         with HDF5Writer(result.temporary, "w", ds_kwds=dataset_keywords(job.compression)) as writer:
-            datasets = _image_datasets(plan, background, writer)
-            run = FileRun(plan, background, pipeline, segmenter, datasets, on_progress, cancel)
-            run.execute()
-            seconds |= run.seconds
-            begin = time.perf_counter()
-            for dataset in datasets.values():
-                dataset.finish(run.collector.events_done)
-            write_events(plan, background, run.collector, writer)
-            write_metadata(plan, writer.h5, run.collector.events_done)
-            _tell(log, plan, run.collector, seconds)
-            write_logs(job, identifier, writer, log.lines, log.stamp)
-        _publish(result, plan, run.collector.events_done, before)
-        seconds["finish"] = time.perf_counter() - begin
+            images, columns = _image_kinds(plan, background), Columns(plan, background)
+            run = FileRun(plan, background, pipeline, segmenter, images, columns, times, on_progress, cancel)
+            datasets = _Datasets(plan, writer, images, columns.kinds)
+            run.execute(datasets.begin)
+            with times.stage("finish"):
+                datasets.finish(run.collector.events_done)
+                write_basins(plan, background, columns, writer)
+                write_event_count(writer.h5, run.collector.events_done)
+                _tell(log, plan, run.collector, times.seconds)
+                write_logs(job, identifier, writer, log.lines, log.stamp)
+        with times.stage("publish"):
+            bytes_written = result.temporary.stat().st_size
+            _publish(result, plan, run.collector.events_done, before)
     return JobResult(
         outcome="done",
         reason="",
@@ -187,19 +203,47 @@ def _compute(
         events=run.collector.events_done,
         masks_dropped=run.collector.masks_dropped,
         seconds=log.seconds,
-        stages=seconds,
+        stages=dict(times.seconds),
+        waiting=dict(times.waiting),
+        bottleneck=bottleneck(times.seconds, pipeline.num_workers),
+        bytes_read=times.bytes_read,
+        bytes_written=bytes_written,
         worker_pids=pipeline.worker_pids,
     )
 
 
-def _image_datasets(plan: Plan, background: PreparedBackground, writer: HDF5Writer) -> dict[str, PackedDataset]:
-    """Return the datasets for what has an image for each event."""
-    kinds = ["mask"]
+def _image_kinds(plan: Plan, background: PreparedBackground) -> list[Kind]:
+    """Return what has an image for each event."""
+    names = ["mask"]
     if plan.job.basin_strategy == "drain":
-        kinds.append("image")
+        names.append("image")
     if background.frames is not None:
-        kinds.append("image_bg")
-    return {kind: PackedDataset(writer, kind, plan.frame_shape, "uint8") for kind in kinds}
+        names.append("image_bg")
+    return [Kind(name, np.dtype(np.uint8), plan.frame_shape) for name in names]
+
+
+class _Datasets:
+    """The datasets of a result, made when the workers are busy."""
+
+    def __init__(self, plan: Plan, writer: HDF5Writer, images: Sequence[Kind], scalars: Sequence[Kind]) -> None:
+        self._plan = plan
+        self._writer = writer
+        self._kinds = (images, scalars)
+        self._datasets: list[list[PackedDataset]] = []
+
+    def begin(self) -> list[list[PackedDataset]]:
+        """Make the datasets, and write what is known of the result by now."""
+        self._datasets = [
+            create_packed(self._writer, [(kind.name, kind.dtype, kind.item_shape) for kind in kinds])
+            for kinds in self._kinds
+        ]
+        write_metadata(self._plan, self._writer.h5)
+        return self._datasets
+
+    def finish(self, events: int) -> None:
+        """Make sure that all of them are complete."""
+        for dataset in itertools.chain.from_iterable(self._datasets):
+            dataset.finish(events)
 
 
 def _tell(log: RunLog, plan: Plan, collector: Collector, seconds: Mapping[str, float]) -> None:

@@ -8,14 +8,33 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dcnumd.logic.chunk_slot_data import SharedBlock
-from dcnumd.logic.kernels_staging import copy_frames, draw_masks
-from dcnumd.write.pack import packed_size_bound
+from dcnumd.write.pack import best_chunk_items, packed_size_bound
+
+ALIGNMENT = 64
+"""Bytes; buffers begin at multiples of a cache line."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kind:
+    """One dataset of the result: its name, and the type and shape of what it has for each event."""
+
+    name: str
+    dtype: np.dtype[Any]
+    item_shape: tuple[int, ...] = ()
+
+    @property
+    def item_size(self) -> int:
+        """Bytes of an item."""
+        return self.dtype.itemsize * math.prod(self.item_shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,31 +42,57 @@ class StagingLayout:
     """Picklable description of the buffers: for each unit and each kind, room for a raw and a packed chunk."""
 
     block: SharedBlock
-    kinds: tuple[str, ...]
-    chunk_shape: tuple[int, int, int]
+    kinds: tuple[Kind, ...]
     units: int
 
     @property
-    def raw_size(self) -> int:
-        """Bytes of a raw chunk."""
-        items, height, width = self.chunk_shape
-        return items * height * width
+    def chunk_items(self) -> int:
+        """Number of events in a chunk, the same for all kinds."""
+        return best_chunk_items(max(kind.item_size for kind in self.kinds))
 
-    def _offset(self, unit: int, kind: int) -> int:
-        return (unit * len(self.kinds) + kind) * (self.raw_size + packed_size_bound(self.raw_size))
-
-    def raw(self, unit: int, kind: int) -> npt.NDArray[np.uint8]:
-        """Return the raw chunk, uint8 (item, y, x)."""
-        return self.block.array(self._offset(unit, kind), self.chunk_shape, np.uint8)
-
-    def packed(self, unit: int, kind: int) -> npt.NDArray[np.uint8]:
-        """Return the room for the packed chunk, uint8 (byte,)."""
-        return self.block.array(self._offset(unit, kind) + self.raw_size, (packed_size_bound(self.raw_size),), np.uint8)
+    def _offsets(self) -> list[int]:
+        """Return where in a unit the buffers begin, raw and packed in turn; the last number is a unit's size."""
+        raw_sizes = [self.chunk_items * kind.item_size for kind in self.kinds]
+        sizes = [size for raw in raw_sizes for size in (raw, packed_size_bound(raw))]
+        return list(itertools.accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes), initial=0))
 
     @property
     def size(self) -> int:
         """Bytes of all buffers together."""
-        return self._offset(self.units, 0)
+        return self.units * self._offsets()[-1]
+
+    def buffers(self) -> list[list[Buffers]]:
+        """Return the buffers of each unit and kind."""
+        offsets = self._offsets()
+        return [
+            [
+                Buffers(
+                    self.block.array(unit * offsets[-1] + raw, (self.chunk_items, *kind.item_shape), kind.dtype),
+                    self.block.array(unit * offsets[-1] + packed, (end - packed,), np.uint8),
+                )
+                for kind, raw, packed, end in zip(self.kinds, offsets[::2], offsets[1::2], offsets[2::2], strict=False)
+            ]
+            for unit in range(self.units)
+        ]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Buffers:
+    """Room for one chunk of one dataset."""
+
+    raw: npt.NDArray[Any]
+    """The items (item, …)."""
+    packed: npt.NDArray[np.uint8]
+    """What is made of them, uint8 (byte,)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FullUnit:
+    """A unit that can be packed: its first `items` items are chunk number `chunk` of each dataset."""
+
+    unit: int
+    items: int
+    chunk: int
 
 
 class Staging:
@@ -63,53 +108,53 @@ class Staging:
         self._units = units
         self._block = SharedBlock(1)
 
-    def prepare(self, kinds: Sequence[str], chunk_shape: tuple[int, int, int]) -> None:
-        """Lay the memory out for the datasets `kinds` with chunks of the given shape (items, height, width)."""
-        layout = StagingLayout(self._block, tuple(kinds), chunk_shape, self._units)
+    def prepare(self, kinds: Sequence[Kind]) -> None:
+        """Lay the memory out for some datasets, all of which have the same number of items in a chunk."""
+        layout = StagingLayout(self._block, tuple(kinds), self._units)
         self._block.grow(layout.size)
         self.layout = layout
+        self.buffers = layout.buffers()
+        self.full: collections.deque[FullUnit] = collections.deque()
         self._free = collections.deque(range(self._units))
-        self._unpacked = [0] * self._units
+        self._unit: int | None = None
+        self._fill = 0
+        self._chunk = 0
 
-    def take(self) -> int | None:
-        """Return a free unit, or None while all are in use."""
-        return self._free.popleft() if self._free else None
-
-    def fill(
-        self,
-        unit: int,
-        position: int,
-        sources: dict[str, npt.NDArray[np.uint8]],
-        labels: npt.NDArray[np.uint16],
-        events: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16], npt.NDArray[np.int32]],
-    ) -> None:
-        """Copy events into a unit.
+    def stage(self, first: int, count: int, copy: Callable[[list[Buffers], int, slice], None]) -> int:
+        """Put events into units, as far as there is room.
 
         Parameters
         ----------
-        unit, position
-            Where the first event goes.
-        sources
-            Frames (frame, y, x) for every kind but ``mask``.
-        labels
-            Labelled frames, from which the masks are drawn.
-        events
-            For each event: index of its frame, its label, and the box of its mask.
+        first, count
+            The events, counted within whatever the caller has at hand.
+        copy
+            Called with the buffers of a unit, the position in it, and the slice of events that go there.
+
+        Returns
+        -------
+        stop
+            The first event for which there was no room; `count` when all are in.
         """
-        frames, event_labels, boxes = events
-        for index, kind in enumerate(self.layout.kinds):
-            out = self.layout.raw(unit, index)[position : position + frames.size]
-            if kind == "mask":
-                draw_masks(labels, frames, event_labels, boxes, out)
-            else:
-                copy_frames(sources[kind], frames, out)
+        while first < count:
+            if self._unit is None:
+                if not self._free:
+                    break
+                self._unit, self._fill = self._free.popleft(), 0
+            stop = min(first + self.layout.chunk_items - self._fill, count)
+            copy(self.buffers[self._unit], self._fill, slice(first, stop))
+            self._fill += stop - first
+            first = stop
+            if self._fill == self.layout.chunk_items:
+                self.close_unit()
+        return first
 
-    def close_unit(self, unit: int) -> None:
-        """Note that a unit is full; it is free again after `packed` was called for each of its kinds."""
-        self._unpacked[unit] = len(self.layout.kinds)
+    def close_unit(self) -> None:
+        """Have the unit that is being filled packed as it is."""
+        if self._unit is not None:
+            self.full.append(FullUnit(self._unit, self._fill, self._chunk))
+            self._unit = None
+            self._chunk += 1
 
-    def packed(self, unit: int) -> None:
-        """Note that one kind of a unit is packed and written."""
-        self._unpacked[unit] -= 1
-        if self._unpacked[unit] == 0:
-            self._free.append(unit)
+    def release(self, unit: int) -> None:
+        """Note that all of a unit is packed and written."""
+        self._free.append(unit)

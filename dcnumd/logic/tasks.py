@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dcnumd.feat.events import Events, Workspace, extract_events, feature_names
+from dcnumd.feat.feat_background.bg_roll_median import RollingMedianSource
+from dcnumd.feat.feat_background.bg_sparse_median import median_image
 from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.chunk_slot_data import ChunkSlotData, SharedBlock
 from dcnumd.logic.staging import StagingLayout
+from dcnumd.logic.timing import Span, StageClock
+from dcnumd.logic.warm_up import load_kernels
 from dcnumd.read.frame_reader import FrameReader
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.segm import labeling
@@ -95,25 +99,57 @@ class FramesReply:
 
     events: Events
     bg_off: npt.NDArray[np.float64] | None
-    seconds: dict[str, float]
+    spans: Sequence[Span]
+    bytes_read: int
 
 
 @dataclasses.dataclass(frozen=True)
 class PackTask:
-    """Pack the first `items` of one kind in a staging unit as chunk number `chunk` of its dataset."""
+    """Pack the first `items` items of some kinds in a unit of a staging as chunk number `chunk` of their datasets."""
 
+    staging: int
     unit: int
-    kind: int
+    kinds: tuple[int, ...]
     items: int
     chunk: int
 
 
 @dataclasses.dataclass(frozen=True)
 class PackReply:
-    """Size of the packed chunk [bytes] and the time it took."""
+    """Size of the packed chunk of each kind [bytes]."""
 
-    size: int
-    seconds: float
+    sizes: Sequence[int]
+    spans: Sequence[Span]
+
+
+@dataclasses.dataclass(frozen=True)
+class MedianTask:
+    """Compute the median of the frames from `start` on."""
+
+    start: int
+
+
+@dataclasses.dataclass(frozen=True)
+class MedianReply:
+    """The median image, uint8 (y, x)."""
+
+    image: npt.NDArray[np.uint8]
+    spans: Sequence[Span]
+    bytes_read: int
+
+
+class Reader(Protocol):
+    """Gives the images of frames: those in a file, or what is made of them."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes asked of files so far."""
+
+    def read_into(self, start: int, stop: int, out: npt.NDArray[np.uint8]) -> None:
+        """Put the images of the frames ``start … stop - 1`` into `out`, uint8 (frame, y, x)."""
+
+    def close(self) -> None:
+        """Let go of the file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,13 +157,13 @@ class FileProgram:
     """All that workers need to know of one file."""
 
     frames: FrameSource
-    background_frames: FrameSource | None
+    background_frames: FrameSource | RollingMedianSource | None
     backgrounds: SharedBackgrounds | None
     offset_correction: bool
     """Whether the background offset is computed from the frames."""
     features: FeatureSettings
     gate: Gate
-    staging: StagingLayout
+    stagings: tuple[StagingLayout, ...]
     compression_level: int | None
 
     def open(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> FileSession:
@@ -135,18 +171,58 @@ class FileProgram:
         return FileSession(self, segmenter, slot_list)
 
 
-class StageClock:
-    """Adds up the seconds between two ticks under the name of a stage."""
+@dataclasses.dataclass(frozen=True)
+class WarmUpTask:
+    """Answer when there is nothing left to load or to compile."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
+    number: int
 
-    def tick(self, stage: str) -> None:
-        """Count the time since the last tick for `stage`."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
+
+class WarmUpProgram:
+    """What workers do before there is a file: they load all kernels, and thereby show that they can."""
+
+    def open(self, _segmenter: MPOSegmenter, _slot_list: Sequence[ChunkSlotData]) -> WarmUpProgram:
+        """Load the kernels in the worker."""
+        load_kernels()
+        return self
+
+    def run(self, _task: WarmUpTask) -> None:
+        """Answer."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MedianProgram:
+    """What workers need to know to compute medians of `kernel_size` frames."""
+
+    frames: FrameSource
+    kernel_size: int
+
+    def open(self, _segmenter: MPOSegmenter, _slot_list: Sequence[ChunkSlotData]) -> MedianSession:
+        """Start a session in the worker."""
+        return MedianSession(self)
+
+
+class MedianSession:
+    """A worker's session before the frames are processed: it computes background images."""
+
+    def __init__(self, program: MedianProgram) -> None:
+        self._reader = FrameReader(program.frames)
+        self._window = np.empty((program.kernel_size, *program.frames.frame_shape), np.uint8)
+
+    def run(self, task: MedianTask) -> MedianReply:
+        """Compute one image."""
+        clock, read_before = StageClock(), self._reader.bytes_read
+        self._reader.read_into(task.start, task.start + len(self._window), self._window)
+        image = median_image(self._window)
+        clock.tick("background")
+        return MedianReply(image, clock.spans, self._reader.bytes_read - read_before)
+
+    def close(self) -> None:
+        """Close the reader."""
+        self._reader.close()
 
 
 class FileSession:
@@ -158,15 +234,16 @@ class FileSession:
         self._slots = slots
         self._workspace = Workspace()
         self._names = program.features.names
+        self._buffers = [layout.buffers() for layout in program.stagings]
         self._wall_brightness = np.empty(0)
         if program.backgrounds is not None:
             self._wall_brightness = wall_brightness(program.backgrounds.images)
-        self._background_reader: FrameReader | None = None
+        self._background_reader: Reader | None = None
         with contextlib.ExitStack() as stack:
             self._reader = stack.enter_context(FrameReader(program.frames))
             if program.background_frames is not None:
-                self._background_reader = stack.enter_context(FrameReader(program.background_frames))
-            self._readers = stack.pop_all()
+                self._background_reader = stack.enter_context(contextlib.closing(program.background_frames.open()))
+            self._resources = stack.pop_all()
 
     def run(self, task: FramesTask | PackTask) -> FramesReply | PackReply:
         """Do one task."""
@@ -174,10 +251,14 @@ class FileSession:
 
     def close(self) -> None:
         """Close the readers."""
-        self._readers.close()
+        self._resources.close()
+
+    @property
+    def _bytes_read(self) -> int:
+        return self._reader.bytes_read + (self._background_reader.bytes_read if self._background_reader else 0)
 
     def _process(self, task: FramesTask) -> FramesReply:
-        slot, clock = self._slots[task.slot_index], StageClock()
+        slot, clock, read_before = self._slots[task.slot_index], StageClock(), self._bytes_read
         start, stop = task.start, task.stop
         backgrounds, background_index = self._load(slot, task)
         clock.tick("load")
@@ -202,7 +283,7 @@ class FileSession:
         )
         events = select_events(events, self._program.gate.accept(events.table, self._names))
         clock.tick("extract")
-        return FramesReply(events, bg_off, clock.seconds)
+        return FramesReply(events, bg_off, clock.spans, self._bytes_read - read_before)
 
     def _load(self, slot: ChunkSlotData, task: FramesTask) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Fill image, image_bg and bg_off of a batch; return its background images and which frame has which."""
@@ -226,10 +307,10 @@ class FileSession:
         return backgrounds, index
 
     def _pack(self, task: PackTask) -> PackReply:
-        begin = time.perf_counter()
-        layout = self._program.staging
-        raw = layout.raw(task.unit, task.kind)
-        raw[task.items :] = 0
-        out = layout.packed(task.unit, task.kind)
-        size = pack_chunk(raw, self._program.compression_level, out.data)
-        return PackReply(size, time.perf_counter() - begin)
+        clock, sizes = StageClock(), []
+        for kind in task.kinds:
+            buffers = self._buffers[task.staging][task.unit][kind]
+            buffers.raw[task.items :] = 0
+            sizes.append(pack_chunk(buffers.raw, self._program.compression_level, buffers.packed.data))
+        clock.tick("pack")
+        return PackReply(sizes, clock.spans)

@@ -38,6 +38,8 @@ class FrameReader:
 
     def __init__(self, source: FrameSource) -> None:
         self.source = source
+        self.bytes_read = 0
+        """Bytes asked of the file so far."""
         self._h5: h5py.File | None = None
         self._zstandard = zstandard.ZstdDecompressor()
         self._stored = np.empty(0, np.uint8)
@@ -220,6 +222,7 @@ class FrameReader:
     def _fill(self, buffers: list[Bytes], offset: int) -> None:
         """Read the bytes at `offset` until all buffers are full."""
         wanted = sum(buffer.size for buffer in buffers)
+        self.bytes_read += wanted
         views = [buffer.data for buffer in buffers]
         done = 0
         while done < wanted:
@@ -246,6 +249,7 @@ class FrameReader:
 
         if self._h5 is None:
             self._h5 = open_measurement(self.source.path)
+        self.bytes_read += out.size
         try:
             self._h5[self.source.dataset].read_direct(out, np.s_[first:last])
         except OSError as error:

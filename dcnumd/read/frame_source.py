@@ -18,6 +18,7 @@ from dcnumd.read.index_mapping import Indices
 if TYPE_CHECKING:
     import h5py
 
+    from dcnumd.read.frame_reader import FrameReader
     from dcnumd.read.image_stack import ImageStack
 
 GZIP = 1
@@ -115,3 +116,9 @@ class FrameSource:
             table=read_chunk_table(dataset),
             frames_per_chunk=dataset.chunks[0] if dataset.chunks else 1,
         )
+
+    def open(self) -> FrameReader:
+        """Open a reader for this process or thread."""
+        from dcnumd.read.frame_reader import FrameReader  # noqa: PLC0415 -- imports this module
+
+        return FrameReader(self)

@@ -11,8 +11,9 @@ import collections
 import dataclasses
 import logging
 import multiprocessing.connection
+import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 JOIN_SECONDS = 2.0
+TASKS_AHEAD = 2
+"""Tasks in each worker's pipe, so that it never waits for the parent."""
 
 
 class SharedNumber:
@@ -125,6 +128,8 @@ class Reply:
     """What became of a task: a value, an error, or neither if the worker died."""
 
     task: Any
+    worker: int
+    """Which worker, counted from 0."""
     value: Any = None
     error: BaseException | None = None
     lost: bool = False
@@ -147,6 +152,8 @@ class Crew:
         self.set_starter(start_worker)
         self._pending: dict[int, collections.deque[Any]] = {}
         self._bind: Bind | None = None
+        self.seconds_waited = 0.0
+        """Time that the parent has waited for replies."""
 
     def set_starter(self, start_worker: Callable[[int], WorkerHandle]) -> None:
         """Take another bound method that makes and starts one worker."""
@@ -194,10 +201,6 @@ class Crew:
         fields = {"event": "worker.lost", "pid": dead.pid, "role": "segmenter"}
         logger.warning("worker process %s died and was replaced", dead.pid, extra={"fields": fields})
 
-    def load(self, index: int) -> int:
-        """Return the number of tasks that a worker has not answered yet."""
-        return len(self._pending[index])
-
     @property
     def idle(self) -> bool:
         """Whether all tasks are answered."""
@@ -212,6 +215,60 @@ class Crew:
             # its death is reported by `collect`, with all its tasks
             return
 
+    def work(self, next_task: Callable[[], Any | None], give_back: Callable[[Any], None]) -> Iterator[Reply]:
+        """Keep all workers busy and yield what they answer, until there is nothing left to do.
+
+        Parameters
+        ----------
+        next_task
+            Returns the next task, None when there is none at the moment; asked again after each reply.
+        give_back
+            Takes back the task of a worker that died, for another one to try.
+
+        Raises
+        ------
+        Exception
+            The first error of a worker, or that a task has killed two; tasks may be pending then, see `drain`.
+        """
+        suspects: set[Any] = set()
+        while True:
+            self.hand_out(next_task)
+            if self.idle:
+                return
+            for reply in self.collect():
+                if reply.error is not None:
+                    raise reply.error
+                if not reply.lost:
+                    yield reply
+                    continue
+                if reply.suspect and reply.task in suspects:
+                    raise lost_worker_error(reply.task)
+                if reply.suspect:
+                    suspects.add(reply.task)
+                give_back(reply.task)
+
+    def hand_out(self, next_task: Callable[[], Any | None]) -> None:
+        """Give tasks to the workers that have the fewest."""
+        while True:
+            index = min(range(len(self.workers)), key=lambda worker: len(self._pending[worker]))
+            if len(self._pending[index]) >= TASKS_AHEAD or (task := next_task()) is None:
+                return
+            self.submit(index, task)
+
+    def run(self, tasks: Sequence[Any]) -> Iterator[Reply]:
+        """Have tasks done in any order; they are drained when the caller stops listening.
+
+        Raises
+        ------
+        Exception
+            As `work`.
+        """
+        waiting = collections.deque(tasks)
+        try:
+            yield from self.work(lambda: waiting.popleft() if waiting else None, waiting.appendleft)
+        finally:
+            self.drain()
+
     def collect(self, timeout: float | None = None) -> list[Reply]:
         """Wait for at least one reply or death and return all there are; dead workers are replaced."""
         sources: dict[Any, int] = {}
@@ -219,7 +276,9 @@ class Crew:
             sources[worker.connection] = index
             if worker.sentinel is not None:
                 sources[worker.sentinel] = index
+        begin = time.perf_counter()
         ready = multiprocessing.connection.wait(list(sources), timeout)
+        self.seconds_waited += time.perf_counter() - begin
         replies: list[Reply] = []
         for index in sorted({sources[source] for source in ready}):
             replies.extend(self._receive(index))
@@ -230,7 +289,7 @@ class Crew:
         try:
             while worker.connection.poll():
                 value, error = worker.connection.recv()
-                replies.append(Reply(self._pending[index].popleft(), value, error))
+                replies.append(Reply(self._pending[index].popleft(), index, value, error))
         except (EOFError, OSError):
             # it died, perhaps in the middle of an answer
             return replies + self._replace(index)
@@ -239,7 +298,9 @@ class Crew:
         return replies
 
     def _replace(self, index: int) -> list[Reply]:
-        lost = [Reply(task, lost=True, suspect=position == 0) for position, task in enumerate(self._pending[index])]
+        lost = [
+            Reply(task, index, lost=True, suspect=position == 0) for position, task in enumerate(self._pending[index])
+        ]
         self._restart(index)
         self._send_bind(index)
         return lost

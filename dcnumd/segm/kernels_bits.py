@@ -8,16 +8,12 @@ pixel needs no test for the edge. `tail` has the bits of a row's last word that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba.extending import intrinsic
 
-from dcnumd.kernel import kernel
+from dcnumd.kernel import kernel, llvm_function
 
 BitArray = npt.NDArray[np.uint64]
 """A bit image (flat uint64)."""
@@ -28,14 +24,11 @@ LAST = np.uint64(63)
 FULL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
-def llvm_function(definition: Callable[..., Any]) -> Any:
-    """Make a function of kernels from a definition in LLVM's terms; Any, as callers leave out the first argument."""
-    return intrinsic(definition)
-
-
 @llvm_function
 def trailing_zeros(_typing_context: Any, word: Any) -> Any:  # noqa: ARG001 -- the name is documentation
     """Return the position of the lowest set bit of `word`, which must not be 0."""
+    import numba  # noqa: PLC0415 -- it is loaded when it calls this
+    from llvmlite import ir  # noqa: PLC0415 -- likewise
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
@@ -56,6 +49,8 @@ def exceeding_bits(
     Both arrays are flat uint8 and `limit` is in 0…255. One vector comparison replaces 64 scalar ones; loops do not
     compile to it.
     """
+    import numba  # noqa: PLC0415 -- it is loaded when it calls this
+    from llvmlite import ir  # noqa: PLC0415 -- likewise
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         lanes = ir.VectorType(ir.IntType(8), 64)

@@ -27,11 +27,11 @@ from dcnumd.segm.crew import (
     WorkerHandle,
     WorkerProgram,
     WorkerSession,
-    lost_worker_error,
 )
 from dcnumd.segm.segmenter import Segmenter
 
-mp_spawn = multiprocessing.get_context("spawn")
+mp_spawn = multiprocessing.get_context("forkserver")
+"""Starts the workers: they are forked from a server that was spawned, and thus ready as soon as that is."""
 
 SINGLE_THREADED = {
     f"{library}_NUM_THREADS": "1" for library in ("MKL", "NUMBA", "NUMEXPR", "OMP", "OPENBLAS", "VECLIB_MAXIMUM")
@@ -329,27 +329,14 @@ class MPOSegmenter(Segmenter, abc.ABC):
         for index, worker in enumerate(self._workers):
             worker.sl_start, worker.sl_stop = self._worker_slice(index, slot.length)
             self.crew.submit(index, SegmentTask(slot_index, worker.sl_start, worker.sl_stop))
+        lost: list[SegmentTask] = []
         try:
-            self._await_segmentation()
+            for _ in self.crew.work(lambda: lost.pop() if lost else None, lost.append):
+                self.mp_num_workers_done.value += 1
         finally:
+            self.crew.drain()
             self.mp_active.clear()
         return slot.mask
-
-    def _await_segmentation(self) -> None:
-        suspects: set[SegmentTask] = set()
-        while self.mp_num_workers_done.value < self.num_workers:
-            for reply in self.crew.collect():
-                if reply.error is not None:
-                    self.crew.drain()
-                    raise reply.error
-                if not reply.lost:
-                    self.mp_num_workers_done.value += 1
-                elif reply.suspect and reply.task in suspects:
-                    self.crew.drain()
-                    raise lost_worker_error(reply.task)
-                else:
-                    suspects.add(reply.task)
-                    self.crew.submit(0, reply.task)
 
 
 def slot_layouts(slot_list: Sequence[ChunkSlotData]) -> list[tuple[BlockHandle, tuple[int, int, int]]]:

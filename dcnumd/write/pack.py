@@ -79,13 +79,6 @@ def pack_chunk(
     return bytes(packed) if out is None else size
 
 
-def pack_column(column: npt.NDArray[Any], level: int | None) -> list[bytes]:
-    """Pack all chunks of a scalar feature of shape (events,), the last one padded."""
-    items = best_chunk_items(column.dtype.itemsize)
-    column = np.ascontiguousarray(column)
-    return [pack_chunk(column[start : start + items], level, items=items) for start in range(0, column.size, items)]
-
-
 def best_chunk_items(item_size: int) -> int:
     """Return the number of items of `item_size` bytes in a chunk: 1 MiB worth, at least 10, at most 1000."""
     return min(max(2**20 // item_size, 10), 1000) if item_size else 1000

@@ -1,52 +1,37 @@
-"""Datasets whose chunks were packed elsewhere, or are packed here without HDF5's filters."""
+"""Datasets whose chunks were packed elsewhere."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterable
 from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from dcnumd.errors import ResultError
-from dcnumd.write.pack import best_chunk_items, pack_column
 from dcnumd.write.writer import HDF5Writer
+
+Item = tuple[str, np.dtype[Any], tuple[int, ...]]
+"""Name of a dataset, type and shape of one of its items."""
 
 
 class PackedDataset:
     """A new dataset that takes packed chunks, in any order, by their number.
 
-    The dataset has the properties that `HDF5Writer.require_feature` gives; its chunks are those of `pack_chunk`.
+    It has the properties that `HDF5Writer.require_feature` gives; its chunks are those of `pack_chunk`.
 
     Parameters
     ----------
-    writer
-        The file, whose `ds_kwds` must be those of `dataset_keywords` at the level the chunks are packed with.
-    feature, group_name
-        Name of the dataset and its group.
-    item_shape, dtype
-        Shape and type of one item.
+    dataset
+        A dataset of the file, empty, whose filters are those that the chunks are packed with.
     """
 
-    def __init__(
-        self,
-        writer: HDF5Writer,
-        feature: str,
-        item_shape: tuple[int, ...],
-        dtype: npt.DTypeLike,
-        group_name: str = "events",
-    ) -> None:
-        self.dataset, length = writer.require_feature(feature, item_shape, dtype, group_name=group_name)
-        if length:
-            raise ResultError(f"{writer.h5.filename}: {group_name}/{feature} already has {length} items")
-        self.chunk_items: int = self.dataset.chunks[0]
+    def __init__(self, dataset: h5py.h5d.DatasetID) -> None:
+        self._dataset = dataset
+        self.chunk_items, *self._item_shape = dataset.get_create_plist().get_chunk()
         """Number of items in a chunk."""
         self.length = 0
         self._numbers: set[int] = set()
-        self._zeros = (0,) * len(item_shape)
 
     def write_chunk(self, number: int, packed: bytes | bytearray | memoryview, items: int | None = None) -> None:
         """Store one packed chunk.
@@ -64,8 +49,8 @@ class PackedDataset:
         start = number * self.chunk_items
         if start + items > self.length:
             self.length = start + items
-            self.dataset.resize(self.length, axis=0)
-        self.dataset.id.write_direct_chunk((start, *self._zeros), packed)
+            self._dataset.set_extent((self.length, *self._item_shape))
+        self._dataset.write_direct_chunk((start, *(0 for _ in self._item_shape)), packed)
         self._numbers.add(number)
 
     def finish(self, length: int) -> None:
@@ -78,57 +63,46 @@ class PackedDataset:
         """
         expected = -(-length // self.chunk_items)
         if self.length != length or len(self._numbers) != expected:
+            path = h5py.h5f.get_name(self._dataset).decode()
+            name = h5py.h5i.get_name(self._dataset).decode()
             raise ResultError(
-                f"{self.dataset.file.filename}: {self.dataset.name} has {self.length} items in {len(self._numbers)} "
-                f"chunks, expected {length} in {expected}",
+                f"{path}: {name} has {self.length} items in {len(self._numbers)} chunks, "
+                f"expected {length} in {expected}",
                 reason="incomplete",
             )
 
 
-class ColumnWriter:
-    """Writes scalar features quickly: chunks are packed without HDF5, dataset properties are made once per type.
+def create_packed(writer: HDF5Writer, items: Iterable[Item], group_name: str = "events") -> list[PackedDataset]:
+    """Create datasets for packed chunks.
 
     Parameters
     ----------
     writer
-        The file.
-    level
-        Zstandard level, None: not compressed; must agree with the `ds_kwds` of `writer`.
+        The file, whose `ds_kwds` must be those of `dataset_keywords` at the level the chunks are packed with.
+    items
+        Name of each dataset, type and shape of one of its items.
+    group_name
+        The group that they go to.
+
+    Raises
+    ------
+    ResultError
+        A dataset has items already.
     """
-
-    def __init__(self, writer: HDF5Writer, level: int | None) -> None:
-        self._writer = writer
-        self._level = level
-        self._properties: dict[np.dtype[Any], h5py.h5p.PropDCID] = {}
-
-    def write_columns(self, columns: Mapping[str, npt.NDArray[Any]], executor: Executor | None = None) -> None:
-        """Write several scalar features of ``events``, each of shape (events,).
-
-        Compression is most of the work; with an `executor` of threads it happens beside the writing.
-        """
-        levels = itertools.repeat(self._level)
-        packed = (map if executor is None else executor.map)(pack_column, columns.values(), levels)
-        for (name, column), chunks in zip(columns.items(), packed, strict=True):
-            self.write_packed(name, column.dtype, column.size, chunks)
-
-    def write_column(self, name: str, column: npt.NDArray[Any]) -> None:
-        """Write one scalar feature of shape (events,) as the new dataset ``events/<name>``."""
-        self.write_packed(name, column.dtype, column.size, pack_column(column, self._level))
-
-    def write_packed(self, name: str, dtype: np.dtype[Any], length: int, chunks: Sequence[bytes]) -> None:
-        """Write one scalar feature of `length` events from the chunks that `pack_column` made of it."""
-        dataset = self._create(name, dtype, length)
-        items = best_chunk_items(dtype.itemsize)
-        for number, chunk in enumerate(chunks):
-            dataset.write_direct_chunk((number * items,), chunk)
-
-    def _create(self, name: str, dtype: np.dtype[Any], length: int) -> h5py.h5d.DatasetID:
-        """Create a dataset of its final length with the same properties as all others of its type."""
-        if dtype not in self._properties:
-            dataset, _ = self._writer.require_feature(name, (), dtype)
-            dataset.resize(length, axis=0)
-            self._properties[dtype] = dataset.id.get_create_plist()
-            return dataset.id
-        space = h5py.h5s.create_simple((length,), (h5py.h5s.UNLIMITED,))
-        kind = h5py.h5t.py_create(dtype, logical=True)
-        return h5py.h5d.create(self._writer.events.id, name.encode(), kind, space, self._properties[dtype])
+    # h5py takes ten times as long to put the properties together as HDF5 to make the dataset
+    properties: dict[tuple[np.dtype[Any], tuple[int, ...]], h5py.h5p.PropDCID] = {}
+    datasets = []
+    for name, dtype, item_shape in items:
+        known = None if item_shape else properties.get((dtype, item_shape))
+        if known is None:
+            dataset, length = writer.require_feature(name, item_shape, dtype, group_name=group_name)
+            if length:
+                raise ResultError(f"{writer.h5.filename}: {group_name}/{name} already has {length} items")
+            properties[dtype, item_shape] = dataset.id.get_create_plist()
+            datasets.append(PackedDataset(dataset.id))
+        else:
+            space = h5py.h5s.create_simple((0, *item_shape), (h5py.h5s.UNLIMITED, *item_shape))
+            kind = h5py.h5t.py_create(dtype, logical=True)
+            group = writer.h5.require_group(group_name)
+            datasets.append(PackedDataset(h5py.h5d.create(group.id, name.encode(), kind, space, known)))
+    return datasets

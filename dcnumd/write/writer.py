@@ -156,7 +156,7 @@ class HDF5Writer:
         paths: Sequence[str | pathlib.Path] | None = None,
         features: Sequence[str] | None = None,
         description: str | None = None,
-        mapping: npt.ArrayLike | None = None,
+        mapping: npt.ArrayLike | str | None = None,
         internal_data: Mapping[str, npt.ArrayLike] | None = None,
         identifier: str | None = None,
     ) -> str:
@@ -172,7 +172,7 @@ class HDF5Writer:
             What the file basin provides; None: everything. For an internal basin it follows from `internal_data`.
         mapping
             Event in the basin for every event of this file (integers, shape (events,)); stored once
-            as ``events/basinmapN`` and shared by all basins with the same mapping.
+            as ``events/basinmapN`` and shared by all basins with the same mapping. Or the name of such a dataset.
         internal_data
             Feature data that are stored in ``basin_events``; makes the basin ``internal``.
         identifier
@@ -207,7 +207,8 @@ class HDF5Writer:
         if features is not None:
             definition["features"] = list(features)
         if mapping is not None:
-            definition["mapping"] = self._store_mapping(np.asarray(mapping))
+            named = isinstance(mapping, str)
+            definition["mapping"] = mapping if named else self._store_mapping(np.asarray(mapping))
         return self._store_definition(definition)
 
     def _store_mapping(self, mapping: npt.NDArray[Any]) -> str:

@@ -330,15 +330,87 @@ def test_missing_folder_is_taken_up_when_it_appears(start_daemon, write_config, 
     assert len(daemon.matching("watch.unreachable")) == 2
 
 
-def test_name_that_is_not_utf8_stops_nobody(start_daemon, write_config, watched_folder, measurement):
-    """Such a name ends the file events; scanning goes on, and finds that file as well as those after it."""
-    daemon = start_daemon(config=write_config(rescan=0.5))
+def test_name_that_is_not_utf8_is_found(start_daemon, write_config, watched_folder, measurement):
+    """Such a name is found by its file events, and so are those after it."""
+    daemon = start_daemon(config=write_config(rescan=3600.0))
     strange = os.fsdecode(os.fsencode(watched_folder) + b"/caf\xe9.rtdc")
     published(measurement, watched_folder, strange)
-    daemon.wait_for("watch.degraded", folder=str(watched_folder))
-    daemon.wait_for("job.queued", path=strange)
+    daemon.wait_for("job.finished", path=strange, timeout=JOB_SECONDS)
     path = published(measurement, watched_folder, "M002.rtdc", seed=2)
     daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert not daemon.matching("watch.degraded")
+
+
+def test_events_follow_folders_that_come_and_are_renamed(start_daemon, write_config, watched_folder, measurement):
+    """Without any rescan, a file in a new folder is found, and one in a folder that has got another name."""
+    daemon = start_daemon(config=write_config(rescan=3600.0))
+    deep = watched_folder / "2026" / "11"
+    deep.mkdir(parents=True)
+    first = published(measurement, deep, "first.rtdc")
+    daemon.wait_for("job.finished", path=str(first), timeout=JOB_SECONDS)
+    (watched_folder / "2026").rename(watched_folder / "archive")
+    moved = watched_folder / "archive" / "11"
+    daemon.wait_for("file.detected", path=str(moved / "first.rtdc"))
+    second = published(measurement, moved, "second.rtdc", seed=2)
+    daemon.wait_for("job.finished", path=str(second), timeout=JOB_SECONDS)
+
+
+def test_polling_finds_files_without_events(start_daemon, write_config, watched_folder, measurement):
+    """For network shares the folder is listed every poll_seconds, however rare the rescans are."""
+    polling = ("--set", "watch.force_polling=true", "--set", "watch.poll_seconds=0.2")
+    daemon = start_daemon(*polling, config=write_config(rescan=3600.0))
+    daemon.wait_for("watch.armed", folder=str(watched_folder), mode="polling")
+    path = published(measurement, watched_folder, "M001.rtdc")
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+
+
+def test_ready_means_that_a_measurement_would_be_processed(start_daemon, watched_folder):
+    """The daemon is ready when the folder is watched and the pipeline waits; it says how long that took."""
+    daemon = start_daemon()
+    ready = [event["event"] for event in daemon.events].index("daemon.ready")
+    before = daemon.events[:ready]
+    assert [event["role"] for event in before if event["event"] == "worker.started"] == ["pipeline"]
+    assert [event["folder"] for event in before if event["event"] == "watch.armed"] == [str(watched_folder)]
+    assert daemon.events[ready]["seconds"] > 0
+
+
+def test_pipeline_that_cannot_start_ends_the_daemon(start_daemon, watched_folder, measurement, tmp_path, monkeypatch):
+    """A broken installation is told at the start, and costs no measurement an attempt."""
+    published(measurement, watched_folder, "M001.rtdc")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "numba.py").write_text("raise ImportError('no compiler here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    daemon = start_daemon(ready=False)
+    assert daemon.wait() == 1
+    assert "no compiler here" in daemon.wait_for("daemon.stopped", level="critical")["error"]
+    assert not daemon.matching("daemon.ready")
+    assert not daemon.matching("job.failed")
+
+
+def voluntary_switches(daemon) -> int:
+    """Return how often any thread of the daemon and its children has gone to sleep, which it does after each waking."""
+    supervisor = psutil.Process(daemon.process.pid)
+    return sum(
+        int(line.split()[1])
+        for process in [supervisor, *supervisor.children(recursive=True)]
+        for status in pathlib.Path(f"/proc/{process.pid}/task").glob("*/status")
+        for line in status.read_text().splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    )
+
+
+def test_idle_daemon_sleeps(start_daemon, watched_folder, measurement):
+    """Between rescans nothing wakes any process of a daemon that has nothing to do, also after a job."""
+    daemon = start_daemon()
+    path = published(measurement, watched_folder, "M001.rtdc")
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    with pytest.raises(subprocess.TimeoutExpired):
+        # the last events of the result, and threads that end
+        daemon.process.wait(2.0)
+    before = voluntary_switches(daemon)
+    with pytest.raises(subprocess.TimeoutExpired):
+        daemon.process.wait(5.0)
+    assert voluntary_switches(daemon) - before < 10
 
 
 def test_file_replaced_while_queued_is_processed_once_as_it_is(start_daemon, watched_folder, measurement):

@@ -6,17 +6,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings
 from scipy import ndimage
 
 from dcnumd.feat.kernels_contour import cut_out, find_contour, find_labels
 from dcnumd.feat.kernels_moments import find_hull, polygon_arc_length, polygon_moments
 from dcnumd.feat.scratch import new_scratch
+from tests.support.frames import Picture, every_special_picture, pictures
 
 Mask = npt.NDArray[np.bool_]
 
-SCRATCH = new_scratch(60, 130)
+SCRATCH = new_scratch(60, 200)
 
 
 def trace(mask: Mask) -> npt.NDArray[np.int32]:
@@ -38,20 +38,6 @@ def trace_with_opencv(mask: Mask) -> npt.NDArray[np.int32]:
     return contours[0][:, 0]
 
 
-@st.composite
-def masks(draw: st.DrawFn) -> Mask:
-    """Draw noise, smooth blobs, blobs with holes and pieces in holes, lines, of any size and place."""
-    height = draw(st.integers(1, 60))
-    width = draw(st.integers(1, 130))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    smoothing = draw(st.sampled_from([0, 0.7, 2, 5]))
-    field = rng.normal(size=(height, width))
-    if smoothing:
-        field = ndimage.gaussian_filter(field, smoothing)
-    mask: Mask = field >= np.quantile(field, draw(st.floats(0, 0.99)))
-    return mask
-
-
 def draw_mask(*rows: str) -> Mask:
     return np.array([[pixel == "#" for pixel in row] for row in rows])
 
@@ -70,11 +56,13 @@ DEGENERATE = [
 ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(masks())
-def test_contour_of_generated_masks_equals_opencv(mask: Mask):
+@settings(max_examples=80, deadline=None)
+@every_special_picture()
+@given(pictures())
+def test_contour_of_any_mask_equals_opencv(picture: Picture):
     """Points and their order are OpenCV's, whatever the mask looks like."""
-    np.testing.assert_array_equal(trace(mask), trace_with_opencv(mask))
+    assume(picture.mask.any())
+    np.testing.assert_array_equal(trace(picture.mask), trace_with_opencv(picture.mask))
 
 
 @pytest.mark.parametrize("mask", DEGENERATE, ids=lambda mask: f"{mask.shape}-{mask.sum()}")
@@ -83,12 +71,13 @@ def test_contour_of_degenerate_masks_equals_opencv(mask: Mask):
     np.testing.assert_array_equal(trace(mask), trace_with_opencv(mask))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@example(DEGENERATE[5])
-@given(masks())
-def test_moments_of_generated_masks_equal_opencv(mask: Mask):
+@settings(max_examples=80, deadline=None)
+@every_special_picture()
+@given(pictures())
+def test_moments_of_any_mask_equal_opencv(picture: Picture):
     """Area, centroid and central moments agree to the last bit with OpenCV's polygon moments."""
-    points = trace(mask)
+    assume(picture.mask.any())
+    points = trace(picture.mask)
     expected = cv2.moments(points)
     moments = polygon_moments(SCRATCH.contour_x, SCRATCH.contour_y, len(points))
     assert moments == tuple(expected[key] for key in ("m00", "m10", "m01", "mu20", "mu11", "mu02"))
@@ -96,11 +85,13 @@ def test_moments_of_generated_masks_equal_opencv(mask: Mask):
     assert arc == cv2.arcLength(points, closed=True)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(masks())
-def test_hull_of_generated_masks_equals_opencv(mask: Mask):
+@settings(max_examples=80, deadline=None)
+@every_special_picture()
+@given(pictures())
+def test_hull_of_any_mask_equals_opencv(picture: Picture):
     """The hull has OpenCV's corners and no others, so that its arc length and moments agree to the last bit."""
-    points = trace(mask)
+    assume(picture.mask.any())
+    points = trace(picture.mask)
     y0 = int(points[:, 1].min())
     y1 = int(points[:, 1].max()) + 1
     size = find_hull(
@@ -139,3 +130,47 @@ def test_find_labels_unordered_numbers_come_sorted():
     boxes = SCRATCH.label_box[[1, 7, 65535]].tolist()
     SCRATCH.label_box[[1, 7, 65535], 0] = 0
     assert boxes == [[20, 40, 50, 0, 2], [2, 5, 50, 3, 100], [20, 2, 4, 90, 100]]
+
+
+@settings(max_examples=80, deadline=None)
+@every_special_picture()
+@given(pictures())
+def test_find_labels_equals_scipy(picture: Picture):
+    """Every component of a frame is found with its pixel count and bounding box."""
+    found = find_labels(picture.labels, SCRATCH.label_box, SCRATCH.label_seen)
+    numbers = SCRATCH.label_seen[:found]
+    measured = SCRATCH.label_box[numbers].tolist()
+    SCRATCH.label_box[numbers, 0] = 0
+    assert numbers.tolist() == list(range(1, int(picture.labels.max()) + 1))
+    counts = np.bincount(picture.labels.ravel())[1:].tolist()
+    boxes = [[y.start, y.stop, x.start, x.stop] for y, x in ndimage.find_objects(picture.labels)]
+    assert measured == [[count, *box] for count, box in zip(counts, boxes, strict=True)]
+
+
+@settings(max_examples=60, deadline=None)
+@every_special_picture()
+@given(pictures())
+def test_cut_out_takes_the_pixels_of_the_label_only(picture: Picture):
+    """The window holds one label's mask; grey values come in raster order, corrected ones from -255 to 255."""
+    assume(picture.mask.any())
+    label = int(picture.labels.max())
+    mask = picture.labels == label
+    ((rows, columns),) = ndimage.find_objects(mask.astype(np.uint8))
+    box = (rows.start, rows.stop, columns.start, columns.stop)
+    cut_out(
+        picture.labels,
+        label,
+        picture.image,
+        picture.background,
+        box,
+        SCRATCH.window,
+        SCRATCH.position,
+        SCRATCH.brightness,
+        SCRATCH.corrected,
+    )
+    window = np.pad(mask[rows, columns], 1)
+    np.testing.assert_array_equal(SCRATCH.window[: window.size].reshape(window.shape), window)
+    pixels = np.count_nonzero(mask)
+    np.testing.assert_array_equal(SCRATCH.position[:pixels], np.flatnonzero(window))
+    np.testing.assert_array_equal(SCRATCH.brightness[:pixels], picture.image[mask])
+    np.testing.assert_array_equal(SCRATCH.corrected[:pixels], picture.corrected[mask])

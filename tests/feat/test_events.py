@@ -22,6 +22,7 @@ from dcnumd.feat.events import (
     extract_events,
     feature_names,
 )
+from tests.support.frames import SPECIAL_PICTURES
 
 PIXEL_SIZE = 0.2645
 NO_OFFSET = np.empty(0)
@@ -114,6 +115,35 @@ def test_extract_events_generated_masks_equal_dcnum(kind: str, with_offset: bool
         np.testing.assert_allclose(
             events.table[:, column], expected[name], rtol=1e-9, atol=1e-12, err_msg=name, equal_nan=True
         )
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_extract_events_special_pictures_equal_dcnum():
+    """Objects at all edges, nested rings, lines, flat and extreme grey values of all widths give dcnum's features."""
+    workspace = Workspace()
+    found = 0
+    for number, picture in enumerate(picture for picture in SPECIAL_PICTURES if picture.mask.any()):
+        bg_off = np.array([7.25]) if number % 2 else None
+        images, backgrounds, masks = picture.image[np.newaxis], picture.background[np.newaxis], picture.mask[np.newaxis]
+        expected, valid = features_of_dcnum(images, backgrounds, masks, bg_off)
+        events = extract_events(
+            images,
+            backgrounds,
+            np.zeros(1, np.int64),
+            NO_OFFSET if bg_off is None else bg_off,
+            masks.astype(np.uint16),
+            np.zeros(1, bool),
+            pixel_size=PIXEL_SIZE,
+            size_thresh=0,
+            workspace=workspace,
+        )
+        assert (len(events.table), events.invalid) == (valid.sum(), (~valid).sum()), picture
+        found += len(events.table)
+        for column, name in enumerate(FEATURES):
+            np.testing.assert_allclose(
+                events.table[:, column], expected[name], rtol=1e-9, atol=1e-12, err_msg=f"{name} of {picture}"
+            )
+    assert found > 80
 
 
 def test_feature_names_all_cover_dcnum():

@@ -8,14 +8,11 @@ import shutil
 import subprocess
 import sys
 
-import h5py
 import pytest
 
 from benchmarks.compare import differences
-from dcnumd.logic.job import Job, PipelineSettings
-from dcnumd.logic.process import engine, process_measurement
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
-from tests.support.oracle import Oracle
+from tests.support.parity import assert_equal_results
 
 REAL = {
     "cytoshot": "fmt-hdf5_cytoshot_full-features_2023",
@@ -40,15 +37,6 @@ COMPARE_TOOL = pathlib.Path(__file__).parents[3] / "shared" / "tools" / "compare
 
 
 @pytest.fixture(scope="module")
-def oracle(tmp_path_factory):
-    """Run dcnum in a process of its own for all tests of this module."""
-    oracle = Oracle(tmp_path_factory.mktemp("dcnum"))
-    yield oracle
-    oracle.close()
-    engine.close()
-
-
-@pytest.fixture(scope="module")
 def measurement(tmp_path_factory, shared_data):
     """Return a function that gives the path of a real or simulated measurement by its name."""
     folder = tmp_path_factory.mktemp("measurements")
@@ -62,47 +50,6 @@ def measurement(tmp_path_factory, shared_data):
         return path
 
     return find
-
-
-def dcnum_arguments(job):
-    """Return the settings of a job under dcnum's names."""
-    settings = job.settings
-    data = {"pixel_size": settings.pixel_size} if settings.pixel_size else {}
-    mapping = settings.index_mapping
-    if isinstance(mapping, slice):
-        data["index_mapping"] = {"slice": [mapping.start, mapping.stop, mapping.step]}
-    elif mapping is not None:
-        data["index_mapping"] = list(mapping) if isinstance(mapping, tuple) else mapping
-    return {
-        "data_kwargs": data,
-        "background_code": settings.background_code,
-        "background_kwargs": dict(settings.background_kwargs),
-        "segmenter_code": settings.segmenter_code,
-        "segmenter_kwargs": {**settings.segmenter_kwargs, "kwargs_mask": dict(settings.mask_kwargs)},
-        "feature_kwargs": dict(settings.feature_kwargs),
-        "gate_kwargs": dict(settings.gate_kwargs),
-        "basin_strategy": job.basin_strategy,
-        "compression": job.compression,
-    }
-
-
-def assert_equal_results(path, folder, oracle, *, basin_strategy="drain", compression="zstd-5", **settings):
-    """Process a measurement here and by dcnum and compare all there is."""
-    job = Job(
-        path,
-        folder / "ours.rtdc",
-        PipelineSettings(**settings),
-        basin_strategy=basin_strategy,
-        compression=compression,
-        num_workers=2,
-    )
-    result = process_measurement(job)
-    reference = oracle.process(path, folder / "dcnum.rtdc", **dcnum_arguments(job))
-    assert differences(job.path_out, reference) == []
-    with h5py.File(reference) as h5:
-        assert result.pphash == h5.attrs["pipeline:dcnum hash"]
-        assert result.events == h5.attrs["experiment:event count"]
-    return job.path_out, reference
 
 
 @pytest.mark.parametrize("name", [*REAL, *SIMULATED])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import h5py
 import numpy as np
 import pytest
@@ -11,8 +9,10 @@ from dcnum import write as dcnum_write
 
 from dcnumd.errors import ResultError
 from dcnumd.write.pack import pack_chunk, packed_size_bound
-from dcnumd.write.packed import ColumnWriter, PackedDataset
+from dcnumd.write.packed import create_packed
 from dcnumd.write.writer import HDF5Writer, compression_level, dataset_keywords
+
+IMAGE = ("image", np.dtype(np.uint8), (80, 320))
 
 
 def assert_same_layout(dataset, expected):
@@ -28,7 +28,7 @@ def test_packed_images_are_read_by_hdf5(tmp_path, compression, count):
     images = np.random.default_rng(count).integers(0, 30, (count, 80, 320), dtype=np.uint8)
     path = tmp_path / "a.rtdc"
     with HDF5Writer(path, ds_kwds=dataset_keywords(compression)) as writer:
-        packed = PackedDataset(writer, "image", (80, 320), np.uint8)
+        (packed,) = create_packed(writer, [IMAGE])
         assert packed.chunk_items == 40
         buffer = memoryview(bytearray(packed_size_bound(40 * 80 * 320)))
         for number in reversed(range(-(-count // 40))):
@@ -66,7 +66,7 @@ def test_packed_size_bound_is_an_upper_bound():
 def test_packed_dataset_notices_missing_chunks(tmp_path):
     """A dataset is finished only when all its chunks and items are there."""
     with HDF5Writer(tmp_path / "a.rtdc") as writer:
-        packed = PackedDataset(writer, "image", (80, 320), np.uint8)
+        (packed,) = create_packed(writer, [IMAGE])
         packed.finish(0)
         packed.write_chunk(1, pack_chunk(np.zeros((40, 80, 320), np.uint8), 5))
         for length in (80, 79):
@@ -80,24 +80,29 @@ def test_packed_dataset_must_be_new(tmp_path):
     with HDF5Writer(tmp_path / "a.rtdc") as writer:
         writer.store_feature_chunk("image", np.zeros((1, 80, 320), np.uint8))
         with pytest.raises(ResultError, match="already has 1 items"):
-            PackedDataset(writer, "image", (80, 320), np.uint8)
+            create_packed(writer, [IMAGE])
 
 
-@pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("count", [0, 1, 1000, 2345])
-def test_columns_equal_dcnum(tmp_path, count, threads):
+def test_packed_columns_equal_dcnum(tmp_path, count):
     """Scalar features have dcnum's values, types and layout."""
     rng = np.random.default_rng(count)
     columns = {
         "deform": rng.normal(size=count),
         "nevents": rng.integers(0, 9, count),
-        "area_um": rng.normal(size=(count, 2))[:, 0],
+        "area_um": rng.normal(size=(count, 2))[:, 0].copy(),
         "basinmap0": rng.integers(0, 9, count).astype(np.uint32),
         "frame": rng.integers(0, 9, count).astype(np.int32),
         "time": np.full(count, np.nan, np.float32),
     }
-    with HDF5Writer(tmp_path / "a.rtdc") as writer, ThreadPoolExecutor(2) as pool:
-        ColumnWriter(writer, 5).write_columns(columns, pool if threads else None)
+    with HDF5Writer(tmp_path / "a.rtdc") as writer:
+        datasets = create_packed(writer, [(name, column.dtype, ()) for name, column in columns.items()])
+        for dataset, column in zip(datasets, columns.values(), strict=True):
+            assert dataset.chunk_items == 1000
+            for number in range(-(-count // 1000)):
+                part = column[number * 1000 : (number + 1) * 1000]
+                dataset.write_chunk(number, pack_chunk(part, 5, items=1000), len(part))
+            dataset.finish(count)
     with dcnum_write.HDF5Writer(tmp_path / "dcnum.rtdc", "w") as oracle:
         for name, column in columns.items():
             oracle.store_feature_chunk(name, column)

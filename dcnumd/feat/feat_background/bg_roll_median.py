@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
+import itertools
 import pathlib
 from collections.abc import Iterator
 
@@ -13,14 +15,19 @@ from dcnumd.errors import MeasurementError, MethodError
 from dcnumd.feat.feat_background.base import Background
 from dcnumd.feat.feat_background.kernels_median import ROLLING_BLOCK, rolling_median_of_stack
 from dcnumd.feat.feat_background.parallel import map_in_threads, split_range
+from dcnumd.read.frame_reader import FrameReader
+from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.index_mapping import Indices
 from dcnumd.write.pack import pack_chunk
-from dcnumd.write.packed import PackedDataset
+from dcnumd.write.packed import create_packed
 
 Images = npt.NDArray[np.uint8]
 
 MAX_KERNEL_SIZE = 65534
 """The kernel counts in 16 bits."""
 FRAMES_AT_ONCE = 1000
+SKIPPED_WINDOWS = 4
+"""Windows that are rather computed in vain than that the rolling starts anew."""
 COMPRESSION_LEVEL = 5
 
 
@@ -64,21 +71,11 @@ class BackgroundRollMed(Background):
         self, *, kernel_size: int = 100, batch_size: int = 10000
     ) -> None:
         """Check the keyword arguments, which the class documents."""
-        for name, value in (("kernel_size", kernel_size), ("batch_size", batch_size)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise MethodError(f"rollmed: {name} is {value!r}, expected a whole number")
-        if kernel_size % 2 or not 0 < kernel_size <= MAX_KERNEL_SIZE:
-            raise MethodError(
-                f"rollmed: kernel_size is {kernel_size}, expected an even number from 2 to {MAX_KERNEL_SIZE}"
-            )
-        if batch_size <= kernel_size:
-            raise MethodError(
-                f"rollmed: batch_size is {batch_size}, expected more than the kernel_size of {kernel_size}"
-            )
+        check_rolling_median_kwargs(kernel_size, batch_size)
 
     def process_approach(self) -> None:
         """Compute and write the images in batches."""
-        dataset = PackedDataset(self.writer, "image_bg", self.image_shape, np.uint8)
+        (dataset,) = create_packed(self.writer, [("image_bg", np.dtype(np.uint8), self.image_shape)])
         items = dataset.chunk_items
         with concurrent.futures.ThreadPoolExecutor(self.num_cpus) as pool:
 
@@ -97,14 +94,7 @@ class BackgroundRollMed(Background):
     def _batches(self, pool: concurrent.futures.ThreadPoolExecutor, items: int) -> Iterator[Images]:
         """Yield the background images of all frames in batches of whole chunks; a batch is overwritten by the next."""
         kernel_size, count = self.kwargs["kernel_size"], self.image_count
-        if count < kernel_size:
-            raise MeasurementError(
-                f"{self.hdin.path if self.hdin else 'input'}: {count} frames are fewer than the kernel_size "
-                f"{kernel_size} of rollmed; choose a smaller one, or the background sparsemed",
-                reason="too_few_frames",
-            )
-        # Where there is more than one window, dcnum leaves the very last one out.
-        windows = max(1, count - kernel_size)
+        windows = count_windows(count, kernel_size, str(self.hdin.path if self.hdin else "input"))
         batch = -(-max(FRAMES_AT_ONCE, 2 * kernel_size) // items) * items
         frames = np.empty((min(batch, count) + kernel_size - 1, *self.image_shape), np.uint8)
         images = np.empty((min(batch, count), *self.image_shape), np.uint8)
@@ -131,6 +121,114 @@ class BackgroundRollMed(Background):
 
         for _ in map_in_threads(pool, read, split_range(len(out), 4 * self.num_cpus)):
             pass
+
+
+def check_rolling_median_kwargs(kernel_size: int = 100, batch_size: int = 10000) -> None:
+    """Make sure that the keywords of the rolling median make sense.
+
+    Raises
+    ------
+    MethodError
+        A value is out of its range.
+    """
+    for name, value in (("kernel_size", kernel_size), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise MethodError(f"rollmed: {name} is {value!r}, expected a whole number")
+    if kernel_size % 2 or not 0 < kernel_size <= MAX_KERNEL_SIZE:
+        raise MethodError(f"rollmed: kernel_size is {kernel_size}, expected an even number from 2 to {MAX_KERNEL_SIZE}")
+    if batch_size <= kernel_size:
+        raise MethodError(f"rollmed: batch_size is {batch_size}, expected more than the kernel_size of {kernel_size}")
+
+
+def count_windows(n_frames: int, kernel_size: int, where: str) -> int:
+    """Return the number of windows that give a background image; frames after the last one share its image.
+
+    Raises
+    ------
+    MeasurementError
+        There are not even frames for one; `where` is the file to name.
+    """
+    if n_frames < kernel_size:
+        raise MeasurementError(
+            f"{where}: {n_frames} frames are fewer than the kernel_size {kernel_size} of rollmed; "
+            "choose a smaller one, or the background sparsemed",
+            reason="too_few_frames",
+        )
+    # Where there is more than one window, dcnum leaves the very last one out.
+    return max(1, n_frames - kernel_size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RollingMedianSource:
+    """A picklable recipe for computing the background images of frames where they are needed.
+
+    Attributes
+    ----------
+    frames
+        All frames of the measurement.
+    kernel_size
+        Number of frames for a median, at most as many as there are frames.
+    indices
+        Position of each wanted frame among `frames`, int64; None: all in order.
+    """
+
+    frames: FrameSource
+    kernel_size: int
+    indices: Indices | None = None
+
+    @property
+    def frames_per_batch(self) -> int:
+        """Number of frames that are worth the frames that have to be read beside them."""
+        return 3 * self.kernel_size
+
+    def open(self) -> RollingMedianReader:
+        """Return a reader for this process or thread."""
+        return RollingMedianReader(self)
+
+
+class RollingMedianReader:
+    """Computes the background images of a `RollingMedianSource`; has the methods of a `FrameReader`."""
+
+    def __init__(self, source: RollingMedianSource) -> None:
+        self.source = source
+        self._windows = count_windows(source.frames.frame_count, source.kernel_size, source.frames.path)
+        self._reader = FrameReader(source.frames)
+        self._frames = np.empty((0, *source.frames.frame_shape), np.uint8)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes asked of the file so far."""
+        return self._reader.bytes_read
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+    def read_into(self, start: int, stop: int, out: Images) -> None:
+        """Compute the background images of frames ``start … stop - 1``; as `FrameReader.read_into`."""
+        indices = self.source.indices
+        positions = np.arange(start, stop) if indices is None else indices[start:stop]
+        windows = np.minimum(positions, self._windows - 1)
+        steps = np.diff(windows)
+        bounds = [0, *(np.flatnonzero((steps < 0) | (steps > SKIPPED_WINDOWS)) + 1).tolist(), windows.size]
+        for begin, end in itertools.pairwise(bounds):
+            if end > begin:
+                self._compute(windows[begin:end], out[begin:end])
+
+    def _compute(self, windows: Indices, out: Images) -> None:
+        """Compute the images of windows that follow each other, some skipped or repeated."""
+        first, last = int(windows[0]), int(windows[-1])
+        count = last - first + self.source.kernel_size
+        if len(self._frames) < count:
+            self._frames = np.empty((count, *out.shape[1:]), np.uint8)
+        frames = self._frames[:count]
+        self._reader.read_into(first, first + count, frames)
+        if last - first + 1 == windows.size:
+            rolling_median(frames, self.source.kernel_size, out)
+        else:
+            images = np.empty((last - first + 1, *out.shape[1:]), np.uint8)
+            rolling_median(frames, self.source.kernel_size, images)
+            np.take(images, windows - first, axis=0, out=out)
 
 
 def rolling_median(

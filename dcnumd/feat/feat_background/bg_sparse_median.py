@@ -14,10 +14,9 @@ import numpy.typing as npt
 
 from dcnumd.errors import MethodError
 from dcnumd.feat.feat_background.base import Background
-from dcnumd.feat.feat_background.frames import ReadFrames
 from dcnumd.feat.feat_background.kernels_median import median_of_stack
 from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
-from dcnumd.feat.feat_background.parallel import available_cpus, map_in_threads
+from dcnumd.feat.feat_background.parallel import map_in_threads
 from dcnumd.read.hdf5_data import HDF5Data
 
 Images = npt.NDArray[np.uint8]
@@ -103,12 +102,10 @@ class BackgroundSparseMed(Background):
         share = 0.5 if offset_correction else 1.0
         time = nominal_time(self.image_count, DEFAULT_FRAME_RATE) if self.hdin is None else time_axis(self.hdin)
 
-        def report(done: int, total: int) -> None:
-            self.image_proc.value = share * done / total
+        def medians(starts: Indices, kernel_size: int) -> Images:
+            return self._medians(starts, kernel_size, share)
 
-        images, index = sparse_median_images(
-            self.read_frames, self.image_count, time, **kwargs, num_cpus=self.num_cpus, on_image=report
-        )
+        images, index = sparse_median_images(medians, self.image_count, time, **kwargs)
         self.writer.store_basin(
             name="background images",
             description=f"Pipeline identifier: {self.get_ppid()}",
@@ -117,6 +114,19 @@ class BackgroundSparseMed(Background):
         )
         if offset_correction:
             self._write_offset(images, index, share)
+
+    def _medians(self, starts: Indices, kernel_size: int, progress: float) -> Images:
+        """Return the upper medians of the windows that begin at `starts`."""
+
+        def median_at(start: int) -> Images:
+            return median_image(self.read_frames(start, start + kernel_size))
+
+        images = []
+        with concurrent.futures.ThreadPoolExecutor(self.num_cpus) as pool:
+            for image in map_in_threads(pool, median_at, starts.tolist()):
+                images.append(image)
+                self.image_proc.value = progress * len(images) / len(starts)
+        return np.stack(images)
 
     def _write_offset(self, images: Images, index: Indices, progress: float) -> None:
         brightness = wall_brightness(images)
@@ -188,8 +198,12 @@ def nominal_time(n_frames: int, frame_rate: float) -> npt.NDArray[np.float64]:
     return np.linspace(0, n_frames / frame_rate * 1.5, n_frames, endpoint=True)
 
 
+Medians = Callable[[Indices, int], Images]
+"""Returns the upper medians of the windows of so many frames that begin at the given ones; see `median_image`."""
+
+
 def sparse_median_images(
-    read_frames: ReadFrames,
+    medians: Medians,
     n_frames: int,
     time: Times,
     *,
@@ -197,26 +211,19 @@ def sparse_median_images(
     split_time: float = 1.0,
     thresh_cleansing: float = 0,
     frac_cleansing: float = 0.8,
-    num_cpus: int | None = None,
-    on_image: Callable[[int, int], None] | None = None,
 ) -> tuple[Images, Indices]:
     """Compute the background images of a measurement, and which of them belongs to each frame.
 
     Parameters
     ----------
-    read_frames
-        Returns frames start … stop - 1 as uint8 of shape (stop - start, y, x). Called from `num_cpus` threads; the
-        frames of a thread may be overwritten by its next call.
+    medians
+        Computes medians; called once, with the first frames of all windows (int64) and the number of frames in one.
     n_frames
         Number of frames, at least 1.
     time
         Time of each frame [s], beginning with 0, shape (n_frames,); see `time_axis`.
     kernel_size, split_time, thresh_cleansing, frac_cleansing
         As for `BackgroundSparseMed`.
-    num_cpus
-        Number of threads; None: one for each available processor.
-    on_image
-        Called in this thread with the numbers of medians done and of all; when it raises, the rest is dropped.
 
     Returns
     -------
@@ -243,7 +250,7 @@ def sparse_median_images(
     nearest = [_nearest(time, step, 0, ascending=ascending) for step in steps]
     starts = np.minimum(nearest, n_frames - kernel_size)
     distinct, which = np.unique(starts, return_inverse=True)
-    images = _medians(read_frames, distinct, kernel_size, num_cpus or available_cpus(), on_image)[which]
+    images = medians(distinct, kernel_size)[which]
     if frac_cleansing != 1:
         kept = cleanse(images, thresh_cleansing, frac_cleansing)
         images, steps = images[kept], steps[kept]
@@ -266,28 +273,11 @@ def _nearest(time: Times, step: np.floating[Any], half: float, *, ascending: boo
     return best
 
 
-def _medians(
-    read_frames: ReadFrames,
-    starts: Indices,
-    kernel_size: int,
-    num_cpus: int,
-    on_image: Callable[[int, int], None] | None,
-) -> Images:
-    """Return the upper medians of the windows that begin at `starts`."""
-
-    def median_at(start: int) -> Images:
-        window = read_frames(start, start + kernel_size)
-        image = np.empty(window.shape[1:], np.uint8)
-        median_of_stack(window.reshape(kernel_size, -1), 0, image.size, image.reshape(-1))
-        return image
-
-    images = []
-    with concurrent.futures.ThreadPoolExecutor(num_cpus) as pool:
-        for image in map_in_threads(pool, median_at, starts.tolist()):
-            images.append(image)
-            if on_image is not None:
-                on_image(len(images), len(starts))
-    return np.stack(images)
+def median_image(frames: Images) -> Images:
+    """Return the upper median (rank frames // 2) of frames, uint8 (frame, y, x), for each pixel (y, x)."""
+    image = np.empty(frames.shape[1:], np.uint8)
+    median_of_stack(frames.reshape(len(frames), -1), 0, image.size, image.reshape(-1))
+    return image
 
 
 def cleanse(images: Images, thresh_cleansing: float, frac_cleansing: float) -> npt.NDArray[np.bool_]:

@@ -69,7 +69,9 @@ def median_of_stack(stack: Stack, first: int, last: int, out: npt.NDArray[np.uin
             for p in range(width):
                 if total[p] <= rank:
                     median[p] = candidate[p]
-        out[begin:end] = median[:width]
+        # a slice assigned to a slice would have numba compile formatted error messages, for three seconds
+        for p in range(width):
+            out[begin + p] = median[p]
 
 
 @kernel

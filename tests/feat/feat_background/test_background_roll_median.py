@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import contextlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from dcnumd.errors import MeasurementError, MethodError
-from dcnumd.feat.feat_background.bg_roll_median import BackgroundRollMed, rolling_median
+from dcnumd.feat.feat_background.bg_roll_median import BackgroundRollMed, RollingMedianSource, rolling_median
+from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 
 dcnum_module = pytest.importorskip("dcnum.feat.feat_background.bg_roll_median")
@@ -48,23 +49,6 @@ def test_real_measurement_equals_dcnum(
     """A real measurement comes out as with dcnum."""
     source = shared_data("fmt-hdf5_cytoshot_full-features_2023")
     assert_equals_dcnum(BackgroundRollMed, dcnum_module.BackgroundRollMed, source, kernel_size=10, batch_size=20)
-
-
-@pytest.mark.parametrize("spread", [1, 8, 200])
-@pytest.mark.parametrize("kernel_size", [2, 20, 256, 300])
-def test_kernel_equals_partition(kernel_size: int, spread: int) -> None:
-    """Each image is the upper median of its window, for smooth and for wild grey values, with and without threads."""
-    rng = np.random.default_rng(kernel_size + spread)
-    frames = np.clip(rng.normal(128, spread, (kernel_size + 40, 7, 19)), 0, 255).astype(np.uint8)
-    out = np.zeros((41, 7, 19), np.uint8)
-    rolling_median(frames, kernel_size, out)
-    windows = [frames[i : i + kernel_size] for i in range(41)]
-    expected = [np.partition(window, kernel_size // 2, axis=0)[kernel_size // 2] for window in windows]
-    np.testing.assert_array_equal(out, expected)
-    out[:] = 0
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        rolling_median(frames, kernel_size, out, pool)
-    np.testing.assert_array_equal(out, expected)
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
@@ -131,3 +115,28 @@ def test_keywords_out_of_range_are_refused(kwargs: dict[str, Any], message: str,
     with pytest.raises(MethodError, match=message):
         BackgroundRollMed(np.zeros((300, 4, 5), np.uint8), tmp_path / "out.rtdc", **kwargs)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [None, slice(0, 60), slice(3, None, 2), slice(0, None, 17), [5, 4, 3, 90, 90, 0, 119], [119], [0, 1, 2, 5, 50, 51]],
+    ids=str,
+)
+@pytest.mark.parametrize("batch", [1, 7, 200])
+def test_images_computed_where_they_are_needed_equal_those_of_the_class(
+    mapping: Any, batch: int, make_measurement: Make, tmp_path: pathlib.Path
+) -> None:
+    """Whatever frames are asked for, in whatever batches, each has the image that the class writes for it."""
+    source = make_measurement(count=120, shape=(24, 40), seed=7)
+    with BackgroundRollMed(source, tmp_path / "out.rtdc", kernel_size=20, batch_size=50) as background:
+        background.process()
+    with HDF5Data(tmp_path / "out.rtdc", index_mapping=mapping) as result, HDF5Data(source) as data:
+        assert result.image_bg is not None
+        recipe = RollingMedianSource(FrameSource.of(data.check_frames()), 20, result.index_mapping)
+        out = np.zeros(result.image_bg.shape, np.uint8)
+        with contextlib.closing(recipe.open()) as reader:
+            for start in range(0, len(out), batch):
+                stop = min(start + batch, len(out))
+                reader.read_into(start, stop, out[start:stop])
+            assert reader.bytes_read > 0
+        np.testing.assert_array_equal(out, result.image_bg[:])

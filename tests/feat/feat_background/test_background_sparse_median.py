@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import pathlib
 from collections.abc import Callable
@@ -17,12 +16,13 @@ import scipy.ndimage
 from dcnumd.errors import MethodError
 from dcnumd.feat.feat_background.bg_sparse_median import (
     BackgroundSparseMed,
+    Medians,
+    median_image,
     nominal_time,
     running_median,
     sparse_median_images,
     time_axis,
 )
-from dcnumd.feat.feat_background.kernels_median import median_of_stack
 from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
 from dcnumd.read.hdf5_data import HDF5Data
 
@@ -33,6 +33,15 @@ Make = Callable[..., pathlib.Path]
 JITTER = np.random.default_rng(5).normal(0, 0.0005, 200)
 
 pytestmark = pytest.mark.timeout(100)
+
+
+def medians_of(frames: npt.NDArray[np.uint8]) -> Medians:
+    """Return what computes the medians of windows of some frames."""
+
+    def medians(starts: npt.NDArray[np.int64], kernel_size: int) -> npt.NDArray[np.uint8]:
+        return np.stack([median_image(frames[start : start + kernel_size]) for start in starts])
+
+    return medians
 
 
 @pytest.mark.parametrize(
@@ -120,80 +129,33 @@ def test_frames_without_duration_share_one_image(
     """One frame is its own background; frames whose time does not advance have one image (dcnum fails on both)."""
     frames = np.random.default_rng(0).integers(0, 256, (len(time), 5, 7), dtype=np.uint8)
     with caplog.at_level(logging.WARNING):
-        images, index = sparse_median_images(lambda start, stop: frames[start:stop], len(time), time, num_cpus=1)
+        images, index = sparse_median_images(medians_of(frames), len(time), time)
     assert index.tolist() == [0] * len(time)
     np.testing.assert_array_equal(images, np.sort(frames, axis=0)[len(time) // 2][np.newaxis])
 
 
-def test_function_equals_class_and_reports_images(make_measurement: Make, tmp_path: pathlib.Path) -> None:
+def test_function_equals_class(make_measurement: Make, tmp_path: pathlib.Path) -> None:
     """Without a file in between the images, the index and the offsets are those of the class."""
     source = make_measurement(count=150, flicker=8.0)
     kwargs: dict[str, Any] = {"kernel_size": 20, "split_time": 0.005}
-    done = []
     with HDF5Data(source) as data:
         assert data.image is not None
         frames = data.image[:]
-        images, index = sparse_median_images(
-            lambda start, stop: frames[start:stop],
-            len(data),
-            time_axis(data),
-            **kwargs,
-            num_cpus=2,
-            on_image=lambda number, total: done.append((number, total)),
-        )
+        images, index = sparse_median_images(medians_of(frames), len(data), time_axis(data), **kwargs)
     with BackgroundSparseMed(source, tmp_path / "out.rtdc", **kwargs) as background:
         background.process()
     with HDF5Data(tmp_path / "out.rtdc") as result:
         assert result.image_bg is not None
         np.testing.assert_array_equal(result.image_bg[:], images[index])
         np.testing.assert_array_equal(result["bg_off"], background_offset(frames, wall_brightness(images), index))
-    assert done == [(number + 1, done[-1][1]) for number in range(len(done))]
     assert index.dtype == np.int64
     assert np.all(np.diff(index) >= 0)
-
-
-def test_callback_that_raises_stops_the_work() -> None:
-    """A job that is cancelled from its progress callback does not compute the remaining images."""
-    asked = []
-
-    def read(start: int, stop: int) -> npt.NDArray[np.uint8]:
-        asked.append(start)
-        return np.zeros((stop - start, 400, 400), np.uint8)
-
-    def cancel(number: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        sparse_median_images(read, 2000, np.arange(2000.0), kernel_size=10, split_time=1, num_cpus=1, on_image=cancel)
-    assert len(asked) < 1900
 
 
 def test_nominal_time_leaves_room_for_lost_frames() -> None:
     """Times that are made up end at 1.5 times the duration of the frames."""
     time = nominal_time(300, 100.0)
     assert time[[0, -1]].tolist() == [0, 4.5]
-
-
-@pytest.mark.parametrize("frames", [1, 2, 7, 199, 200, 252, 253, 255, 256, 300, 600])
-def test_median_kernel_equals_partition(frames: int) -> None:
-    """The kernel gives the upper median, also for more frames than an 8-bit counter holds."""
-    rng = np.random.default_rng(frames)
-    for pixels, spread in ((1, 300), (2049, 3), (2100, 90)):
-        stack = np.clip(rng.normal(200, spread, (frames, pixels)), 0, 255).astype(np.uint8)
-        out = np.zeros(pixels, np.uint8)
-        median_of_stack(stack, 0, pixels, out)
-        np.testing.assert_array_equal(out, np.partition(stack, frames // 2, axis=0)[frames // 2])
-
-
-def test_median_kernel_works_on_parts_of_a_stack_in_threads() -> None:
-    """Threads that each take some columns together give the whole image and touch nothing else."""
-    stack = np.random.default_rng(1).integers(0, 256, (40, 5000), dtype=np.uint8)
-    out = np.zeros(5000, np.uint8)
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for part in ((0, 2500), (2500, 4990)):
-            pool.submit(median_of_stack, stack, *part, out).result()
-    np.testing.assert_array_equal(out[:4990], np.partition(stack, 20, axis=0)[20, :4990])
-    assert not out[4990:].any()
 
 
 @pytest.mark.parametrize(

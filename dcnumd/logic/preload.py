@@ -1,0 +1,12 @@
+"""What workers have in common, loaded once by the process that they are forked from."""
+
+from __future__ import annotations
+
+import contextlib
+
+# Importing this must not fail, or no worker could be made; whatever is wrong shows again in a worker, which can report.
+with contextlib.suppress(Exception):
+    import dcnumd.logic.tasks  # noqa: F401 -- what workers import
+    from dcnumd.logic.warm_up import load_kernels
+
+    load_kernels()

@@ -1,0 +1,77 @@
+"""Every kernel called once, as the pipeline calls it, so that nothing is compiled while a measurement waits.
+
+This also is the program that compiles ahead: ``python -m dcnumd.logic.warm_up fill FOLDER``, and ``check FOLDER``; see
+`dcnumd.kernel_cache`.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+from dcnumd import kernel_cache
+from dcnumd.feat.events import extract_events
+from dcnumd.feat.feat_background.bg_roll_median import rolling_median
+from dcnumd.feat.feat_background.kernels_median import median_of_stack
+from dcnumd.feat.feat_background.offset import wall_brightness
+from dcnumd.read.kernels_checksum import fletcher32
+from dcnumd.segm import labeling
+
+SHAPE = (2, 8, 70)
+
+
+def groups() -> tuple[Callable[[], object], ...]:
+    """Return functions that call some of the kernels each, those that take longest to compile first."""
+    return (_extract, _label, _background, _rest)
+
+
+def load_kernels() -> None:
+    """Load all kernels, or compile what is not kept."""
+    for group in groups():
+        group()
+
+
+def _extract() -> None:
+    frames = np.zeros(SHAPE, np.uint8)
+    index, offset, skip = np.zeros(len(frames), np.int64), np.zeros(len(frames)), np.zeros(len(frames), np.bool_)
+    extract_events(frames, frames, index, offset, np.zeros(SHAPE, np.uint16), skip, pixel_size=0.34, size_thresh=10)
+
+
+def _label() -> None:
+    frames = np.zeros(SHAPE, np.uint8)
+    index, offset = np.zeros(len(frames), np.int64), np.zeros(len(frames))
+    labeling.label_thresholded(frames, frames, index, offset, -6.0, True, True, 2, np.empty(SHAPE, np.uint16))
+
+
+def _background() -> None:
+    frames = np.zeros(SHAPE, np.uint8)
+    image = np.empty(SHAPE[1:], np.uint8)
+    median_of_stack(frames.reshape(len(frames), -1), 0, image.size, image.reshape(-1))
+    rolling_median(frames, 2, frames[:1])
+
+
+def _rest() -> None:
+    frames = np.zeros(SHAPE, np.uint8)
+    wall_brightness(frames)
+    fletcher32(frames.reshape(-1))
+    labeling.duplicate_frames(frames, None)
+    # by segmenters of other packages
+    labeling.process_labels(np.zeros(SHAPE, np.uint16), clear_border=True, fill_holes=False, closing_disk=0)
+
+
+def main() -> None:
+    """Fill or check a folder with groups of kernels, whose numbers come from stdin, a byte each."""
+    action, folder = sys.argv[1:]
+    {"fill": kernel_cache.fill, "check": kernel_cache.check}[action](pathlib.Path(folder))
+    all_groups, parent = groups(), os.getppid()
+    # who is left alone has nobody any more to say that the folder is complete
+    while (number := os.read(0, 1)) and number[0] < len(all_groups) and os.getppid() == parent:
+        all_groups[number[0]]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The same numbers and the same bytes with any number of workers, in any run, after any other measurement."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.process import engine, process_measurement
+from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+from tests.support.parity import assert_equals_reference, dcnum_arguments
+from tests.support.stored import stored_differences, stored_objects
+
+LONG = MeasurementSpec(size=(45, 100), frames=3217, density=0.4, flicker=1.5, seed=12)
+"""Several slots and chunks, the last of both being shorter than the others."""
+HELD = (1, 100, 233, 999, 1000, 1001, 2000, 3000, 3216)
+"""Frames that repeat the one before: where batches, chunks and slots begin, and the last."""
+OTHER = MeasurementSpec(size=(80, 320), frames=260, seed=4)
+
+WORKERS = (1, 2, 3, 8)
+BACKGROUNDS = {
+    "sparsemed": PipelineSettings(background_kwargs={"kernel_size": 50, "split_time": 0.1}),
+    "rollmed": PipelineSettings(background_code="rollmed", background_kwargs={"kernel_size": 10, "batch_size": 2000}),
+}
+STRATEGIES = ("drain", "tap")
+
+
+@pytest.fixture(scope="module")
+def measurement(tmp_path_factory):
+    """Return a long measurement, and one of another frame shape."""
+    folder = tmp_path_factory.mktemp("measurements")
+    long, other = folder / "long.rtdc", folder / "other.rtdc"
+    write_measurement(long, LONG)
+    write_measurement(other, OTHER)
+    with h5py.File(long, "r+") as h5:
+        images = h5["events/image"]
+        assert len(images) % images.chunks[0]
+        for frame in HELD:
+            images[frame] = images[frame - 1]
+    return long, other
+
+
+@pytest.fixture(scope="module")
+def process(measurement, tmp_path_factory):
+    """Return a function that processes the long measurement, each case once; results lie equally deep in folders."""
+    results = {}
+    parent = tmp_path_factory.mktemp("results")
+
+    def run(workers, strategy, background, attempt=1):
+        key = f"{attempt}-{workers}-{strategy}-{background}"
+        if key not in results:
+            settings = BACKGROUNDS[background]
+            path = parent / key / "long_dcn.rtdc"
+            job = Job(measurement[0], path, settings, basin_strategy=strategy, num_workers=workers)
+            results[key] = job, process_measurement(job)
+        return results[key]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def reference(oracle, process, tmp_path_factory):
+    """Return a function that has dcnum process the long measurement, each case once."""
+    folder = tmp_path_factory.mktemp("references")
+
+    def find(strategy, background):
+        path = folder / f"{strategy}-{background}.rtdc"
+        if not path.exists():
+            job, _ = process(WORKERS[0], strategy, background)
+            oracle.process(job.path_in, path, **dcnum_arguments(job))
+        return path
+
+    return find
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("workers", WORKERS)
+def test_any_number_of_workers_equals_dcnum(workers, strategy, background, process, reference):
+    """One, two, three or eight workers find dcnum's events in dcnum's order, and none in frames that were repeated."""
+    _, result = process(workers, strategy, background)
+    assert len(set(result.worker_pids)) == workers
+    assert_equals_reference(result, reference(strategy, background))
+    with h5py.File(result.path_out, locking=False) as h5:
+        assert not set(HELD) & set(h5["events/basinmap0"][:].tolist())
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("workers", [1, 3, 8])
+def test_any_number_of_workers_stores_the_same_bytes(workers, strategy, background, process):
+    """Layout, filters, attributes and every stored chunk are those of a run with two workers."""
+    (_, two), (_, result) = process(2, strategy, background), process(workers, strategy, background)
+    assert stored_differences(result.path_out, two.path_out) == []
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_second_run_stores_the_same_bytes(strategy, background, process):
+    """Nothing in a result but its logs depends on the run."""
+    (_, first), (_, second) = process(3, strategy, background), process(3, strategy, background, attempt=2)
+    assert first.path_out != second.path_out
+    assert stored_differences(second.path_out, first.path_out) == []
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_fresh_process_stores_the_same_bytes_as_a_used_one(strategy, measurement, tmp_path):
+    """Workers, slots and buffers that have seen frames of another shape leave no trace in the next result."""
+    long, other = measurement
+    command = [sys.executable, "-m", "dcnumd", "process", long, "-o", tmp_path / "fresh"]
+    options = ["--set", f"output.basin_strategy={strategy}", "--set", "resources.num_workers=3"]
+    subprocess.run([*command, *options], check=True, timeout=120, cwd=tmp_path)
+    (tmp_path / "used").mkdir()
+    engine.close()
+    for path in (other, long):
+        result = process_measurement(
+            Job(path, tmp_path / "used" / f"{path.stem}_dcn.rtdc", basin_strategy=strategy, num_workers=3)
+        )
+    assert stored_differences(result.path_out, tmp_path / "fresh" / "long_dcn.rtdc") == []
+
+
+def test_comparison_of_stored_bytes_sees_changes(process, tmp_path):
+    """One grey value, one more or one missing attribute is a difference; the logs of the run are none."""
+    _, result = process(3, "drain", "sparsemed")
+    assert any(len(thing.get("stored chunks", ())) > 1 for thing in stored_objects(result.path_out).values())
+    changed = tmp_path / "changed.rtdc"
+    changed.write_bytes(result.path_out.read_bytes())
+    with h5py.File(changed, "r+") as h5:
+        for name in [name for name in h5["logs"] if name.startswith("dcnumd-")]:
+            del h5["logs"][name]
+    assert stored_differences(changed, result.path_out) == []
+    with h5py.File(changed, "r+") as h5:
+        h5["events/mask"][-1, 0, 0] ^= 255
+        h5["events/deform"].attrs["note"] = np.float32(1)
+        del h5.attrs["pipeline:dcnum hash"]
+    differences = stored_differences(changed, result.path_out)
+    assert sorted(line.split(": ")[0] for line in differences) == ["/", "events/deform", "events/mask"]
