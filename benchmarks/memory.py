@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pathlib
 import re
 import threading
 
-PROC = pathlib.Path("/proc")
+from benchmarks.procfs import GONE, PROC, process_tree
+
 SAMPLE_SECONDS = 0.1
 PSS_LINE = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 
@@ -44,35 +44,11 @@ class PeakMemory:
             self.peak_processes = max(self.peak_processes, len(pids))
 
 
-def process_tree(root: int) -> list[int]:
-    """Return the process `root` and all its descendants."""
-    children: dict[int, list[int]] = {}
-    for entry in PROC.iterdir():
-        if entry.name.isdigit() and (parent := parent_of(int(entry.name))) is not None:
-            children.setdefault(parent, []).append(int(entry.name))
-    tree, waiting = [], [root]
-    while waiting:
-        pid = waiting.pop()
-        tree.append(pid)
-        waiting.extend(children.get(pid, ()))
-    return tree
-
-
-def parent_of(pid: int) -> int | None:
-    """Return the parent of a process; None when it has ended meanwhile."""
-    try:
-        stat = (PROC / str(pid) / "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # the name in brackets may hold spaces; the parent is the second field after it
-    return int(stat.rpartition(")")[2].split()[1])
-
-
 def pss_bytes(pid: int) -> int:
     """Return the proportional set size of a process; 0 when it has ended meanwhile."""
     try:
         rollup = (PROC / str(pid) / "smaps_rollup").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+    except GONE:
         return 0
     match = PSS_LINE.search(rollup)
     return int(match[1]) * 1024 if match else 0

@@ -1,14 +1,14 @@
-"""Numbers as text: a table for the terminal and the README."""
+"""Numbers as text: tables for the terminal and the README."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Results = dict[str, Any]
-"""What a benchmark measured, as it goes into the JSON file."""
-
+from benchmarks.bench import Figure, Outcome, Timing
 
 SECTION_BEGIN, SECTION_END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
@@ -28,71 +28,132 @@ def fill_section(readme: str, report: str) -> str:
     return f"{before}{begin}\n{report}\n{end}{after}"
 
 
-def spread(values: Sequence[float], digits: int) -> str:
-    """Return median, minimum and maximum."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+def as_json(outcome: Outcome, machine: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Return all numbers, every repetition, as JSON."""
+    return json.dumps({"options": options, "machine": machine, **dataclasses.asdict(outcome)}, indent=2) + "\n"
 
 
-def ratios(results: Results, key: str) -> list[float]:
-    """Return dcnum's value over dcnumd's, run by run."""
-    pairs = zip(results["runs"]["dcnum"], results["runs"]["dcnumd"], strict=True)
-    return [other[key] / ours[key] for other, ours in pairs]
-
-
-def markdown(results: Results) -> str:
-    """Return the table for the README.
+def markdown(outcome: Outcome, machine: Mapping[str, Any], runs: int) -> str:
+    """Return the tables.
 
     Parameters
     ----------
-    results
-        What `benchmarks.run` measured.
+    outcome
+        What the cases found.
+    machine
+        What `machine.describe_machine` tells.
+    runs
+        Repetitions that were asked for.
     """
-    options, machine, runs = results["options"], results["machine"], results["runs"]
-    setting = (
-        f"{options['frames']} frames of {options['size']}, {results['events_per_frame']:.2f} events a frame, input "
-        f"{options['compression']}, output {options['output_compression']}, strategy {options['strategy']}, background "
-        f"{options['background']}; {options['runs']} runs of each in alternation, each in a new process; median "
-        f"(minimum to maximum)."
-    )
-    computer = (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB; "
-        f"Python {machine['python']}; load before the start {machine['load']:.1f}."
-    )
+    compared = [timing for timing in outcome.timings if timing.reference == "dcnum"]
+    alone = [timing for timing in outcome.timings if timing.reference != "dcnum"]
     lines = [
-        setting,
-        "",
-        computer,
-        "",
-        f"| | dcnumd {machine['dcnumd']} | dcnum {machine['dcnum']} | ratio |",
-        "|---|---|---|---|",
-        row("wall time [s]", runs, "seconds", 2, spread(ratios(results, "seconds"), 1) + "x"),
-        row("frames/s", runs, "frames_per_second", 0, ""),
-        row("CPU time [s]", runs, "cpu_seconds", 1, spread(ratios(results, "cpu_seconds"), 1) + "x"),
+        (
+            f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB, {machine['workers']} "
+            f"worker processes; Python {machine['python']}; load before the start {machine['load']:.1f}. "
+            f"Median (minimum to maximum) of {runs} runs, unless a number n says otherwise."
+        )
     ]
-    memory = results["memory"]
-    mebibytes = {name: f"{memory[name]['peak_bytes'] / 2**20:.0f}" for name in memory}
-    smaller = memory["dcnum"]["peak_bytes"] / memory["dcnumd"]["peak_bytes"]
-    lines.append(
-        f"| peak memory, all processes [MiB] | {mebibytes['dcnumd']} | {mebibytes['dcnum']} | {smaller:.1f}x |"
-    )
-    if warm := [run["seconds"] for run in results["warm"][1:]]:
-        warm_ratio = statistics.median(run["seconds"] for run in runs["dcnum"]) / statistics.median(warm)
-        lines.append(f"| wall time in a running daemon [s] | {spread(warm, 2)} | - | {warm_ratio:.1f}x |")
-    lines += ["", "Seconds in each stage, added up over all workers, median:", ""]
-    for name in ("dcnumd", "dcnum"):
-        stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in median_stages(runs[name]).items())
-        lines.append(f"- {name}: {stages or 'not told'}")
-    lines += ["", f"Differences between the results: {len(results['differences'])}."]
+    if compared:
+        lines += ["", *comparison_table(compared, machine)]
+    if alone:
+        lines += ["", *lineup_table(alone)]
+    if outcome.figures:
+        lines += ["", *figure_table(outcome.figures)]
+    lines += stage_lines(outcome.timings)
+    if compared:
+        lines += ["", f"Differences between the results of dcnumd and dcnum: {len(outcome.differences)}."]
     return "\n".join(lines)
 
 
-def row(label: str, runs: dict[str, list[dict[str, Any]]], key: str, digits: int, ratio: str) -> str:
-    """Return one row of the table."""
-    ours, other = (spread([run[key] for run in runs[name]], digits) for name in ("dcnumd", "dcnum"))
-    return f"| {label} | {ours} | {other} | {ratio} |"
+def comparison_table(timings: Sequence[Timing], machine: Mapping[str, Any]) -> list[str]:
+    """Return the table of dcnumd beside dcnum."""
+    ours, other = (f"{name} {machine[name]} [s]" for name in ("dcnumd", "dcnum"))
+    lines = [
+        f"| case | measurement | {ours} | {other} | ratio | target | met |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for timing in timings:
+        runs = len(timing.seconds)
+        lines.append(
+            f"| {timing.label} | {measurement_text(timing)} | {spread(timing.seconds, 2, runs)} "
+            f"| {spread(timing.reference_seconds, 2, runs)} | {spread(timing.ratios, 1, runs)} "
+            f"| {targets_text(timing)} | {verdict(timing.met())} |"
+        )
+    return lines
 
 
-def median_stages(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the median seconds of each stage that every run told."""
-    common = [stage for stage in runs[0]["stages"] if all(stage in run["stages"] for run in runs)]
-    return {stage: statistics.median(run["stages"][stage] for run in runs) for stage in common}
+def lineup_table(timings: Sequence[Timing]) -> list[str]:
+    """Return the table of dcnumd, a running daemon, beside itself."""
+    lines = [
+        "| running daemon | measurement | [s] | frames/s | relative speed | result [MB] | target | met |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for timing in timings:
+        rate = timing.frames / statistics.median(timing.seconds)
+        relative = f"{spread(timing.ratios, 2, len(timing.ratios))} of {timing.reference}"
+        if timing.label.endswith(f": {timing.reference}"):
+            relative = "1"
+        lines.append(
+            f"| {timing.label} | {measurement_text(timing)} | {spread(timing.seconds, 2, len(timing.seconds))} "
+            f"| {rate:.0f} | {relative} | {timing.output_bytes / 1e6:.1f} | {targets_text(timing)} "
+            f"| {verdict(timing.met())} |"
+        )
+    return lines
+
+
+def figure_table(figures: Sequence[Figure]) -> list[str]:
+    """Return the table of everything else."""
+    lines = ["| case | what | value | target | met |", "|---|---|---|---|---|"]
+    for figure in figures:
+        value = f"{spread(figure.values, figure.digits)} {figure.unit}".strip()
+        if len(figure.values) > 1:
+            value += f", n = {len(figure.values)}"
+        lines.append(f"| {figure.case} | {figure.what} | {value} | {figure.target or ''} | {met_text(figure.met())} |")
+    return lines
+
+
+def stage_lines(timings: Sequence[Timing]) -> list[str]:
+    """Tell where the time goes, with the shares of each stage."""
+    lines = []
+    for timing in timings:
+        total = sum(timing.stages.values())
+        if timing.case in ("main", "tap") and total:
+            shares = ", ".join(
+                f"{stage} {seconds:.2f} ({100 * seconds / total:.0f} %)" for stage, seconds in timing.stages.items()
+            )
+            lines.append(f"- {timing.label}: {shares}")
+    return ["", "Where the time goes, seconds of all workers together, median:", "", *lines] if lines else []
+
+
+def measurement_text(timing: Timing) -> str:
+    """Return what a measurement is like."""
+    height, width = timing.frame_size
+    return f"{timing.frames:,} frames of {height}x{width}, {timing.events_per_frame:.2f} events a frame"
+
+
+def targets_text(timing: Timing) -> str:
+    """Return the targets of a timing."""
+    return ", ".join(str(target) for target in (timing.ratio_target, timing.seconds_target) if target is not None)
+
+
+def verdict(met: Mapping[str, bool]) -> str:
+    """Return whether targets were met; which of them, where they disagree: seconds depend on the computer."""
+    if len(set(met.values())) < 2:
+        return met_text(next(iter(met.values()), None))
+    return ", ".join(f"{name} {met_text(kept)}" for name, kept in met.items())
+
+
+def met_text(met: bool | None) -> str:
+    """Return whether a target was met."""
+    return {True: "yes", False: "no", None: ""}[met]
+
+
+def spread(values: Sequence[float], digits: int, usual: int | None = None) -> str:
+    """Return median, minimum and maximum; their number, too, when it is not the `usual` one."""
+    if not values:
+        return "-"
+    text = f"{statistics.median(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return text if usual is None or len(values) == usual else f"{text}, n = {len(values)}"

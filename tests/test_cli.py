@@ -190,6 +190,16 @@ def test_check_refuses_what_cannot_work(config, override, complaint):
     assert "Traceback" not in ended.stderr
 
 
+def test_check_tells_whether_the_kernels_are_compiled(config, tmp_path):
+    """A facility engineer sees whether the first start will take longer, and where compiled code is kept."""
+    for cache, level in ((None, "ok"), (str(tmp_path / "empty"), "note")):
+        env = {**os.environ, "NUMBA_CACHE_DIR": cache} if cache else None
+        findings = json.loads(dcnumd("check", "--json", "-c", config, env=env).stdout)["findings"]
+        (kernels,) = [finding for finding in findings if finding["subject"] == "kernels"]
+        assert kernels["level"] == level
+        assert not cache or cache in kernels["text"]
+
+
 def test_check_only_notes_a_missing_folder(config):
     """A share that is mounted later must not keep the service from starting."""
     ended = dcnumd(

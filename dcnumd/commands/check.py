@@ -16,6 +16,7 @@ from dcnumd.commands.options import json_option, with_settings
 from dcnumd.config import Settings
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import DcnumdError
+from dcnumd.kernel_cache import candidates, is_complete
 
 Level = Literal["ok", "note", "problem"]
 
@@ -69,6 +70,7 @@ def look_at(settings: Settings) -> Iterator[Finding]:
     yield _state(settings.state_folder())
     if settings.log.file is not None:
         yield _writable("log.file", settings.log.file.parent)
+    yield _kernels()
 
 
 def pipeline_id(settings: Settings) -> str:
@@ -89,6 +91,15 @@ def pipeline_id(settings: Settings) -> str:
     data = get_data_ppid(pipeline.pixel_size) if pipeline.pixel_size else "hdf:p=(from the file)^i=0"
     identifier = PipelineID(generation=DCNUM_PPID_GENERATION, data=data, **configured_ids(pipeline))
     return f"{identifier}" + (" (o=1 where the light flickers, else o=0)" if automatic else "")
+
+
+def _kernels() -> Finding:
+    folders = list(candidates())
+    complete = next(filter(is_complete, folders), None)
+    if complete is not None:
+        return Finding("ok", "kernels", f"compiled, in {complete}")
+    places = " or ".join(str(folder.parent) for folder in folders)
+    return Finding("note", "kernels", f"the first start compiles them, to {places}")
 
 
 def _watched(folder: pathlib.Path) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from dcnumd.config import Settings
 from dcnumd.daemon import logs
 from dcnumd.daemon.probe import look
 from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, MeasurementError
+from dcnumd.fork_server import start_fork_server
 from dcnumd.kernel_cache import ensure_compiled
 from dcnumd.logic.job import Job, JobResult, Progress
 
@@ -81,6 +82,8 @@ def process(
     """
     logs.configure(settings.log)
     ensure_compiled(lambda text: click.echo(text, err=True))
+    # it loads the kernels while this process loads the rest
+    start_fork_server()
     jobs = make_jobs(settings, files, output, frames)
     failures = 0
     misfit = False

@@ -87,8 +87,6 @@ class JobRunner:
 
     async def keep_running(self, gate: Gate) -> None:
         """Process what the queue holds, until cancelled; a running job is then put back."""
-        with contextlib.suppress(WorkerError):
-            await self.pipeline.start()
         while not self._stopping:
             self._filled.clear()
             if not self._waiting:

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 import structlog
 
 from dcnumd.errors import WorkerError
+from dcnumd.fork_server import start_fork_server
 from dcnumd.kernel_cache import ensure_compiled
 from dcnumd.logic.job import Job, JobResult, Progress
 
@@ -103,6 +104,8 @@ def warm_up(num_workers: int) -> None:
         Number of worker processes; 0 means one for each physical core.
     """
     ensure_compiled(lambda text: log.info("kernels.status", message=text))
+    # it loads the kernels while this process loads the rest
+    start_fork_server()
     importlib.import_module(ENGINE).engine.start(num_workers)
 
 

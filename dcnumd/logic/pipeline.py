@@ -21,7 +21,7 @@ from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, 
 from dcnumd.logic.timing import StageTimes
 from dcnumd.segm.crew import Crew, Reply
 from dcnumd.segm.methods import get_segmenter
-from dcnumd.segm.segmenter_mpo import MPOSegmenter, SegmentProgram, mp_spawn
+from dcnumd.segm.segmenter_mpo import MPOSegmenter, SegmentProgram
 from dcnumd.write.packed import PackedDataset
 from dcnumd.write.writer import compression_level
 
@@ -34,8 +34,6 @@ BATCH_FRAMES = 100
 BATCHES_PER_WORKER = 4
 """Batches that each worker gets at least, so that all of them end at about the same time."""
 PROGRESS_SECONDS = 0.2
-PRELOADED = "dcnumd.logic.preload"
-"""What the server has loaded from which the workers are forked."""
 
 
 def aligned(frames: int, chunk: int) -> int:
@@ -56,10 +54,11 @@ class Pipeline:
 
     def __init__(self, num_workers: int) -> None:
         self.num_workers = num_workers
-        self.register = SlotRegister()
+        # one more slot than there are tasks for: it is worked on while another one is committed
+        ahead = BATCHES_PER_WORKER * num_workers * BATCH_FRAMES
+        self.register = SlotRegister(1 + -(-ahead // SLOT_FRAMES))
         self.images = Staging(num_workers + 2)
         self.scalars = Staging(num_workers + 2)
-        mp_spawn.set_forkserver_preload([PRELOADED])
         self._segmenter: MPOSegmenter | None = None
 
     def __enter__(self) -> Self:

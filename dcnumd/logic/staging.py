@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ class StagingLayout:
     kinds: tuple[Kind, ...]
     units: int
 
-    @property
+    @functools.cached_property
     def chunk_items(self) -> int:
         """Number of events in a chunk, the same for all kinds."""
         return best_chunk_items(max(kind.item_size for kind in self.kinds))

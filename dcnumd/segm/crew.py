@@ -279,23 +279,20 @@ class Crew:
         begin = time.perf_counter()
         ready = multiprocessing.connection.wait(list(sources), timeout)
         self.seconds_waited += time.perf_counter() - begin
+        readable = {index for index, worker in enumerate(self.workers) if worker.connection in ready}
         replies: list[Reply] = []
         for index in sorted({sources[source] for source in ready}):
-            replies.extend(self._receive(index))
+            replies.extend(self._receive(index) if index in readable else self._replace(index))
         return replies
 
     def _receive(self, index: int) -> list[Reply]:
-        worker, replies = self.workers[index], []
+        """Take one answer from a pipe that has something to read; the end of the pipe is the end of the worker."""
         try:
-            while worker.connection.poll():
-                value, error = worker.connection.recv()
-                replies.append(Reply(self._pending[index].popleft(), index, value, error))
+            value, error = self.workers[index].connection.recv()
         except (EOFError, OSError):
             # it died, perhaps in the middle of an answer
-            return replies + self._replace(index)
-        if not worker.is_alive() and not worker.connection.poll():
-            return replies + self._replace(index)
-        return replies
+            return self._replace(index)
+        return [Reply(self._pending[index].popleft(), index, value, error)]
 
     def _replace(self, index: int) -> list[Reply]:
         lost = [

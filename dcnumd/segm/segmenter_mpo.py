@@ -5,18 +5,18 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from dcnumd import fork_server
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.chunk_slot_data import BlockHandle, ChunkSlotData, SharedBlock
 from dcnumd.segm import labeling
@@ -30,27 +30,8 @@ from dcnumd.segm.crew import (
 )
 from dcnumd.segm.segmenter import Segmenter
 
-mp_spawn = multiprocessing.get_context("forkserver")
+mp_spawn = fork_server.context
 """Starts the workers: they are forked from a server that was spawned, and thus ready as soon as that is."""
-
-SINGLE_THREADED = {
-    f"{library}_NUM_THREADS": "1" for library in ("MKL", "NUMBA", "NUMEXPR", "OMP", "OPENBLAS", "VECLIB_MAXIMUM")
-} | {"VECLIB_MAXIMUM_THREADS": "1"}
-
-
-@contextlib.contextmanager
-def single_threaded_environment() -> Iterator[None]:
-    """Make numerical libraries of processes that are started now use one thread each."""
-    before = {name: os.environ.get(name) for name in SINGLE_THREADED}
-    os.environ.update(SINGLE_THREADED)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -419,8 +400,8 @@ class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: 
     def start(self) -> None:
         """Start the child process, with one thread for numerical libraries."""
         parent_end, self._worker_end = mp_spawn.Pipe()
-        with single_threaded_environment():
-            super().start()
+        fork_server.start_fork_server()
+        super().start()
         self._worker_end.close()
         self.connection = parent_end
 

@@ -29,7 +29,7 @@ from dcnumd.simulate.spec import MeasurementSpec
 from dcnumd.simulate.truth import find_cells, read_truth
 
 SILENCE_SECONDS = 240.0
-"""The first start compiles the kernels; longer silence means that something is wrong."""
+"""Longer silence means that something is wrong, even on a slow computer that compiles the kernels."""
 
 STOP_SECONDS = 30.0
 
@@ -40,7 +40,18 @@ RECORDINGS = (
 )
 """Different frames in a row, as a day at an instrument brings them."""
 
-SHOWN_KEYS = ("reason", "error", "frames", "events", "seconds", "frames_per_second", "pphash", "pid")
+SHOWN_KEYS = (
+    "reason",
+    "error",
+    "frames",
+    "events",
+    "seconds",
+    "frames_per_second",
+    "bottleneck",
+    "pphash",
+    "pid",
+    "message",
+)
 """What is shown of the daemon's events."""
 
 QUIET_EVENTS = frozenset({"job.progress", "daemon.heartbeat"})
@@ -68,7 +79,7 @@ def run_demo(folder: pathlib.Path) -> None:
     watched = folder / "acquisition"
     watched.mkdir()
     config = write_config(folder, watched)
-    console.print(f"[bold]dcnumd run -c {config}[/]  (the first start compiles the kernels)", highlight=False)
+    console.print(f"[bold]dcnumd run -c {config}[/]", highlight=False)
     events: queue.Queue[Event | None] = queue.Queue()
     with running_daemon(config, events), concurrent.futures.ThreadPoolExecutor(1, "recorder") as recorder:
         started = time.monotonic()
@@ -236,7 +247,6 @@ def show_results(console: rich.console.Console, finished: list[Event]) -> None:
     console.print()
     console.print(table)
     console.print("* of the isolated cells that lie wholly in the frame: found with their centre within 1 px")
-    console.print("The first measurement after an installation also waits for the kernels to be compiled.")
     show_picture(console, pathlib.Path(str(finished[0]["output"])))
 
 

@@ -1,20 +1,32 @@
-"""The benchmark's judgement and bookkeeping; the runs themselves are too long for a test."""
+"""The benchmark's judgement and bookkeeping, and small runs of it."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 
 import h5py
 import numpy as np
 import pytest
 
+from benchmarks.bench import Bench, Figure, Outcome, Timing
+from benchmarks.cases import STANDARD_SPEC, Target, at_least, within
 from benchmarks.compare import differences
-from benchmarks.memory import PeakMemory, process_tree, pss_bytes
-from benchmarks.report import fill_section, markdown
+from benchmarks.guard import Check, count_checks, observe_jobs
+from benchmarks.measurements import Measurement
+from benchmarks.memory import PeakMemory, pss_bytes
+from benchmarks.procfs import bytes_read, cpu_seconds, process_tree
+from benchmarks.programs import ROOT
+from benchmarks.report import fill_section, markdown, verdict
+from benchmarks.timeline import Span, busy_share, draw_timeline
+from dcnumd.logic.process import engine
+from dcnumd.read.hdf5_data import HDF5Data
 
 
 @pytest.fixture
@@ -110,28 +122,135 @@ def test_report_fills_its_section_only():
         fill_section("nothing", "new")
 
 
+MACHINE = {
+    "processor": "P", "cores": 2, "workers": 2, "memory_gb": 1.0, "python": "3.11", "load": 0.0,
+    "dcnumd": "1", "dcnum": "2",
+}  # fmt: skip
+
+
+def timing(seconds, reference_seconds, **changes):
+    """Return a timing beside dcnum, of 100 frames."""
+    ratios = [other / ours for ours, other in zip(seconds, reference_seconds, strict=False)]
+    usual = Timing(
+        case="main", label="drain: new process", frames=100, frame_size=(80, 320), events_per_frame=0.7,
+        seconds=seconds, reference="dcnum", reference_seconds=reference_seconds, ratios=ratios,
+        ratio_target=at_least(9), seconds_target=None, output_bytes=1, stages={"load": 1.0, "pack": 3.0},
+    )  # fmt: skip
+    return dataclasses.replace(usual, **changes)
+
+
 def test_report_has_ratios_with_their_spread():
     """The table holds median, minimum and maximum of both programs and of the ratio, pair by pair."""
+    outcome = Outcome(timings=[timing([1.0, 2.0, 4.0], [10.0, 10.0, 10.0])])
+    report = markdown(outcome, MACHINE, 3)
+    assert "| 2.00 (1.00 to 4.00) | 10.00 (10.00 to 10.00) | 5.0 (2.5 to 10.0) | ≥ 9x | no |" in report
+    assert "100 frames of 80x320, 0.70 events a frame" in report
+    assert "load 1.00 (25 %), pack 3.00 (75 %)" in report
+    assert "Differences between the results of dcnumd and dcnum: 0." in report
 
-    def run(seconds):
-        return {"seconds": seconds, "cpu_seconds": 1.0, "frames_per_second": 100 / seconds, "stages": {"load": 1.0}}
 
-    results = {
-        "options": {
-            "frames": 100, "size": "80x320", "compression": "none", "output_compression": "zstd-5",
-            "strategy": "drain", "background": "sparsemed", "runs": 3,
-        },
-        "machine": {
-            "processor": "P", "cores": 2, "memory_gb": 1.0, "python": "3.11", "load": 0.0, "dcnumd": "1", "dcnum": "2",
-        },
-        "events_per_frame": 0.7,
-        "runs": {"dcnumd": [run(1.0), run(2.0), run(4.0)], "dcnum": [run(10.0), run(10.0), run(10.0)]},
-        "memory": {"dcnumd": {"peak_bytes": 2**20}, "dcnum": {"peak_bytes": 2**22}},
-        "warm": [{"seconds": 9.0}, {"seconds": 0.5}],
-        "differences": [],
-    }  # fmt: skip
-    report = markdown(results)
-    assert "| wall time [s] | 2.00 (1.00 to 4.00) | 10.00 (10.00 to 10.00) | 5.0 (2.5 to 10.0)x |" in report
-    assert "| 1 | 4 | 4.0x |" in report
-    assert "| wall time in a running daemon [s] | 0.50 (0.50 to 0.50) | - | 20.0x |" in report
-    assert "Differences between the results: 0." in report
+def test_report_tells_when_the_reference_ran_less_often():
+    """Fewer runs of dcnum are not passed over in silence."""
+    report = markdown(Outcome(timings=[timing([1.0, 1.0, 1.0], [10.0])]), MACHINE, 3)
+    assert "| 10.00, n = 1 | 10.0, n = 1 | ≥ 9x | yes |" in report
+
+
+def test_all_targets_of_a_row_must_be_met():
+    """A ratio that is met does not hide a duration that is not."""
+    assert all(timing([1.0], [10.0]).met().values())
+    missed = timing([1.0], [10.0], seconds_target=within(0.5)).met()
+    assert missed == {"ratio": True, "seconds": False}
+    assert verdict(missed) == "ratio yes, seconds no"
+    assert not timing([1.0], [10.0], ratio_target=None).met()
+    assert not Figure("idle", "CPU", [0.2], "%", target=Target("at most", 0.1, "%")).met()
+
+
+def test_timeline_shows_each_process_and_its_waiting():
+    """Each process has a lane, each stage a title, and what is not coloured is told as a share."""
+    spans = [
+        Span(0, "load", 5.0, 6.0),
+        Span(0, "pack", 6.0, 7.0),
+        Span(1, "load", 5.0, 6.0),
+        Span(-1, "write", 8.0, 9.0),
+    ]
+    assert busy_share(spans, 0) == pytest.approx(0.5)
+    assert busy_share(spans, -1) == pytest.approx(0.25)
+    picture = ET.fromstring(draw_timeline(spans, "title <1>"))  # noqa: S314 -- ours
+    texts = [element.text for element in picture.iter() if element.text]
+    assert {"title <1>", "worker 1", "worker 2", "pipeline", "50 %", "25 %"} <= set(texts)
+    assert any(text.startswith("pack, 1000.0 ms, from 1.000 s") for text in texts)
+
+
+def test_contiguous_measurement_has_the_same_content(tmp_path):
+    """Only the storage of the images differs."""
+    bench = Bench(tmp_path)
+    chunked = Measurement(dataclasses.replace(STANDARD_SPEC, frames=50, compression="none"))
+    one, two = bench.stock.path(chunked), bench.stock.path(dataclasses.replace(chunked, contiguous=True))
+    with HDF5Data(one) as ours, HDF5Data(two) as other:
+        assert np.array_equal(ours.image[:], other.image[:])
+        assert dict(ours.meta) == dict(other.meta)
+    with h5py.File(two) as h5:
+        assert h5["events/image"].chunks is None
+        assert len(h5["events/frame"]) == 50
+
+
+def test_counters_of_a_process():
+    """What a process reads and computes is counted, also when it has ended children."""
+    before = bytes_read([os.getpid()])
+    with pathlib.Path("/dev/zero").open("rb") as zeros:
+        zeros.read(5_000_000)
+    assert bytes_read([os.getpid()]) - before >= 5_000_000
+    before = cpu_seconds([os.getpid()])
+    subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+    assert cpu_seconds([os.getpid()]) > before
+
+
+def test_work_for_a_measurement_does_not_grow(tmp_path):
+    """Each chunk is read once, and workers reuse their memory: the guard's counts, on a small measurement."""
+    bench = Bench(tmp_path)
+    path = bench.stock.path(Measurement(dataclasses.replace(STANDARD_SPEC, frames=2000)))
+    try:
+        observed = observe_jobs(path, bench.new_folder("guard"), 2, 5)
+    finally:
+        engine.close()
+    assert [str(check) for check in count_checks(path, observed) if not check.kept] == []
+    assert str(Check("bytes", 2.0, 1.5)).startswith("EXCEEDED")
+
+
+def run_benchmark(*arguments, **keywords):
+    """Run ``python -m benchmarks`` as a user would."""
+    command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=False, **keywords)
+
+
+def test_one_command_runs_cases_and_fills_the_readme(tmp_path):
+    """Both programs and a real daemon run on a small measurement; results agree, tables and numbers are written."""
+    readme, numbers = tmp_path / "README.md", tmp_path / "numbers.json"
+    readme.write_text("a\n<!-- benchmark: begin -->\n<!-- benchmark: end -->\nb\n")
+    done = run_benchmark(
+        "main", "growth", "limit", "--frames", 300, "--runs", 1, "--readme", readme, "--json", numbers
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(numbers.read_text())
+    assert [row["case"] for row in told["timings"]] == ["main", "main", "growth", "growth"]
+    for row in told["timings"]:
+        assert len(row["seconds"]) == len(row["ratios"]) == 1
+        assert row["seconds"][0] > 0
+        assert row["ratio_target"] is None, "targets are for the full number of frames"
+    assert told["timings"][2]["frames"] == 10 * told["timings"][3]["frames"]
+    assert told["timings"][0]["stages"].keys() >= {"load", "segment", "extract", "pack"}
+    assert all(min(row["values"]) > 0 for row in told["figures"])
+    assert told["differences"] == []
+    text = readme.read_text()
+    assert text.startswith("a\n")
+    assert text.endswith("b\n")
+    assert "Differences between the results of dcnumd and dcnum: 0." in text
+    assert done.stdout.strip() in text
+
+
+def test_cases_are_listed_and_unknown_ones_refused():
+    """A wrong name is answered with the right ones."""
+    assert "rollmed" in run_benchmark("--list").stdout
+    refused = run_benchmark("nonsense")
+    assert refused.returncode == 2
+    assert "unknown case 'nonsense'; there are main, tap, short" in refused.stderr

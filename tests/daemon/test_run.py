@@ -291,6 +291,11 @@ def test_killed_segmentation_worker_is_replaced_without_a_new_attempt(start_daem
     daemon.wait_for("worker.lost", pid=min(workers), timeout=JOB_SECONDS)
     finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
     assert finished["stage_seconds"]["segment"] > 0
+    assert sum(finished["stage_shares"].values()) == pytest.approx(1, abs=0.02)
+    assert set(finished["waiting_seconds"]) == {"workers", "pipeline"}
+    assert finished["bottleneck"] in finished["stage_seconds"]
+    assert finished["bytes_written"] == pathlib.Path(finished["output"]).stat().st_size
+    assert finished["bytes_read"] > 0
     assert not daemon.matching("job.failed")
     replaced = {event["pid"] for event in daemon.matching("worker.started", role="segmenter")} - workers
     assert len(replaced) == 1
