@@ -30,10 +30,10 @@ JOBS = 5
 
 READ_BOUND = 1.3
 """Bytes read relative to the packed images: each once, 200 of 3450 frames again for the background, and metadata."""
-WORKER_FAULTS_BOUND = 4.0
+WORKER_FAULTS_BOUND = 3.0
 """Pages of memory that workers take for a frame. Each worker takes each page of the shared slots once, in some job or
 other, so the best of several jobs counts. A frame in a new buffer would be 6 pages more."""
-CPU_BOUND = 1.2
+CPU_BOUND = 1.6
 """CPU time of everything but packing, relative to packing the images and masks of the result."""
 
 

@@ -168,6 +168,11 @@ def is_complete(folder: pathlib.Path) -> bool:
     return _read_complete(folder) is not None
 
 
+def is_compiled() -> bool:
+    """Return whether all kernels are there for this process."""
+    return any(is_complete(folder) for folder in candidates())
+
+
 def _read_complete(folder: pathlib.Path) -> KernelFolder | None:
     """Return a folder if it is complete, see `is_complete`."""
     if not _is_trusted(folder):

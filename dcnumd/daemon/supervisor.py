@@ -27,7 +27,7 @@ from dcnumd.daemon.probe import check_methods, load
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.watch import FolderWatch, Found
 from dcnumd.errors import ConfigError, WorkerError
-from dcnumd.logic.executor import warm_up
+from dcnumd.logic.executor import warm_up, warm_up_ahead
 
 log = structlog.get_logger()
 
@@ -111,8 +111,9 @@ class Supervisor:
     async def _start_pipeline(self) -> None:
         """Start the pipeline process with methods that exist; without it the daemon is of no use, and ends."""
         check = functools.partial(check_methods, self._settings.pipeline_settings())
+        start_workers = functools.partial(warm_up, self._settings.resources.num_workers)
         try:
-            await self._jobs.pipeline.start(check, functools.partial(warm_up, self._settings.resources.num_workers))
+            await self._jobs.pipeline.start(warm_up_ahead, check, start_workers)
         except (ConfigError, WorkerError) as error:
             self._start_error = error
             self._stop.set()

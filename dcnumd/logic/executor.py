@@ -20,7 +20,7 @@ import structlog
 
 from dcnumd.errors import WorkerError
 from dcnumd.fork_server import start_fork_server
-from dcnumd.kernel_cache import ensure_compiled
+from dcnumd.kernel_cache import ensure_compiled, is_compiled
 from dcnumd.logic.job import Job, JobResult, Progress
 
 log = structlog.get_logger()
@@ -95,6 +95,12 @@ def initialize(connection: Connection | None, configure_logs: Callable[[], None]
         _channels[:] = [Channel(connection)]
 
 
+def warm_up_ahead() -> None:
+    """Start what loads by itself, if it has not to be compiled first."""
+    if is_compiled():
+        start_fork_server()
+
+
 def warm_up(num_workers: int) -> None:
     """Load the numerical code and start the workers before the first file needs them.
 
@@ -104,7 +110,6 @@ def warm_up(num_workers: int) -> None:
         Number of worker processes; 0 means one for each physical core.
     """
     ensure_compiled(lambda text: log.info("kernels.status", message=text))
-    # it loads the kernels while this process loads the rest
     start_fork_server()
     importlib.import_module(ENGINE).engine.start(num_workers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import ctypes
 import dataclasses
 import multiprocessing.connection
 import os
@@ -29,6 +30,9 @@ from dcnumd.segm.crew import (
     WorkerSession,
 )
 from dcnumd.segm.segmenter import Segmenter
+
+PR_SET_PDEATHSIG = 1
+"""From prctl.h: the signal that a process gets when its parent dies."""
 
 mp_spawn = fork_server.context
 """Starts the workers: they are forked from a server that was spawned, and thus ready as soon as that is."""
@@ -412,6 +416,9 @@ class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: 
     def run(self) -> None:
         """Work off messages; an interrupt from the terminal is for the parent to answer."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # To the pipeline, a worker is dead when the server is that it was forked from. It must be so indeed: it
+        # shares its slots with the one that replaces it.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         super().run()
 
 

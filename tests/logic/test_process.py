@@ -14,6 +14,7 @@ import dclab
 import h5py
 import hdf5plugin  # noqa: F401 -- registers the Zstandard filter
 import numpy as np
+import psutil
 import pytest
 from dclab.rtdc_dataset import check as dclab_check
 
@@ -101,6 +102,22 @@ def test_worker_killed_in_the_middle_costs_nothing_but_time(recordings, tmp_path
 
     result = process_measurement(job_for(recordings[1], tmp_path / "killed"), on_progress=kill_one)
     assert killed
+    assert_same_events(tmp_path / "calm" / "other_dcn.rtdc", result.path_out)
+
+
+def test_workers_die_with_the_server_they_were_forked_from(recordings, tmp_path):
+    """SIGKILL to the server: none of its workers goes on in the slots of those that replace them."""
+    process_measurement(job_for(recordings[1], tmp_path / "calm"))
+    workers = [psutil.Process(pid) for pid in engine.pipeline(2).worker_pids]
+    (server,) = {worker.ppid() for worker in workers}
+
+    def kill_server(progress):
+        if progress.stage == "segmentation" and workers[0].is_running():
+            os.kill(server, signal.SIGKILL)
+            psutil.wait_procs(workers, timeout=60)
+
+    result = process_measurement(job_for(recordings[1], tmp_path / "killed"), on_progress=kill_server)
+    assert not any(worker.is_running() for worker in workers)
     assert_same_events(tmp_path / "calm" / "other_dcn.rtdc", result.path_out)
 
 
