@@ -24,8 +24,9 @@ DCNUMD = (sys.executable, "-m", "dcnumd")
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of all programs."""
-    return {**os.environ, **SINGLE_THREADED, **(extra or {})}
+    """Return the environment of all programs, which read their compiled modules as an installed program does."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, **SINGLE_THREADED, **(extra or {})}
 
 
 def write_config(path: pathlib.Path, settings: Mapping[str, object]) -> pathlib.Path:

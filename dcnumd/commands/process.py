@@ -16,13 +16,9 @@ from types import FrameType
 from typing import Any
 
 import click
-import rich.console
-import rich.progress
 
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.config import Settings
-from dcnumd.daemon import logs
-from dcnumd.daemon.probe import look
 from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, MeasurementError
 from dcnumd.fork_server import start_fork_server
 from dcnumd.kernel_cache import ensure_compiled
@@ -80,10 +76,12 @@ def process(
 
     Works without a config file, too. Exit code 1 if a measurement failed, 2 if the config does not fit.
     """
-    logs.configure(settings.log)
     ensure_compiled(lambda text: click.echo(text, err=True))
-    # it loads the kernels while this process loads the rest
+    # it loads the kernels while this process loads the rest, which therefore is not imported above
     start_fork_server()
+    from dcnumd.daemon import logs  # noqa: PLC0415
+
+    logs.configure(settings.log)
     jobs = make_jobs(settings, files, output, frames)
     failures = 0
     misfit = False
@@ -139,8 +137,8 @@ def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelle
     DcnumdError
         If that did not work.
     """
-    # The engine takes a second to load, which wrong usage should not cost.
-    from dcnumd.logic.process import process_measurement  # noqa: PLC0415
+    from dcnumd.daemon.probe import look  # noqa: PLC0415 -- see `process`
+    from dcnumd.logic.process import process_measurement  # noqa: PLC0415 -- likewise
 
     show(job, None)
     found = look(job)
@@ -184,10 +182,13 @@ def report_failure(job: Job, error: DcnumdError, *, as_json: bool) -> None:
 @contextlib.contextmanager
 def progress_of(number: int) -> Iterator[Callable[[Job, Progress | None], None]]:
     """Show a progress bar on stderr if that is a terminal."""
-    console = rich.console.Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield lambda _job, _progress: None
         return
+    import rich.console  # noqa: PLC0415 -- see `process`
+    import rich.progress  # noqa: PLC0415 -- likewise
+
+    console = rich.console.Console(stderr=True)
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
