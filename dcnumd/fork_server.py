@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Mapping
 from multiprocessing import forkserver
 
 context = multiprocessing.get_context("forkserver")
@@ -16,9 +17,9 @@ context = multiprocessing.get_context("forkserver")
 PRELOADED = "dcnumd.logic.preload"
 """What the server has loaded when workers are forked."""
 
-SINGLE_THREADED = {
-    f"{library}_NUM_THREADS": "1" for library in ("MKL", "NUMBA", "NUMEXPR", "OMP", "OPENBLAS", "VECLIB_MAXIMUM")
-} | {"VECLIB_MAXIMUM_THREADS": "1"}
+SINGLE_THREADED = {f"{library}_NUM_THREADS": "1" for library in ("MKL", "NUMBA", "NUMEXPR", "OMP", "OPENBLAS")}
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""What lies in the current folder must not take the place of what this process has loaded."""
 
 
 def start_fork_server() -> None:
@@ -27,15 +28,20 @@ def start_fork_server() -> None:
     The kernels should be compiled before, see `kernel_cache.ensure_compiled`.
     """
     context.set_forkserver_preload([PRELOADED])
-    with single_threaded_environment():
-        forkserver.ensure_running()
+    # an interrupt from the terminal is for the pipeline to answer; the server heeds it until everything is loaded
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _environment(SINGLE_THREADED | SAFE_PATH):
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextlib.contextmanager
-def single_threaded_environment() -> Iterator[None]:
-    """Make numerical libraries of processes that are started now use one thread each."""
-    before = {name: os.environ.get(name) for name in SINGLE_THREADED}
-    os.environ.update(SINGLE_THREADED)
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Give processes that are started now some variables; numerical libraries use one thread each by them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

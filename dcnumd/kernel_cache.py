@@ -36,7 +36,9 @@ MARKER = "complete.json"
 LOCK = "lock"
 SUFFIX = ".kernel"
 
-COMPILE_MODULE = "dcnumd.logic.warm_up"
+COMPILE_CODE = "import sys; sys.path[:] = {path!r}; from dcnumd.logic.warm_up import main; main()"
+COMPILE_SECONDS = 900.0
+"""Who compiles has so long, on the slowest of computers."""
 MOST_PROCESSES = 3
 """More compile no faster: the largest kernel takes a third of the time."""
 DAY = 24 * 3600.0
@@ -157,10 +159,14 @@ def candidates() -> Iterator[pathlib.Path]:
 def _is_trusted(folder: pathlib.Path) -> bool:
     """Return whether only we or root can have put something into a folder: compiled code is trusted."""
     try:
-        status = folder.stat()
+        status = folder.lstat()
     except OSError:
         return False
-    return status.st_uid in {0, os.getuid()} and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return (
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid in {0, os.getuid()}
+        and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
 
 
 def is_complete(folder: pathlib.Path) -> bool:
@@ -253,7 +259,7 @@ def ensure_compiled(announce: Announce) -> pathlib.Path | None:
         found = _find_complete()
         if found is None:
             return None
-    _note_use(found.path)
+    note_use()
     return found.path
 
 
@@ -333,7 +339,8 @@ def _run(action: str, folder: pathlib.Path, count: int) -> None:
             file.write(bytes(range(256)))
         for _ in range(count):
             process = subprocess.Popen(  # noqa: S603 -- our own module
-                [sys.executable, "-m", COMPILE_MODULE, action, os.fspath(folder)],
+                # what lies in the current folder must not take the place of what this process has loaded
+                [sys.executable, "-P", "-c", COMPILE_CODE.format(path=sys.path), action, os.fspath(folder)],
                 stdin=numbers,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -341,7 +348,7 @@ def _run(action: str, folder: pathlib.Path, count: int) -> None:
                 errors="replace",
             )
             processes.append(process)
-        outputs = [process.communicate()[1] for process in processes]
+        outputs = [process.communicate(timeout=COMPILE_SECONDS)[1] for process in processes]
     finally:
         os.close(numbers)
         for process in processes:
@@ -353,11 +360,13 @@ def _run(action: str, folder: pathlib.Path, count: int) -> None:
             raise subprocess.SubprocessError(lines[-1] or f"the compiler ended with exit code {process.returncode}")
 
 
-def _note_use(folder: pathlib.Path) -> None:
-    """Leave the time of use at the marker, at most once a day."""
-    with contextlib.suppress(OSError):
-        if time.time() - (folder / MARKER).stat().st_mtime > DAY:
-            os.utime(folder / MARKER)
+def note_use() -> None:
+    """Leave the time of use at the marker of the folder that this process uses, at most once a day."""
+    found = _find_complete()
+    if found is not None:
+        with contextlib.suppress(OSError):
+            if time.time() - (found.path / MARKER).stat().st_mtime > DAY:
+                os.utime(found.path / MARKER)
 
 
 def _remove_unused(folder: pathlib.Path) -> None:

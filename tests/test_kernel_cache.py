@@ -216,3 +216,22 @@ def test_changed_kernel_has_another_folder(tmp_path):
         file.write("\n")
     assert key() == keys[-1]
     assert len(set(keys)) == 4
+
+
+def test_current_folder_has_no_part_in_what_is_loaded(tmp_path):
+    """Started beside modules of the same names, dcnumd compiles, forks and runs its own."""
+    for name in ("dcnumd", "numba"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('not the one that was installed')")
+    (tmp_path / "start.py").write_text(
+        "import sys; sys.path.pop(0)\n"
+        "from dcnumd.logic.process import engine\n"
+        "if __name__ == '__main__':\n"
+        "    engine.start(1); print(engine.pipeline(1).worker_pids != ()); engine.close()\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "start.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["True"], done.stderr
+    assert [kernel_cache.is_complete(folder) for folder in (tmp_path / "cache").iterdir()] == [True]

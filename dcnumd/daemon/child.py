@@ -97,6 +97,9 @@ class Child:
         WorkerError
             With the reason ``worker_start`` if it dies or cannot load what it needs.
         """
+        if self._process is not None and wait([self._process.sentinel], 0):
+            # It died while it had nothing to do, which is nobody's fault.
+            self._lost()
         if self._executor is not None:
             return
         self._prepare = prepare or self._prepare
@@ -161,10 +164,6 @@ class Child:
 
     async def _submit(self, function: Callable[[], R]) -> concurrent.futures.Future[R]:
         await self.start()
-        if self._process is not None and wait([self._process.sentinel], 0):
-            # It died while it had nothing to do, which is nobody's fault.
-            self._lost()
-            await self.start()
         if self._executor is None:
             raise WorkerError(f"the {self.name} process is gone", "worker_killed", transient=True)
         return self._executor.submit(function)

@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterator
 
 MODIFY, ATTRIB, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE = 0x2, 0x4, 0x8, 0x40, 0x80, 0x100
-OVERFLOW, IGNORED, ONLY_FOLDERS, IS_FOLDER = 0x4000, 0x8000, 0x0100_0000, 0x4000_0000
-FOLLOWED = MODIFY | ATTRIB | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | ONLY_FOLDERS
+MOVE_SELF, OVERFLOW, IGNORED, ONLY_FOLDERS, IS_FOLDER = 0x800, 0x4000, 0x8000, 0x0100_0000, 0x4000_0000
+FOLLOWED = MODIFY | ATTRIB | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | MOVE_SELF | ONLY_FOLDERS
 """What may make a file a complete measurement, or bring a folder; see inotify(7) for all names."""
 HEADER = struct.Struct("iIII")
 """An event begins with the number of its folder, what happened, a cookie, and the length of the name that follows."""
@@ -47,7 +47,8 @@ class FolderEvents:
         """Hear no longer of `folder` and of what is below it."""
         for number, path in list(self._folders.items()):
             if path == folder or path.startswith(f"{folder.rstrip('/')}/"):
-                del self._folders[number]
+                # A scan, in its thread, and an event may say so at the same time.
+                self._folders.pop(number, None)
                 # Where it is gone, the system has dropped it by itself.
                 self._libc.inotify_rm_watch(self._descriptor, number)
 
@@ -68,12 +69,17 @@ class FolderEvents:
         for number, mask, name in self._read():
             folder = self._folders.get(number)
             if mask & IGNORED:
-                self._folders.pop(number, None)
+                # A folder that is still followed here is gone, or another one has its name.
+                gone = self._folders.pop(number, None) is not None
+                lost = lost or gone
             elif mask & OVERFLOW:
                 lost = True
             elif folder is None:
                 # It was left; or it is being followed at this moment, and will be listed after that.
                 continue
+            elif mask & MOVE_SELF:
+                # Whatever has its name now is to be followed instead.
+                lost = True
             elif name and mask & MOVED_FROM:
                 if mask & IS_FOLDER:
                     self.leave(f"{folder.rstrip('/')}/{name}")

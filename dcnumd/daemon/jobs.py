@@ -94,6 +94,8 @@ class JobRunner:
                 continue
             if self._settings.resources.pause_while_acquiring:
                 await gate.quiet.wait()
+            if not self._once:
+                await self._have_pipeline()
             queued, _ = self._waiting[0]
             try:
                 entry = self._ledger.get(queued.id)
@@ -120,6 +122,18 @@ class JobRunner:
                     self._waiting.popleft()
                 self.running = None
             self._on_end()
+
+    async def _have_pipeline(self) -> None:
+        """Start the pipeline process again if it is gone: a start that fails costs no measurement an attempt."""
+        while True:
+            try:
+                await self.pipeline.start()
+            except DcnumdError as error:
+                seconds = self._settings.retry.backoff_seconds
+                log.warning("worker.failed", role=self.pipeline.name, error=error.message, retry_in_seconds=seconds)
+                await asyncio.sleep(seconds)
+            else:
+                return
 
     async def _process(self, entry: Entry, gate: Gate) -> None:
         """Process one measurement and record what came of it."""

@@ -32,6 +32,8 @@ from dcnumd.logic.executor import warm_up, warm_up_ahead
 log = structlog.get_logger()
 
 HEARTBEAT_SECONDS = 60.0
+START_SECONDS = 300.0
+"""The pipeline process has so long to be ready; on a slow computer, compiling the kernels takes a minute."""
 CLOSE_SECONDS = 2.0
 """An idle child process has so long to end by itself."""
 
@@ -64,6 +66,7 @@ class Supervisor:
         self._once = once
         self._stop = asyncio.Event()
         self._scanned = asyncio.Event()
+        self._ready = False
         self._pipeline_up = asyncio.Event()
         self._start_error: ConfigError | WorkerError | None = None
         self._probe = Child("probe", settings.log, settings.resources.nice)
@@ -113,7 +116,13 @@ class Supervisor:
         check = functools.partial(check_methods, self._settings.pipeline_settings())
         start_workers = functools.partial(warm_up, self._settings.resources.num_workers)
         try:
-            await self._jobs.pipeline.start(warm_up_ahead, check, start_workers)
+            async with asyncio.timeout(START_SECONDS):
+                await self._jobs.pipeline.start(warm_up_ahead, check, start_workers)
+        except TimeoutError:
+            self._start_error = WorkerError(
+                f"the pipeline process is not ready after {START_SECONDS:g} s", "worker_start"
+            )
+            self._stop.set()
         except (ConfigError, WorkerError) as error:
             self._start_error = error
             self._stop.set()
@@ -153,14 +162,15 @@ class Supervisor:
         for folder in self._folders:
             await folder.scan()
         self._scanned.set()
-        self._look_whether_finished()
 
     async def _report_ready(self) -> None:
-        """Report that a measurement would be processed now: folders are watched, and the pipeline waits for work."""
+        """Report that a measurement is noticed and processed from now on: folders are watched, the workers wait."""
         for seen in [self._scanned] if self._once else [folder.ready for folder in self._folders]:
             await seen.wait()
         await self._pipeline_up.wait()
         log.info("daemon.ready", seconds=round(seconds_since_start(), 2))
+        self._ready = True
+        self._look_whether_finished()
 
     async def _beat(self) -> None:
         while True:
@@ -181,7 +191,7 @@ class Supervisor:
     def _look_whether_finished(self) -> None:
         """With ``--once``, stop when nothing is left to do."""
         idle = not self._gate.candidates and not self._jobs.queue_length and self._jobs.running is None
-        if self._once and self._scanned.is_set() and idle:
+        if self._once and self._ready and idle:
             self._stop.set()
 
     @contextlib.contextmanager

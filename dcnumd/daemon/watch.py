@@ -31,7 +31,7 @@ RESULT_SUFFIXES = ("_dcn", "_dce")
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
 SLICE = 500
 """So many files are offered at once."""
-EVENT_SECONDS = 0.2
+EVENT_SECONDS = 1.0
 """After one look at what file events name comes none for so long: a recording raises hundreds of them in a second."""
 
 
@@ -182,15 +182,11 @@ class FolderWatch:
             await self._keep_scanning(min(self._watch.poll_seconds, self._watch.rescan_seconds))
             return
         try:
-            self._events = FolderEvents()
-        except OSError as error:
-            self._event_error = error
-            await self._keep_scanning(self._watch.rescan_seconds)
-            return
-        with contextlib.closing(self._events):
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._follow_events(self._events), name=f"events {self.folder}")
-                await self._keep_scanning(self._watch.rescan_seconds)
+                await self._keep_scanning(self._watch.rescan_seconds, group)
+        finally:
+            if self._events is not None:
+                self._events.close()
 
     async def scan(self) -> None:
         """List the folder and offer what is there; report when it vanishes or returns."""
@@ -206,8 +202,16 @@ class FolderWatch:
             # A backlog of many files must not keep signals and jobs waiting.
             await asyncio.sleep(0)
 
-    async def _keep_scanning(self, seconds: float) -> None:
+    async def _keep_scanning(self, seconds: float, group: asyncio.TaskGroup | None = None) -> None:
+        """Scan regularly; have file events in a task of `group`, which is tried again as long as there are none."""
         while True:
+            if group is not None and self._events is None:
+                try:
+                    self._events = FolderEvents()
+                except OSError as error:
+                    self._event_error = error
+                else:
+                    group.create_task(self._follow_events(self._events), name=f"events {self.folder}")
             await self.scan()
             self._report_events()
             self.ready.set()

@@ -83,7 +83,7 @@ def prepare_background(
         with _whole_measurement(plan) as data:
             return _rolling_median(plan, data)
     with (
-        times.stage("background"),
+        times.stage("foreign background"),
         plan.background(
             plan.data.path, scratch, compress=False, num_cpus=segmenter.num_workers, **plan.background_kwargs
         ) as background,
@@ -115,8 +115,11 @@ def _sparse_median(
         images = np.empty((len(starts), *frames.frame_shape), np.uint8)
         position = {start: number for number, start in enumerate(starts.tolist())}
         crew = segmenter.crew
-        with times.crew(segmenter.num_workers, lambda: crew.seconds_waited):
-            for reply in crew.run([MedianTask(start) for start in position]):
+        with (
+            times.crew(segmenter.num_workers, lambda: crew.seconds_waited),
+            contextlib.closing(crew.run([MedianTask(start) for start in position])) as replies,
+        ):
+            for reply in replies:
                 images[position[reply.task.start]] = reply.value.image
                 times.add(reply.worker, reply.value.spans)
                 times.bytes_read += reply.value.bytes_read

@@ -28,7 +28,7 @@ from dcnumd.write.writer import compression_level
 SLOT_FRAMES = 1000
 """Frames in a slot, before it is aligned to the chunks of the file."""
 SLOT_BYTES = 2**25
-"""Bytes of images in a slot, at most, unless a single chunk of the file has more."""
+"""Bytes of images in a slot, about, unless a single frame has more."""
 BATCH_FRAMES = 100
 """Frames that a worker takes at a time, before they are aligned to the chunks of the file."""
 BATCHES_PER_WORKER = 4
@@ -132,7 +132,9 @@ class Pipeline:
         frames = min(BATCH_FRAMES, at_hand // (BATCHES_PER_WORKER * self.num_workers))
         if isinstance(background.frames, RollingMedianSource):
             frames = max(frames, background.frames.frames_per_batch)
-        return aligned(max(frames, min(plan.frames.frames_per_chunk, BATCH_FRAMES)), plan.frames.frames_per_chunk)
+        # rather a part of a chunk than workers without work
+        least = min(plan.frames.frames_per_chunk, BATCH_FRAMES, at_hand // self.num_workers)
+        return aligned(max(frames, least, 1), plan.frames.frames_per_chunk)
 
 
 class FileRun:

@@ -15,7 +15,7 @@ from typing import Self
 import h5py
 import numpy as np
 
-from dcnumd.kernel_cache import ensure_compiled
+from dcnumd.kernel_cache import ensure_compiled, note_use
 from dcnumd.logic.assemble import verify_result, write_basins, write_event_count, write_logs, write_metadata
 from dcnumd.logic.background import PreparedBackground, prepare_background
 from dcnumd.logic.collector import Collector
@@ -53,6 +53,7 @@ class Engine:
             # the workers would compile what is missing at the same time, each for itself
             ensure_compiled(logger.info)
             self._pipeline = Pipeline(number)
+        note_use()
         return self._pipeline
 
     def start(self, num_workers: int) -> None:

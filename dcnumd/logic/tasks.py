@@ -260,7 +260,7 @@ class FileSession:
     def _process(self, task: FramesTask) -> FramesReply:
         slot, clock, read_before = self._slots[task.slot_index], StageClock(), self._bytes_read
         start, stop = task.start, task.stop
-        backgrounds, background_index = self._load(slot, task)
+        backgrounds, background_index = self._load(slot, task, clock)
         clock.tick("load")
         self._segmenter.label_batch(slot, start, stop, backgrounds, background_index)
         clock.tick("segment")
@@ -285,7 +285,9 @@ class FileSession:
         clock.tick("extract")
         return FramesReply(events, bg_off, clock.spans, self._bytes_read - read_before)
 
-    def _load(self, slot: ChunkSlotData, task: FramesTask) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    def _load(
+        self, slot: ChunkSlotData, task: FramesTask, clock: StageClock
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Fill image, image_bg and bg_off of a batch; return its background images and which frame has which."""
         start, stop, first = task.start, task.stop, task.first
         last = first + stop - start
@@ -293,7 +295,9 @@ class FileSession:
         self._reader.read_into(first, last, images)
         if self._background_reader is not None and slot.image_bg is not None:
             backgrounds = slot.image_bg[start:stop]
+            clock.tick("load")
             self._background_reader.read_into(first, last, backgrounds)
+            clock.tick("background")
             index = np.arange(stop - start)
         else:
             assert self._program.backgrounds is not None

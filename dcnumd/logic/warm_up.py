@@ -65,8 +65,10 @@ def _rest() -> None:
 
 def main() -> None:
     """Fill or check a folder with groups of kernels, whose numbers come from stdin, a byte each."""
-    action, folder = sys.argv[1:]
-    {"fill": kernel_cache.fill, "check": kernel_cache.check}[action](pathlib.Path(folder))
+    action, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    if folder.name != kernel_cache.PREFIX + kernel_cache.cache_key():
+        sys.exit(f"{folder} is for another version of the kernels; was dcnumd replaced at this moment?")
+    {"fill": kernel_cache.fill, "check": kernel_cache.check}[action](folder)
     all_groups, parent = groups(), os.getppid()
     # who is left alone has nobody any more to say that the folder is complete
     while (number := os.read(0, 1)) and number[0] < len(all_groups) and os.getppid() == parent:

@@ -13,7 +13,7 @@ import logging
 import multiprocessing.connection
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -171,6 +171,7 @@ class Crew:
         self._bind = message
         for index in range(number, len(self.workers)):
             self._stop(self.workers[index])
+            self._pending.pop(index, None)
         del self.workers[number:]
         for index in range(number):
             if index == len(self.workers):
@@ -255,8 +256,8 @@ class Crew:
                 return
             self.submit(index, task)
 
-    def run(self, tasks: Sequence[Any]) -> Iterator[Reply]:
-        """Have tasks done in any order; they are drained when the caller stops listening.
+    def run(self, tasks: Sequence[Any]) -> Generator[Reply]:
+        """Have tasks done in any order; what is pending when the caller closes the generator is drained.
 
         Raises
         ------
@@ -292,6 +293,8 @@ class Crew:
         except (EOFError, OSError):
             # it died, perhaps in the middle of an answer
             return self._replace(index)
+        except Exception as problem:  # noqa: BLE001 -- an answer that cannot be read is the error of its task
+            value, error = None, WorkerError(f"a worker's answer cannot be read: {problem!r}", "worker")
         return [Reply(self._pending[index].popleft(), index, value, error)]
 
     def _replace(self, index: int) -> list[Reply]:
@@ -312,6 +315,7 @@ class Crew:
         for worker in self.workers:
             self._stop(worker)
         self.workers.clear()
+        self._pending.clear()
 
     @staticmethod
     def _stop(worker: WorkerHandle) -> None:

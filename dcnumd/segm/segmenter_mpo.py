@@ -35,7 +35,7 @@ PR_SET_PDEATHSIG = 1
 """From prctl.h: the signal that a process gets when its parent dies."""
 
 mp_spawn = fork_server.context
-"""Starts the workers: they are forked from a server that was spawned, and thus ready as soon as that is."""
+"""Starts the workers: they are forked from a server that has loaded the kernels."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -404,8 +404,14 @@ class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: 
     def start(self) -> None:
         """Start the child process, with one thread for numerical libraries."""
         parent_end, self._worker_end = mp_spawn.Pipe()
-        fork_server.start_fork_server()
-        super().start()
+        try:
+            fork_server.start_fork_server()
+            super().start()
+        except (OSError, EOFError) as error:
+            # the server died at this moment, or there is no memory; a later attempt starts another one
+            raise WorkerError(
+                f"a worker process cannot be started: {error!r}", "worker_start", transient=True
+            ) from error
         self._worker_end.close()
         self.connection = parent_end
 

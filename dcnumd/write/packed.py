@@ -93,7 +93,9 @@ def create_packed(writer: HDF5Writer, items: Iterable[Item], group_name: str = "
     properties: dict[tuple[np.dtype[Any], tuple[int, ...]], h5py.h5p.PropDCID] = {}
     datasets = []
     for name, dtype, item_shape in items:
-        known = None if item_shape else properties.get((dtype, item_shape))
+        # images also get attributes; and what is there already is refused with its name
+        slow = item_shape or name in writer.h5.require_group(group_name)
+        known = None if slow else properties.get((dtype, item_shape))
         if known is None:
             dataset, length = writer.require_feature(name, item_shape, dtype, group_name=group_name)
             if length:

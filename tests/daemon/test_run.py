@@ -392,6 +392,25 @@ def test_pipeline_that_cannot_start_ends_the_daemon(start_daemon, watched_folder
     assert not daemon.matching("job.failed")
 
 
+def test_wrong_method_is_refused_although_there_is_nothing_to_do(start_daemon, watched_folder):
+    """`--once` on an empty folder does not end well before the config was checked."""
+    daemon = start_daemon("--once", "--set", "pipeline.segmenter.code=nonsense", ready=False)
+    assert daemon.wait() == 2
+
+
+def test_daemon_stops_while_it_compiles(start_daemon, watched_folder, tmp_path, monkeypatch):
+    """SIGTERM during the first start ends the daemon and the processes that compile for it."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "nothing compiled"))
+    daemon = start_daemon(ready=False)
+    daemon.wait_for("kernels.status", timeout=JOB_SECONDS)
+    everybody = psutil.Process(daemon.process.pid).children(recursive=True)
+    daemon.process.terminate()
+    assert daemon.wait() == 0
+    _, left = psutil.wait_procs(everybody, timeout=10)
+    assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
+    assert not daemon.matching("daemon.ready")
+
+
 def voluntary_switches(daemon) -> int:
     """Return how often any thread of the daemon and its children has gone to sleep, which it does after each waking."""
     supervisor = psutil.Process(daemon.process.pid)

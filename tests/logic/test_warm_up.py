@@ -56,6 +56,7 @@ def run(arguments, environment):
     """Run Python and return the words that it prints."""
     done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "sitecustomize" not in done.stderr, "Python goes on without it"
     return done.stdout.split()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import itertools
 import pathlib
 from collections.abc import Iterator
 
@@ -26,8 +25,8 @@ Images = npt.NDArray[np.uint8]
 MAX_KERNEL_SIZE = 65534
 """The kernel counts in 16 bits."""
 FRAMES_AT_ONCE = 1000
-SKIPPED_WINDOWS = 4
-"""Windows that are rather computed in vain than that the rolling starts anew."""
+SKIPPED_KERNELS = 4
+"""Windows that are computed in vain at once, as a multiple of the kernel size: starting anew costs one of it."""
 COMPRESSION_LEVEL = 5
 
 
@@ -209,11 +208,16 @@ class RollingMedianReader:
         indices = self.source.indices
         positions = np.arange(start, stop) if indices is None else indices[start:stop]
         windows = np.minimum(positions, self._windows - 1)
-        steps = np.diff(windows)
-        bounds = [0, *(np.flatnonzero((steps < 0) | (steps > SKIPPED_WINDOWS)) + 1).tolist(), windows.size]
-        for begin, end in itertools.pairwise(bounds):
-            if end > begin:
+        longest = windows.size + SKIPPED_KERNELS * self.source.kernel_size
+        begin = 0
+        for end in range(1, windows.size + 1):
+            if (
+                end == windows.size
+                or not 0 <= windows[end] - windows[end - 1] <= self.source.kernel_size // 2
+                or (windows[end] - windows[begin] >= longest)
+            ):
                 self._compute(windows[begin:end], out[begin:end])
+                begin = end
 
     def _compute(self, windows: Indices, out: Images) -> None:
         """Compute the images of windows that follow each other, some skipped or repeated."""
