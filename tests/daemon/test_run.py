@@ -272,6 +272,9 @@ def test_killed_pipeline_process_is_replaced_and_the_job_repeated(start_daemon, 
     daemon = start_daemon(ready=False)
     child = daemon.wait_for("worker.started", role="pipeline", timeout=JOB_SECONDS)
     daemon.wait_for("job.started", path=str(path), timeout=JOB_SECONDS)
+    while not list(watched_folder.glob(".long*")):
+        # the child has not got the job yet; nothing tells when, but its first file
+        assert daemon.process.poll() is None
     os.kill(child["pid"], signal.SIGKILL)
     failed = daemon.wait_for("job.failed", path=str(path))
     assert (failed["reason"], failed["will_retry"], failed["attempt"]) == ("worker_killed", True, 1)
