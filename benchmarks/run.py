@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from benchmarks.bench import Bench, Outcome, lineup_seconds, tell
 from benchmarks.cases import SHORT, Lineup, comparisons, lineups, settings, usable_cores
@@ -90,22 +91,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if GUARD in options.cases:
             return run_guard(bench)
         machine = describe_machine(options.workers)
-        outcome = run_cases(cases, bench)
-    report = markdown(outcome, machine, options.runs)
-    print(report)
-    if options.json:
-        told = {"runs": options.runs, "frames": options.frames, "cases": [case.name for case in cases]}
-        options.json.write_text(as_json(outcome, machine, told), encoding="utf-8")
-    if options.readme:
-        options.readme.write_text(fill_section(options.readme.read_text(encoding="utf-8"), report), encoding="utf-8")
+        if options.readme:
+            fill_section(options.readme.read_text(encoding="utf-8"), "")
+        outcome, failed = run_cases(cases, bench, lambda so_far: save(so_far, machine, options))
+    print(markdown(outcome, machine, options.runs))
     for difference in outcome.differences:
         tell(f"different: {difference}")
-    return 1 if outcome.differences else 0
+    return 1 if outcome.differences or failed else 0
 
 
-def run_cases(cases: Sequence[Case], bench: Bench) -> Outcome:
-    """Run cases one after the other and estimate how long the rest will take."""
-    outcome = Outcome()
+def save(outcome: Outcome, machine: dict[str, Any], options: argparse.Namespace) -> None:
+    """Write what is known so far to the files that were asked for."""
+    if options.json:
+        told = {"runs": options.runs, "frames": options.frames}
+        options.json.write_text(as_json(outcome, machine, told), encoding="utf-8")
+    if options.readme:
+        report = markdown(outcome, machine, options.runs)
+        options.readme.write_text(fill_section(options.readme.read_text(encoding="utf-8"), report), encoding="utf-8")
+
+
+def run_cases(cases: Sequence[Case], bench: Bench, on_case: Callable[[Outcome], None]) -> tuple[Outcome, bool]:
+    """Run cases one after the other and estimate how long the rest will take.
+
+    Parameters
+    ----------
+    cases
+        What to run.
+    bench
+        The shared place and options.
+    on_case
+        Called with everything so far after each case.
+
+    Returns
+    -------
+    outcome
+        All numbers.
+    failed
+        Whether a case could not be measured.
+    """
+    outcome, failed = Outcome(), False
     warm_up(cases, bench)
     expected = [expected_seconds(case, bench) for case in cases]
     begin = time.perf_counter()
@@ -114,8 +138,16 @@ def run_cases(cases: Sequence[Case], bench: Bench) -> Outcome:
         spent, planned = time.perf_counter() - begin, sum(expected[:number])
         left = sum(expected[number:]) * (spent / planned if planned else 1.0)
         tell(f"{case.name} ({number + 1} of {len(cases)}): {case.what}; about {left / 60:.0f} min left")
-        outcome.add(measure(case)(bench))
-    return outcome
+        try:
+            outcome.add(measure(case)(bench))
+        except SystemExit as error:
+            if isinstance(error.code, int):
+                # a signal, which means everything
+                raise
+            tell(f"{case.name} could not be measured: {error.code}")
+            failed = True
+        on_case(outcome)
+    return outcome, failed
 
 
 def measure(case: Case) -> Callable[[Bench], Outcome]:
