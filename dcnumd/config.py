@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import tomli
 
@@ -19,6 +19,7 @@ from dcnumd.logic.job import BasinStrategy, ExistingPolicy, Job, PipelineSetting
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
+QueueOrder = Literal["oldest", "newest"]
 Compression = Literal[
     "none",
     "zstd-1",
@@ -31,6 +32,8 @@ Compression = Literal[
     "zstd-8",
     "zstd-9",
 ]
+
+S = TypeVar("S")
 
 SYSTEM_CONFIG = pathlib.Path("/etc/dcnumd/config.toml")
 
@@ -46,6 +49,10 @@ class WatchSettings:
     rescan_seconds: float = dataclasses.field(default=60.0, metadata={"above": 0})
     force_polling: bool = False
     poll_seconds: float = dataclasses.field(default=5.0, metadata={"above": 0})
+    priority: int = 0
+    """Measurements of folders with a higher one are processed first."""
+    allow_basins_outside: bool = False
+    """A measurement may refer to files outside of the watched folders and those of results."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,8 +117,14 @@ class ResourceSettings:
 
     num_workers: int = dataclasses.field(default=0, metadata={"minimum": 0})
     nice: int = dataclasses.field(default=10, metadata={"minimum": 0, "maximum": 19})
+    cpus: tuple[int, ...] = dataclasses.field(default=(), metadata={"empty": True, "minimum": 0})
+    """Processors that the working processes may use; empty: all."""
+    order: QueueOrder = "oldest"
+    """Which of the waiting measurements is next, among those of one priority."""
     pause_while_acquiring: bool = False
     min_free_gb: float = dataclasses.field(default=1.0, metadata={"minimum": 0})
+    max_memory_mb: int = dataclasses.field(default=0, metadata={"minimum": 0})
+    """All processes together take no more than this [MB]; 0: no limit."""
     job_timeout_seconds: float = dataclasses.field(default=3600.0, metadata={"minimum": 0})
 
 
@@ -152,6 +165,24 @@ class Settings:
     log: LogSettings = LogSettings()
     source: pathlib.Path | None = dataclasses.field(default=None, compare=False, metadata={"internal": True})
     """The file that was read; None when there was none."""
+    several: tuple[Settings, ...] = dataclasses.field(default=(), metadata={"internal": True})
+    """With several ``[[watch]]`` tables: the settings that hold for the folders of each."""
+
+    @property
+    def groups(self) -> tuple[Settings, ...]:
+        """Settings of each watched group of folders; what they share is the same in all of them."""
+        return self.several or (self,)
+
+    def folders(self) -> list[pathlib.Path]:
+        """Return all watched folders."""
+        return [folder for group in self.groups for folder in group.watch.folders]
+
+    def group_of(self, path: pathlib.Path) -> Settings:
+        """Return the settings that hold for a measurement: those of the innermost watched folder that holds it."""
+        if not self.several:
+            return self
+        folder = self.watched_folder_of(path)
+        return next((group for group in self.several if folder in group.watch.folders), self)
 
     def state_folder(self) -> pathlib.Path:
         """Return the folder of the ledger."""
@@ -173,37 +204,61 @@ class Settings:
 
     def watched_folder_of(self, path: pathlib.Path) -> pathlib.Path | None:
         """Return the innermost watched folder that holds `path`."""
-        holders = [folder for folder in self.watch.folders if folder in path.parents]
+        holders = [folder for folder in self.folders() if folder in path.parents]
         return max(holders, key=lambda folder: len(folder.parts), default=None)
+
+    def output_root_of(self, path: pathlib.Path) -> pathlib.Path:
+        """Return the folder that the result of the measurement `path` must not leave."""
+        return self.group_of(path).output.folder or self.watched_folder_of(path) or path.parent
 
     def output_for(self, path: pathlib.Path) -> pathlib.Path:
         """Return where the result of the measurement `path` goes.
 
-        With ``output.folder`` the tree below the watched folder is mirrored there. When several folders are
-        watched, each has its own tree under its own name, so that equal names do not meet.
+        With ``output.folder`` the tree below the watched folder is mirrored there. When the results of several
+        folders go there, each has its own tree under its own name, so that equal names do not meet.
         """
-        name = f"{path.stem}{self.output.suffix}.rtdc"
-        if self.output.folder is None:
+        output = self.group_of(path).output
+        name = f"{path.stem}{output.suffix}.rtdc"
+        if output.folder is None:
             return path.with_name(name)
         root = self.watched_folder_of(path)
         if root is None:
-            return self.output.folder / name
-        base = self.output.folder / root.name if len(self.watch.folders) > 1 else self.output.folder
+            return output.folder / name
+        base = output.folder / root.name if len(self.sharing(output.folder)) > 1 else output.folder
         return base / path.parent.relative_to(root) / name
 
     def job_for(self, path: pathlib.Path, job_id: str) -> Job:
         """Return the job that processes the measurement `path` under these settings."""
         path = pathlib.Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() would follow links
+        group = self.group_of(path)
         return Job(
             path_in=path,
             path_out=self.output_for(path),
-            settings=self.pipeline_settings(),
-            basin_strategy=self.output.basin_strategy,
-            compression=self.output.compression,
-            existing=self.output.existing,
+            settings=group.pipeline_settings(),
+            basin_strategy=group.output.basin_strategy,
+            compression=group.output.compression,
+            existing=group.output.existing,
             num_workers=self.resources.num_workers,
             job_id=job_id,
+            max_memory_mb=self.resources.max_memory_mb,
         )
+
+    def watched_job_for(self, path: pathlib.Path, job_id: str) -> Job:
+        """Return the job for a measurement that anybody may have put into a watched folder: it is not trusted."""
+        group = self.group_of(path)
+        outputs = [folder for other in self.groups if (folder := other.output.folder) is not None]
+        return dataclasses.replace(
+            self.job_for(path, job_id),
+            trusted_folders=(*self.folders(), *outputs),
+            trust_basins=group.watch.allow_basins_outside,
+            result_root=self.output_root_of(path),
+        )
+
+    def sharing(self, output_folder: pathlib.Path) -> list[pathlib.Path]:
+        """Return the watched folders whose results go to one folder."""
+        return [
+            folder for group in self.groups if group.output.folder == output_folder for folder in group.watch.folders
+        ]
 
 
 def default_state_folder() -> pathlib.Path:
@@ -257,9 +312,44 @@ def load_settings(path: pathlib.Path | None, overrides: Sequence[str] = ()) -> S
     for override in overrides:
         origins |= _apply_override(table, override)
     reader = SectionReader(str(path) if path else "built-in defaults", path.parent if path else None, origins)
-    settings = dataclasses.replace(reader.read(Settings, table), source=path)
-    _check_mirror(settings, reader)
+    watch = table.get("watch", {})
+    several = watch if isinstance(watch, list) else [watch]
+    common = {name: section for name, section in table.items() if name != "watch"}
+    root = dataclasses.replace(reader.read(Settings, common), source=path)
+    if not several:
+        raise reader.error("watch", "got an empty list; at least one [[watch]] table is needed")
+    names = [f"watch[{number}]." for number in range(1, len(several) + 1)] if len(several) > 1 else ["watch."]
+    groups = [_read_group(reader, root, common, *named) for named in zip(several, names, strict=True)]
+    settings = groups[0] if len(groups) == 1 else dataclasses.replace(root, several=tuple(groups))
+    _check_folders(settings, reader)
     return settings
+
+
+def _read_group(reader: SectionReader, root: Settings, common: Mapping[str, Any], table: Any, prefix: str) -> Settings:
+    """Return the settings for one group of watched folders, which may have an output and a pipeline of their own."""
+    if not isinstance(table, dict):
+        raise reader.error(prefix.rstrip("."), f"got {table!r}; a section is expected")
+    own = {name: table[name] for name in ("output", "pipeline") if name in table}
+    watch = reader.read(WatchSettings, {name: value for name, value in table.items() if name not in own}, prefix)
+    sections: dict[str, Any] = {"watch": watch}
+    for name, kind in (("output", OutputSettings), ("pipeline", PipelineSection)):
+        if name in own:
+            if not isinstance(own[name], dict):
+                raise reader.error(f"{prefix}{name}", f"got {own[name]!r}; a section is expected")
+            merged = _merged(common.get(name, {}), own[name])
+            sections[name] = reader.read(kind, merged, f"{prefix}{name}.")
+    return dataclasses.replace(root, **sections)
+
+
+def _merged(table: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table with what another one says in its place; another method brings all of its keywords."""
+    base = dict(table)
+    if "code" in over and over["code"] != base.get("code"):
+        base = {}
+    for key, value in over.items():
+        inner = base.get(key)
+        base[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return base
 
 
 def _read_toml(path: pathlib.Path) -> dict[str, Any]:
@@ -284,19 +374,26 @@ def _apply_override(table: dict[str, Any], override: str) -> dict[str, str]:
     for part in parts[:-1]:
         inner = table.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override}: {part} is a value, not a section")
+            what = "stands for several tables; change them in the file" if isinstance(inner, list) else "is a value"
+            raise ConfigError(f"--set {override}: {part} {what}, not a section")
         table = inner
     table[parts[-1]] = value
     return {".".join(parts): f"--set {override}"}
 
 
-def _check_mirror(settings: Settings, reader: SectionReader) -> None:
-    """Refuse a mirrored tree in which the results of two folders could meet."""
-    names = [folder.name for folder in settings.watch.folders]
-    if settings.output.folder is not None and len(set(names)) < len(names):
-        listed = ", ".join(str(folder) for folder in settings.watch.folders)
-        raise reader.error(
-            "output.folder",
-            f"the watched folders {listed} would share one tree of results, because their names are equal; "
-            f'watch folders with different names, or set output.folder to ""',
-        )
+def _check_folders(settings: Settings, reader: SectionReader) -> None:
+    """Refuse folders that are watched twice, and mirrored trees in which the results of two folders could meet."""
+    folders = settings.folders()
+    twice = next((folder for number, folder in enumerate(folders) if folder in folders[:number]), None)
+    if twice is not None and settings.several:
+        raise reader.error("watch.folders", f"{twice} is watched twice; each folder belongs to one [[watch]] table")
+    for group in settings.groups:
+        sharing = settings.sharing(group.output.folder) if group.output.folder is not None else []
+        names = [folder.name for folder in sharing]
+        if len(set(names)) < len(names):
+            listed = ", ".join(str(folder) for folder in sharing)
+            raise reader.error(
+                "output.folder",
+                f"the watched folders {listed} would share one tree of results, because their names are equal; "
+                f'watch folders with different names, or set output.folder to ""',
+            )

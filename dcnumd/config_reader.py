@@ -1,7 +1,8 @@
 """Reads a TOML table into frozen dataclasses by their annotations, and says exactly what does not fit.
 
 A field's metadata may narrow its values: ``minimum``, ``maximum``, ``above`` (exclusive), ``file_name`` (the
-text becomes part of one), ``rest`` (a mapping that takes all keys without a field), ``internal`` (no key).
+text becomes part of one), ``rest`` (a mapping that takes all keys without a field), ``empty`` (a list may be),
+``internal`` (no key).
 """
 
 from __future__ import annotations
@@ -72,18 +73,18 @@ class SectionReader:
             if hint is pathlib.Path and value == "":
                 return None
         if origin is tuple:
-            return self._values(key, value, typing.get_args(hint)[0])
+            return self._values(key, value, typing.get_args(hint)[0], metadata)
         if typing.get_origin(hint) is typing.Literal:
             return self._choice(key, value, typing.get_args(hint))
         if hint is pathlib.Path:
             return self._path(key, value)
         return self._scalar(key, value, hint, metadata)
 
-    def _values(self, key: str, value: Any, hint: Any) -> tuple[Any, ...]:
-        self._expect(key, value, list, "a list of texts")
-        if not value:
+    def _values(self, key: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
+        self._expect(key, value, list, "a list of whole numbers" if hint is int else "a list of texts")
+        if not value and not metadata.get("empty"):
             raise self.error(key, "got an empty list; at least one entry is needed")
-        return tuple(self._value(key, item, hint, {}) for item in value)
+        return tuple(self._value(key, item, hint, metadata) for item in value)
 
     def _choice(self, key: str, value: Any, allowed: tuple[str, ...]) -> str:
         if value in allowed:

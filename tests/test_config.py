@@ -200,3 +200,53 @@ def test_relative_path_becomes_absolute(tmp_path, monkeypatch):
     job = Settings().job_for(pathlib.Path("data/M.rtdc"), "1")
     assert job.path_in == tmp_path / "data/M.rtdc"
     assert job.path_out == tmp_path / "data/M_dcn.rtdc"
+
+
+def test_watch_tables_have_settings_of_their_own(config):
+    """Several [[watch]] tables may say otherwise than the common sections, key by key."""
+    settings = config(
+        "[[watch]]\nfolders = ['/a']\n"
+        "[[watch]]\nfolders = ['/b', '/a/inner']\npriority = 3\noutput.folder = '/out'\n"
+        "pipeline.segmenter.thresh = -8\n"
+        "[output]\nsuffix = '_x'\n[pipeline.segmenter]\nthresh = -4\n[pipeline.segmenter.mask]\nclosing_disk = 3\n",
+    )
+    first, second = (pathlib.Path(text) for text in ("/a/M.rtdc", "/a/inner/deep/M.rtdc"))
+    assert settings.folders() == [pathlib.Path(text) for text in ("/a", "/b", "/a/inner")]
+    assert settings.job_for(first, "").path_out == pathlib.Path("/a/M_x.rtdc")
+    assert settings.job_for(second, "").path_out == pathlib.Path("/out/inner/deep/M_x.rtdc")
+    assert settings.job_for(first, "").settings.segmenter_kwargs == {"thresh": -4}
+    assert settings.job_for(second, "").settings.segmenter_kwargs == {"thresh": -8}
+    assert settings.job_for(second, "").settings.mask_kwargs == {"closing_disk": 3}
+    assert [settings.group_of(path).watch.priority for path in (first, second)] == [0, 3]
+    assert settings.watched_job_for(second, "").trusted_folders == (*settings.folders(), pathlib.Path("/out"))
+    assert settings.watched_job_for(second, "").result_root == pathlib.Path("/out")
+
+
+def test_single_watch_table_may_override_too(config):
+    """What stands in [watch] about the output holds for its folders."""
+    settings = config("[watch]\nfolders = ['/a']\noutput.suffix = '_y'\n[output]\nbasin_strategy = 'drain'\n")
+    assert settings.groups == (settings,)
+    assert (settings.output.suffix, settings.output.basin_strategy) == ("_y", "drain")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[watch]]\nfolders=['/a']\n[[watch]]\nfolders=['/a']", "watch.folders: /a is watched twice"),
+        ("[[watch]]\nfolders=['/a']\n[[watch]]\nsuffix='x'", "watch[2].suffix: unknown key"),
+        ("[[watch]]\nfolders=['/a']\n[[watch]]\noutput.sufix='x'", "watch[2].output.sufix: unknown key"),
+        ("[[watch]]\nfolders=['/a']\n[[watch]]\noutput=3", "watch[2].output: got 3; a section is expected"),
+        ("watch = []", "watch: got an empty list"),
+        ("watch = [1]", "watch: got 1; a section is expected"),
+        (
+            "[output]\nfolder='/o'\n[[watch]]\nfolders=['/a/x']\n[[watch]]\nfolders=['/b/x']",
+            "output.folder: the watched folders /a/x, /b/x would share one tree of results",
+        ),
+        ("[resources]\ncpus = [-1]", "resources.cpus: got -1; 0 or more is allowed"),
+        ("[resources]\ncpus = ['a']", "resources.cpus: got 'a'; a whole number is expected"),
+    ],
+)
+def test_wrong_watch_tables_are_named(config, text, message):
+    """An error in one of several tables says in which."""
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        config(text)

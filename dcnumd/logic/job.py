@@ -48,6 +48,14 @@ class Job:
     num_workers: int = 0
     """Number of worker processes; 0 means one for each physical core."""
     job_id: str = ""
+    trusted_folders: tuple[pathlib.Path, ...] | None = None
+    """Other files may be read only in and below these, whatever the measurement refers to; None: anywhere."""
+    trust_basins: bool = True
+    """Basins may lie outside of `trusted_folders`."""
+    result_root: pathlib.Path | None = None
+    """No symbolic link may lead the result out of this folder; None: the result's own folder."""
+    max_memory_mb: int = 0
+    """All processes of the pipeline together take no more than this [MB]; 0: no limit."""
 
 
 Outcome = Literal["done", "skipped"]
