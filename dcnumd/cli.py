@@ -20,12 +20,16 @@ COMMANDS = {
     "why": ("dcnumd.commands.ledger:why", "Tell the way of one file, and why it is where it is."),
     "retry": ("dcnumd.commands.ledger:retry", "Have files processed again."),
     "forget": ("dcnumd.commands.ledger:forget", "Remove files from the ledger."),
+    "install-service": (
+        "dcnumd.commands.install_service:install_service",
+        "Write a systemd service and its config for chosen folders.",
+    ),
     "simulate": ("dcnumd.simulate.commands:simulate", "Write measurements as an instrument would."),
     "demo": ("dcnumd.simulate.commands:demo", "Show all of it in a temporary folder."),
 }
 """Where each command is, and what the overview says of it."""
 
-ENVIRONMENT_FAULTS = frozenset({"ledger", "ledger_locked", "state_folder"})
+ENVIRONMENT_FAULTS = frozenset({"ledger", "ledger_damaged", "ledger_locked", "state_folder"})
 """Reasons that no measurement is to blame for."""
 
 

@@ -1,4 +1,4 @@
-"""Settings: config.toml and ``--set`` overrides become frozen, validated values.
+"""Settings: what config.toml says, as frozen values; `config_file` reads them.
 
 The sample `config.toml` at the top of the project shows every key with its default.
 """
@@ -8,13 +8,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal
 
-import tomli
-
-from dcnumd.config_reader import SectionReader
-from dcnumd.errors import ConfigError
 from dcnumd.logic.job import BasinStrategy, ExistingPolicy, Job, PipelineSettings
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -32,10 +28,6 @@ Compression = Literal[
     "zstd-8",
     "zstd-9",
 ]
-
-S = TypeVar("S")
-
-SYSTEM_CONFIG = pathlib.Path("/etc/dcnumd/config.toml")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -165,8 +157,17 @@ class Settings:
     log: LogSettings = LogSettings()
     source: pathlib.Path | None = dataclasses.field(default=None, compare=False, metadata={"internal": True})
     """The file that was read; None when there was none."""
+    overrides: tuple[str, ...] = dataclasses.field(default=(), compare=False, metadata={"internal": True})
+    """What the command line set."""
     several: tuple[Settings, ...] = dataclasses.field(default=(), metadata={"internal": True})
     """With several ``[[watch]]`` tables: the settings that hold for the folders of each."""
+    neighbours: tuple[OutputSettings, ...] = dataclasses.field(default=(), compare=False, metadata={"internal": True})
+    """For one of several: the outputs of all of them, none of which are measurements."""
+
+    @property
+    def outputs(self) -> tuple[OutputSettings, ...]:
+        """How and where all results are written, also those of other groups."""
+        return self.neighbours or tuple(group.output for group in self.groups)
 
     @property
     def groups(self) -> tuple[Settings, ...]:
@@ -246,7 +247,7 @@ class Settings:
     def watched_job_for(self, path: pathlib.Path, job_id: str) -> Job:
         """Return the job for a measurement that anybody may have put into a watched folder: it is not trusted."""
         group = self.group_of(path)
-        outputs = [folder for other in self.groups if (folder := other.output.folder) is not None]
+        outputs = [folder for output in self.outputs if (folder := output.folder) is not None]
         return dataclasses.replace(
             self.job_for(path, job_id),
             trusted_folders=(*self.folders(), *outputs),
@@ -269,131 +270,3 @@ def default_state_folder() -> pathlib.Path:
         return pathlib.Path("/var/lib/dcnumd")
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return pathlib.Path(base).expanduser() / "dcnumd"
-
-
-def find_config(explicit: pathlib.Path | None) -> pathlib.Path | None:
-    """Return the config file to use, None if there is none.
-
-    Raises
-    ------
-    ConfigError
-        If the file that was asked for, on the command line or by ``$DCNUMD_CONFIG``, does not exist.
-    """
-    named = explicit or (pathlib.Path(value) if (value := os.environ.get("DCNUMD_CONFIG")) else None)
-    if named is not None:
-        if not named.is_file():
-            origin = "-c" if explicit else "$DCNUMD_CONFIG"
-            raise ConfigError(f"{named}: no such config file (asked for by {origin})")
-        return named.absolute()
-    for candidate in (pathlib.Path("config.toml"), SYSTEM_CONFIG):
-        if candidate.is_file():
-            return candidate.absolute()
-    return None
-
-
-def load_settings(path: pathlib.Path | None, overrides: Sequence[str] = ()) -> Settings:
-    """Read settings from a config file, if any, and apply ``--set`` overrides.
-
-    Parameters
-    ----------
-    path
-        A TOML file, or None for the defaults. Relative folders in it count from the file's own folder.
-    overrides
-        Texts like ``pipeline.segmenter.thresh=-8``; the value is TOML, and what is not is taken as text.
-        Relative folders in them count from the current folder.
-
-    Raises
-    ------
-    ConfigError
-        Naming file, key, what is wrong and what is allowed.
-    """
-    table = _read_toml(path) if path else {}
-    origins: dict[str, str] = {}
-    for override in overrides:
-        origins |= _apply_override(table, override)
-    reader = SectionReader(str(path) if path else "built-in defaults", path.parent if path else None, origins)
-    watch = table.get("watch", {})
-    several = watch if isinstance(watch, list) else [watch]
-    common = {name: section for name, section in table.items() if name != "watch"}
-    root = dataclasses.replace(reader.read(Settings, common), source=path)
-    if not several:
-        raise reader.error("watch", "got an empty list; at least one [[watch]] table is needed")
-    names = [f"watch[{number}]." for number in range(1, len(several) + 1)] if len(several) > 1 else ["watch."]
-    groups = [_read_group(reader, root, common, *named) for named in zip(several, names, strict=True)]
-    settings = groups[0] if len(groups) == 1 else dataclasses.replace(root, several=tuple(groups))
-    _check_folders(settings, reader)
-    return settings
-
-
-def _read_group(reader: SectionReader, root: Settings, common: Mapping[str, Any], table: Any, prefix: str) -> Settings:
-    """Return the settings for one group of watched folders, which may have an output and a pipeline of their own."""
-    if not isinstance(table, dict):
-        raise reader.error(prefix.rstrip("."), f"got {table!r}; a section is expected")
-    own = {name: table[name] for name in ("output", "pipeline") if name in table}
-    watch = reader.read(WatchSettings, {name: value for name, value in table.items() if name not in own}, prefix)
-    sections: dict[str, Any] = {"watch": watch}
-    for name, kind in (("output", OutputSettings), ("pipeline", PipelineSection)):
-        if name in own:
-            if not isinstance(own[name], dict):
-                raise reader.error(f"{prefix}{name}", f"got {own[name]!r}; a section is expected")
-            merged = _merged(common.get(name, {}), own[name])
-            sections[name] = reader.read(kind, merged, f"{prefix}{name}.")
-    return dataclasses.replace(root, **sections)
-
-
-def _merged(table: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table with what another one says in its place; another method brings all of its keywords."""
-    base = dict(table)
-    if "code" in over and over["code"] != base.get("code"):
-        base = {}
-    for key, value in over.items():
-        inner = base.get(key)
-        base[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return base
-
-
-def _read_toml(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return tomli.loads(path.read_text(encoding="utf-8"))
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _apply_override(table: dict[str, Any], override: str) -> dict[str, str]:
-    """Put one ``--set`` into the table; return the key with the text to blame for it."""
-    key, separator, text = override.partition("=")
-    parts = [part.strip() for part in key.split(".")]
-    if not separator or not all(parts):
-        raise ConfigError(f"--set {override}: expected key=value, for example pipeline.segmenter.thresh=-8")
-    try:
-        value = tomli.loads(f"value = {text}")["value"]
-    except tomli.TOMLDecodeError:
-        value = text
-    for part in parts[:-1]:
-        inner = table.setdefault(part, {})
-        if not isinstance(inner, dict):
-            what = "stands for several tables; change them in the file" if isinstance(inner, list) else "is a value"
-            raise ConfigError(f"--set {override}: {part} {what}, not a section")
-        table = inner
-    table[parts[-1]] = value
-    return {".".join(parts): f"--set {override}"}
-
-
-def _check_folders(settings: Settings, reader: SectionReader) -> None:
-    """Refuse folders that are watched twice, and mirrored trees in which the results of two folders could meet."""
-    folders = settings.folders()
-    twice = next((folder for number, folder in enumerate(folders) if folder in folders[:number]), None)
-    if twice is not None and settings.several:
-        raise reader.error("watch.folders", f"{twice} is watched twice; each folder belongs to one [[watch]] table")
-    for group in settings.groups:
-        sharing = settings.sharing(group.output.folder) if group.output.folder is not None else []
-        names = [folder.name for folder in sharing]
-        if len(set(names)) < len(names):
-            listed = ", ".join(str(folder) for folder in sharing)
-            raise reader.error(
-                "output.folder",
-                f"the watched folders {listed} would share one tree of results, because their names are equal; "
-                f'watch folders with different names, or set output.folder to ""',
-            )

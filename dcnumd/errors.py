@@ -5,6 +5,9 @@ They cross process borders, so each carries everything in its arguments.
 
 from __future__ import annotations
 
+MAX_MESSAGE = 2000
+"""Characters; names in a file may be far longer, and journald breaks long lines."""
+
 
 class DcnumdError(Exception):
     """Root of all foreseeable faults; anything else is a bug.
@@ -22,6 +25,7 @@ class DcnumdError(Exception):
     default_reason = "error"
 
     def __init__(self, message: str, reason: str | None = None, *, transient: bool = False) -> None:
+        message = _printable(message)
         super().__init__(message)
         self.message = message
         self.reason = reason or self.default_reason
@@ -29,6 +33,16 @@ class DcnumdError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, self.reason, self.transient)
+
+
+def _printable(message: str) -> str:
+    """Return text that stays in its line and its terminal, whatever names a file holds."""
+    if not message.isprintable():
+        message = "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in message
+        )
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} …"
 
 
 def _rebuild(kind: type[DcnumdError], message: str, reason: str, transient: bool) -> DcnumdError:

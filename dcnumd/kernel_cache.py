@@ -148,12 +148,13 @@ def candidates() -> Iterator[pathlib.Path]:
     with contextlib.suppress(RuntimeError):
         # no home folder: a service user may have none
         yield pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "dcnumd" / name
-    base = pathlib.Path(tempfile.gettempdir()) / f"dcnumd-{os.getuid()}"
-    # where everybody may create folders, the one above ours must be ours, too
-    with contextlib.suppress(OSError):
-        base.mkdir(mode=0o700, exist_ok=True)
-        if _is_trusted(base):
-            yield base / name
+    if not os.path.lexists(_last_resort()) or _is_trusted(_last_resort()):
+        yield _last_resort() / name
+
+
+def _last_resort() -> pathlib.Path:
+    """Return the folder for users without a home; not in $TMPDIR, which the daemon empties at each start."""
+    return pathlib.Path(f"/var/tmp/dcnumd-{os.getuid()}")  # noqa: S108 -- it must be ours, see `_is_usable`
 
 
 def _is_trusted(folder: pathlib.Path) -> bool:
@@ -244,7 +245,7 @@ def ensure_compiled(announce: Announce) -> pathlib.Path | None:
     if found is None:
         path = next(filter(_is_usable, candidates()), None)
         if path is None:
-            places = ", ".join(str(folder.parent) for folder in candidates()) or tempfile.gettempdir()
+            places = ", ".join(str(folder.parent) for folder in candidates()) or f"{_last_resort()}"
             announce(
                 f"Compiled kernels cannot be kept: {places} cannot be written, or belongs to somebody else. "
                 "They are compiled at each start, which takes half a minute; set NUMBA_CACHE_DIR to a folder of yours."
@@ -266,6 +267,11 @@ def ensure_compiled(announce: Announce) -> pathlib.Path | None:
 def _is_usable(folder: pathlib.Path) -> bool:
     """Return whether compiled code can be written to a folder, which is made if it is missing."""
     try:
+        if folder.parent == _last_resort():
+            # where everybody may create folders, the one above ours must be ours, too
+            folder.parent.mkdir(mode=0o700, exist_ok=True)
+            if not _is_trusted(folder.parent):
+                return False
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         return folder.stat().st_uid == os.getuid() and _is_trusted(folder) and os.access(folder, os.W_OK | os.X_OK)
     except OSError:

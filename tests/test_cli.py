@@ -178,7 +178,7 @@ def test_check_accepts_a_sound_config_and_shows_its_pipeline(config):
         ("pipeline.segmenter.code=magic", "magic"),
         ("pipeline.segmenter.treshold=3", "treshold"),
         ("pipeline.background.code=none", "none"),
-        ("resources.min_free_gb=1e9", "GB free"),
+        ("resources.cpus=[9999]", "cannot be used here"),
         ("state.folder=/dev/null/x", "not a folder"),
     ],
 )
@@ -188,6 +188,20 @@ def test_check_refuses_what_cannot_work(config, override, complaint):
     assert ended.returncode == 2
     assert complaint in next(line for line in ended.stdout.splitlines() if line.startswith("problem"))
     assert "Traceback" not in ended.stderr
+
+
+def test_check_notes_what_the_daemon_can_wait_for(config):
+    """A full disk keeps measurements waiting, not the daemon from starting; memory is told, and where it is limited."""
+    for override, subject, text in (
+        ("resources.min_free_gb=1e9", "space", "measurements wait for more"),
+        ("resources.max_memory_mb=500", "memory", "held below 500 MB"),
+    ):
+        ended = dcnumd("check", "--json", "-c", config, "--set", override)
+        assert ended.returncode == 0
+        findings = json.loads(ended.stdout)["findings"]
+        (found,) = [finding for finding in findings if finding["subject"] == subject]
+        assert found["level"] == "note"
+        assert text in found["text"]
 
 
 def test_check_tells_whether_the_kernels_are_compiled(config, tmp_path):

@@ -8,7 +8,8 @@ import re
 import pytest
 import tomli
 
-from dcnumd.config import SYSTEM_CONFIG, Settings, default_state_folder, find_config, load_settings
+from dcnumd.config import Settings, default_state_folder
+from dcnumd.config_file import SYSTEM_CONFIG, find_config, load_settings
 from dcnumd.errors import ConfigError
 
 SAMPLE = pathlib.Path(__file__).parents[1] / "config.toml"

@@ -17,8 +17,12 @@ from dcnumd.config import Settings
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import DcnumdError
 from dcnumd.kernel_cache import candidates, is_complete
+from dcnumd.logic.memory import SERVICE_BYTES, estimate, in_mb, physical_cores
 
 Level = Literal["ok", "note", "problem"]
+
+USUAL_FRAME, LARGE_FRAME = (80, 320), (1024, 1280)
+"""Height and width [px]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,16 +44,18 @@ def check(settings: Settings, as_json: bool) -> int:
     there is a problem.
     """
     findings = list(look_at(settings))
-    ppid = ""
-    try:
-        ppid = pipeline_id(settings)
-        findings.append(Finding("ok", "pipeline", ppid))
-    except DcnumdError as error:
-        findings.append(Finding("problem", "pipeline", error.message))
+    ppids: list[str] = []
+    for group in settings.groups:
+        try:
+            ppids.append(pipeline_id(group))
+            findings.append(Finding("ok", "pipeline", ppids[-1]))
+        except DcnumdError as error:
+            findings.append(Finding("problem", "pipeline", error.message))
     sound = all(finding.level != "problem" for finding in findings)
     if as_json:
         found = [dataclasses.asdict(finding) for finding in findings]
-        click.echo(json.dumps({"sound": sound, "ppid": ppid, "findings": found}, indent=2))
+        ppid = ppids[0] if ppids else ""
+        click.echo(json.dumps({"sound": sound, "ppid": ppid, "ppids": ppids, "findings": found}, indent=2))
     else:
         colours = {"ok": "green", "note": "yellow", "problem": "red"}
         for finding in findings:
@@ -61,12 +67,16 @@ def check(settings: Settings, as_json: bool) -> int:
 def look_at(settings: Settings) -> Iterator[Finding]:
     """Look at everything that a config names, without changing anything."""
     yield Finding("ok", "config", f"{settings.source}")
-    for folder in settings.watch.folders:
+    for folder in settings.folders():
         yield from _watched(folder)
-    present = [folder for folder in settings.watch.folders if _is_there(folder)]
-    targets = [settings.output.folder] if settings.output.folder else present
+    targets: dict[pathlib.Path, None] = {}
+    for group in settings.groups:
+        folders = [group.output.folder] if group.output.folder else filter(_is_there, group.watch.folders)
+        targets.update(dict.fromkeys(folders))
     for target in targets:
         yield from _target(target, settings.resources.min_free_gb)
+    yield _processors(settings.resources.cpus)
+    yield from _memory(settings)
     yield _state(settings.state_folder())
     if settings.log.file is not None:
         yield _writable("log.file", settings.log.file.parent)
@@ -93,6 +103,34 @@ def pipeline_id(settings: Settings) -> str:
     return f"{identifier}" + (" (o=1 where the light flickers, else o=0)" if automatic else "")
 
 
+def _processors(wanted: tuple[int, ...]) -> Finding:
+    allowed = os.sched_getaffinity(0)
+    if missing := sorted(set(wanted) - allowed):
+        return Finding("problem", "resources.cpus", f"{missing} cannot be used here; there are {sorted(allowed)}")
+    return Finding("ok", "resources.cpus", f"{sorted(wanted or allowed)}")
+
+
+def _memory(settings: Settings) -> Iterator[Finding]:
+    """Say how much memory all processes take at most, for usual frames and for large ones."""
+    resources = settings.resources
+    workers = resources.num_workers or physical_cores(resources.cpus or None)
+    limit = resources.max_memory_mb
+    for group in settings.groups:
+        sizes = [
+            in_mb(
+                SERVICE_BYTES
+                + estimate(workers, shape, group.pipeline_settings(), basin_strategy=group.output.basin_strategy)
+            )
+            for shape in (USUAL_FRAME, LARGE_FRAME)
+        ]
+        usual, large = (f"{height}x{width} pixels" for height, width in (USUAL_FRAME, LARGE_FRAME))
+        text = f"at most {sizes[0]} MB with {workers} workers and frames of {usual}, {sizes[1]} MB with {large}"
+        if 0 < limit < max(sizes):
+            yield Finding("note", "memory", f"{text}; held below {limit} MB (resources.max_memory_mb)")
+        else:
+            yield Finding("ok", "memory", text)
+
+
 def _kernels() -> Finding:
     folders = list(candidates())
     complete = next(filter(is_complete, folders), None)
@@ -113,10 +151,15 @@ def _watched(folder: pathlib.Path) -> Iterator[Finding]:
 
 def _target(folder: pathlib.Path, min_free_gb: float) -> Iterator[Finding]:
     nearest = _nearest(folder)
-    yield _writable("output", folder)
+    finding = _writable("output", folder)
+    if finding.level == "problem":
+        # The daemon must start all the same, and go on when this is mended.
+        finding = Finding("note", finding.subject, f"{finding.text}; measurements wait until it can")
+    yield finding
     free = shutil.disk_usage(nearest).free / 1e9
-    level: Level = "ok" if free >= min_free_gb else "problem"
-    yield Finding(level, "space", f"{free:.1f} GB free in {nearest} (resources.min_free_gb = {min_free_gb:g})")
+    enough = free >= min_free_gb
+    what = f"{free:.1f} GB free in {nearest} (resources.min_free_gb = {min_free_gb:g})"
+    yield Finding("ok" if enough else "note", "space", what if enough else f"{what}; measurements wait for more")
 
 
 def _state(folder: pathlib.Path) -> Finding:

@@ -16,9 +16,9 @@ import click
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.listing import CandidateFilter
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.daemon.records import FINAL, Entry, State
-from dcnumd.daemon.watch import CandidateFilter
 
 COLOURS = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan", State.SKIPPED: "yellow"}
 LISTED = 10
@@ -122,6 +122,9 @@ def retry(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) ->
                 replace = int(entry.state is State.DONE or bool(entry.replace_output))
                 ledger.move(entry.id, State.SEEN, "retry", attempts=0, replace_output=replace)
                 _tell(entry, f"will be processed again (was {entry.state})", as_json=as_json)
+            elif entry.attempts:
+                ledger.amend(entry.id, attempts=0)
+                _tell(entry, "will be tried again now", as_json=as_json)
             else:
                 _tell(entry, f"is {entry.state} already", as_json=as_json)
 
@@ -196,7 +199,7 @@ def _tell_daemon(folder: pathlib.Path) -> None:
 def _why_unknown(settings: Settings, path: str) -> str:
     if settings.watched_folder_of(pathlib.Path(path)) is None:
         return "unknown: it is in no watched folder"
-    refusal = CandidateFilter.of(settings).refusal(path)
+    refusal = CandidateFilter.of(settings.group_of(pathlib.Path(path))).refusal(path)
     if refusal:
         return f"ignored: {REFUSALS[refusal]}"
     if not pathlib.Path(path).exists():

@@ -76,6 +76,8 @@ def process(
 
     Works without a config file, too. Exit code 1 if a measurement failed, 2 if the config does not fit.
     """
+    # it would override what readers ask for, and a lock of ours makes the instrument's next write fail
+    os.environ.pop("HDF5_USE_FILE_LOCKING", None)
     ensure_compiled(lambda text: click.echo(text, err=True))
     # it loads the kernels while this process loads the rest, which therefore is not imported above
     start_fork_server()

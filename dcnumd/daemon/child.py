@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import functools
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection
 from typing import ParamSpec, TypeVar
 
 import structlog
 
 from dcnumd.config import LogSettings
 from dcnumd.daemon import logs
+from dcnumd.daemon.pipe_executor import PipeExecutor
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic import executor as child_side
+from dcnumd.logic.executor import Courtesy
 from dcnumd.logic.job import Progress
 
 P = ParamSpec("P")
@@ -39,7 +38,7 @@ class Child:
         Its role, for the logs.
     log_settings
         How it logs.
-    nice
+    courtesy
         How much it steps back behind other processes.
     on_progress
         Receives what a running job reports; None for a child that runs no jobs.
@@ -49,22 +48,28 @@ class Child:
         self,
         name: str,
         log_settings: LogSettings,
-        nice: int,
+        courtesy: Courtesy,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self.name = name
-        self._process: BaseProcess | None = None
+        self.gone = asyncio.Event()
+        """Set when the process has died, until it is started again."""
         self._log_settings = log_settings
-        self._nice = nice
+        self._courtesy = courtesy
         self._on_progress = on_progress
-        self._executor: ProcessPoolExecutor | None = None
+        self._executor: PipeExecutor | None = None
         self._line: Connection | None = None
         self._prepare: tuple[Callable[[], object], ...] = ()
 
     @property
     def pid(self) -> int | None:
         """Process id, None while there is no process."""
-        return self._process.pid if self._process else None
+        return self._executor.process.pid if self._executor else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process, be it held or not."""
+        return self._executor is not None and self._executor.process.is_alive()
 
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `function` in the child and return what it returns.
@@ -74,12 +79,15 @@ class Child:
         WorkerError
             With the reason ``worker_killed`` if the child died; the next call gets a new one.
         """
+        await self.start()
+        executor = self._executor
         try:
-            future = await self._submit(functools.partial(function, *args, **kwargs))
-            return await asyncio.wrap_future(future)
+            if executor is None:
+                raise BrokenProcessPool
+            return await asyncio.wrap_future(executor.submit(functools.partial(function, *args, **kwargs)))
         except BrokenProcessPool as error:
-            self._lost()
-            message = f"the {self.name} process was killed while it worked"
+            self._lost(executor)
+            message = f"the {self.name} process {_end_of(executor)} while it worked"
             raise WorkerError(message, "worker_killed", transient=True) from error
 
     async def start(self, *prepare: Callable[[], object]) -> None:
@@ -95,29 +103,13 @@ class Child:
         DcnumdError
             What `prepare` raises.
         WorkerError
-            With the reason ``worker_start`` if it dies or cannot load what it needs.
+            With the reason ``worker_start`` if it dies or cannot load what it needs; transient if it was killed.
         """
-        if self._process is not None and wait([self._process.sentinel], 0):
-            # It died while it had nothing to do, which is nobody's fault.
-            self._lost()
         if self._executor is not None:
             return
         self._prepare = prepare or self._prepare
-        context = multiprocessing.get_context("spawn")
-        configure = functools.partial(logs.configure, self._log_settings)
-        theirs: Connection | None = None
-        if self._on_progress is not None:
-            self._line, theirs = context.Pipe()
-        self._executor = ProcessPoolExecutor(
-            1, context, initializer=child_side.initialize, initargs=(theirs, configure, self._nice)
-        )
-        before = set(multiprocessing.active_children())
-        futures = [self._executor.submit(call) for call in self._prepare or (os.getpid,)]
-        self._process = next(iter(set(multiprocessing.active_children()) - before), None)
-        if self._line is not None and theirs is not None:
-            # The child has its copy now; ours would hide its end.
-            theirs.close()
-            asyncio.get_running_loop().add_reader(self._line.fileno(), self._receive, self._line)
+        executor = self._spawn()
+        futures = [executor.submit(call) for call in self._prepare or (os.getpid,)]
         try:
             for future in futures:
                 await asyncio.wrap_future(future)
@@ -125,11 +117,14 @@ class Child:
             self._give_up()
             raise
         except Exception as error:
-            self._lost()
+            self._lost(executor)
             # What killed it is not known here; what it raised is.
-            why = "its last words are on stderr" if isinstance(error, BrokenProcessPool) else repr(error)
-            raise WorkerError(f"the {self.name} process cannot start: {why}", "worker_start", transient=True) from error
-        log.info("worker.started", pid=self.pid, role=self.name)
+            died = isinstance(error, BrokenProcessPool)
+            why = f"{error}; its last words are on stderr" if died else repr(error)
+            killed = died and (executor.process.exitcode or 0) < 0
+            message = f"the {self.name} process cannot start: {why}"
+            raise WorkerError(message, "worker_start", transient=killed) from error
+        log.info("worker.started", pid=executor.process.pid, role=self.name)
 
     def ask_to_stop(self, call_id: str) -> None:
         """Ask a call of `run_job` to stop."""
@@ -137,36 +132,63 @@ class Child:
             with contextlib.suppress(OSError):
                 self._line.send(call_id)
 
+    def hold(self) -> None:
+        """Stop the process and its workers where they are."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """Have the process and its workers end by SIGTERM."""
+        self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End the process and its workers at once."""
-        if self._process is None or self._process.pid is None:
-            return
-        # It leads a group of its own from its first moments on; until then it is alone.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.kill()
+        if self._executor is not None:
+            _end_group(self._executor)
 
     async def close(self, seconds: float) -> None:
         """End the process: asked first, killed after `seconds`."""
-        if self._executor is None:
+        executor = self._executor
+        if executor is None:
             return
+        self.resume()
         self._hang_up()
-        executor, self._executor = self._executor, None
-        with contextlib.suppress(BrokenProcessPool):
-            executor.submit(child_side.wind_down)
+        executor.submit(child_side.wind_down)
+        # From here on its end is no loss.
+        self._executor = None
         ended = asyncio.get_running_loop().run_in_executor(None, executor.shutdown)
         try:
             await asyncio.wait_for(asyncio.shield(ended), seconds)
         except TimeoutError:
-            self.kill()
+            _end_group(executor)
             await ended
-        self._process = None
 
-    async def _submit(self, function: Callable[[], R]) -> concurrent.futures.Future[R]:
-        await self.start()
-        if self._executor is None:
-            raise WorkerError(f"the {self.name} process is gone", "worker_killed", transient=True)
-        return self._executor.submit(function)
+    def _spawn(self) -> PipeExecutor:
+        theirs: Connection | None = None
+        if self._on_progress is not None:
+            self._line, theirs = multiprocessing.get_context("spawn").Pipe()
+        configure = functools.partial(logs.configure, self._log_settings)
+        prepare = functools.partial(child_side.initialize, theirs, configure, self._courtesy)
+        executor = self._executor = PipeExecutor(prepare)
+        self.gone.clear()
+        if self._line is not None and theirs is not None:
+            # The child has its copy now; ours would hide its end.
+            theirs.close()
+            asyncio.get_running_loop().add_reader(self._line.fileno(), self._receive, self._line)
+        # Also noticed when it has nothing to do.
+        loop = asyncio.get_running_loop()
+        executor.ended.add_done_callback(lambda _: _call_soon(loop, self._lost, executor))
+        return executor
+
+    def _signal(self, number: signal.Signals) -> None:
+        pid = self.pid
+        if pid is not None and self.alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, number)
 
     def _receive(self, line: Connection) -> None:
         try:
@@ -177,21 +199,48 @@ class Child:
         if self._on_progress is not None:
             self._on_progress(message)
 
-    def _lost(self) -> None:
-        log.warning("worker.lost", pid=self.pid, role=self.name)
+    def _lost(self, executor: PipeExecutor | None) -> None:
+        """Take note that a process has died, once."""
+        if executor is None or executor is not self._executor:
+            return
+        log.warning("worker.lost", pid=executor.process.pid, role=self.name)
         self._give_up()
 
     def _give_up(self) -> None:
         # Its workers are in its group and would be left over.
-        self.kill()
-        self._hang_up()
-        self._process = None
         if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            self._executor = None
+            _end_group(self._executor)
+        self._hang_up()
+        self._executor = None
+        self.gone.set()
 
     def _hang_up(self) -> None:
         if self._line is not None:
             asyncio.get_running_loop().remove_reader(self._line.fileno())
             self._line.close()
             self._line = None
+
+
+def _end_group(executor: PipeExecutor) -> None:
+    """Kill a process and its workers, or the workers of a process that is dead."""
+    if executor.process.pid is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(executor.process.pid, signal.SIGKILL)
+    # It leads a group of its own from its first moments on; until then it is alone.
+    executor.process.kill()
+
+
+def _end_of(executor: PipeExecutor | None) -> str:
+    """Return how a process ended, as the predicate of a sentence."""
+    code = executor.process.exitcode if executor is not None else None
+    if code is None or code >= 0:
+        return "ended"
+    return f"was killed by {signal.Signals(-code).name}"
+
+
+def _call_soon(
+    loop: asyncio.AbstractEventLoop, function: Callable[[PipeExecutor], None], executor: PipeExecutor
+) -> None:
+    # The loop may have ended before the process.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, executor)

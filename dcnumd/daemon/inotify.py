@@ -43,10 +43,12 @@ class FolderEvents:
         number = self._checked(self._libc.inotify_add_watch(self._descriptor, os.fsencode(folder), FOLLOWED))
         self._folders[number] = folder
 
-    def leave(self, folder: str) -> None:
-        """Hear no longer of `folder` and of what is below it."""
+    def leave(self, *folders: str) -> None:
+        """Hear no longer of `folders` and of what is below them."""
+        # One pass, however many they are: ten thousand folders may be renamed at once.
+        heads = {folder.rstrip("/") for folder in folders}
         for number, path in list(self._folders.items()):
-            if path == folder or path.startswith(f"{folder.rstrip('/')}/"):
+            if any(head in heads for head in _heads(path)):
                 # A scan, in its thread, and an event may say so at the same time.
                 self._folders.pop(number, None)
                 # Where it is gone, the system has dropped it by itself.
@@ -65,6 +67,7 @@ class FolderEvents:
     def changed(self) -> tuple[set[str], bool]:
         """Return the paths that have changed since the last call, and whether others may have been lost."""
         paths: set[str] = set()
+        moved: set[str] = set()
         lost = False
         for number, mask, name in self._read():
             folder = self._folders.get(number)
@@ -78,18 +81,22 @@ class FolderEvents:
                 # It was left; or it is being followed at this moment, and will be listed after that.
                 continue
             elif mask & MOVE_SELF:
-                # Whatever has its name now is to be followed instead.
-                lost = True
+                # Whatever has its name now is to be followed instead; the folder around it may have told already.
+                lost = lost or folder not in moved
             elif name and mask & MOVED_FROM:
                 if mask & IS_FOLDER:
-                    self.leave(f"{folder.rstrip('/')}/{name}")
+                    moved.add(f"{folder.rstrip('/')}/{name}")
             elif name:
                 paths.add(f"{folder.rstrip('/')}/{name}")
+        if moved:
+            self.leave(*moved)
         return paths, lost
 
     def close(self) -> None:
         """Hear of nothing any more."""
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        # A scan that hangs may end later and go on following folders: not behind a number that means something else.
+        os.close(descriptor)
 
     def _read(self) -> Iterator[tuple[int, int, str]]:
         """Yield the number of a folder, what happened in it, and to which name; to none if it is the folder itself."""
@@ -108,3 +115,11 @@ class FolderEvents:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
         return result
+
+
+def _heads(path: str) -> Iterator[str]:
+    """Yield a path and all paths above it."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
+    yield path

@@ -6,6 +6,7 @@ One daemon writes it; commands read it at any time, and `retry` and `forget` cha
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import pathlib
 import sqlite3
 from collections.abc import Iterator
@@ -18,6 +19,18 @@ from dcnumd.errors import DcnumdError
 LEDGER_NAME = "ledger.sqlite"
 
 
+def _damaged(path: pathlib.Path, what: str) -> DcnumdError:
+    cure = "the daemon sets it aside when it starts, and learns from the results what is done"
+    return DcnumdError(f"{path}: the ledger is damaged: {what}; {cure}", "ledger_damaged")
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether SQLite says with an error that its file is damaged; a full disk and a lock are no damage."""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.ProgrammingError
+    )
+
+
 def ledger_path(folder: pathlib.Path) -> pathlib.Path:
     """Return the path of the ledger in a state folder."""
     return folder / LEDGER_NAME
@@ -26,26 +39,67 @@ def ledger_path(folder: pathlib.Path) -> pathlib.Path:
 class Ledger:
     """Access to the rows; every change is on disk when the call, or the outermost `transaction`, returns."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, rebuilt: bool = False) -> None:
         self._connection = connection
         self._depth = 0
+        self.rebuilt = rebuilt
+        """Its predecessor was damaged, so what is done already is known from the results alone."""
         connection.row_factory = sqlite3.Row
         # File names are bytes: what is not UTF-8 comes and goes as surrogates.
         connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
 
     @classmethod
     def open(cls, folder: pathlib.Path) -> Ledger:
-        """Open the ledger in `folder` for changes; make or migrate it if need be."""
+        """Open the ledger in `folder` for changes; make or migrate it if need be.
+
+        Raises
+        ------
+        DcnumdError
+            If it cannot be opened, or was written by a newer dcnumd; with the reason ``ledger_damaged`` if it is not
+            what SQLite wrote, see `repaired`.
+        """
         path = ledger_path(folder)
+        connection: sqlite3.Connection | None = None
         try:
+            if path.exists() and not path.stat().st_size:
+                # SQLite would take it for a new one, and everything would be forgotten without a word.
+                raise _damaged(path, "it is empty")
             connection = sqlite3.connect(path, isolation_level=None, timeout=10)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
+            if (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise _damaged(path, found)
             migrate(connection, path)
-        except sqlite3.Error as error:
-            raise DcnumdError(f"{path}: the ledger cannot be opened: {error}", "ledger") from error
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if is_damage(error):
+                raise _damaged(path, str(error)) from error
+            if isinstance(error, sqlite3.Error | OSError):
+                raise DcnumdError(f"{path}: the ledger cannot be opened: {error}", "ledger") from error
+            raise
         return cls(connection)
+
+    @classmethod
+    def repaired(cls, folder: pathlib.Path) -> tuple[Ledger, pathlib.Path]:
+        """Set a damaged ledger aside and begin a new one; return where the old one lies now.
+
+        Only the daemon that owns the ledger may do so.
+        """
+        path = ledger_path(folder)
+        stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
+        aside = path.with_name(f"{path.name}.damaged-{stamp}")
+        try:
+            for suffix in ("-wal", "-shm", ""):
+                part = path.with_name(path.name + suffix)
+                if part.exists():
+                    part.rename(aside.with_name(aside.name + suffix))
+        except OSError as error:
+            raise DcnumdError(f"{path}: the damaged ledger cannot be set aside: {error.strerror}", "ledger") from error
+        ledger = cls.open(folder)
+        ledger.rebuilt = True
+        return ledger, aside
 
     @classmethod
     def open_to_read(cls, folder: pathlib.Path) -> Ledger | None:
@@ -240,6 +294,42 @@ class Ledger:
                 (entry_id,),
             )
             return self.move(entry_id, State.DONE, output=output, replace_output=0, **changes)
+
+    def place(self, folder: str) -> str | None:
+        """Return where `folder` was mounted when it was last seen, as `remember_place` got it."""
+        row = self._connection.execute("SELECT place FROM places WHERE path = CAST(? AS TEXT)", (_text(folder),))
+        found = row.fetchone()
+        return str(found[0]) if found else None
+
+    def remember_place(self, folder: str, place: str) -> None:
+        """Remember where `folder` is mounted."""
+        if self.place(folder) != place:
+            with self.transaction():
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO places (path, place) VALUES (CAST(? AS TEXT), CAST(? AS TEXT))",
+                    (_text(folder), _text(place)),
+                )
+
+    def note_untidy(self, folder: str) -> None:
+        """Note that something may be left over in a folder if everything is killed from now on."""
+        known = self._connection.execute("SELECT 1 FROM untidy WHERE folder = CAST(? AS TEXT)", (_text(folder),))
+        if known.fetchone() is None:
+            with self.transaction():
+                self._connection.execute("INSERT INTO untidy (folder) VALUES (CAST(? AS TEXT))", (_text(folder),))
+
+    def untidy(self) -> list[str]:
+        """Return the folders that `note_untidy` named and `note_tidy` did not."""
+        return [str(row[0]) for row in self._connection.execute("SELECT folder FROM untidy")]
+
+    def note_tidy(self, folder: str) -> None:
+        """Note that nothing is left over in a folder."""
+        with self.transaction():
+            self._connection.execute("DELETE FROM untidy WHERE folder = CAST(? AS TEXT)", (_text(folder),))
+
+    def touch(self) -> None:
+        """Write something, to find out whether that is possible."""
+        with self.transaction():
+            self._connection.execute("INSERT OR REPLACE INTO places (path, place) VALUES ('', ?)", (utc_now(),))
 
     def recover(self) -> list[Entry]:
         """Put back what a previous run left running; called once, before the first scan."""

@@ -74,6 +74,12 @@ MIGRATIONS = (
     );
     CREATE INDEX by_measurement ON transitions (measurement);
     """,
+    """
+    -- Where a folder was mounted when it was last seen: an empty mount point is not an empty folder.
+    CREATE TABLE places (path TEXT PRIMARY KEY, place TEXT NOT NULL);
+    -- Folders in which a killed process may have left something of its own.
+    CREATE TABLE untidy (folder TEXT PRIMARY KEY);
+    """,
 )
 
 

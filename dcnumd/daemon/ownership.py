@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import pathlib
+import shutil
 import struct
+import tempfile
 from collections.abc import Iterator
 from typing import IO
 
@@ -52,8 +55,42 @@ def owner_lock(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def temporary_folder(folder: pathlib.Path) -> Iterator[None]:
+    """Give all processes a folder of their own for temporary files, which is empty now and gone afterwards.
+
+    Whoever owns the ledger in `folder` also owns this one, so what an earlier daemon left in it by dying goes now.
+    """
+    base = os.environ.get("RUNTIME_DIRECTORY", "").split(":", maxsplit=1)[0]
+    # The name is short, because the address of a socket in it may have 108 bytes.
+    key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
+    mine = pathlib.Path(base or tempfile.gettempdir()) / (f"tmp-{key}" if base else f"dcnumd-{os.getuid()}-{key}")
+    _remove_tree(mine)
+    try:
+        mine.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise _unusable(mine, error) from error
+    earlier = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = os.fspath(mine)
+    tempfile.tempdir = None
+    try:
+        yield
+    finally:
+        _remove_tree(mine)
+        os.environ.pop("TMPDIR")
+        if earlier is not None:
+            os.environ["TMPDIR"] = earlier
+        tempfile.tempdir = None
+
+
+def _remove_tree(folder: pathlib.Path) -> None:
+    # In a folder where everybody may write, only what is ours can be removed, and a link is not followed.
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _unusable(folder: pathlib.Path, error: OSError) -> DcnumdError:
-    return DcnumdError(f"{folder}: the state folder cannot be used: {error.strerror}", "state_folder")
+    return DcnumdError(f"{folder}: the folder cannot be used: {error.strerror}", "state_folder")
 
 
 def _holder(lock: IO[str]) -> int | None:

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import importlib
 import os
+import pathlib
+import resource
+import signal
+import stat
 import struct
+from collections.abc import Iterator
 from typing import Literal
 
 from dcnumd.daemon.records import Content, Stamp
-from dcnumd.errors import MeasurementError
+from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.job import Job, PipelineSettings
 
 INSPECT = "dcnumd.logic.inspect"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-Verdict = Literal["complete", "open_for_writing", "truncated", "changing"]
+Verdict = Literal["complete", "open_for_writing", "truncated", "blank", "changing"]
 """``truncated``: the file is shorter than it says itself, because it is being copied or was cut off;
+``blank``: it has its size, but parts of it were never written, because a copy takes all its space first;
 ``changing``: it changed while it was looked at."""
+
+HEAD_BYTES = 96
+"""A superblock is no longer than that."""
+LOCKS = pathlib.Path("/proc/locks")
+CPU_SECONDS = 20.0
+"""A look takes milliseconds; the process that computes for so long ends, and so does this attempt at the file."""
+LOOK_BYTES = 2**30
+"""Memory that a look may take [bytes]: a chunk of the largest size that is read, packed and unpacked."""
+BLANK_END = 512
+"""A damaged file whose last bytes are so many zeros [bytes] was not copied to its end."""
+SUSPECT = frozenset({"not_hdf5", "damaged", "checksum", "truncated"})
+"""Reasons for which a file may be refused when parts of it are missing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +90,26 @@ def read_superblock(head: bytes) -> Superblock | None:
     return Superblock(bool(flags & 1), int.from_bytes(head[end_at : end_at + width], "little"))
 
 
+def is_locked_for_writing(locks: str, status: os.stat_result) -> bool:
+    """Return whether a process on this computer holds a lock on a file as HDF5 takes it for writing.
+
+    To ask for the lock would be to take it, and a recording that starts just then would fail. A program on another
+    computer, or beyond the walls of a container, is not seen.
+
+    Parameters
+    ----------
+    locks
+        What ``/proc/locks`` says.
+    status
+        The file.
+    """
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    # 1: FLOCK  ADVISORY  WRITE 4711 fe:00:2245236 0 EOF; a process that waits for its turn has "->" before the kind
+    return place in locks and any(
+        place in fields and "WRITE" in fields and "->" not in fields for fields in map(str.split, locks.splitlines())
+    )
+
+
 def look(job: Job) -> Look:
     """Say whether the input of `job` is complete, what is in it, and which pipeline it would get.
 
@@ -78,16 +118,51 @@ def look(job: Job) -> Look:
     DcnumdError
         If the file cannot be processed, or cannot be read just now (then it is transient).
     """
-    stamp, superblock = _first_bytes(job)
+    load()
+    with _bounded():
+        return _look(job)
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """Keep HDF5 from taking whatever time or memory a damaged file asks for."""
+    size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [limit for limit in (size + LOOK_BYTES, soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    # some damages let it turn in circles for ever, where nothing but a signal's own action ends it
+    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _look(job: Job) -> Look:
+    first = _first_bytes(job)
+    stamp, superblock = Stamp.of(first.status), read_superblock(first.head)
+    if not stamp.size:
+        return Look("truncated", stamp)
     if superblock is not None and superblock.open_for_writing:
+        return Look("open_for_writing", stamp)
+    if is_locked_for_writing(_locks(), first.status):
         return Look("open_for_writing", stamp)
     if superblock is not None and superblock.end_of_file > stamp.size:
         return Look("truncated", stamp)
-    # The supervisor imports this module and must stay free of numerical code; only the child gets here.
     inspect = importlib.import_module(INSPECT)
-    found = inspect.inspect_measurement(job)
-    if (after := _first_bytes(job)[0]) != stamp:
+    try:
+        found = inspect.inspect_measurement(job)
+    except MemoryError as error:
+        raise WorkerError(f"{job.path_in}: not enough memory", "memory", transient=True) from error
+    except MeasurementError as error:
+        if first.blank and error.reason in SUSPECT:
+            return Look("blank", stamp)
+        raise
+    if (after := Stamp.of(_first_bytes(job).status)) != stamp:
         return Look("changing", after)
+    if found.blank:
+        return Look("blank", stamp)
     return Look(
         "complete",
         stamp,
@@ -100,6 +175,7 @@ def look(job: Job) -> Look:
 
 def load() -> None:
     """Load what `look` needs, before the first file needs it."""
+    # The supervisor imports this module and must stay free of numerical code; only the child gets here.
     importlib.import_module(INSPECT)
 
 
@@ -115,11 +191,26 @@ def check_methods(settings: PipelineSettings) -> None:
     plan.configured_ids(settings)
 
 
-def _first_bytes(job: Job) -> tuple[Stamp, Superblock | None]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _FirstBytes:
+    """What can be known of a file without HDF5."""
+
+    status: os.stat_result
+    head: bytes
+    blank: bool
+    """Its beginning or its end are zeros."""
+
+
+def _first_bytes(job: Job) -> _FirstBytes:
     try:
-        descriptor = os.open(job.path_in, os.O_RDONLY | os.O_CLOEXEC)
+        # a pipe would wait for its writer
+        descriptor = os.open(job.path_in, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            return Stamp.of(os.fstat(descriptor)), read_superblock(os.pread(descriptor, 96, 0))
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            head = os.pread(descriptor, HEAD_BYTES, 0)
+            end = os.pread(descriptor, BLANK_END, max(0, status.st_size - BLANK_END))
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
@@ -128,4 +219,12 @@ def _first_bytes(job: Job) -> tuple[Stamp, Superblock | None]:
         raise MeasurementError(f"{job.path_in}: no permission to read it", "unreadable") from error
     except OSError as error:
         message = f"{job.path_in}: cannot be read: {error.strerror}"
-        raise MeasurementError(message, "unreadable", transient=True) from error
+        raise MeasurementError(message, "unreadable", transient=error.errno != errno.EINVAL) from error
+    return _FirstBytes(status, head, blank=len(end) == BLANK_END and (not any(end) or not any(head)))
+
+
+def _locks() -> str:
+    try:
+        return LOCKS.read_text()
+    except OSError:
+        return ""

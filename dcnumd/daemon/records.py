@@ -5,9 +5,18 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import hashlib
+import json
 import os
 import pathlib
 from typing import NamedTuple
+
+import structlog
+
+from dcnumd import __version__
+from dcnumd.config import Settings
+
+log = structlog.get_logger()
 
 
 class State(enum.StrEnum):
@@ -58,10 +67,16 @@ class Stamp(NamedTuple):
 
     @classmethod
     def at(cls, path: str) -> Stamp | None:
-        """Return the stamp of the file at `path`, None if it cannot be reached."""
+        """Return the stamp of the file at `path`, None if there is none.
+
+        Raises
+        ------
+        OSError
+            If that cannot be found out, because a share does not answer for example.
+        """
         try:
             return cls.of(pathlib.Path(path).stat())
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
 
@@ -131,6 +146,26 @@ class Transition:
     state: State
     reason: str
     error: str
+
+
+def job_log(entry: Entry) -> structlog.typing.FilteringBoundLogger:
+    """Return a log in which each event names the job of `entry`."""
+    bound: structlog.typing.FilteringBoundLogger = log.bind(
+        job_id=entry.job_id, path=entry.path, ppid=entry.ppid, pphash=entry.pphash
+    )
+    return bound
+
+
+def settings_key(settings: Settings) -> str:
+    """Return a short text that changes when another decision about a file is possible."""
+    relevant = (
+        __version__,
+        dataclasses.asdict(settings.pipeline),
+        dataclasses.asdict(settings.output),
+        settings.watch.allow_basins_outside,
+        settings.resources.max_memory_mb,
+    )
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def utc_now() -> str:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import hashlib
-import json
-import os
 import pathlib
 import time
 import uuid
@@ -15,41 +11,27 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from dcnumd import __version__
 from dcnumd.config import Settings
-from dcnumd.daemon.child import Child
+from dcnumd.daemon.backoff import backoff_seconds
+from dcnumd.daemon.candidates import Candidate, Candidates
+from dcnumd.daemon.inspector import Inspector, incomplete
 from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.probe import Look, look
-from dcnumd.daemon.records import FINAL, Entry, Stamp, State, utc_now
+from dcnumd.daemon.places import Places
+from dcnumd.daemon.probe import Look
+from dcnumd.daemon.records import FINAL, Entry, Stamp, State, job_log, settings_key, utc_now
+from dcnumd.daemon.threads import in_thread
 from dcnumd.errors import DcnumdError, MeasurementError
 
 log = structlog.get_logger()
 
 PATIENCE = 60
 """A file that is quiet but incomplete fails after so many settle times; when it changes, it gets another chance."""
-LOOK_SECONDS = 60.0
-"""A look inside a file takes moments; one that takes so long hangs, on a share that is down for example."""
-KILL_SECONDS = 5.0
-"""A killed probe is gone after so long, unless its system call cannot be interrupted."""
+SLICE = 50
+"""So many new files are written to the ledger at once."""
+MAX_KNOWN = 250_000
+"""Of so many files it is remembered that there is nothing to do; beyond that, the ledger is asked anew."""
 
-
-@dataclasses.dataclass(slots=True)
-class Candidate:
-    """A file that is waited for. Times are on the monotonic clock."""
-
-    path: str
-    stamp: Stamp
-    entry_id: int
-    changed_at: float
-    look_at: float
-    grew: bool = False
-    """It changed since it was found, so somebody is writing it."""
-    open_for_writing: bool = False
-    looks: int = 0
-    busy: bool = False
-    """It is being looked at by the probe."""
-    repeated: bool = False
-    """It passed before, and is here for another attempt."""
+Found = Iterable[tuple[str, Stamp]]
 
 
 class Gate:
@@ -61,8 +43,10 @@ class Gate:
         What is complete, and what the pipeline would be.
     ledger
         What is known already.
-    probe
-        The child process in which files are looked at.
+    inspector
+        Looks inside files.
+    places
+        Whether results are there.
     enqueue
         Receives the entries of measurements that wait for their turn.
     on_leave
@@ -75,56 +59,69 @@ class Gate:
         self,
         settings: Settings,
         ledger: Ledger,
-        probe: Child,
+        inspector: Inspector,
+        places: Places,
         enqueue: Callable[[Entry], None],
         on_leave: Callable[[], None],
         *,
         once: bool = False,
     ) -> None:
-        self.candidates: dict[str, Candidate] = {}
+        self.candidates = Candidates()
         self.failures = 0
         """Measurements that failed for good in this run."""
         self.quiet = asyncio.Event()
         """Set while no watched file is being written."""
         self.quiet.set()
+        self.written = asyncio.Event()
+        """Set while one is."""
         self._settings = settings
         self._ledger = ledger
-        self._probe = probe
+        self._inspector = inspector
+        self._places = places
         self._enqueue = enqueue
         self._on_leave = on_leave
         self._once = once
-        self._settings_key = settings_key(settings)
+        self._keys = {id(group): settings_key(group) for group in (settings, *settings.groups)}
         self._known: dict[str, Stamp] = {}
         self._active: dict[str, Stamp] = {}
         self._version = ledger.data_version()
         self._wake = asyncio.Event()
+        self._admitting = 0
+        self._found: asyncio.Queue[list[tuple[str, Stamp]]] = asyncio.Queue()
         self._to_look: asyncio.Queue[Candidate] = asyncio.Queue()
-        self._looking = asyncio.Lock()
 
-    def offer(self, found: Iterable[tuple[str, Stamp]]) -> None:
+    @property
+    def idle(self) -> bool:
+        """Whether no file is waited for."""
+        return not self.candidates and not self._admitting
+
+    def offer(self, found: Found) -> None:
         """Take note of files and their stat; what is new or has changed starts to settle."""
         if (version := self._ledger.data_version()) != self._version:
             # `retry` or `forget` changed the ledger: nothing that was remembered is certain.
             self._version = version
             self._known.clear()
-        news = [
-            (path, stamp) for path, stamp in found if self._active.get(path) != stamp and self._known.get(path) != stamp
-        ]
-        if not news:
+            for waiting in self.candidates:
+                if waiting.repeated and not waiting.busy:
+                    self.candidates.look_at(waiting, time.monotonic())
+            self._wake.set()
+        if not (news := self._news(found)):
             return
-        with self._ledger.transaction():
-            for path, stamp in news:
-                if candidate := self.candidates.get(path):
-                    self._note_change(candidate, stamp)
-                else:
-                    self._admit(path, stamp)
+        # What is waited for already must not wait for the others: a recording stops the work at once.
+        for path, stamp in news:
+            if candidate := self.candidates.get(path):
+                self._note_change(candidate, stamp)
+        self._update_quiet()
         self._wake.set()
+        if strangers := [(path, stamp) for path, stamp in news if path not in self.candidates]:
+            self._admitting += 1
+            self._found.put_nowait(strangers)
 
     def leave_queue(self, path: str, stamp: Stamp | None = None) -> None:
         """Forget that `path` was queued; with its stamp, remember that it needs no further look."""
         self._active.pop(path, None)
         if stamp is not None:
-            self._known[path] = stamp
+            self._remember(path, stamp)
 
     def settle_again(self, entry: Entry, reason: str) -> None:
         """Take back a queued or running measurement whose file has changed."""
@@ -156,28 +153,36 @@ class Gate:
         text = str(error) or type(error).__name__
         if not will_retry:
             self.failures += 1
-            self._ledger.move(entry.id, State.FAILED, reason, text, attempts=attempt, settings_key=self._settings_key)
+            key = self._key(self._group(entry.path))
+            self._ledger.move(entry.id, State.FAILED, reason, text, attempts=attempt, settings_key=key)
             self.leave_queue(entry.path, entry.stamp)
             return
         self._ledger.move(entry.id, State.QUEUED, reason, text, attempts=attempt)
         self.leave_queue(entry.path)
-        self._come_back(entry, self._settings.retry.backoff_seconds * 2 ** (attempt - 1))
+        self._come_back(entry, backoff_seconds(self._settings.retry, attempt))
+
+    async def keep_admitting(self) -> None:
+        """Decide from the ledger, and from which results are there, where each found file goes on."""
+        while True:
+            found = await self._found.get()
+            for start in range(0, len(found), SLICE):
+                await self._admit_all(self._news(found[start : start + SLICE]))
+                # However many there are, signals and jobs do not wait for them.
+                await asyncio.sleep(0)
+            self._admitting -= 1
+            self._found.task_done()
+            self._wake.set()
+            self._on_leave()
 
     async def keep_settling(self) -> None:
         """Look at each candidate's stat when its time has come, and have the quiet ones looked at."""
         while True:
             self._wake.clear()
-            now = time.monotonic()
-            due = [c for c in self.candidates.values() if not c.busy and c.look_at <= now]
-            if due:
-                stamps = await asyncio.to_thread(_stamps_of, [c.path for c in due])
-                with self._ledger.transaction():
-                    for candidate, stamp in zip(due, stamps, strict=True):
-                        if self.candidates.get(candidate.path) is candidate:
-                            self._check(candidate, stamp)
+            if due := self.candidates.due(time.monotonic()):
+                await self._look_at_stats(due)
             self._update_quiet()
-            times = [c.look_at for c in self.candidates.values() if not c.busy]
-            timeout = max(0.0, min(times) - time.monotonic()) if times else None
+            moment = self.candidates.next_time()
+            timeout = None if moment is None else max(0.0, moment - time.monotonic())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout)
 
@@ -187,49 +192,77 @@ class Gate:
             candidate = await self._to_look.get()
             before = candidate.stamp
             try:
-                found = await self.look_into(candidate.path)
+                found = await self._inspector.look_into(candidate.path)
+                known = found.content and self._ledger.find(candidate.path, found.content, found.pphash)
+                missing = await self._missing(known or None)
             except Exception as error:  # noqa: BLE001 -- the boundary of one file: no file may stop the others
-                now = await asyncio.to_thread(Stamp.at, candidate.path)
+                now = await self._stamp(candidate.path)
                 self._refuse_unless_changed(candidate, before, now, error)
             else:
-                self._judge(candidate, found)
-            if candidate.grew or candidate.open_for_writing or candidate.path in self.candidates:
-                self._wake.set()
+                self._judge(candidate, found, missing)
+            self._wake.set()
 
-    async def look_into(self, path: str) -> Look:
-        """Have the probe look into a file, within a time.
+    async def close_vanished(self, watched: Callable[[str], bool]) -> None:
+        """Close rows of files that went away while nobody looked; `watched` says whether a folder can be seen."""
+        rows = self._ledger.entries(State.SEEN, State.SETTLING, State.QUEUED)
+        absent = [row for row in rows if row.path not in self.candidates and row.path not in self._active]
+        for row in absent:
+            folder = self._settings.watched_folder_of(pathlib.Path(row.path))
+            if folder is None or (watched(str(folder)) and await self._stamp(row.path) is None):
+                reason = "vanished" if folder is not None else "not_watched"
+                log.info("file.ignored", path=row.path, reason=reason)
+                with contextlib.suppress(KeyError, ValueError):
+                    self._ledger.move(row.id, State.SKIPPED, reason)
 
-        Raises
-        ------
-        DcnumdError
-            What `look` finds wrong, or with the reason ``look_timeout`` that it did not come to an end.
-        """
-        job = self._settings.job_for(pathlib.Path(path), "")
-        # One after the other, so that nobody's time passes while the probe is busy with another file.
-        async with self._looking:
-            call = asyncio.create_task(self._probe.call(look, job), name=f"look {path}")
-            try:
-                await asyncio.wait([call], timeout=LOOK_SECONDS)
-                if not call.done():
-                    self._probe.kill()
-                    # The call ends by itself when the process is gone, and then the next one gets a new process.
-                    await asyncio.wait([call], timeout=KILL_SECONDS)
-                    message = f"{path}: cannot be read: no answer for {LOOK_SECONDS:g} s"
-                    raise MeasurementError(message, "look_timeout", transient=True)
-                return call.result()
-            finally:
-                if not call.cancel() and not call.cancelled():
-                    # Nobody else asks for what it ended with.
-                    call.exception()
+    def _group(self, path: str) -> Settings:
+        return self._settings.group_of(pathlib.Path(path)) if self._settings.several else self._settings
 
-    def _admit(self, path: str, stamp: Stamp) -> None:
-        """Decide from the ledger alone where a found file goes on."""
+    def _key(self, group: Settings) -> str:
+        return self._keys[id(group)]
+
+    def _news(self, found: Found) -> list[tuple[str, Stamp]]:
+        active, known = self._active, self._known
+        return [(path, stamp) for path, stamp in found if active.get(path) != stamp and known.get(path) != stamp]
+
+    def _remember(self, path: str, stamp: Stamp) -> None:
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[path] = stamp
+
+    async def _stamp(self, path: str) -> Stamp | None:
+        try:
+            return await in_thread(Stamp.at, path)
+        except OSError:
+            return None
+
+    async def _admit_all(self, found: list[tuple[str, Stamp]]) -> None:
+        entries = {path: self._ledger.latest(path) for path, _ in found}
+        missing = await self._missing(*entries.values())
+        with self._ledger.transaction():
+            for path, stamp in self._news(found):
+                if candidate := self.candidates.get(path):
+                    self._note_change(candidate, stamp)
+                else:
+                    self._admit(path, stamp, missing)
+
+    async def _missing(self, *entries: Entry | None) -> frozenset[str]:
+        """Return the results of these rows that are gone."""
+        outputs = {
+            entry.output: self._settings.output_root_of(pathlib.Path(entry.path))
+            for entry in entries
+            if entry is not None and entry.output
+        }
+        return await self._places.missing(outputs)
+
+    def _admit(self, path: str, stamp: Stamp, missing: frozenset[str]) -> None:
+        """Decide from the ledger where a found file goes on."""
+        group = self._group(path)
         entry = self._ledger.latest(path)
-        if entry is not None and entry.stamp == stamp and entry.settings_key == self._settings_key:
+        if entry is not None and entry.stamp == stamp and entry.settings_key == self._key(group):
             if entry.state is State.FAILED or (
-                entry.state in {State.DONE, State.SKIPPED} and entry.output and _may_exist(entry.output)
+                entry.state in {State.DONE, State.SKIPPED} and entry.output and entry.output not in missing
             ):
-                self._known[path] = stamp
+                self._remember(path, stamp)
                 return
             if entry.state is State.QUEUED:
                 self._queue(entry)
@@ -239,49 +272,66 @@ class Gate:
         self._ledger.move(entry.id, State.SETTLING, attempts=0)
         self._ledger.amend(entry.id, stamp=stamp)
         log.info("file.detected", path=path, size=stamp.size)
-        self._wait_for(path, stamp, entry.id, self._settings.watch.settle_seconds)
+        self._wait_for(path, stamp, entry.id, group.watch.settle_seconds)
 
-    def _wait_for(self, path: str, stamp: Stamp, entry_id: int, delay: float) -> None:
+    def _wait_for(self, path: str, stamp: Stamp, entry_id: int, delay: float) -> Candidate:
         now = time.monotonic()
-        self.candidates[path] = Candidate(path, stamp, entry_id, changed_at=now, look_at=now + delay)
+        candidate = Candidate(path, stamp, entry_id, self._group(path), changed_at=now, look_at=now + delay)
+        self.candidates.add(candidate)
         self._wake.set()
+        return candidate
 
     def _come_back(self, entry: Entry, delay: float) -> None:
         # A scan may have noticed a change of the file already, and then it settles anew as it is.
         if entry.stamp is not None and entry.path not in self.candidates:
-            self._wait_for(entry.path, entry.stamp, entry.id, delay)
-            self.candidates[entry.path].repeated = True
+            self._wait_for(entry.path, entry.stamp, entry.id, delay).repeated = True
 
     def _note_change(self, candidate: Candidate, stamp: Stamp) -> None:
+        # The ledger learns of it when the file is quiet: a recording changes many times a second.
         if stamp == candidate.stamp:
             return
         candidate.stamp = stamp
         candidate.grew = True
         candidate.looks = 0
         candidate.changed_at = time.monotonic()
-        candidate.look_at = candidate.changed_at + self._settings.watch.settle_seconds
-        self._ledger.amend(candidate.entry_id, stamp=stamp)
+        self.candidates.note_writing(candidate)
+        self.candidates.look_at(candidate, candidate.changed_at + candidate.settle_seconds)
+
+    async def _look_at_stats(self, due: list[Candidate]) -> None:
+        """Decide from the stat whether candidates are worth a look inside."""
+        try:
+            stamps = await in_thread(_stamps_of, [candidate.path for candidate in due])
+        except OSError as error:
+            stamps = [error] * len(due)
+        with self._ledger.transaction():
+            for candidate, stamp in zip(due, stamps, strict=True):
+                if self.candidates.get(candidate.path) is not candidate:
+                    continue
+                if isinstance(stamp, OSError):
+                    # A share that does not answer says nothing about its files.
+                    self.candidates.look_at(candidate, time.monotonic() + candidate.settle_seconds)
+                else:
+                    self._check(candidate, stamp)
 
     def _check(self, candidate: Candidate, stamp: Stamp | None) -> None:
-        """Decide from the stat whether a candidate is worth a look inside."""
         if stamp is None:
             self._drop(candidate, "vanished")
         elif stamp != candidate.stamp:
             self._note_change(candidate, stamp)
             if self._once:
                 self._leave_for_next_run(candidate)
-        else:
+        elif not candidate.busy:
             candidate.busy = True
             self._to_look.put_nowait(candidate)
 
-    def _judge(self, candidate: Candidate, found: Look) -> None:
+    def _judge(self, candidate: Candidate, found: Look, missing: frozenset[str]) -> None:
         """Decide from a look inside what becomes of a candidate."""
         candidate.busy = False
         if found.stamp != candidate.stamp:
             self._note_change(candidate, found.stamp)
         elif found.verdict == "complete":
             with contextlib.suppress(KeyError):
-                self._pass(candidate, found)
+                self._pass(candidate, found, missing)
                 return
             # Its entry was forgotten meanwhile, so the next scan finds it anew.
             self._leave(candidate)
@@ -290,31 +340,34 @@ class Gate:
 
     def _wait_on(self, candidate: Candidate, found: Look) -> None:
         """Come back to a quiet file that is not complete, less and less often, but not for ever."""
-        settle = self._settings.watch.settle_seconds
+        settle = candidate.settle_seconds
         candidate.open_for_writing = found.verdict == "open_for_writing"
         quiet_seconds = time.monotonic() - candidate.changed_at
         if self._once and candidate.open_for_writing:
             self._leave_for_next_run(candidate)
         elif self._once or quiet_seconds > PATIENCE * settle:
-            self._refuse(candidate, _incomplete(candidate, quiet_seconds))
+            self._refuse(candidate, incomplete(candidate, found, quiet_seconds))
         else:
             candidate.looks += 1
-            pause = min(settle * 2**candidate.looks, self._settings.watch.rescan_seconds)
-            candidate.look_at = time.monotonic() + pause
+            self.candidates.note_writing(candidate)
+            pause = min(settle * 2**candidate.looks, candidate.settings.watch.rescan_seconds)
+            self.candidates.look_at(candidate, time.monotonic() + pause)
             with contextlib.suppress(KeyError):
+                self._ledger.amend(candidate.entry_id, stamp=candidate.stamp)
                 self._ledger.move(candidate.entry_id, State.SETTLING, found.verdict)
 
-    def _pass(self, candidate: Candidate, found: Look) -> None:
+    def _pass(self, candidate: Candidate, found: Look, missing: frozenset[str]) -> None:
         """Hand on a complete measurement, unless it is done."""
         if found.content is None:
             raise ValueError(f"a complete file has a content: {found}")
         with self._ledger.transaction():
+            self._ledger.amend(candidate.entry_id, stamp=candidate.stamp)
             entry = self._ledger.identify(
                 self._ledger.get(candidate.entry_id),
                 found.content,
                 found.ppid,
                 found.pphash,
-                settings_key=self._settings_key,
+                settings_key=self._key(candidate.settings),
                 settled_at=utc_now(),
                 frames=found.frames,
             )
@@ -323,9 +376,9 @@ class Gate:
             if entry.state is State.RUNNING:
                 # Its content is the one being processed: only its stamp is new, and the job's end minds that.
                 self._active[entry.path] = candidate.stamp
-            elif entry.state is State.DONE and entry.output and _may_exist(entry.output):
+            elif entry.state is State.DONE and entry.output and entry.output not in missing:
                 log.info("file.ignored", path=entry.path, reason="already_done", output=entry.output)
-                self._known[entry.path] = candidate.stamp
+                self._remember(entry.path, candidate.stamp)
             else:
                 attempts = entry.attempts if candidate.repeated else 0
                 replace = self._must_replace(entry)
@@ -335,8 +388,7 @@ class Gate:
 
     def _must_replace(self, entry: Entry) -> bool:
         """Return whether the file that lies where the result goes is ours and outdated."""
-        output = self._settings.output_for(pathlib.Path(entry.path))
-        producer = self._ledger.producer(os.fspath(output))
+        producer = self._ledger.producer(str(self._settings.output_for(pathlib.Path(entry.path))))
         outdated = producer is not None and producer.path == entry.path and producer.content != entry.content
         # A content that was replaced before its turn leaves to its successor what it was to replace.
         return outdated or any(row.replace_output for row in self._ledger.entries(path=entry.path))
@@ -355,24 +407,25 @@ class Gate:
 
     def _refuse_unless_changed(self, candidate: Candidate, before: Stamp, now: Stamp | None, error: Exception) -> None:
         """Refuse a candidate, unless the verdict is about bytes that are no longer there."""
+        candidate.busy = False
         if now is not None and now != candidate.stamp:
             self._note_change(candidate, now)
-        if candidate.stamp == before:
+        elif candidate.stamp == before:
             self._refuse(candidate, error)
         else:
-            candidate.busy = False
+            self.candidates.look_at(candidate, candidate.look_at)
 
     def _refuse(self, candidate: Candidate, error: Exception) -> None:
-        candidate.busy = False
+        if isinstance(error, MeasurementError) and error.reason == "vanished":
+            self._drop(candidate, "vanished")
+            return
         try:
+            self._ledger.amend(candidate.entry_id, stamp=candidate.stamp)
             entry = self._ledger.get(candidate.entry_id)
         except KeyError:
             self._leave(candidate)
             return
-        if isinstance(error, MeasurementError) and error.reason == "vanished":
-            self._drop(candidate, "vanished")
-            return
-        self.candidates.pop(candidate.path, None)
+        self.candidates.remove(candidate)
         self.fail(entry, error)
         self._on_leave()
 
@@ -387,61 +440,23 @@ class Gate:
         self._leave(candidate)
 
     def _leave(self, candidate: Candidate) -> None:
-        if self.candidates.get(candidate.path) is candidate:
-            del self.candidates[candidate.path]
+        self.candidates.remove(candidate)
         self._on_leave()
 
     def _update_quiet(self) -> None:
-        settle = self._settings.watch.settle_seconds
-        now = time.monotonic()
-        writing = any(
-            candidate.open_for_writing or (candidate.grew and now - candidate.changed_at < settle)
-            for candidate in self.candidates.values()
-        )
-        if writing:
-            self.quiet.clear()
-        else:
+        if self.candidates.written() is None:
+            self.written.clear()
             self.quiet.set()
+        else:
+            self.quiet.clear()
+            self.written.set()
 
 
-def job_log(entry: Entry) -> structlog.typing.FilteringBoundLogger:
-    """Return a log in which each event names the job of `entry`."""
-    bound: structlog.typing.FilteringBoundLogger = log.bind(
-        job_id=entry.job_id, path=entry.path, ppid=entry.ppid, pphash=entry.pphash
-    )
-    return bound
-
-
-def settings_key(settings: Settings) -> str:
-    """Return a short text that changes when another decision about a file is possible."""
-    relevant = (__version__, dataclasses.asdict(settings.pipeline), dataclasses.asdict(settings.output))
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _incomplete(candidate: Candidate, quiet_seconds: float) -> MeasurementError:
-    if candidate.open_for_writing:
-        return MeasurementError(
-            f"{candidate.path}: is marked as open for writing, but nobody wrote to it for {quiet_seconds:.0f} s; "
-            "if the recording was interrupted, `h5clear -s` on a copy may help",
-            "incomplete",
-        )
-    return MeasurementError(
-        f"{candidate.path}: is shorter than it says itself ({candidate.stamp.size} bytes), and nothing was added "
-        f"for {quiet_seconds:.0f} s; if it was copied, copy it again",
-        "truncated",
-    )
-
-
-def _may_exist(output: str) -> bool:
-    """Return whether a result is there; one that cannot be reached just now was not removed."""
-    try:
-        pathlib.Path(output).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _stamps_of(paths: list[str]) -> list[Stamp | None]:
-    return [Stamp.at(path) for path in paths]
+def _stamps_of(paths: list[str]) -> list[Stamp | OSError | None]:
+    stamps: list[Stamp | OSError | None] = []
+    for path in paths:
+        try:
+            stamps.append(Stamp.at(path))
+        except OSError as error:
+            stamps.append(error)
+    return stamps

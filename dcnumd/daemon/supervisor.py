@@ -1,4 +1,4 @@
-"""The daemon: watches, settles, queues, and has measurements processed, until it is asked to stop.
+"""The daemon: owns the ledger and the child processes, heeds signals, and works shift after shift.
 
 This process loads no numerical code and opens no measurement; what may crash or block runs in its children.
 """
@@ -11,23 +11,27 @@ import functools
 import os
 import pathlib
 import signal
+import sqlite3
 import time
-from collections.abc import Coroutine, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import structlog
 
 from dcnumd import __version__
 from dcnumd.config import Settings
+from dcnumd.config_file import reread_settings
+from dcnumd.daemon import logs
+from dcnumd.daemon.backoff import backoff_seconds
 from dcnumd.daemon.child import Child
-from dcnumd.daemon.jobs import JobRunner
-from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.ownership import owner_lock
-from dcnumd.daemon.probe import check_methods, load
-from dcnumd.daemon.settle import Gate
-from dcnumd.daemon.watch import FolderWatch, Found
-from dcnumd.errors import ConfigError, WorkerError
-from dcnumd.logic.executor import warm_up, warm_up_ahead
+from dcnumd.daemon.ledger import Ledger, is_damage, ledger_path
+from dcnumd.daemon.notify import Notifier
+from dcnumd.daemon.overseer import Overseer
+from dcnumd.daemon.ownership import owner_lock, temporary_folder
+from dcnumd.daemon.probe import check_methods
+from dcnumd.daemon.shift import Shift
+from dcnumd.errors import ConfigError, DcnumdError, WorkerError
+from dcnumd.logic.executor import Courtesy, warm_up, warm_up_ahead
+from dcnumd.logic.job import Progress
 
 log = structlog.get_logger()
 
@@ -36,6 +40,8 @@ START_SECONDS = 300.0
 """The pipeline process has so long to be ready; on a slow computer, compiling the kernels takes a minute."""
 CLOSE_SECONDS = 2.0
 """An idle child process has so long to end by itself."""
+LEDGER_SECONDS = 5.0
+"""A ledger that cannot be written is tried again so often."""
 
 
 def run_daemon(settings: Settings, *, once: bool = False) -> int:
@@ -53,26 +59,37 @@ def run_daemon(settings: Settings, *, once: bool = False) -> int:
     """
     # `retry` and `forget` send this to whoever owns the ledger, also before and after it is heeded.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    with owner_lock(settings.state_folder()), Ledger.open(settings.state_folder()) as ledger:
-        return asyncio.run(Supervisor(settings, ledger, once=once).run())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # It would override what readers ask for, and a lock of ours makes the instrument's next write fail.
+    os.environ.pop("HDF5_USE_FILE_LOCKING", None)
+    folder = settings.state_folder()
+    with owner_lock(folder), temporary_folder(folder):
+        return asyncio.run(Supervisor(settings, once=once).run())
 
 
 class Supervisor:
-    """Owns the tasks and the child processes of one run."""
+    """Owns the child processes, and one shift after the other."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, *, once: bool) -> None:
+    def __init__(self, settings: Settings, *, once: bool) -> None:
         self._settings = settings
-        self._ledger = ledger
+        self._next_settings: Settings | None = None
         self._once = once
+        self._notifier = Notifier.from_environment()
         self._stop = asyncio.Event()
-        self._scanned = asyncio.Event()
         self._ready = False
         self._pipeline_up = asyncio.Event()
-        self._start_error: ConfigError | WorkerError | None = None
-        self._probe = Child("probe", settings.log, settings.resources.nice)
-        self._jobs = JobRunner(settings, ledger, self._look_whether_finished, once=once)
-        self._gate = Gate(settings, ledger, self._probe, self._jobs.enqueue, self._look_whether_finished, once=once)
-        self._folders = [FolderWatch(folder, settings, self._offer) for folder in settings.watch.folders]
+        self._start_error: DcnumdError | None = None
+        self._ledger_lost = False
+        self._failures = 0
+        self._shift: Shift | None = None
+        self._reloads = asyncio.Event()
+        self._make_children()
+
+    def _make_children(self) -> None:
+        resources, log_settings = self._settings.resources, self._settings.log
+        courtesy = Courtesy(resources.nice, resources.cpus)
+        self._probe = Child("probe", log_settings, courtesy)
+        self._pipeline = Child("pipeline", log_settings, courtesy, self._on_progress)
 
     async def run(self) -> int:
         """Run, and return the exit code."""
@@ -82,140 +99,252 @@ class Supervisor:
             pid=os.getpid(),
             config=os.fspath(self._settings.source) if self._settings.source else None,
             state_folder=os.fspath(self._settings.state_folder()),
-            folders=[os.fspath(folder) for folder in self._settings.watch.folders],
+            folders=[os.fspath(folder) for folder in self._settings.folders()],
         )
-        for entry in self._ledger.recover():
-            log.info("job.recovered", job_id=entry.job_id, path=entry.path, ppid=entry.ppid, pphash=entry.pphash)
+        ledger = self._open_ledger()
         try:
-            await self._run_tasks()
+            await self._run_tasks(ledger)
         except Exception as error:
-            log.critical("daemon.stopped", failures=self._gate.failures, error=repr(error), exc_info=error)
+            log.critical("daemon.stopped", failures=self._failures, error=repr(error), exc_info=error)
             return 1
         if isinstance(self._start_error, ConfigError):
             raise ConfigError(f"{self._settings.source}: pipeline: {self._start_error.message}") from self._start_error
         if self._start_error is not None:
-            log.critical("daemon.stopped", failures=self._gate.failures, error=self._start_error.message)
+            log.critical("daemon.stopped", failures=self._failures, error=self._start_error.message)
             return 1
-        log.info("daemon.stopped", failures=self._gate.failures)
-        return 1 if self._once and self._gate.failures else 0
+        log.info("daemon.stopped", failures=self._failures)
+        return 1 if self._once and self._failures else 0
 
-    async def _run_tasks(self) -> None:
+    async def _run_tasks(self, ledger: Ledger) -> None:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._signals())
-            stack.push_async_callback(self._probe.close, CLOSE_SECONDS)
-            stack.push_async_callback(self._jobs.pipeline.close, CLOSE_SECONDS)
+            stack.push_async_callback(self._close_children)
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(work, name=name) for name, work in self._work().items()]
+                # It takes longest, so it begins first.
+                tasks = [group.create_task(self._start_pipeline(), name="start")]
+                work = group.create_task(self._work_in_shifts(ledger), name="shifts")
+                tasks += [
+                    group.create_task(self._beat(), name="heartbeat"),
+                    group.create_task(self._keep_reloading(), name="reload"),
+                    group.create_task(self._notifier.keep_alive(self._is_alive), name="watchdog"),
+                ]
                 await self._stop.wait()
                 log.info("daemon.stopping")
+                self._notifier.stopping()
+                await asyncio.wait([work])
                 for task in tasks:
                     task.cancel()
 
+    async def _close_children(self) -> None:
+        await asyncio.gather(self._pipeline.close(CLOSE_SECONDS), self._probe.close(CLOSE_SECONDS))
+
     async def _start_pipeline(self) -> None:
         """Start the pipeline process with methods that exist; without it the daemon is of no use, and ends."""
-        check = functools.partial(check_methods, self._settings.pipeline_settings())
+        checks = [functools.partial(check_methods, group.pipeline_settings()) for group in self._settings.groups]
         start_workers = functools.partial(warm_up, self._settings.resources.num_workers)
+        while not self._pipeline_up.is_set():
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    await self._pipeline.start(warm_up_ahead, *checks, start_workers)
+            except TimeoutError:
+                self._end(WorkerError(f"the pipeline process is not ready after {START_SECONDS:g} s", "worker_start"))
+                return
+            except (ConfigError, WorkerError) as error:
+                if self._once or not error.transient:
+                    self._end(error)
+                    return
+                # It was killed, for want of memory perhaps, which may pass.
+                pause = backoff_seconds(self._settings.retry, 1)
+                told = {"role": self._pipeline.name, "error": error.message, "retry_in_seconds": round(pause, 1)}
+                log.warning("worker.failed", **told)
+                await asyncio.sleep(pause)
+            else:
+                self._pipeline_up.set()
+
+    def _end(self, error: DcnumdError) -> None:
+        self._start_error = error
+        self._stop.set()
+
+    async def _work_in_shifts(self, ledger: Ledger | None) -> None:
+        """Work until the end; after a fault of the ledger or with a new config, go on from what the ledger knows."""
         try:
-            async with asyncio.timeout(START_SECONDS):
-                await self._jobs.pipeline.start(warm_up_ahead, check, start_workers)
-        except TimeoutError:
-            self._start_error = WorkerError(
-                f"the pipeline process is not ready after {START_SECONDS:g} s", "worker_start"
-            )
+            while not self._stop.is_set() and (ledger := ledger or await self._wait_for_ledger()) is not None:
+                if self._next_settings is not None:
+                    await self._take_over(self._next_settings)
+                with ledger:
+                    await self._work_with(ledger)
+                    self._failures += self._shift.gate.failures if self._shift else 0
+                ledger = None
+        finally:
             self._stop.set()
-        except (ConfigError, WorkerError) as error:
-            self._start_error = error
-            self._stop.set()
-        else:
-            self._pipeline_up.set()
 
-    def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
-        work: dict[str, Coroutine[Any, Any, None]] = {
-            # It takes longest, so it begins first.
-            "start": self._start_pipeline(),
-            "settle": self._gate.keep_settling(),
-            "look": self._run_looks(),
-            "jobs": self._run_jobs(),
-            "heartbeat": self._beat(),
-            "ready": self._report_ready(),
-        }
+    async def _work_with(self, ledger: Ledger) -> None:
+        overseer = Overseer(self._settings, self._pipeline, recognize=ledger.rebuilt)
+        events = self._on_ready, self._on_change
+        self._shift = Shift(self._settings, ledger, self._probe, overseer, self._pipeline_up, *events, once=self._once)
+        try:
+            await self._shift.run(self._stop)
+        except BaseExceptionGroup as group:
+            faults, others = group.split(sqlite3.DatabaseError)
+            if faults is None or others is not None:
+                raise
+            self._lose_ledger(next(_leaves(faults)))
+
+    def _lose_ledger(self, error: BaseException) -> None:
         if self._once:
-            return {**work, "scan": self._scan_once()}
-        for folder in self._folders:
-            work[f"watch {folder.folder}"] = folder.keep_watching()
-        return work
+            self._end(DcnumdError(f"{ledger_path(self._settings.state_folder())}: {error}", "ledger"))
+        elif not is_damage(error):
+            self._ledger_lost = True
+            log.error("ledger.unwritable", error=f"{ledger_path(self._settings.state_folder())}: {error}")
 
-    async def _run_looks(self) -> None:
-        # Methods that do not exist are no measurement's fault. The pipeline alone decides when the daemon is ready,
-        # so the probe leaves the processor to it; the first file settles meanwhile.
-        await self._pipeline_up.wait()
-        with contextlib.suppress(WorkerError):
-            await self._probe.start(load)
-        await self._gate.keep_looking()
+    async def _wait_for_ledger(self) -> Ledger | None:
+        """Open the ledger as soon as it can be written; None if the end comes first."""
+        while not self._stop.is_set():
+            try:
+                ledger = self._open_ledger()
+            except (DcnumdError, sqlite3.Error) as error:
+                if not self._ledger_lost:
+                    self._lose_ledger(error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), LEDGER_SECONDS)
+            else:
+                if self._ledger_lost:
+                    log.info("ledger.recovered")
+                self._ledger_lost = False
+                return ledger
+        return None
 
-    async def _run_jobs(self) -> None:
-        # A start that fails is no measurement's fault and must not cost it an attempt.
-        await self._pipeline_up.wait()
-        await self._jobs.keep_running(self._gate)
+    def _open_ledger(self) -> Ledger:
+        """Open the ledger, make sure that it can be written, and set it aside first if it is damaged."""
+        folder = self._settings.state_folder()
+        try:
+            ledger = Ledger.open(folder)
+        except DcnumdError as error:
+            if error.reason != "ledger_damaged":
+                raise
+            ledger, aside = Ledger.repaired(folder)
+            what = {"path": str(ledger_path(folder)), "set_aside": str(aside), "error": error.message}
+            log.warning("ledger.damaged", **what)
+        try:
+            ledger.touch()
+        except sqlite3.Error as error:
+            ledger.close()
+            raise DcnumdError(f"{ledger_path(folder)}: the ledger cannot be written: {error}", "ledger") from error
+        return ledger
 
-    async def _scan_once(self) -> None:
-        for folder in self._folders:
-            await folder.scan()
-        self._scanned.set()
+    async def _keep_reloading(self) -> None:
+        while True:
+            await self._reloads.wait()
+            self._reloads.clear()
+            self._notifier.reloading()
+            await self._reload()
+            self._notifier.ready()
 
-    async def _report_ready(self) -> None:
-        """Report that a measurement is noticed and processed from now on: folders are watched, the workers wait."""
-        for seen in [self._scanned] if self._once else [folder.ready for folder in self._folders]:
-            await seen.wait()
-        await self._pipeline_up.wait()
-        log.info("daemon.ready", seconds=round(seconds_since_start(), 2))
-        self._ready = True
-        self._look_whether_finished()
+    async def _reload(self) -> None:
+        """Read the config again; it holds from the next measurement on, or not at all."""
+        try:
+            settings = reread_settings(self._settings)
+            if settings.state_folder() != self._settings.state_folder():
+                raise ConfigError(f"{settings.source}: state.folder: cannot change while dcnumd runs; restart it")
+            for group in settings.groups:
+                await self._probe.call(check_methods, group.pipeline_settings())
+        except (ConfigError, WorkerError) as error:
+            log.warning("config.refused", error=error.message)
+            return
+        log.info("config.reloaded", config=os.fspath(settings.source) if settings.source else None)
+        self._next_settings = settings
+        if self._shift is not None:
+            self._shift.finish_up()
+
+    async def _take_over(self, settings: Settings) -> None:
+        """Work with other settings from now on; processes are started anew only if they have to be others."""
+        before, self._settings, self._next_settings = self._settings, settings, None
+        logs.configure(settings.log)
+        fixed = [
+            (held.log, held.resources.nice, held.resources.cpus, held.resources.num_workers)
+            for held in (before, settings)
+        ]
+        if fixed[0] != fixed[1] and not self._stop.is_set():
+            self._pipeline_up.clear()
+            await self._close_children()
+            self._make_children()
+            await self._start_pipeline()
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            running = self._jobs.running
+            if (shift := self._shift) is None:
+                continue
+            jobs = shift.jobs
             log.info(
                 "daemon.heartbeat",
-                queue=self._jobs.queue_length,
-                oldest_wait_seconds=round(self._jobs.oldest_wait(), 1),
-                settling=len(self._gate.candidates),
-                running=running.path if running else None,
-                last_success=self._jobs.last_success,
+                queue=jobs.queue_length,
+                oldest_wait_seconds=round(jobs.oldest_wait(), 1),
+                settling=len(shift.gate.candidates),
+                running=jobs.running.path if jobs.running else None,
+                last_success=jobs.last_success,
             )
+            self._tell_status()
 
-    def _offer(self, found: Found) -> None:
-        self._gate.offer(found)
+    def _tell_status(self) -> None:
+        if (shift := self._shift) is None:
+            return
+        jobs = shift.jobs
+        doing = f"processing {pathlib.PurePath(jobs.running.path).name}" if jobs.running else "waiting"
+        self._notifier.status(f"{doing}; {jobs.queue_length} queued, {len(shift.gate.candidates)} settling")
 
-    def _look_whether_finished(self) -> None:
-        """With ``--once``, stop when nothing is left to do."""
-        idle = not self._gate.candidates and not self._jobs.queue_length and self._jobs.running is None
-        if self._once and self._ready and idle:
+    def _is_alive(self) -> bool:
+        """Return whether work goes on, or could."""
+        return self._pipeline.alive or self._ledger_lost or not self._pipeline_up.is_set()
+
+    def _on_progress(self, progress: Progress) -> None:
+        if self._shift is not None:
+            self._shift.jobs.on_progress(progress)
+
+    def _on_ready(self) -> None:
+        if not self._ready:
+            log.info("daemon.ready", seconds=round(seconds_since_start(), 2))
+            self._notifier.ready()
+        self._ready = True
+        self._on_change()
+
+    def _on_change(self) -> None:
+        """Tell what is going on; with ``--once``, stop when nothing is left to do."""
+        self._tell_status()
+        if self._once and self._ready and self._shift is not None and self._shift.idle:
             self._stop.set()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Heed signals: the first SIGTERM or SIGINT asks for the end, the second forces it; SIGUSR1 rescans."""
+        """Heed signals: the first SIGTERM or SIGINT asks for the end, the second forces it.
+
+        SIGUSR1 has the folders scanned, SIGHUP the config read again.
+        """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_stop_signal)
-        loop.add_signal_handler(signal.SIGUSR1, self._on_look_again)
+        handlers = {
+            signal.SIGTERM: self._on_stop_signal,
+            signal.SIGINT: self._on_stop_signal,
+            signal.SIGUSR1: self._on_look_again,
+            signal.SIGHUP: self._reloads.set,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            for number in handlers:
                 loop.remove_signal_handler(number)
-            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            for number in (signal.SIGUSR1, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
 
     def _on_stop_signal(self) -> None:
-        if self._stop.is_set():
-            self._jobs.forced.set()
+        if self._stop.is_set() and self._shift is not None:
+            self._shift.force()
         self._stop.set()
 
     def _on_look_again(self) -> None:
-        for folder in self._folders:
-            folder.look_again()
+        if self._shift is not None:
+            self._shift.look_again()
 
 
 def seconds_since_start() -> float:
@@ -223,3 +352,11 @@ def seconds_since_start() -> float:
     # The fields of proc(5) from the third one on; what comes before may hold spaces. The 22nd is the start.
     fields = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

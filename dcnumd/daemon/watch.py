@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import errno
-import fnmatch
 import os
 import pathlib
 import stat
@@ -18,132 +16,24 @@ from collections.abc import Callable
 import structlog
 
 from dcnumd.config import Settings
+from dcnumd.daemon.folder_thread import FolderThread
 from dcnumd.daemon.inotify import FolderEvents
+from dcnumd.daemon.listing import CandidateFilter, Found, Listing, list_folder
+from dcnumd.daemon.mounts import Place, see
 from dcnumd.daemon.records import Stamp
 
 log = structlog.get_logger()
 
-Found = list[tuple[str, Stamp]]
-"""Absolute paths of possible measurements, with their stat."""
-
-RESULT_SUFFIXES = ("_dcn", "_dce")
-"""Results of dcnum and of its predecessor carry these, whatever our own suffix is."""
-TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
-SLICE = 500
+SLICE = 100
 """So many files are offered at once."""
 EVENT_SECONDS = 1.0
 """After one look at what file events name comes none for so long: a recording raises hundreds of them in a second."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CandidateFilter:
-    """Decides by its name whether a file may be a measurement."""
-
-    patterns: tuple[str, ...]
-    suffix: str
-    output_folder: str | None
-
-    @classmethod
-    def of(cls, settings: Settings) -> CandidateFilter:
-        """Return the filter that `settings` ask for."""
-        folder = settings.output.folder
-        return cls(settings.watch.patterns, settings.output.suffix, os.fspath(folder) if folder else None)
-
-    def refusal(self, path: str) -> str:
-        """Return why `path` is not taken, as a code; empty if it is."""
-        name = path.rpartition("/")[2]
-        if name.startswith("."):
-            return "hidden"
-        if name.endswith(TEMPORARY_SUFFIXES):
-            return "temporary"
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns):
-            return "pattern"
-        stem = name.removesuffix(".rtdc")
-        if stem != name and stem.endswith((self.suffix, *RESULT_SUFFIXES)):
-            return "own_output"
-        if self.output_folder is not None and self.is_output(path):
-            return "output_folder"
-        return ""
-
-    def is_output(self, path: str) -> bool:
-        """Return whether `path` is the folder of the results or lies in it."""
-        folder = self.output_folder
-        return folder is not None and (path == folder or path.startswith(f"{folder.rstrip('/')}/"))
-
-
-@dataclasses.dataclass(slots=True)
-class Listing:
-    """What a look into one watched folder found."""
-
-    found: Found = dataclasses.field(default_factory=list)
-    not_files: list[str] = dataclasses.field(default_factory=list)
-    """Folders and the like that have the name of a measurement."""
-    unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Folders inside that could not be listed, with the reason."""
-
-
-def list_folder(
-    root: str, accepts: CandidateFilter, *, recursive: bool, enter: Callable[[str], None] | None = None
-) -> Listing:
-    """Look for measurements below `root`.
-
-    Parameters
-    ----------
-    root
-        The folder.
-    accepts
-        What may be a measurement.
-    recursive
-        Whether to look into the folders inside, too.
-    enter
-        Called with each folder before it is listed.
-
-    Raises
-    ------
-    OSError
-        If `root` itself cannot be listed; folders inside that cannot are noted in the listing.
-    """
-    listing = Listing()
-    waiting = [root]
-    while waiting:
-        folder = waiting.pop()
-        if enter is not None:
-            enter(folder)
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    _sort_in(entry, accepts, listing, waiting if recursive else None)
-        except OSError as error:
-            if folder == root:
-                raise
-            # What vanished between two calls is no trouble.
-            if error.errno != errno.ENOENT:
-                listing.unreadable[folder] = error.strerror or str(error)
-    return listing
-
-
-def _sort_in(entry: os.DirEntry[str], accepts: CandidateFilter, listing: Listing, waiting: list[str] | None) -> None:
-    if entry.is_dir(follow_symlinks=False):
-        if waiting is not None and not entry.name.startswith(".") and not accepts.is_output(entry.path):
-            waiting.append(entry.path)
-        if not accepts.refusal(entry.path):
-            listing.not_files.append(entry.path)
-        return
-    if accepts.refusal(entry.path):
-        return
-    try:
-        result = entry.stat()
-    except OSError:
-        # It vanished, or is a link to nothing: there is nothing to settle.
-        return
-    if stat.S_ISREG(result.st_mode):
-        listing.found.append((entry.path, Stamp.of(result)))
-    else:
-        listing.not_files.append(entry.path)
+COURTEOUS_EVENT_SECONDS = 0.1
+"""The same where a recording has to stop the work at once."""
 
 
 class FolderWatch:
-    """Follows one watched folder through its life: missing, present, replaced, silent.
+    """Follows one watched folder through its life: missing, present, unmounted, replaced, silent.
 
     Parameters
     ----------
@@ -153,24 +43,51 @@ class FolderWatch:
         What to look for, how often, and by which means.
     offer
         Receives what is found.
+    place
+        Where the folder was when it was last seen, also in an earlier run.
+    on_place
+        Called when it is seen for the first time, or somewhere else, with what is to be remembered.
     """
 
-    def __init__(self, folder: pathlib.Path, settings: Settings, offer: Callable[[Found], None]) -> None:
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        settings: Settings,
+        offer: Callable[[Found], None],
+        place: Place | None = None,
+        on_place: Callable[[Place], None] | None = None,
+    ) -> None:
         self.folder = os.fspath(folder)
         self._root = folder
         self._watch = settings.watch
+        self._event_seconds = COURTEOUS_EVENT_SECONDS if settings.resources.pause_while_acquiring else EVENT_SECONDS
         self._accepts = CandidateFilter.of(settings)
         self._offer = offer
+        self._place = place
+        self._on_place = on_place
         self._identity: tuple[int, int] | None = None
         self._reachable: bool | None = None
-        self._armed = False
+        self._armed: tuple[str, str] | None = None
         self._degraded = False
         self._reported: set[str] = set()
         self._events: FolderEvents | None = None
         self._event_error: OSError | None = None
         self._rescan = asyncio.Event()
+        # What events name must not wait for a long scan.
+        self._scanner = FolderThread(f"scan {self.folder}", self.look_again)
+        self._follower = FolderThread(f"events {self.folder}", self.look_again)
         self.ready = asyncio.Event()
         """Set once everything that is there was offered and what comes will be noticed."""
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the last look at the folder saw it."""
+        return self._reachable is True
+
+    @property
+    def polled(self) -> bool:
+        """Whether the folder is only scanned, because there are no events or none are wanted."""
+        return self._watch.force_polling or (self._place is not None and self._place.is_network)
 
     def look_again(self) -> None:
         """Scan now instead of at the next turn."""
@@ -178,12 +95,9 @@ class FolderWatch:
 
     async def keep_watching(self) -> None:
         """Scan now and then regularly, and whenever `look_again` asks for it; follow file events in between."""
-        if self._watch.force_polling:
-            await self._keep_scanning(min(self._watch.poll_seconds, self._watch.rescan_seconds))
-            return
         try:
             async with asyncio.TaskGroup() as group:
-                await self._keep_scanning(self._watch.rescan_seconds, group)
+                await self._keep_scanning(group)
         finally:
             if self._events is not None:
                 self._events.close()
@@ -191,21 +105,24 @@ class FolderWatch:
     async def scan(self) -> None:
         """List the folder and offer what is there; report when it vanishes or returns."""
         try:
-            identity, listing = await asyncio.to_thread(self._list)
+            identity, place, listing = await self._scanner.call(self._list)
         except OSError as error:
             self._gone(error)
             return
-        self._here(identity)
+        self._here(identity, place)
         self._report_odd(listing)
-        for start in range(0, len(listing.found), SLICE):
-            self._offer(listing.found[start : start + SLICE])
+        await self._offer_slowly(listing.found)
+
+    async def _offer_slowly(self, found: Found) -> None:
+        for start in range(0, len(found), SLICE):
+            self._offer(found[start : start + SLICE])
             # A backlog of many files must not keep signals and jobs waiting.
             await asyncio.sleep(0)
 
-    async def _keep_scanning(self, seconds: float, group: asyncio.TaskGroup | None = None) -> None:
+    async def _keep_scanning(self, group: asyncio.TaskGroup) -> None:
         """Scan regularly; have file events in a task of `group`, which is tried again as long as there are none."""
         while True:
-            if group is not None and self._events is None:
+            if self._events is None and not self._watch.force_polling:
                 try:
                     self._events = FolderEvents()
                 except OSError as error:
@@ -213,11 +130,15 @@ class FolderWatch:
                 else:
                     group.create_task(self._follow_events(self._events), name=f"events {self.folder}")
             await self.scan()
-            self._report_events()
+            self._report_means()
             self.ready.set()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._rescan.wait(), seconds)
+                await asyncio.wait_for(self._rescan.wait(), self._pause_seconds())
             self._rescan.clear()
+
+    def _pause_seconds(self) -> float:
+        seconds = self._watch.rescan_seconds
+        return min(self._watch.poll_seconds, seconds) if self.polled else seconds
 
     async def _follow_events(self, events: FolderEvents) -> None:
         """Offer what file events name; have the folder scanned when some of them were lost."""
@@ -227,19 +148,29 @@ class FolderWatch:
             if lost:
                 self.look_again()
             if paths:
-                self._offer(await asyncio.to_thread(self._named_by, paths))
-            await asyncio.sleep(EVENT_SECONDS)
+                try:
+                    found = await self._follower.call(self._named_by, paths)
+                except OSError:
+                    # The folder does not answer: the next scan, which finds them as well, reports that.
+                    self.look_again()
+                else:
+                    await self._offer_slowly(found)
+            await asyncio.sleep(self._event_seconds)
 
-    def _list(self) -> tuple[tuple[int, int], Listing]:
+    def _list(self) -> tuple[tuple[int, int], Place | None, Listing]:
+        place = see(self.folder, self._place)
         result = pathlib.Path(self.folder).stat()
         identity = result.st_dev, result.st_ino
         if self._events is not None:
             self._event_error = None
-            if identity != self._identity:
+            if identity != self._identity or (place is not None and place.is_network):
                 # What was followed belongs to a folder that is gone.
                 self._events.leave(self.folder)
-        listing = list_folder(self.folder, self._accepts, recursive=self._watch.recursive, enter=self._follow)
-        return identity, listing
+        follow = None if place is not None and place.is_network else self._follow
+        recursive, give_sign = self._watch.recursive, self._scanner.give_sign
+        listing = list_folder(self.folder, self._accepts, recursive=recursive, enter=follow, give_sign=give_sign)
+        # It may have been unmounted in the meantime: then what was listed is not what was meant.
+        return identity, see(self.folder, place or self._place), listing
 
     def _follow(self, folder: str) -> None:
         """Have file events for a folder, before it is listed: so nothing in it is missed."""
@@ -258,11 +189,15 @@ class FolderWatch:
             log.warning("watch.unreachable", folder=self.folder, error=error.strerror or str(error))
         self._reachable = False
 
-    def _here(self, identity: tuple[int, int]) -> None:
+    def _here(self, identity: tuple[int, int], place: Place | None) -> None:
         if self._reachable is False:
             log.info("watch.recovered", folder=self.folder)
         self._reachable = True
         self._identity = identity
+        if place is not None and place != self._place:
+            self._place = place
+            if self._on_place is not None:
+                self._on_place(place)
 
     def _report_odd(self, listing: Listing) -> None:
         odd = dict.fromkeys(listing.not_files, "not_a_file") | dict.fromkeys(listing.unreadable, "unreadable")
@@ -271,41 +206,46 @@ class FolderWatch:
                 log.warning("file.ignored", path=path, reason=reason, error=listing.unreadable.get(path, ""))
         self._reported = set(odd)
 
-    def _report_events(self) -> None:
+    def _report_means(self) -> None:
         """Report by which means the folder is followed, when that has changed."""
         if not self._reachable:
             return
-        rescan_seconds = self._watch.rescan_seconds
-        if (error := self._event_error) is not None:
+        error = None if self.polled else self._event_error
+        seconds = self._pause_seconds()
+        if error is not None:
             if not self._degraded:
-                log.warning(
-                    "watch.degraded", folder=self.folder, error=_event_problem(error), rescan_seconds=rescan_seconds
-                )
+                problem = _event_problem(error)
+                log.warning("watch.degraded", folder=self.folder, error=problem, rescan_seconds=seconds)
         elif self._degraded:
             log.info("watch.recovered", folder=self.folder)
-        elif not self._armed:
-            mode = "polling" if self._watch.force_polling else "events"
-            log.info("watch.armed", folder=self.folder, mode=mode, rescan_seconds=rescan_seconds)
         self._degraded = error is not None
-        self._armed = True
+        means = "polling" if self.polled else "events", self._place.kind if self._place else "unknown"
+        if error is None and means != self._armed:
+            mode, filesystem = self._armed = means
+            log.info("watch.armed", folder=self.folder, mode=mode, filesystem=filesystem, rescan_seconds=seconds)
 
     def _named_by(self, paths: set[str]) -> Found:
         """Return the possible measurements among changed paths, and those in changed folders."""
         found: Found = []
         for path in paths:
+            self._follower.give_sign()
             try:
                 if not self._follows(path):
                     continue
                 result = pathlib.Path(path).stat()
                 if stat.S_ISDIR(result.st_mode) and self._watch.recursive and not self._accepts.is_output(path):
                     # Files that came with a new folder raise no events of their own.
-                    found += list_folder(path, self._accepts, recursive=True, enter=self._follow).found
+                    found += self._listed(path)
                 elif stat.S_ISREG(result.st_mode) and not self._accepts.refusal(path):
                     found.append((path, Stamp.of(result)))
             except OSError:
                 # It is gone already, or will be found by the next scan.
                 continue
         return found
+
+    def _listed(self, folder: str) -> Found:
+        give_sign = self._follower.give_sign
+        return list_folder(folder, self._accepts, recursive=True, enter=self._follow, give_sign=give_sign).found
 
     def _follows(self, path: str) -> bool:
         """Return whether a scan would come to `path` too: not through links to folders, not into hidden ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import platform
 import textwrap
@@ -72,8 +73,13 @@ def write_metadata(plan: Plan, h5: h5py.File) -> None:
     h5.attrs["pipeline:dcnum hash"] = identifier.hash
     h5.attrs["pipeline:dcnum mapping"] = identifier.data.partition("^i=")[2]
     h5.attrs["imaging:pixel size"] = plan.data.pixel_size
-    parts = [plan.data.measurement_identifier, f"dcn-{identifier.hash[:7]}"]
-    h5.attrs["experiment:run identifier"] = "_".join(part for part in parts if part)
+    h5.attrs["experiment:run identifier"] = run_identifier(plan)
+
+
+def run_identifier(plan: Plan) -> str:
+    """Return what identifies a result: the measurement and the pipeline."""
+    parts = [plan.data.measurement_identifier, f"dcn-{plan.pipeline_id.hash[:7]}"]
+    return "_".join(part for part in parts if part)
 
 
 def write_event_count(h5: h5py.File, events: int) -> None:
@@ -113,11 +119,26 @@ def verify_result(h5: h5py.File, identifier: PipelineID, events: int) -> None:
     Raises
     ------
     ResultError
-        An attribute or the length of a dataset is wrong; nothing may be published then.
+        An attribute, the length of a dataset, or the number of its chunks is wrong; nothing may be published then.
     """
-    found = h5.attrs["pipeline:dcnum hash"], int(h5.attrs["pipeline:dcnum yield"])
+    found = h5.attrs.get("pipeline:dcnum hash"), h5.attrs.get("pipeline:dcnum yield")
     if found != (identifier.hash, events):
         raise ResultError(f"{h5.filename}: pipeline hash and yield are {found}, expected {(identifier.hash, events)}")
+    if h5.attrs.get("experiment:event count") != events:
+        raise ResultError(f"{h5.filename}: event count is {h5.attrs.get('experiment:event count')}, expected {events}")
     for name, dataset in h5["events"].items():
         if len(dataset) != events:
             raise ResultError(f"{h5.filename}: events/{name} has {len(dataset)} events, expected {events}")
+    for group in ("events", "basin_events"):
+        for dataset in h5.get(group, {}).values():
+            _verify_chunks(dataset)
+
+
+def _verify_chunks(dataset: h5py.Dataset) -> None:
+    """Make sure that all chunks are there: HDF5 gives zeros for those that are not."""
+    if dataset.chunks is None:
+        return
+    expected = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    stored = dataset.id.get_num_chunks()
+    if stored != expected:
+        raise ResultError(f"{dataset.file.filename}: {dataset.name} has {stored} chunks, expected {expected}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.errors import JobCancelledError, MeasurementError
+from dcnumd.errors import MeasurementError
 from dcnumd.feat.feat_background.base import complete_kwargs
 from dcnumd.feat.feat_background.bg_copy import BackgroundCopy
 from dcnumd.feat.feat_background.bg_roll_median import (
@@ -20,6 +20,7 @@ from dcnumd.feat.feat_background.bg_roll_median import (
     count_windows,
 )
 from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed, sparse_median_images, time_axis
+from dcnumd.logic.job_line import JobLine
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.tasks import MedianProgram, MedianTask, SharedBackgrounds
 from dcnumd.logic.timing import StageTimes
@@ -55,7 +56,7 @@ def prepare_background(
     segmenter: MPOSegmenter,
     scratch: pathlib.Path,
     times: StageTimes,
-    cancel: Callable[[], bool],
+    line: JobLine,
 ) -> PreparedBackground:
     """Compute, or find, the background of a file.
 
@@ -71,14 +72,14 @@ def prepare_background(
         Where a method that writes a file may put it; the caller removes it.
     times
         Where the time spent is noted.
-    cancel
-        Returns whether the job should stop.
+    line
+        Told that the job goes on; says whether it is to stop.
     """
     if plan.background is BackgroundCopy:
         return _from_file(plan, plan.data)
     if plan.background is BackgroundSparseMed:
         with _whole_measurement(plan) as data:
-            return _sparse_median(plan, data, segmenter, times, cancel)
+            return _sparse_median(plan, data, segmenter, times, line)
     if plan.background is BackgroundRollMed:
         with _whole_measurement(plan) as data:
             return _rolling_median(plan, data)
@@ -87,6 +88,7 @@ def prepare_background(
         plan.background(
             plan.data.path, scratch, compress=False, num_cpus=segmenter.num_workers, **plan.background_kwargs
         ) as background,
+        line.watching("background", background.get_progress),
     ):
         background.process()
     with HDF5Data(scratch, index_mapping=plan.data.index_mapping) as computed:
@@ -103,7 +105,7 @@ def _whole_measurement(plan: Plan) -> Iterator[HDF5Data]:
 
 
 def _sparse_median(
-    plan: Plan, data: HDF5Data, segmenter: MPOSegmenter, times: StageTimes, cancel: Callable[[], bool]
+    plan: Plan, data: HDF5Data, segmenter: MPOSegmenter, times: StageTimes, line: JobLine
 ) -> PreparedBackground:
     kwargs = dict(plan.background_kwargs)
     offset_correction = bool(kwargs.pop("offset_correction", True))
@@ -117,14 +119,13 @@ def _sparse_median(
         crew = segmenter.crew
         with (
             times.crew(segmenter.num_workers, lambda: crew.seconds_waited),
-            contextlib.closing(crew.run([MedianTask(start) for start in position])) as replies,
+            contextlib.closing(crew.run([MedianTask(start) for start in position], line.stop_if_asked)) as replies,
         ):
             for reply in replies:
                 images[position[reply.task.start]] = reply.value.image
                 times.add(reply.worker, reply.value.spans)
                 times.bytes_read += reply.value.bytes_read
-                if cancel():
-                    raise JobCancelledError("stopped while the background was computed")
+                line.report("background")
         return images
 
     images, index = sparse_median_images(medians, len(data), time_axis(data), **kwargs)

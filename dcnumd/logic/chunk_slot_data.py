@@ -111,6 +111,12 @@ class SharedBlock:
             os.ftruncate(self._descriptor, size)
             self._map(size)
 
+    def trim(self, size: int) -> None:
+        """Give the pages behind the first `size` bytes back to the system; the block stays as large as it is."""
+        if size < self.size:
+            os.ftruncate(self._descriptor, size)
+            os.ftruncate(self._descriptor, self.size)
+
     def array(self, offset: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return a view on the block's memory."""
         return np.ndarray(shape, dtype, buffer=self._memory, offset=offset)
@@ -221,6 +227,10 @@ class ChunkSlotData:
         self.length = shape[0]
         self.chunk = -1
         self.state = "i"
+
+    def trim(self) -> None:
+        """Give memory back that was needed for an earlier shape."""
+        self._block.trim(layout(self.shape, self._names)[1])
 
     @property
     def handle(self) -> BlockHandle:

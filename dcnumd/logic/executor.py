@@ -6,8 +6,12 @@ The supervisor imports this module to name its functions, so numerical code is l
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import dataclasses
 import importlib
 import os
+import pathlib
+import platform
 import signal
 import sys
 import threading
@@ -15,11 +19,12 @@ import time
 from collections.abc import Callable
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 
 import structlog
 
 from dcnumd.errors import WorkerError
-from dcnumd.fork_server import start_fork_server
+from dcnumd.fork_server import die_with, start_fork_server
 from dcnumd.kernel_cache import ensure_compiled, is_compiled
 from dcnumd.logic.job import Job, JobResult, Progress
 
@@ -29,6 +34,42 @@ PROGRESS_SECONDS = 1.0
 """A job reports its progress at most so often; a change of stage is reported at once."""
 
 ENGINE = "dcnumd.logic.process"
+
+
+IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
+"""Numbers of the system call ioprio_set, which the C library does not have."""
+IOPRIO_WHO_PROCESS = 1
+IOPRIO_IDLE = 3 << 13
+"""The class of those who read and write when nobody else does."""
+OOM_SCORE = 500
+"""When memory runs out, these processes end first (-1000 to 1000; usual is 0), since they can be started again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Courtesy:
+    """How much a process steps back behind others, the recording above all."""
+
+    nice: int
+    """0 is not at all, 19 most."""
+    cpus: tuple[int, ...] = ()
+    """Processors that it may use; empty: all."""
+
+    def apply(self) -> None:
+        """Step back, this process and those that it starts; what the system refuses is left out."""
+        if self.cpus:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, self.cpus)
+        if not self.nice:
+            return
+        with contextlib.suppress(OSError):
+            os.nice(self.nice)
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        if (number := IOPRIO_SET.get(platform.machine())) is not None:
+            # a refusal is told by the value that it returns
+            ctypes.CDLL(None).syscall(number, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE)
+        with contextlib.suppress(OSError):
+            pathlib.Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
 
 
 class Channel:
@@ -72,7 +113,7 @@ class Channel:
 _channels: list[Channel] = []
 
 
-def initialize(connection: Connection | None, configure_logs: Callable[[], None], nice: int) -> None:
+def initialize(connection: Connection | None, configure_logs: Callable[[], None], courtesy: Courtesy) -> None:
     """Prepare a child process of the supervisor.
 
     Parameters
@@ -81,16 +122,22 @@ def initialize(connection: Connection | None, configure_logs: Callable[[], None]
         Line to the supervisor; None for a child that runs no jobs.
     configure_logs
         Sets up logging, which a spawned process does not inherit.
-    nice
+    courtesy
         How much the process steps back behind others.
     """
     # A group of its own: the terminal's Ctrl-C is for the supervisor, and the group can be ended as a whole.
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+    # threads have this from the one that starts them
+    courtesy.apply()
+    parent = parent_process()
+    if parent is not None and parent.pid is not None:
+        # The thread takes along whoever else is in the group. Where it does not come to that, the system ends this
+        # process; the fork server ends with it in the same way, and the workers with the server.
+        threading.Thread(target=_end_with, args=(parent,), name="end with parent", daemon=True).start()
+        die_with(parent.pid)
     configure_logs()
-    os.nice(nice)
     if connection is not None:
         _channels[:] = [Channel(connection)]
 
@@ -149,9 +196,7 @@ def run_job(job: Job, call_id: str = "") -> JobResult:
     return result
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: BaseProcess) -> None:
     """End this process and its workers when the supervisor is killed: nobody else would."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os.killpg(0, signal.SIGKILL)
+    wait([parent.sentinel])
+    os.killpg(0, signal.SIGKILL)

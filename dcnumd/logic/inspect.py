@@ -6,6 +6,7 @@ import dataclasses
 
 from dcnumd.logic.job import Job
 from dcnumd.logic.plan import open_plan
+from dcnumd.read.blank import is_blank
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Inspection:
     """MD5 of the first 5 MiB, hexadecimal."""
     size: int
     """Size of the file [bytes]."""
+    blank: bool
+    """Whether something in it was never written."""
 
 
 def inspect_measurement(job: Job) -> Inspection:
@@ -39,4 +42,5 @@ def inspect_measurement(job: Job) -> Inspection:
             identifier=plan.data.measurement_identifier,
             md5_5m=plan.data.md5_5m,
             size=job.path_in.stat().st_size,
+            blank=is_blank(plan.data),
         )

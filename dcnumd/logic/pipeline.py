@@ -7,13 +7,25 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from dcnumd.errors import JobCancelledError, WorkerError
+from dcnumd.errors import WorkerError
 from dcnumd.feat.feat_background.bg_roll_median import RollingMedianSource
+from dcnumd.feat.feat_background.bg_sparse_median import DEFAULT_FRAME_RATE
 from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.logic.collector import Collector
 from dcnumd.logic.columns import Columns
-from dcnumd.logic.job import Progress
+from dcnumd.logic.job_line import JobLine
+from dcnumd.logic.memory import (
+    BATCH_FRAMES,
+    BATCHES_PER_WORKER,
+    Layout,
+    Workload,
+    aligned,
+    fitting_layout,
+    slot_count,
+    usual_layout,
+    workload,
+)
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.slot_register import SlotRegister
 from dcnumd.logic.staging import Kind, Staging
@@ -25,22 +37,28 @@ from dcnumd.segm.segmenter_mpo import MPOSegmenter, SegmentProgram
 from dcnumd.write.packed import PackedDataset
 from dcnumd.write.writer import compression_level
 
-SLOT_FRAMES = 1000
-"""Frames in a slot, before it is aligned to the chunks of the file."""
-SLOT_BYTES = 2**25
-"""Bytes of images in a slot, about, unless a single frame has more."""
-BATCH_FRAMES = 100
-"""Frames that a worker takes at a time, before they are aligned to the chunks of the file."""
-BATCHES_PER_WORKER = 4
-"""Batches that each worker gets at least, so that all of them end at about the same time."""
 PROGRESS_SECONDS = 0.2
 
 
-def aligned(frames: int, chunk: int) -> int:
-    """Return the multiple of `chunk` nearest to `frames`, at least one; a far larger chunk is not kept whole."""
-    if chunk > 2 * frames:
-        return frames
-    return max(round(frames / chunk), 1) * chunk
+def _duration(plan: Plan) -> float:
+    """Return how long a recording took, about [s]."""
+    times = plan.data.find("time")
+    if times is not None and len(times):
+        return float(times[len(times) - 1 :][0] - times[:1][0])
+    rate = plan.data.meta.get("imaging:frame rate")
+    # with room for lost frames, as for the background
+    return 1.5 * plan.count / (rate if isinstance(rate, int | float) and rate > 0 else DEFAULT_FRAME_RATE)
+
+
+def _workload(plan: Plan, seconds: float) -> Workload:
+    return workload(
+        plan.job.settings,
+        plan.job.basin_strategy,
+        plan.frame_shape,
+        plan.count,
+        plan.frames.frames_per_chunk,
+        seconds,
+    )
 
 
 class Pipeline:
@@ -54,11 +72,9 @@ class Pipeline:
 
     def __init__(self, num_workers: int) -> None:
         self.num_workers = num_workers
-        # one more slot than there are tasks for: it is worked on while another one is committed
-        ahead = BATCHES_PER_WORKER * num_workers * BATCH_FRAMES
-        self.register = SlotRegister(1 + -(-ahead // SLOT_FRAMES))
-        self.images = Staging(num_workers + 2)
-        self.scalars = Staging(num_workers + 2)
+        self.register = SlotRegister(slot_count(num_workers))
+        self.images = Staging()
+        self.scalars = Staging()
         self._segmenter: MPOSegmenter | None = None
 
     def __enter__(self) -> Self:
@@ -114,17 +130,39 @@ class Pipeline:
         segmenter.reinitialize_workers(self.register.slots)
         return segmenter
 
-    def prepare_slots(self, plan: Plan, background: PreparedBackground) -> list[ChunkSlotData]:
-        """Return the slots, fit for a file."""
-        height, width = plan.frame_shape
-        chunk = plan.frames.frames_per_chunk
-        frames = min(SLOT_FRAMES, max(SLOT_BYTES // (height * width), 1))
-        length = min(aligned(frames, chunk), plan.count)
+    def layout(self, plan: Plan) -> Layout:
+        """Return how much of a file is worked on at the same time.
+
+        Raises
+        ------
+        WorkerError
+            Reason ``memory_limit``: the job may not take enough memory for this file.
+        """
+        limit = plan.job.max_memory_mb * 10**6
+        if not limit:
+            return usual_layout(self.num_workers, _workload(plan, 0.0))
+        return fitting_layout(self.num_workers, _workload(plan, _duration(plan)), limit)
+
+    def prepare(
+        self,
+        plan: Plan,
+        background: PreparedBackground,
+        layout: Layout,
+        images: Sequence[Kind],
+        scalars: Sequence[Kind],
+    ) -> list[ChunkSlotData]:
+        """Make slots and staging units fit for a file, and return the slots."""
         corrected = background.frames is not None or plan.segmenter.requires_background_correction
         features = ["image_bg"] if corrected else []
         if background.has_offset:
             features.append("bg_off")
-        return self.register.prepare((length, height, width), features)
+        slots = self.register.prepare((layout.slot_frames, *plan.frame_shape), features)
+        self.images.prepare(images, layout.units)
+        self.scalars.prepare(scalars, layout.units)
+        if plan.job.max_memory_mb:
+            for kept in (self.register, self.images, self.scalars):
+                kept.trim()
+        return slots
 
     def batch_frames(self, plan: Plan, background: PreparedBackground) -> int:
         """Return how many frames of a file a worker takes at a time, once the slots are prepared for it."""
@@ -146,16 +184,16 @@ class FileRun:
         What to do.
     pipeline
         The engine.
+    layout
+        How much is worked on at the same time, see `Pipeline.layout`.
     segmenter
         The segmenter that `Pipeline.engage` returned.
     images, columns
         The images and the scalar features of the result.
     times
         Where the time spent is noted.
-    on_progress
-        Called now and then.
-    cancel
-        Returns whether the job should stop.
+    line
+        Told how far the job is; says whether it is to stop.
     """
 
     def __init__(
@@ -163,24 +201,21 @@ class FileRun:
         plan: Plan,
         background: PreparedBackground,
         pipeline: Pipeline,
+        layout: Layout,
         segmenter: MPOSegmenter,
         images: Sequence[Kind],
         columns: Columns,
         times: StageTimes,
-        on_progress: Callable[[Progress], None] | None,
-        cancel: Callable[[], bool],
+        line: JobLine,
     ) -> None:
         self._plan = plan
         self._background = background
-        self._slots = pipeline.prepare_slots(plan, background)
+        self._slots = pipeline.prepare(plan, background, layout, images, columns.kinds)
         self._segmenter = segmenter
         self._stagings = (pipeline.images, pipeline.scalars)
-        pipeline.images.prepare(images)
-        pipeline.scalars.prepare(columns.kinds)
         self.collector = Collector(self._slots, pipeline.images, pipeline.scalars, columns, plan.count)
         self._times = times
-        self._on_progress = on_progress
-        self._cancel = cancel
+        self._line = line
         self._batch = pipeline.batch_frames(plan, background)
         self._next_chunk = 0
         self._to_pack: collections.deque[PackTask] = collections.deque()
@@ -216,10 +251,8 @@ class FileRun:
                 crew.hand_out(self._next_task)
                 with self._times.stage("begin"):
                     datasets = begin_result()
-                for reply in crew.work(self._next_task, self._take_back):
+                for reply in crew.work(self._next_task, self._take_back, self._line.stop_if_asked):
                     self._handle(reply, datasets)
-                    if self._cancel():
-                        raise JobCancelledError("stopped while frames were processed")
             if not self.collector.finished:
                 raise WorkerError(f"no task is left, but only {self.collector.frames_done} frames are done", "stalled")
         except BaseException:
@@ -343,14 +376,6 @@ class FileRun:
 
     def _report(self) -> None:
         now = time.monotonic()
-        if self._on_progress is not None and (now - self._reported >= PROGRESS_SECONDS or self.collector.finished):
+        if now - self._reported >= PROGRESS_SECONDS or self.collector.finished:
             self._reported = now
-            self._on_progress(
-                Progress(
-                    self._plan.job.job_id,
-                    "segmentation",
-                    self.collector.frames_done,
-                    self._plan.count,
-                    self.collector.events_done,
-                )
-            )
+            self._line.report("segmentation", self.collector.frames_done, self.collector.events_done)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dcnumd.errors import MethodError
+from dcnumd.errors import MeasurementError, MethodError
 from dcnumd.feat.feat_background.base import Background, get_background
+from dcnumd.feat.feat_background.bg_sparse_median import DEFAULT_FRAME_RATE
 from dcnumd.feat.feat_background.flicker import resolve_offset_correction
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.job import Job, PipelineSettings
@@ -24,8 +26,13 @@ from dcnumd.meta.ppid import (
 )
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.read.image_stack import ImageStack
+from dcnumd.read.trust import Trust, trusting
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
+
+MAX_BACKGROUND_BYTES = 2**31
+"""Size of the background images of a measurement, all of which are kept in memory: a day of usual frames."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +75,7 @@ def open_plan(job: Job) -> Iterator[Plan]:
     """
     settings = job.settings
     with contextlib.ExitStack() as stack:
+        stack.enter_context(trusting(Trust(job.trusted_folders, job.trust_basins)))
         told = stack.enter_context(warnings.catch_warnings(record=True))
         warnings.simplefilter("always")
         data = stack.enter_context(
@@ -76,6 +84,10 @@ def open_plan(job: Job) -> Iterator[Plan]:
         frames = FrameSource.of(data.check_frames())
         background = get_background(settings.background_code)
         kwargs = _resolve_background(background, settings.background_kwargs, data)
+        if background.get_ppid_code() == "sparsemed":
+            _check_duration(data, frames, float(kwargs.get("split_time", 1.0)))
+        elif background.get_ppid_code() == "copy" and data.image_bg is not None:
+            _check_fit(data, frames, data.image_bg)
         segmenter = get_segmenter(settings.segmenter_code)
         pipeline_id = PipelineID(
             generation=DCNUM_PPID_GENERATION,
@@ -154,3 +166,56 @@ def _resolve_background(background: type[Background], kwargs: Mapping[str, Any],
         )
     correction = resolve_offset_correction("auto", lambda start, stop: images[start:stop], len(images))
     return {**kwargs, "offset_correction": correction}
+
+
+def _check_fit(data: HDF5Data, frames: FrameSource, backgrounds: ImageStack) -> None:
+    """Make sure that each frame has a background image of its shape.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``event_count`` or ``image_type``.
+    """
+    if backgrounds.shape[1:] != frames.frame_shape:
+        raise MeasurementError(
+            f"{data.path}: events/image_bg has images of {backgrounds.shape[1:]} pixels, but frames have "
+            f"{frames.frame_shape}",
+            "image_type",
+        )
+    if len(backgrounds) < frames.frame_count:
+        raise MeasurementError(
+            f"{data.path}: events/image_bg has {len(backgrounds)} images, but there are {frames.frame_count} frames",
+            "event_count",
+        )
+
+
+def _check_duration(data: HDF5Data, frames: FrameSource, split_time: float) -> None:
+    """Make sure that a background image every `split_time` seconds is possible.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``damaged`` or ``too_large``.
+    """
+    feature, first, last = _time_axis_ends(data)
+    seconds = last - first
+    if not math.isfinite(seconds):
+        raise MeasurementError(f"{data.path}: {feature} goes from {first} to {last}, expected times", "damaged")
+    images = seconds / split_time
+    if images * math.prod(frames.frame_shape) > MAX_BACKGROUND_BYTES:
+        raise MeasurementError(
+            f"{data.path}: the measurement lasts {seconds:.4g} s by {feature}; that makes {images:.4g} background "
+            f"images, which take more than {MAX_BACKGROUND_BYTES} bytes of memory",
+            reason="too_large",
+        )
+
+
+def _time_axis_ends(data: HDF5Data) -> tuple[str, float, float]:
+    """Return where the time axis of sparsemed comes from, and its ends [s]; see `time_axis`."""
+    stored = data.meta.get("imaging:frame rate")
+    rate = float(stored) if isinstance(stored, int | float) and stored > 0 else None
+    for feature, scale in (("time", 1.0), ("frame", rate)):
+        values = data.find(feature)
+        if values is not None and scale is not None:
+            return f"events/{feature}", float(values[0]) / scale, float(values[len(values) - 1]) / scale
+    return "imaging:frame rate", 0.0, len(data) / (rate or DEFAULT_FRAME_RATE) * 1.5

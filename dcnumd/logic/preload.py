@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 
+from dcnumd.fork_server import die_with_starter
+
+die_with_starter()
 # Nothing of what is loaded is ever garbage: not looking for it is quicker, and leaves the pages of workers shared.
 gc.disable()
 # Importing this must not fail, or no worker could be made; whatever is wrong shows again in a worker, which can report.

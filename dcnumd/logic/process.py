@@ -6,8 +6,6 @@ import atexit
 import datetime as dt
 import itertools
 import logging
-import os
-import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
@@ -15,12 +13,15 @@ from typing import Self
 import h5py
 import numpy as np
 
+from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.kernel_cache import ensure_compiled, note_use
 from dcnumd.logic.assemble import verify_result, write_basins, write_event_count, write_logs, write_metadata
 from dcnumd.logic.background import PreparedBackground, prepare_background
 from dcnumd.logic.collector import Collector
 from dcnumd.logic.columns import Columns
 from dcnumd.logic.job import Job, JobResult, Progress
+from dcnumd.logic.job_line import JobLine, never
+from dcnumd.logic.memory import physical_cores
 from dcnumd.logic.pipeline import FileRun, Pipeline
 from dcnumd.logic.plan import Plan, open_plan
 from dcnumd.logic.reuse import copy_processed, existing_result, is_processed
@@ -32,11 +33,6 @@ from dcnumd.write.result import ResultFile
 from dcnumd.write.writer import HDF5Writer, dataset_keywords
 
 logger = logging.getLogger(__name__)
-
-
-def never() -> bool:
-    """Return False: the job is not to be cancelled."""
-    return False
 
 
 class Engine:
@@ -69,20 +65,6 @@ class Engine:
 
 engine = Engine()
 atexit.register(engine.close)
-
-
-def physical_cores() -> int:
-    """Return the number of physical cores that this process may run on."""
-    cores = set()
-    allowed = os.sched_getaffinity(0)
-    for cpu in allowed:
-        siblings = pathlib.Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            cores.add(siblings.read_text())
-        except OSError:
-            # containers may hide the topology; then every processor counts
-            return len(allowed)
-    return len(cores)
 
 
 class RunLog(logging.Handler):
@@ -153,46 +135,53 @@ def process_measurement(
     DcnumdError
         What went wrong; nothing is left of the result then.
     """
+    line = JobLine(job.job_id, on_progress, cancel)
     before = FileStamp.of(job.path_in)
+    try:
+        return _process(job, line, before, on_span)
+    except (MeasurementError, WorkerError):
+        # what looks like damage may be somebody who writes to the file, or takes it away
+        before.check(job.path_in)
+        raise
+
+
+def _process(job: Job, line: JobLine, before: FileStamp, on_span: OnSpan | None) -> JobResult:
     with RunLog() as log, open_plan(job) as plan:
-        skipped = existing_result(job, plan.pipeline_id)
+        line.frames = plan.count
+        skipped = existing_result(plan)
         if skipped is not None:
             return skipped
         if is_processed(plan):
-            return copy_processed(plan, before)
-        return _compute(plan, log, before, StageTimes(on_span), on_progress, cancel)
+            return copy_processed(plan, before, line)
+        return _compute(plan, log, before, StageTimes(on_span), line)
 
 
-def _compute(
-    plan: Plan,
-    log: RunLog,
-    before: FileStamp,
-    times: StageTimes,
-    on_progress: Callable[[Progress], None] | None,
-    cancel: Callable[[], bool],
-) -> JobResult:
+def _compute(plan: Plan, log: RunLog, before: FileStamp, times: StageTimes, line: JobLine) -> JobResult:
     job, identifier = plan.job, plan.pipeline_id
     log.add(f"Processing {job.path_in} ({plan.count} frames) with {identifier}")
     pipeline = engine.pipeline(job.num_workers)
+    layout = pipeline.layout(plan)
     segmenter = pipeline.engage(plan)
-    if on_progress is not None:
-        on_progress(Progress(job.job_id, "background", 0, plan.count, 0))
-    with ResultFile(job.path_out, existing=job.existing) as result:
-        background = prepare_background(plan, segmenter, result.scratch, times, cancel)
+    line.report("background")
+    with ResultFile(job.path_out, existing=job.existing, job_id=job.job_id, root=job.result_root) as result:
+        background = prepare_background(plan, segmenter, result.scratch, times, line)
         with HDF5Writer(result.temporary, "w", ds_kwds=dataset_keywords(job.compression)) as writer:
             images, columns = _image_kinds(plan, background), Columns(plan, background)
-            run = FileRun(plan, background, pipeline, segmenter, images, columns, times, on_progress, cancel)
+            run = FileRun(plan, background, pipeline, layout, segmenter, images, columns, times, line)
             datasets = _Datasets(plan, writer, images, columns.kinds)
             run.execute(datasets.begin)
+            events = run.collector.events_done
             with times.stage("finish"):
-                datasets.finish(run.collector.events_done)
+                line.report("writing", plan.count, events)
+                datasets.finish(events)
                 write_basins(plan, background, columns, writer)
-                write_event_count(writer.h5, run.collector.events_done)
+                write_event_count(writer.h5, events)
                 _tell(log, plan, run.collector, times.seconds)
                 write_logs(job, identifier, writer, log.lines, log.stamp)
         with times.stage("publish"):
+            line.report("writing", plan.count, events)
             bytes_written = result.temporary.stat().st_size
-            _publish(result, plan, run.collector.events_done, before)
+            _publish(result, plan, events, before)
     return JobResult(
         outcome="done",
         reason="",
@@ -201,7 +190,7 @@ def _compute(
         ppid=str(identifier),
         pphash=identifier.hash,
         frames=plan.count,
-        events=run.collector.events_done,
+        events=events,
         masks_dropped=run.collector.masks_dropped,
         seconds=log.seconds,
         stages=dict(times.seconds),

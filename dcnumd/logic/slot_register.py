@@ -30,3 +30,8 @@ class SlotRegister:
         while len(self.slots) < self.num_slots:
             self.slots.append(ChunkSlotData(shape, features))
         return self.slots
+
+    def trim(self) -> None:
+        """Give memory back that earlier files needed and the one at hand does not."""
+        for slot in self.slots:
+            slot.trim()

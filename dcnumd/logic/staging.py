@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.logic.chunk_slot_data import SharedBlock
-from dcnumd.write.pack import best_chunk_items, packed_size_bound
+from dcnumd.write.chunk_size import best_chunk_items
+from dcnumd.write.pack import packed_size_bound
 
 ALIGNMENT = 64
 """Bytes; buffers begin at multiples of a cache line."""
@@ -97,26 +98,27 @@ class FullUnit:
 
 
 class Staging:
-    """A ring of staging units in memory that is kept from file to file.
+    """A ring of staging units in memory that is kept from file to file."""
 
-    Parameters
-    ----------
-    units
-        Number of output chunks that can be filled or packed at the same time.
-    """
-
-    def __init__(self, units: int) -> None:
-        self._units = units
+    def __init__(self) -> None:
         self._block = SharedBlock(1)
 
-    def prepare(self, kinds: Sequence[Kind]) -> None:
-        """Lay the memory out for some datasets, all of which have the same number of items in a chunk."""
-        layout = StagingLayout(self._block, tuple(kinds), self._units)
+    def prepare(self, kinds: Sequence[Kind], units: int) -> None:
+        """Lay the memory out for some datasets.
+
+        Parameters
+        ----------
+        kinds
+            The datasets, all of which get the same number of items in a chunk.
+        units
+            Number of output chunks that can be filled or packed at the same time.
+        """
+        layout = StagingLayout(self._block, tuple(kinds), units)
         self._block.grow(layout.size)
         self.layout = layout
         self.buffers = layout.buffers()
         self.full: collections.deque[FullUnit] = collections.deque()
-        self._free = collections.deque(range(self._units))
+        self._free = collections.deque(range(units))
         self._unit: int | None = None
         self._fill = 0
         self._chunk = 0
@@ -155,6 +157,10 @@ class Staging:
             self.full.append(FullUnit(self._unit, self._fill, self._chunk))
             self._unit = None
             self._chunk += 1
+
+    def trim(self) -> None:
+        """Give memory back that an earlier file needed and this one does not."""
+        self._block.trim(self.layout.size)
 
     def release(self, unit: int) -> None:
         """Note that all of a unit is packed and written."""

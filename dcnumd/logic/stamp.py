@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from dcnumd.read.open_file import unreadable
 
 
 class FileStamp(NamedTuple):
-    """What changes when somebody writes to a file."""
+    """What changes when somebody writes to a file, or puts another one in its place."""
 
     size: int
     mtime_ns: int
@@ -31,8 +32,12 @@ class FileStamp(NamedTuple):
         Raises
         ------
         MeasurementError
-            It was changed; the next attempt may succeed.
+            Reason ``changed``: it was written to or replaced, and the next attempt may succeed; or ``vanished``.
         """
+        if not os.path.lexists(path):
+            raise MeasurementError(
+                f"{path}: the file was moved or deleted while it was processed; the result was thrown away", "vanished"
+            )
         if FileStamp.of(path) != self:
             raise MeasurementError(
                 f"{path}: the file was changed while it was processed; the result was thrown away",

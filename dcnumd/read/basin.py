@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 
 from dcnumd.errors import MeasurementError
-from dcnumd.read.metadata import read_lines
+from dcnumd.read.metadata import read_lines, to_text
 from dcnumd.read.open_file import members
 
 
@@ -56,7 +56,39 @@ class Basin:
 
     def files(self, referring: pathlib.Path) -> list[pathlib.Path]:
         """Return the candidate files, relative paths taken from the folder of the `referring` file."""
-        return [referring.absolute().parent / path for path in self.paths]
+        # no file has a name with a zero byte in it
+        return [referring.absolute().parent / path for path in self.paths if "\0" not in path]
+
+
+class BasinFailures:
+    """Why none of a basin's files could be used, and what that means for the measurement."""
+
+    def __init__(self) -> None:
+        self._details: list[str] = []
+        self._worst: MeasurementError | None = None
+
+    def add(self, detail: str, reason: str = "basin") -> None:
+        """Note why a file was not used."""
+        self.add_error(MeasurementError(detail, reason))
+
+    def add_error(self, error: MeasurementError) -> None:
+        """Note why a file could not be opened.
+
+        A file that is not there, or is none, is passed over for good. One that must not be read, or is not readable
+        just now, may have what is asked for: then nobody knows what the measurement holds.
+        """
+        self._details.append(error.message)
+        missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+        grave = error.transient or error.reason in {"outside", "too_large"}
+        if grave and not missing and (self._worst is None or (error.transient and not self._worst.transient)):
+            self._worst = error
+
+    def error(self, problem: str) -> MeasurementError:
+        """Return the error for the basin as a whole."""
+        message = f"{problem}: {'; '.join(self._details) or 'no path is given'}"
+        if self._worst is None:
+            return MeasurementError(message, reason="basin")
+        return MeasurementError(message, reason=self._worst.reason, transient=self._worst.transient)
 
 
 def read_basins(h5: h5py.File) -> list[Basin]:
@@ -69,7 +101,8 @@ def read_basins(h5: h5py.File) -> list[Basin]:
     MeasurementError
         Reason ``basin``, when a definition is not JSON or is neither a file nor an internal basin.
     """
-    basins = [_read_basin(h5.filename, key, dataset) for key, dataset in sorted(members(h5, "basins").items())]
+    definitions = {to_text(key): dataset for key, dataset in members(h5, "basins").items()}
+    basins = [_read_basin(h5.filename, key, dataset) for key, dataset in sorted(definitions.items())]
     return sorted(basins, key=lambda basin: basin.kind != "internal")
 
 
@@ -88,7 +121,7 @@ def _read_basin(where: str, key: str, dataset: h5py.Dataset) -> Basin:
             identifier=definition.get("identifier") or None,
             definition=definition,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MeasurementError(
             f"{where}: basins/{key} is not a basin definition in JSON ({error})", reason="basin"
         ) from error

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from dcnumd.errors import MeasurementError
 from dcnumd.read.frame_source import FLETCHER32, GZIP, SHUFFLE, ZSTANDARD, ChunkTable
+from dcnumd.read.limits import check_frames_shape
 from dcnumd.read.open_file import damage_named
 
 Filter = tuple[int, tuple[int, ...]]
+Table = npt.NDArray[np.int64]
 
 
 def dataset_filters(dataset: h5py.Dataset) -> tuple[Filter, ...]:
@@ -25,14 +30,18 @@ def check_dataset(dataset: h5py.Dataset, where: str) -> None:
     Raises
     ------
     MeasurementError
-        Reason ``image_type`` or ``unsupported_filter``.
+        Reason ``image_type``, ``too_large`` or ``unsupported_filter``.
     """
-    if dataset.dtype != np.uint8 or dataset.ndim != 3:
+    with damage_named(where, dataset.name):
+        dtype, axes = dataset.dtype, dataset.ndim
+        filters = dataset_filters(dataset)
+    if dtype != np.uint8 or axes != 3:
         raise MeasurementError(
-            f"{where}: {dataset.name} is {dataset.dtype} with {dataset.ndim} axes, expected uint8 images (frame, y, x)",
+            f"{where}: {dataset.name} is {dtype} with {axes} axes, expected uint8 images (frame, y, x)",
             reason="image_type",
         )
-    for code, _ in dataset_filters(dataset):
+    check_frames_shape(dataset, where)
+    for code, _ in filters:
         if not h5py.h5z.filter_avail(code):
             raise MeasurementError(
                 f"{where}: {dataset.name} needs HDF5 filter {code}, which is not available here; rewrite the file with "
@@ -67,13 +76,37 @@ def read_chunk_table(dataset: h5py.Dataset) -> ChunkTable | None:
     # A chunk that was never written reads as the fill value, which HDF5 knows.
     if (offsets < 0).any():
         return None
+    _check_places(dataset, offsets, sizes)
     return ChunkTable(dataset.chunks, offsets, sizes, filter_masks, compressor, compressor_bit, checksum_bit)
+
+
+def _check_places(dataset: h5py.Dataset, offsets: Table, sizes: Table) -> None:
+    """Make sure that the chunks of a dataset lie in the file, each in a place of its own.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``damaged``.
+    """
+    end = dataset.file.id.get_filesize()
+    beyond = int((offsets + sizes).max()) > end
+    # compression may add a little to what cannot be compressed
+    if beyond or int(sizes.sum()) > end or int(sizes.max()) > 2 * math.prod(dataset.chunks) + 4096:
+        raise MeasurementError(
+            f"{dataset.file.filename}: {dataset.name} is damaged: its chunks do not fit in the {end} bytes of the file",
+            reason="damaged",
+        )
 
 
 def _contiguous_table(dataset: h5py.Dataset) -> ChunkTable | None:
     offset = dataset.id.get_offset()
     if offset is None:
         return None
+    if offset + dataset.nbytes > dataset.file.id.get_filesize():
+        raise MeasurementError(
+            f"{dataset.file.filename}: {dataset.name} is damaged: its frames would end beyond the end of the file",
+            reason="damaged",
+        )
     cell = np.zeros((1, 1, 1), np.int64)
     return ChunkTable(dataset.shape, cell + offset, cell + dataset.nbytes, cell)
 

@@ -205,7 +205,9 @@ class FrameReader:
                     while filled < target.size and (more := stream.readinto(view[filled:])):
                         filled += more
             else:
-                content = np.frombuffer(zlib.decompress(payload.data, bufsize=target.size), np.uint8)
+                # one byte more than there is room for tells of too much
+                unpacked = zlib.decompressobj().decompress(payload.data, max_length=target.size + 1)
+                content = np.frombuffer(unpacked, np.uint8)
                 filled = content.size
                 if filled == target.size:
                     target[:] = content
@@ -245,19 +247,14 @@ class FrameReader:
 
     def _read_by_hdf5(self, first: int, last: int, out: Bytes) -> None:
         """Read a layout that only HDF5 understands."""
-        from dcnumd.read.open_file import open_measurement  # noqa: PLC0415 -- most workers never need HDF5
+        # most workers never need HDF5
+        from dcnumd.read.open_file import damage_named, open_measurement  # noqa: PLC0415
 
         if self._h5 is None:
             self._h5 = open_measurement(self.source.path)
         self.bytes_read += out.size
-        try:
+        with damage_named(self.source.path, f"{self.source.dataset}, frames {first} to {last - 1},"):
             self._h5[self.source.dataset].read_direct(out, np.s_[first:last])
-        except OSError as error:
-            text = " ".join(str(error).split())
-            raise MeasurementError(
-                f"{self.source.path}: {self.source.dataset} is damaged in frames {first} to {last - 1}: {text}",
-                reason="checksum" if "checksum" in text.lower() else "damaged",
-            ) from error
 
 
 def _after(views: list[memoryview], count: int) -> list[memoryview]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import os
 import pathlib
 from collections.abc import Iterator
 from types import TracebackType
@@ -15,12 +17,14 @@ import numpy.typing as npt
 from dcnumd.errors import MeasurementError
 from dcnumd.meta.ppid import get_data_ppid
 from dcnumd.read import metadata
-from dcnumd.read.basin import Basin, read_basins
+from dcnumd.read.basin import Basin, BasinFailures, read_basins
 from dcnumd.read.chunk_table import check_dataset
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import IndexMapping, Indices, resolve_index_mapping
-from dcnumd.read.open_file import damage_named, member, members, open_measurement
+from dcnumd.read.open_file import damage_named, member, open_measurement
 from dcnumd.read.pixel_size import sound_pixel_size
+from dcnumd.read.survey import Survey
+from dcnumd.read.trust import trust_in_force
 
 FRAME_SCALARS = (
     "bg_off",
@@ -44,7 +48,8 @@ class HDF5Data:
     Parameters
     ----------
     path
-        The file; or an open `h5py.File`, which then stays open on `close`.
+        The file; or an open `h5py.File`, which then stays open on `close`. Which other files it may lead to says
+        `trusting`.
     pixel_size
         Overrides ``imaging:pixel size`` [µm].
     index_mapping
@@ -68,6 +73,7 @@ class HDF5Data:
     ) -> None:
         self._owns_file = not isinstance(path, h5py.File)
         self.path = pathlib.Path(path.filename if isinstance(path, h5py.File) else path)
+        self._trust = trust_in_force()
         self._h5: h5py.File | None = path if isinstance(path, h5py.File) else open_measurement(path)
         self._referring = (*_referring, self.path.resolve())
         self._pixel_size = pixel_size
@@ -76,6 +82,8 @@ class HDF5Data:
         self.index_mapping: Indices | None = None
         """Positions in the file of the events that are seen (int64); None: all."""
         try:
+            self._survey = Survey(self._h5, self._trust)
+            self._survey.check_copied()
             self.meta = metadata.read_attributes(self._h5)
             if index_mapping is not None:
                 self.index_mapping = resolve_index_mapping(index_mapping, self._stored_length())
@@ -130,7 +138,8 @@ class HDF5Data:
     @property
     def measurement_identifier(self) -> str | None:
         """What identifies the measurement wherever its file lies, see `metadata.measurement_identifier`."""
-        return metadata.measurement_identifier(self.h5.attrs)
+        with damage_named(self.path, "an attribute"):
+            return metadata.measurement_identifier(self.h5.attrs)
 
     @functools.cached_property
     def pixel_size(self) -> float:
@@ -187,7 +196,7 @@ class HDF5Data:
 
     def keys(self) -> list[str]:
         """Return the features that can be read, sorted; basins that cannot be opened are passed over."""
-        names = set(members(self.h5, "events"))
+        names = set(self._survey.names("events"))
         for basin in self.basins:
             try:
                 names.update(self._basin_features(basin))
@@ -197,8 +206,22 @@ class HDF5Data:
 
     @property
     def features_scalar_frame(self) -> list[str]:
-        """Frame-wise scalar features that can be read, sorted."""
-        return sorted(set(FRAME_SCALARS).intersection(self.keys()))
+        """Frame-wise scalar features that can be read, sorted.
+
+        Raises
+        ------
+        MeasurementError
+            When a basin that may have some must not be read, or cannot be read just now.
+        """
+        names = set(self._survey.names("events"))
+        for basin in self.basins:
+            if any(map(basin.may_have, FRAME_SCALARS)):
+                try:
+                    names |= self._basin_features(basin)
+                except MeasurementError as error:
+                    if error.reason != "basin":
+                        raise
+        return sorted(names.intersection(FRAME_SCALARS))
 
     @functools.cached_property
     def image(self) -> ImageStack | None:
@@ -224,14 +247,15 @@ class HDF5Data:
         Raises
         ------
         MeasurementError
-            With the reason ``no_images``, ``no_frames``, ``event_count``, ``image_type``, ``unsupported_filter`` or
-            ``basin``.
+            With the reason ``no_images``, ``no_frames``, ``event_count``, ``image_type``, ``too_large``,
+            ``unsupported_filter``, ``damaged`` or ``basin``.
         """
         image = self.image
         if image is None:
             raise MeasurementError(
                 f"{self.path}: no events/image, neither in the file nor in its basins", reason="no_images"
             )
+        check_dataset(image.dataset, image.where)
         stored = self._stored_length()
         count = self.meta.get("experiment:event count")
         if count is not None and count != stored:
@@ -241,22 +265,38 @@ class HDF5Data:
             )
         for name in FRAME_SCALARS:
             item = self._own(name)
-            if item is not None and len(item) != stored:
+            if item is None:
+                continue
+            if item.ndim != 1 or item.dtype.kind not in "biuf":
+                raise MeasurementError(
+                    f"{self.path}: events/{name} is {item.dtype} with {item.ndim} axes, expected a number for each "
+                    "frame",
+                    reason="damaged",
+                )
+            if len(item) != stored:
                 raise MeasurementError(
                     f"{self.path}: events/{name} has {len(item)} values, but events/image has {stored} frames",
                     reason="event_count",
                 )
         if not len(image):
             raise MeasurementError(f"{self.path}: no frames in events/image", reason="no_frames")
-        check_dataset(image.dataset, image.where)
         return image
 
     # -- where features are -----------------------------------------------------------------------
 
     def _own(self, feature: str) -> h5py.Dataset | None:
         """Return the dataset of a feature in the file itself."""
-        item = member(self.h5, f"events/{feature}")
-        return item if isinstance(item, h5py.Dataset) and item.shape else None
+        return self._dataset(f"events/{feature}")
+
+    def _dataset(self, path: str) -> h5py.Dataset | None:
+        """Return a dataset of the file itself; None when there is none, or it has no axis."""
+        h5 = self.h5
+        item = member(h5, path) if self._survey.check(path) else None
+        if not isinstance(item, h5py.Dataset):
+            return None
+        with damage_named(self.path, path):
+            # a type that numpy does not know is found here, not where the values are used
+            return item if item.shape and item.dtype is not None else None
 
     def _stored_length(self) -> int:
         """Return the number of events in the file, whatever the index mapping."""
@@ -267,15 +307,16 @@ class HDF5Data:
         if image is not None:
             return len(image)
         count = self.meta.get("experiment:event count")
-        if isinstance(count, int | float):
+        if isinstance(count, int | float) and math.isfinite(count):
             return int(count)
-        return next((int(dataset.shape[0]) for dataset in members(self.h5, "events").values() if dataset.shape), 0)
+        datasets = map(self._own, self._survey.names("events"))
+        return next((int(dataset.shape[0]) for dataset in datasets if dataset is not None), 0)
 
     def _locate(self, feature: str, *, needed: bool, mapped: bool = True) -> ImageStack | None:
         """Find a feature in the file, else in its basins.
 
         A basin that cannot be used is an error when it declares the feature, or when the feature is `needed`
-        and the basin might have had it.
+        and the basin might have had it. One that must not be used, or only not just now, is always an error.
         """
         indices = self.index_mapping if mapped else None
         own = self._own(feature)
@@ -288,6 +329,8 @@ class HDF5Data:
             try:
                 stack = self._from_basin(basin, feature, indices)
             except MeasurementError as error:
+                if error.reason != "basin":
+                    raise
                 failure = error if failure is None and (needed or basin.features is not None) else failure
                 continue
             if stack is not None:
@@ -300,8 +343,8 @@ class HDF5Data:
         wanted = self._compose(basin, indices)
         if basin.kind == "internal":
             for group in basin.paths:
-                item = member(self.h5, f"{group}/{feature}")
-                if isinstance(item, h5py.Dataset):
+                item = self._dataset(f"{group}/{feature}")
+                if item is not None:
                     return ImageStack(item, wanted, as_bool=feature == "mask", where=str(self.path))
             return None
         stack = self._open_basin(basin).find(feature)
@@ -320,13 +363,19 @@ class HDF5Data:
                 f"{self.path}: basin {basin.name!r} is mapped by events/{basin.mapping}, which does not exist",
                 reason="basin",
             )
+        if mapping.ndim != 1 or mapping.dtype.kind not in "iuf":
+            raise MeasurementError(
+                f"{self.path}: basin {basin.name!r} is mapped by events/{basin.mapping}, which is {mapping.dtype} with "
+                f"{mapping.ndim} axes, expected whole numbers",
+                reason="basin",
+            )
         with damage_named(self.path, f"events/{basin.mapping}"):
             positions: Indices = mapping[:].astype(np.int64)
         return positions if indices is None else positions[indices]
 
     def _basin_features(self, basin: Basin) -> set[str]:
         if basin.kind == "internal":
-            names = {name for group in basin.paths for name in members(self.h5, group)}
+            names = {name for group in basin.paths for name in self._survey.names(group)}
         else:
             names = set(self._open_basin(basin).keys())
         return names if basin.features is None else names & basin.features
@@ -335,21 +384,27 @@ class HDF5Data:
         """Open the first file of a basin that exists and belongs to the expected measurement."""
         if basin.key in self._basin_data:
             return self._basin_data[basin.key]
-        failures = []
+        failures = BasinFailures()
         for path in basin.files(self.path):
-            if path.resolve() in self._referring or len(self._referring) > MAX_BASIN_DEPTH:
-                failures.append(f"{path} refers back to itself")
-                continue
-            try:
-                data = HDF5Data(path, _referring=self._referring)
-            except MeasurementError as error:
-                failures.append(error.message)
-                continue
-            if basin.identifier is None or data.measurement_identifier == basin.identifier:
+            # not even its name is looked up before this
+            if not self._trust.allows_basin(path):
+                failures.add(f"{path} is outside of the watched and the output folders", "outside")
+            elif len(self._referring) > MAX_BASIN_DEPTH or os.path.realpath(path) in map(str, self._referring):
+                failures.add(f"{path} refers back to itself")
+            elif (data := self._open_candidate(path, basin, failures)) is not None:
                 self._basin_data[basin.key] = data
                 return data
-            failures.append(f"{path} is measurement {data.measurement_identifier!r}, expected {basin.identifier!r}")
-            data.close()
         kind = "" if basin.kind == "file" else f" of unsupported type {basin.kind!r}"
-        detail = "; ".join(failures) or "no path is given"
-        raise MeasurementError(f"{self.path}: basin {basin.name!r}{kind} cannot be used: {detail}", reason="basin")
+        raise failures.error(f"{self.path}: basin {basin.name!r}{kind} cannot be used")
+
+    def _open_candidate(self, path: pathlib.Path, basin: Basin, failures: BasinFailures) -> HDF5Data | None:
+        try:
+            data = HDF5Data(path, _referring=self._referring)
+        except MeasurementError as error:
+            failures.add_error(error)
+            return None
+        if basin.identifier is None or data.measurement_identifier == basin.identifier:
+            return data
+        failures.add(f"{path} is measurement {data.measurement_identifier!r}, expected {basin.identifier!r}")
+        data.close()
+        return None

@@ -43,12 +43,14 @@ class ImageStack:
         self.indices = indices
         self.where = where or dataset.file.filename
         self._as_bool = as_bool
-        if indices is not None and indices.size and int(indices.max()) >= dataset.shape[0]:
-            raise MeasurementError(
-                f"{self.where}: {dataset.name} has {dataset.shape[0]} events, but event {int(indices.max())} is "
-                "referred to",
-                reason="event_count",
-            )
+        if indices is not None and indices.size:
+            first, last = int(indices.min()), int(indices.max())
+            if first < 0 or last >= dataset.shape[0]:
+                raise MeasurementError(
+                    f"{self.where}: {dataset.name} has {dataset.shape[0]} events, but event "
+                    f"{first if first < 0 else last} is referred to",
+                    reason="event_count",
+                )
 
     def __len__(self) -> int:
         return int(self.dataset.shape[0] if self.indices is None else self.indices.size)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import pathlib
+import re
+import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,12 +20,32 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 GONE_OR_BUSY = frozenset({
     errno.ENOENT,
     errno.EAGAIN,
-    errno.EIO,
-    errno.ESTALE,
+    errno.EBUSY,
+    errno.ECONNABORTED,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
     errno.EHOSTDOWN,
-    errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
+    errno.EINTR,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENFILE,
+    errno.ENODEV,
+    errno.ENOLCK,
+    errno.ENOMEM,
     errno.ENOTCONN,
+    errno.ENXIO,
+    errno.EREMOTEIO,
+    errno.ESHUTDOWN,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
 })  # fmt: skip
+"""What the system says of a file that may be there, or well, another time."""
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
+HDF5_FAULTS = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError)
+"""What h5py raises, depending on which part of a file is damaged."""
 
 
 def open_measurement(path: str | pathlib.Path) -> h5py.File:
@@ -33,19 +56,34 @@ def open_measurement(path: str | pathlib.Path) -> h5py.File:
     Raises
     ------
     MeasurementError
-        With the reason ``unreadable`` (missing, no permission, a share that went away), ``not_hdf5``,
-        ``truncated`` or ``being_written``.
+        With the reason ``unreadable`` (missing, no permission, no file, a share that went away), ``not_hdf5``,
+        ``damaged``, ``truncated`` or ``being_written``.
     """
     path = pathlib.Path(path)
     try:
-        with path.open("rb") as stream:
-            head = stream.read(len(HDF5_SIGNATURE))
+        head = _read_head(path)
     except OSError as error:
         raise unreadable(path, error) from error
+    except ValueError as error:
+        raise MeasurementError(f"{path}: cannot be a file name ({error})", reason="unreadable") from error
     try:
         return h5py.File(path, "r", locking=False)
-    except OSError as error:
+    except HDF5_FAULTS as error:
         raise _explain(path, head, error) from error
+
+
+def _read_head(path: pathlib.Path) -> bytes:
+    # a pipe would wait for its writer
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return os.pread(descriptor, len(HDF5_SIGNATURE), 0)
+    finally:
+        os.close(descriptor)
 
 
 def unreadable(path: str | pathlib.Path, error: OSError) -> MeasurementError:
@@ -64,17 +102,41 @@ def damage_named(where: str | pathlib.Path, what: str) -> Iterator[None]:
     Raises
     ------
     MeasurementError
-        Reason ``damaged``.
+        Reason ``damaged`` or ``checksum``; or ``unreadable``, when the file is not at fault but the way to it.
     """
     try:
         yield
-    except (OSError, RuntimeError, KeyError) as error:
-        text = " ".join(str(error).strip("'\"").split())
-        raise MeasurementError(f"{where}: {what} is damaged ({text})", reason="damaged") from error
+    except HDF5_FAULTS as error:
+        text = _one_line(error)
+        failure = _not_given(where, what, error, text)
+        if failure is None:
+            reason = "checksum" if "checksum" in text.lower() else "damaged"
+            failure = MeasurementError(f"{where}: {what} is damaged ({text})", reason=reason)
+        raise failure from error
 
 
-def members(h5: h5py.File, group: str) -> dict[str, h5py.Dataset]:
+def _not_given(where: str | pathlib.Path, what: str, error: BaseException, text: str) -> MeasurementError | None:
+    """Return the error for bytes that the system does not give us; None when it gives them."""
+    # HDF5 hands on what the system said in its text only
+    told = re.search(r"errno = (\d+)", text)
+    number = int(told[1]) if told else getattr(error, "errno", None)
+    if number not in GONE_OR_BUSY | FORBIDDEN:
+        return None
+    return MeasurementError(
+        f"{where}: {what} cannot be read ({os.strerror(number)})",
+        reason="unreadable",
+        transient=number in GONE_OR_BUSY,
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).strip("'\"").split())
+
+
+def members(h5: h5py.File, group: str) -> dict[str | bytes, h5py.Dataset]:
     """Return the datasets in a group of the file; none when there is no such group.
+
+    Names that are not UTF-8 come as bytes.
 
     Raises
     ------
@@ -101,19 +163,19 @@ def member(h5: h5py.File, name: str) -> Any:
     """
     try:
         return h5[name]
-    except KeyError as error:
-        if "doesn't exist" in str(error) or "component not found" in str(error):
+    except HDF5_FAULTS as error:
+        if isinstance(error, KeyError) and ("doesn't exist" in str(error) or "component not found" in str(error)):
             return None
         with damage_named(h5.filename, name):
             raise
-    except (OSError, RuntimeError):
-        with damage_named(h5.filename, name):
-            raise
 
 
-def _explain(path: pathlib.Path, head: bytes, error: OSError) -> MeasurementError:
+def _explain(path: pathlib.Path, head: bytes, error: Exception) -> MeasurementError:
     """Find the reason why HDF5 refuses a file that the operating system lets us read."""
-    text = " ".join(str(error).split())
+    text = _one_line(error)
+    failure = _not_given(path, "the file", error, text)
+    if failure is not None:
+        return failure
     if "truncated file" in text:
         return MeasurementError(
             f"{path}: truncated, the file is shorter than its HDF5 header says ({text})",
@@ -128,4 +190,4 @@ def _explain(path: pathlib.Path, head: bytes, error: OSError) -> MeasurementErro
         )
     if head != HDF5_SIGNATURE:
         return MeasurementError(f"{path}: not an HDF5 file, it starts with {head!r}", reason="not_hdf5")
-    return MeasurementError(f"{path}: HDF5 cannot open it ({text})", reason="not_hdf5")
+    return MeasurementError(f"{path}: is damaged, HDF5 cannot open it ({text})", reason="damaged")

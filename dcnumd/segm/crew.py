@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-JOIN_SECONDS = 2.0
+JOIN_SECONDS = 1.0
+"""Workers that were asked to end have so long."""
+DRAIN_SECONDS = 1.0
+"""A worker whose answer nobody wants any more has so long before it is replaced: it may be stuck in foreign code."""
+CHECK_SECONDS = 0.2
+"""Who waits for answers looks up so often."""
 TASKS_AHEAD = 2
 """Tasks in each worker's pipe, so that it never waits for the parent."""
 
@@ -169,8 +174,8 @@ class Crew:
     def bind(self, message: Bind, number: int) -> None:
         """Bind all workers to a file, replacing the dead and starting what is missing."""
         self._bind = message
+        self._stop(self.workers[number:])
         for index in range(number, len(self.workers)):
-            self._stop(self.workers[index])
             self._pending.pop(index, None)
         del self.workers[number:]
         for index in range(number):
@@ -216,7 +221,12 @@ class Crew:
             # its death is reported by `collect`, with all its tasks
             return
 
-    def work(self, next_task: Callable[[], Any | None], give_back: Callable[[Any], None]) -> Iterator[Reply]:
+    def work(
+        self,
+        next_task: Callable[[], Any | None],
+        give_back: Callable[[Any], None],
+        look_up: Callable[[], None] = lambda: None,
+    ) -> Iterator[Reply]:
         """Keep all workers busy and yield what they answer, until there is nothing left to do.
 
         Parameters
@@ -225,6 +235,8 @@ class Crew:
             Returns the next task, None when there is none at the moment; asked again after each reply.
         give_back
             Takes back the task of a worker that died, for another one to try.
+        look_up
+            Called often, also while no answer comes; what it raises ends the work.
 
         Raises
         ------
@@ -236,7 +248,8 @@ class Crew:
             self.hand_out(next_task)
             if self.idle:
                 return
-            for reply in self.collect():
+            look_up()
+            for reply in self.collect(CHECK_SECONDS):
                 if reply.error is not None:
                     raise reply.error
                 if not reply.lost:
@@ -256,8 +269,15 @@ class Crew:
                 return
             self.submit(index, task)
 
-    def run(self, tasks: Sequence[Any]) -> Generator[Reply]:
+    def run(self, tasks: Sequence[Any], look_up: Callable[[], None] = lambda: None) -> Generator[Reply]:
         """Have tasks done in any order; what is pending when the caller closes the generator is drained.
+
+        Parameters
+        ----------
+        tasks
+            What to do.
+        look_up
+            As for `work`.
 
         Raises
         ------
@@ -266,7 +286,7 @@ class Crew:
         """
         waiting = collections.deque(tasks)
         try:
-            yield from self.work(lambda: waiting.popleft() if waiting else None, waiting.appendleft)
+            yield from self.work(lambda: waiting.popleft() if waiting else None, waiting.appendleft, look_up)
         finally:
             self.drain()
 
@@ -306,24 +326,34 @@ class Crew:
         return lost
 
     def drain(self) -> None:
-        """Wait until all tasks are answered and forget the answers."""
+        """Wait until all tasks are answered and forget the answers; workers that take too long are replaced."""
+        deadline = time.monotonic() + DRAIN_SECONDS
         while not self.idle:
-            self.collect()
+            left = deadline - time.monotonic()
+            if left > 0:
+                self.collect(left)
+                continue
+            for index in [index for index, tasks in self._pending.items() if tasks]:
+                self.workers[index].kill()
+                self._replace(index)
 
     def stop(self) -> None:
         """Ask all workers to end; who does not is made to."""
-        for worker in self.workers:
-            self._stop(worker)
+        self._stop(self.workers)
         self.workers.clear()
         self._pending.clear()
 
     @staticmethod
-    def _stop(worker: WorkerHandle) -> None:
-        worker.connection.close()
-        worker.join(JOIN_SECONDS)
-        if worker.is_alive():
-            worker.kill()
-            worker.join()
+    def _stop(workers: Sequence[WorkerHandle]) -> None:
+        for worker in workers:
+            worker.connection.close()
+        deadline = time.monotonic() + JOIN_SECONDS
+        for worker in workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
 
 
 def lost_worker_error(task: object) -> WorkerError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import ctypes
 import dataclasses
 import multiprocessing.connection
 import os
@@ -30,9 +29,6 @@ from dcnumd.segm.crew import (
     WorkerSession,
 )
 from dcnumd.segm.segmenter import Segmenter
-
-PR_SET_PDEATHSIG = 1
-"""From prctl.h: the signal that a process gets when its parent dies."""
 
 mp_spawn = fork_server.context
 """Starts the workers: they are forked from a server that has loaded the kernels."""
@@ -406,6 +402,7 @@ class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: 
         parent_end, self._worker_end = mp_spawn.Pipe()
         try:
             fork_server.start_fork_server()
+            self._server_pid = fork_server.server_pid() or 0
             super().start()
         except (OSError, EOFError) as error:
             # the server died at this moment, or there is no memory; a later attempt starts another one
@@ -424,7 +421,7 @@ class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # To the pipeline, a worker is dead when the server is that it was forked from. It must be so indeed: it
         # shares its slots with the one that replaces it.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        fork_server.die_with(self._server_pid)
         super().run()
 
 

@@ -79,11 +79,6 @@ def pack_chunk(
     return bytes(packed) if out is None else size
 
 
-def best_chunk_items(item_size: int) -> int:
-    """Return the number of items of `item_size` bytes in a chunk: 1 MiB worth, at least 10, at most 1000."""
-    return min(max(2**20 // item_size, 10), 1000) if item_size else 1000
-
-
 def _compressor(level: int) -> zstandard.ZstdCompressor:
     by_level = _compressors.by_level
     if level not in by_level:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -15,9 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import ConfigError, ResultError
-from dcnumd.write.pack import best_chunk_items
+from dcnumd.write.chunk_size import best_chunk_items
+from dcnumd.write.space import make_room
+
+logger = logging.getLogger(__name__)
 
 COMPRESSIONS = ("none", *(f"zstd-{level}" for level in range(1, 10)))
+METADATA_BYTES = 2**25
+"""A result has a fraction of this, unless it has millions of chunks."""
+SPARE_BYTES = 2**18
+"""Room for metadata that come to mind last."""
 IMAGE_FEATURES = frozenset({"image", "image_bg", "mask"})
 IMAGE_ATTRIBUTES = {
     "CLASS": np.bytes_("IMAGE"),
@@ -60,7 +69,27 @@ def _open_for_writing(path_or_h5: str | pathlib.Path | h5py.File, mode: str) -> 
     if isinstance(path_or_h5, h5py.File):
         return path_or_h5
     # As for reading: HDF5 refuses one file with two kinds of locking in a process, and shares often know no locks.
-    return h5py.File(path_or_h5, mode, libver="latest", locking=False)
+    h5 = h5py.File(path_or_h5, mode, libver="latest", locking=False)
+    config = h5.id.get_mdc_config()
+    # metadata stay in memory until the file is closed
+    config.set_initial_size, config.initial_size, config.min_size = True, METADATA_BYTES, METADATA_BYTES
+    config.max_size = max(config.max_size, METADATA_BYTES)
+    h5.id.set_mdc_config(config)
+    return h5
+
+
+def make_room_in(h5: h5py.File, size: int) -> None:
+    """Make sure that what HDF5 holds back can be written, and `size` bytes beyond.
+
+    It crashes otherwise, now or when the file is closed. Chunks that are stored directly need no such care.
+
+    Raises
+    ------
+    OSError
+        There is no space left.
+    """
+    if h5.driver == "sec2":
+        make_room(h5.id.get_vfd_handle(), h5.id.get_filesize() + size + SPARE_BYTES)
 
 
 class HDF5Writer:
@@ -90,12 +119,45 @@ class HDF5Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            self.discard()
 
     def close(self) -> None:
-        """Close the file, unless it was handed over open."""
-        if self._owns_file:
+        """Close the file, unless it was handed over open.
+
+        Raises
+        ------
+        OSError or RuntimeError
+            It could not be written, because the disk is full for example; what is in it is worth nothing then.
+        """
+        if not self._owns_file:
+            return
+        try:
+            self.make_room()
+        except OSError:
+            self.discard()
+            raise
+        self.h5.close()
+
+    def make_room(self, size: int = 0) -> None:
+        """Make sure that there is room for `size` more bytes, see `make_room_in`."""
+        make_room_in(self.h5, size)
+
+    def discard(self) -> None:
+        """Close a file that nobody wants any more, without writing to the disk, which may be full."""
+        if not self._owns_file or not self.h5:
+            return
+        nowhere = os.memfd_create("dcnumd-discarded", os.MFD_CLOEXEC)
+        try:
+            # HDF5 insists on writing what it has in memory, and takes harm where that fails
+            os.dup2(nowhere, self.h5.id.get_vfd_handle(), inheritable=False)
             self.h5.close()
+        except Exception as error:  # noqa: BLE001 -- the error that led here is the one to report
+            logger.warning("a file that was given up could not be closed: %s", error)
+        finally:
+            os.close(nowhere)
 
     @staticmethod
     def get_best_nd_chunks(item_shape: tuple[int, ...], feat_dtype: npt.DTypeLike = np.float64) -> tuple[int, ...]:
@@ -146,6 +208,7 @@ class HDF5Writer:
         array = np.asarray(data)
         if feat == "mask" and array.dtype == bool:
             array = array.view(np.uint8) * np.uint8(255)
+        self.make_room(array.nbytes)
         dataset, offset = self.require_feature(feat, array.shape[1:], array.dtype, group_name=group_name)
         dataset.resize(offset + array.shape[0], axis=0)
         dataset[offset:] = array
@@ -226,6 +289,7 @@ class HDF5Writer:
         key = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
         basins = self.h5.require_group("basins")
         if key not in basins:
+            self.make_room(len(text))
             store_lines(basins, key, text.split("\n"), self.ds_kwds)
         return key
 
@@ -237,6 +301,7 @@ class HDF5Writer:
         ResultError
             Reason ``log_exists``, when the log exists and `override` is False.
         """
+        self.make_room(sum(map(len, lines)))
         logs = self.h5.require_group("logs")
         if name in logs:
             if not override:

@@ -1,4 +1,4 @@
-"""The persistent child process: one for all calls, replaced when it dies, gone when it is closed."""
+"""The persistent child process: one for all calls, held or replaced when it dies, gone when it is closed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import pathlib
+import signal
+import subprocess
+import sys
 
 import psutil
 import pytest
 import structlog
 
 from dcnumd.config import LogSettings, Settings
-from dcnumd.daemon import supervisor
 from dcnumd.daemon.child import Child
-from dcnumd.daemon.jobs import JobRunner
-from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.records import Stamp
-from dcnumd.daemon.supervisor import Supervisor
 from dcnumd.errors import JobCancelledError, MeasurementError, WorkerError
-from dcnumd.logic.executor import run_job
+from dcnumd.logic.executor import Courtesy, run_job, warm_up
 from dcnumd.logic.job import Progress
+from dcnumd.write.result import remove_leftovers
+from tests.support.works import with_works
 
 LOG = LogSettings(level="error")
 
@@ -30,15 +32,35 @@ def job_for(path, job_id="1"):
     return dataclasses.replace(job, num_workers=1, existing="replace")
 
 
-def with_child(body, on_progress=None):
+POLITE = Courtesy(5)
+
+
+def with_child(body, on_progress=None, courtesy=POLITE):
     async def run():
-        child = Child("test", LOG, 5, on_progress)
+        child = Child("test", LOG, courtesy, on_progress)
         try:
             await body(child)
         finally:
             await child.close(10.0)
 
     asyncio.run(run())
+
+
+def group_of(pid):
+    """Return the processes of the group that a process leads, without zombies."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+async def until(condition):
+    """Wait for what tells nobody when it happens."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 -- another process's state
+            await asyncio.sleep(0.002)
 
 
 def test_calls_share_one_process_which_then_ends():
@@ -134,38 +156,194 @@ def test_killed_job_leaves_no_worker(tmp_path, measurement):
     with_child(body, on_progress=print)
 
 
-def test_heartbeat_tells_queue_and_last_success(tmp_path, monkeypatch):
-    """The daemon says regularly that it lives."""
-    monkeypatch.setattr(supervisor, "HEARTBEAT_SECONDS", 0.01)
+def test_courtesy_holds_for_the_child_and_its_workers():
+    """Nice, batch scheduling, idle I/O class and processors are those that were asked for."""
+    allowed = sorted(os.sched_getaffinity(0))[:1]
 
-    async def run():
-        with (
-            Ledger.open(tmp_path) as ledger,
-            structlog.testing.capture_logs() as heard,
-            contextlib.suppress(TimeoutError),
-        ):
-            await asyncio.wait_for(Supervisor(Settings(), ledger, once=False)._beat(), 0.5)
-        return heard
+    async def body(child):
+        await child.call(warm_up, 0)
+        family = group_of(child.pid)
+        assert len(family) == 3, "the child, the fork server, and one worker for the one processor"
+        for process in family:
+            assert process.nice() >= 7
+            assert os.sched_getscheduler(process.pid) == os.SCHED_BATCH
+            assert process.ionice().ioclass == psutil.IOPRIO_CLASS_IDLE
+            assert process.cpu_affinity() == allowed
 
-    beat = asyncio.run(run())[0]
-    assert beat["event"] == "daemon.heartbeat"
-    assert {"queue", "oldest_wait_seconds", "running", "last_success"} <= set(beat)
+    with_child(body, courtesy=Courtesy(7, tuple(allowed)))
+
+
+def test_courtesy_that_the_system_refuses_is_left_out():
+    """Processors that do not exist do not keep the child from starting; no courtesy changes nothing."""
+
+    async def body(child):
+        assert await child.call(os.nice, 0) == os.nice(0)
+        assert await child.call(os.sched_getscheduler, 0) == os.sched_getscheduler(0)
+        assert await child.call(os.sched_getaffinity, 0) == os.sched_getaffinity(0)
+
+    with_child(body, courtesy=Courtesy(0, (4000,)))
+
+
+def test_child_that_dies_is_noticed_at_once():
+    """Also when it has nothing to do; the event is cleared by the next start."""
+
+    async def body(child):
+        assert not child.alive
+        await child.start()
+        assert child.alive
+        assert not child.gone.is_set()
+        os.kill(child.pid, signal.SIGKILL)
+        await asyncio.wait_for(child.gone.wait(), 5)
+        assert not child.alive
+        assert child.pid is None
+        await child.start()
+        assert child.alive
+        assert not child.gone.is_set()
+
+    with structlog.testing.capture_logs() as heard:
+        with_child(body)
+    assert [line["event"] for line in heard] == ["worker.started", "worker.lost", "worker.started"]
+
+
+def test_crash_is_named():
+    """The error of a call says which signal ended the process."""
+
+    async def body(child):
+        with pytest.raises(WorkerError, match="SIGSEGV") as failure:
+            await child.call(signal.raise_signal, signal.SIGSEGV)
+        assert failure.value.reason == "worker_killed"
+
+    with_child(body)
+
+
+def test_held_child_stands_still_with_its_workers_and_goes_on(tmp_path, measurement):
+    """Everybody stops at once and uses no processor time; the result comes when they are let go."""
+    path = tmp_path / "M.rtdc"
+    measurement(path, frames=4000, shape=(80, 320))
+
+    async def body(child):
+        await child.start()
+        started = asyncio.Event()
+        child._on_progress = lambda _progress: started.set()
+        running = asyncio.create_task(child.call(run_job, job_for(path), "held"))
+        await asyncio.wait_for(started.wait(), 120)
+        child.hold()
+        family = group_of(child.pid)
+        assert len(family) >= 2
+        await until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in family))
+        before = [process.cpu_times() for process in family]
+        await asyncio.wait([running], timeout=0.5)
+        assert [process.cpu_times() for process in family] == before
+        assert child.alive
+        assert not running.done()
+        child.resume()
+        assert (await running).frames == 4000
+
+    with_child(body, on_progress=print)
+
+
+@pytest.mark.parametrize("end", ["kill", "terminate", "close"])
+def test_held_child_can_be_ended(end):
+    """A stopped process would not heed SIGTERM, nor the wish to end."""
+
+    async def body(child):
+        await child.call(warm_up, 1)
+        family = group_of(child.pid)
+        child.hold()
+        await until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in family))
+        if end == "close":
+            await asyncio.wait_for(child.close(5.0), 15)
+        else:
+            getattr(child, end)()
+            await asyncio.wait_for(child.gone.wait(), 15)
+        await until(lambda: not any(process.is_running() and process.status() != "zombie" for process in family))
+
+    with_child(body)
+
+
+def test_killed_child_takes_a_stopped_worker_along(tmp_path, measurement):
+    """A job that hangs since its worker does: all its processes end, and nobody's temporary file stays locked."""
+    path = tmp_path / "M.rtdc"
+    measurement(path, frames=4000, shape=(80, 320))
+
+    async def body(child):
+        await child.call(warm_up, 1)
+        started = asyncio.Event()
+        child._on_progress = lambda progress: started.set() if progress.stage == "segmentation" else None
+        running = asyncio.create_task(child.call(run_job, job_for(path), "hangs"))
+        await asyncio.wait_for(started.wait(), 120)
+        family = group_of(child.pid)
+        for process in family:
+            if process.pid != child.pid:
+                process.suspend()
+        child.kill()
+        with pytest.raises(WorkerError):
+            await running
+        assert psutil.wait_procs(family, timeout=10)[1] == []
+
+    with_child(body, on_progress=print)
+    (left,) = remove_leftovers(tmp_path)
+    assert left.name.startswith(".M_dcn")
+    assert [name.name for name in tmp_path.iterdir()] == ["M.rtdc"]
+
+
+DAEMON = """
+import asyncio, os, signal, sys
+from dcnumd.config import LogSettings
+from dcnumd.daemon.child import Child
+from dcnumd.logic.executor import Courtesy, warm_up
+
+async def run():
+    pipeline = Child("pipeline", LogSettings(level="error"), Courtesy(5), print)
+    await pipeline.call(warm_up, 2)
+    if sys.argv[1] == "held":
+        pipeline.hold()
+    print("leader", pipeline.pid, file=sys.stderr, flush=True)
+    await asyncio.sleep(1000)
+
+if __name__ == "__main__":
+    asyncio.run(run())
+"""
+
+
+@pytest.mark.parametrize("state", ["running", "held", "stopped worker"])
+def test_everybody_dies_with_the_supervisor(state, tmp_path):
+    """SIGKILL to the supervisor: its child, the fork server and the workers end, in whatever state they are."""
+    script = tmp_path / "daemon.py"
+    script.write_text(DAEMON)
+    (tmp_path / "temporary").mkdir()
+    with subprocess.Popen(
+        [sys.executable, script, state],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+    ) as daemon:
+        leader = int(next(line for line in daemon.stderr if line.startswith("leader")).split()[1])
+        family = group_of(leader)
+        assert len(family) == 4
+        if state == "stopped worker":
+            family[-1].suspend()
+        daemon.kill()
+        daemon.wait()
+        # nobody may care for the orphans, but none of them runs
+        asyncio.run(until(lambda: not group_of(leader)))
+    assert list(pathlib.Path(tmp_path / "temporary").iterdir()) == []
 
 
 def test_progress_is_logged_sparingly(tmp_path):
     """Of many reports one in a while becomes a line; the ledger then knows how far the job is."""
 
-    async def run():
-        with Ledger.open(tmp_path) as ledger, structlog.testing.capture_logs() as heard:
-            runner = JobRunner(Settings(), ledger, on_end=lambda: None)
-            runner.running = ledger.add("/in/M.rtdc", Stamp(1, 2, 3, 4), "job")
-            for done in range(100, 1000, 100):
-                runner._on_progress(Progress("job", "segmentation", done, 1000, done // 2))
-            runner._on_progress(Progress("another", "segmentation", 5, 10, 1))
-            return heard, ledger.get(runner.running.id).frames_done
+    async def body(works):
+        runner = works.jobs
+        runner.running = works.ledger.add("/in/M.rtdc", Stamp(1, 2, 3, 4), "job")
+        for done in range(100, 1000, 100):
+            runner.on_progress(Progress("job", "segmentation", done, 1000, done // 2))
+        runner.on_progress(Progress("another", "segmentation", 5, 10, 1))
+        assert works.ledger.get(runner.running.id).frames_done == 100
 
-    heard, frames_done = asyncio.run(run())
-    (line,) = heard
-    assert (line["event"], line["job_id"], line["path"]) == ("job.progress", "job", "/in/M.rtdc")
+    with structlog.testing.capture_logs() as heard:
+        with_works(tmp_path, body, Settings(), with_jobs=True)
+    (line,) = [line for line in heard if line["event"] == "job.progress"]
+    assert (line["job_id"], line["path"]) == ("job", "/in/M.rtdc")
     assert (line["frames_done"], line["frames"], line["events"]) == (100, 1000, 50)
-    assert frames_done == 100

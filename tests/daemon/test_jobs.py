@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import dataclasses
 import errno
 import os
 import shutil
@@ -13,11 +11,10 @@ import sqlite3
 import pytest
 
 from dcnumd.config import LogSettings, ResourceSettings, RetrySettings, Settings, WatchSettings
-from dcnumd.daemon import jobs
-from dcnumd.daemon.child import Child
+from dcnumd.daemon import outputs
 from dcnumd.daemon.ledger import Ledger, ledger_path
 from dcnumd.daemon.records import Stamp, State
-from dcnumd.daemon.settle import Gate
+from tests.support.works import with_works
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -29,56 +26,13 @@ SETTINGS = Settings(
 )
 
 
-class Works:
-    """A gate and a queue with all that belongs to them."""
-
-    def __init__(self, folder):
-        self.settings = dataclasses.replace(SETTINGS, watch=dataclasses.replace(SETTINGS.watch, folders=(folder,)))
-        self.ledger = Ledger.open(folder)
-        self.probe = Child("probe", self.settings.log, 0)
-        self.changed = asyncio.Event()
-        self.jobs = jobs.JobRunner(self.settings, self.ledger, self.changed.set)
-        self.gate = Gate(self.settings, self.ledger, self.probe, self.jobs.enqueue, self.changed.set)
-
-    def offer(self, path):
-        self.gate.offer([(str(path), Stamp.at(str(path)))])
-
-    async def until(self, condition):
-        """Wait until something has left the gate or the queue and `condition` holds."""
-        async with asyncio.timeout(180):
-            while not condition():
-                self.changed.clear()
-                await self.changed.wait()
-
-    def states(self):
-        return [entry.state for entry in self.ledger.entries()]
-
-
-def with_works(folder, body):
-    async def run():
-        works = Works(folder)
-        works.ledger.recover()
-        gate = works.gate
-        work = (gate.keep_settling(), gate.keep_looking(), works.jobs.keep_running(gate))
-        tasks = [asyncio.create_task(coroutine) for coroutine in work]
-        try:
-            await body(works)
-            assert not [task for task in tasks if task.done()]
-        finally:
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-            await works.probe.close(5.0)
-            await works.jobs.pipeline.close(5.0)
-            works.ledger.close()
-
-    asyncio.run(run())
+def with_jobs(folder, body, settings=SETTINGS, **keywords):
+    with_works(folder, body, settings, with_jobs=True, **keywords)
 
 
 def test_replaced_while_waiting_for_room(tmp_path, measurement, monkeypatch):
     """The head of the queue is recorded again while the disk is full: only its successor is processed."""
-    monkeypatch.setattr(jobs, "DISK_SECONDS", 0.05)
+    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.05)
     path = tmp_path / "M.rtdc"
     measurement(path, seed=1)
     usage = shutil.disk_usage(tmp_path)
@@ -87,10 +41,10 @@ def test_replaced_while_waiting_for_room(tmp_path, measurement, monkeypatch):
 
     async def body(works):
         nonlocal full
-        works.offer(path)
+        await works.offer(path)
         await works.until(lambda: works.states() == [State.QUEUED])
         measurement(path, seed=2, frames=50)
-        works.offer(path)
+        await works.offer(path)
         await works.until(lambda: sorted(works.states()) == [State.QUEUED, State.SKIPPED])
         full = False
         await works.until(lambda: State.QUEUED not in works.states() and works.jobs.running is None)
@@ -98,7 +52,7 @@ def test_replaced_while_waiting_for_room(tmp_path, measurement, monkeypatch):
         assert (old.state, old.reason, new.state, new.frames) == (State.SKIPPED, "replaced", State.DONE, 50)
         assert not [step for step in works.ledger.transitions(old.id) if step.state is State.RUNNING]
 
-    with_works(tmp_path, body)
+    with_jobs(tmp_path, body)
 
 
 def test_touched_while_running_is_processed_once(tmp_path, measurement):
@@ -113,11 +67,11 @@ def test_touched_while_running_is_processed_once(tmp_path, measurement):
             entry = move(entry_id, state, *args, **changes)
             if state is State.RUNNING:
                 os.utime(path)
-                works.offer(path)
+                works.gate.offer([(str(path), Stamp.at(str(path)))])
             return entry
 
         works.ledger.move = touch_when_running
-        works.offer(path)
+        await works.offer(path)
         await works.until(lambda: works.states() == [State.DONE] and not works.gate.candidates)
         (entry,) = works.ledger.entries()
         assert entry.stamp == Stamp.at(str(path))
@@ -125,7 +79,7 @@ def test_touched_while_running_is_processed_once(tmp_path, measurement):
         assert states.count(State.RUNNING) == 1
         assert works.gate.failures == 0
 
-    with_works(tmp_path, body)
+    with_jobs(tmp_path, body)
 
 
 def test_result_of_a_killed_run_is_done(tmp_path, measurement):
@@ -134,23 +88,24 @@ def test_result_of_a_killed_run_is_done(tmp_path, measurement):
     measurement(path)
 
     async def process(works):
-        works.offer(path)
+        await works.offer(path)
         await works.until(lambda: works.states() == [State.DONE] and works.jobs.running is None)
 
-    with_works(tmp_path, process)
+    with_jobs(tmp_path, process)
     with contextlib.closing(sqlite3.connect(ledger_path(tmp_path))) as connection, connection:
         # What the ledger holds when the last of its writes was not made.
         connection.execute("UPDATE measurements SET state = 'running', output = NULL, finished_at = NULL")
         connection.execute("DELETE FROM transitions WHERE state = 'done'")
     inode = (tmp_path / "M_dcn.rtdc").stat().st_ino
-    with_works(tmp_path, process)
+    with_jobs(tmp_path, process)
     assert (tmp_path / "M_dcn.rtdc").stat().st_ino == inode
     with Ledger.open(tmp_path) as ledger:
         assert ledger.producer(str(tmp_path / "M_dcn.rtdc"))
 
 
 def test_unreachable_output_comes_back(tmp_path, measurement, monkeypatch):
-    """A share that is down when a job starts costs an attempt, not the measurement."""
+    """A share that is down when a job starts makes it wait, and costs no attempt."""
+    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.05)
     path = tmp_path / "M.rtdc"
     measurement(path)
     usage = shutil.disk_usage(tmp_path)
@@ -164,12 +119,12 @@ def test_unreachable_output_comes_back(tmp_path, measurement, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", look)
 
     async def body(works):
-        works.offer(path)
+        await works.offer(path)
         await works.until(lambda: works.states() == [State.DONE])
         (entry,) = works.ledger.entries()
-        assert entry.attempts == 2
+        assert entry.attempts == 1
 
-    with_works(tmp_path, body)
+    with_jobs(tmp_path, body)
 
 
 def test_row_that_goes_astray_stops_nobody(tmp_path, measurement):
@@ -188,9 +143,9 @@ def test_row_that_goes_astray_stops_nobody(tmp_path, measurement):
             return entry
 
         works.ledger.move = close_when_running
-        works.offer(astray)
+        await works.offer(astray)
         await works.until(lambda: works.states() == [State.SKIPPED] and works.jobs.running is None)
-        works.offer(after)
+        await works.offer(after)
         await works.until(lambda: sorted(works.states()) == [State.DONE, State.SKIPPED])
 
-    with_works(tmp_path, body)
+    with_jobs(tmp_path, body)

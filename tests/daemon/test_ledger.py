@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.ledger_schema import MIGRATIONS
 from dcnumd.daemon.ownership import lock_owner, owner_lock
 from dcnumd.daemon.records import Content, Stamp, State
 from dcnumd.errors import DcnumdError
@@ -213,7 +214,65 @@ def test_state_folder_that_cannot_be_made_is_explained(tmp_path):
     """An impossible state folder is one line, not a traceback."""
     (tmp_path / "file").touch()
     with (
-        pytest.raises(DcnumdError, match="the state folder cannot be used"),
+        pytest.raises(DcnumdError, match="the folder cannot be used"),
         owner_lock(pathlib.Path(tmp_path / "file" / "x")),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda content: content[: len(content) // 3],
+        lambda _: b"not a ledger " * 1000,
+        lambda content: content[:4096] + os.urandom(8192) + content[12288:],
+    ],
+    ids=["empty", "truncated", "foreign", "garbage in the middle"],
+)
+def test_damaged_ledger_is_set_aside(tmp_path, damage):
+    """A damaged ledger is noticed when it is opened, kept under another name, and replaced by a new one."""
+    with Ledger.open(tmp_path) as ledger:
+        for number in range(200):
+            ledger.add(f"/in/M{number}.rtdc", STAMP, f"{number}")
+    path = ledger_path(tmp_path)
+    broken = damage(path.read_bytes())
+    path.write_bytes(broken)
+    with pytest.raises(DcnumdError, match="the ledger is damaged") as caught:
+        Ledger.open(tmp_path)
+    assert caught.value.reason == "ledger_damaged"
+    ledger, aside = Ledger.repaired(tmp_path)
+    with ledger:
+        assert ledger.rebuilt
+        assert ledger.entries() == []
+    assert aside.parent == tmp_path
+    assert aside.read_bytes() == broken
+    with Ledger.open(tmp_path) as ledger:
+        assert not ledger.rebuilt
+
+
+def test_ledger_of_the_first_version_is_brought_up_to_date(tmp_path):
+    """What an earlier dcnumd wrote stays, and the tables that came since are there."""
+    with contextlib.closing(sqlite3.connect(ledger_path(tmp_path))) as connection:
+        connection.executescript(f"BEGIN; {MIGRATIONS[0]} PRAGMA user_version = 1; COMMIT;")
+        connection.execute(
+            "INSERT INTO measurements (path, state, job_id, seen_at, changed_at)"
+            " VALUES ('/in/M.rtdc', 'seen', 'j', '', '')"
+        )
+        connection.commit()
+    with Ledger.open(tmp_path) as ledger:
+        assert [entry.path for entry in ledger.entries()] == ["/in/M.rtdc"]
+        ledger.remember_place("/in", "there")
+        assert (ledger.place("/in"), ledger.place("/elsewhere")) == ("there", None)
+
+
+def test_untidy_folders_are_remembered_until_they_are_tidy(tmp_path):
+    """A folder in which something may be left over is known after a crash, once."""
+    with Ledger.open(tmp_path) as ledger:
+        ledger.note_untidy("/out")
+        ledger.note_untidy("/out")
+        ledger.note_untidy("/caf\udce9")
+    with Ledger.open(tmp_path) as ledger:
+        assert sorted(ledger.untidy()) == ["/caf\udce9", "/out"]
+        ledger.note_tidy("/out")
+        assert ledger.untidy() == ["/caf\udce9"]

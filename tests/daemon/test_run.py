@@ -529,6 +529,23 @@ def test_retry_reaches_a_running_daemon(start_daemon, write_config, watched_fold
     assert result_of(path).stat().st_ino != inode
 
 
+def test_retry_hurries_a_measurement_that_waits_for_its_next_attempt(
+    start_daemon, write_config, watched_folder, measurement
+):
+    """After a transient fault and a long pause before the next attempt, ``dcnumd retry`` means now."""
+    config = write_config()
+    config.write_text(config.read_text().replace("backoff_seconds = 0.2", "backoff_seconds = 3000.0"))
+    daemon = start_daemon(config=config)
+    path = published(measurement, watched_folder, "long.rtdc", frames=6000, shape=(80, 320))
+    daemon.wait_for("job.started", path=str(path), timeout=JOB_SECONDS)
+    os.kill(daemon.wait_for("worker.started", role="pipeline")["pid"], signal.SIGKILL)
+    daemon.wait_for("job.failed", path=str(path), will_retry=True)
+    command = [sys.executable, "-m", "dcnumd", "retry", "-c", str(config), str(path)]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "will be tried again now" in shown.stdout
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+
+
 def test_heavy_frames_of_other_shape_use_the_same_process(start_daemon, watched_folder, measurement):
     """Files of different shapes are processed by the same persistent child."""
     daemon = start_daemon()

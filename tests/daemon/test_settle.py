@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import os
 import signal
 import time
 
 from dcnumd.config import LogSettings, OutputSettings, RetrySettings, Settings, WatchSettings
-from dcnumd.daemon import settle
-from dcnumd.daemon.child import Child
+from dcnumd.daemon import inspector, settle
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.records import Stamp, State
 from dcnumd.errors import MeasurementError
+from tests.support.works import with_works
 
 SETTINGS = Settings(
     watch=WatchSettings(settle_seconds=0.1, rescan_seconds=0.5),
@@ -23,55 +22,8 @@ SETTINGS = Settings(
 )
 
 
-class Harness:
-    """A gate with a real ledger and a real probe process; what passes lands in a queue."""
-
-    def __init__(self, folder, settings=SETTINGS, **keywords):
-        self.settings = dataclasses.replace(settings, watch=dataclasses.replace(settings.watch, folders=(folder,)))
-        self.ledger = Ledger.open(folder)
-        self.probe = Child("probe", settings.log, 0)
-        self.passed = asyncio.Queue()
-        self.left = asyncio.Event()
-        self.gate = settle.Gate(
-            self.settings, self.ledger, self.probe, self.passed.put_nowait, self.left.set, **keywords
-        )
-
-    def offer(self, *paths):
-        self.gate.offer([(str(path), Stamp.at(str(path))) for path in paths])
-
-    def finish(self, entry, output):
-        output.write_bytes(b"result")
-        self.ledger.move(entry.id, State.RUNNING)
-        done = self.ledger.finish(entry.id, str(output))
-        self.gate.leave_queue(entry.path, entry.stamp)
-        return done
-
-    async def next_left(self):
-        await asyncio.wait_for(self.left.wait(), 60)
-        self.left.clear()
-
-    async def next_passed(self):
-        return await asyncio.wait_for(self.passed.get(), 60)
-
-
-def with_gate(folder, body, **keywords):
-    """Run `body` with a working gate."""
-
-    async def run():
-        harness = Harness(folder, **keywords)
-        tasks = [asyncio.create_task(harness.gate.keep_settling()), asyncio.create_task(harness.gate.keep_looking())]
-        try:
-            await body(harness)
-            assert not [task for task in tasks if task.done()]
-        finally:
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-            await harness.probe.close(5.0)
-            harness.ledger.close()
-
-    asyncio.run(run())
+def with_gate(folder, body, settings=SETTINGS, **keywords):
+    with_works(folder, body, settings, with_jobs=False, **keywords)
 
 
 def test_quiet_measurement_passes_once(tmp_path, measurement):
@@ -81,14 +33,14 @@ def test_quiet_measurement_passes_once(tmp_path, measurement):
 
     async def body(harness):
         begin = time.monotonic()
-        harness.offer(path)
-        harness.offer(path, path)
+        await harness.offer(path)
+        await harness.offer(path, path)
         entry = await harness.next_passed()
         assert time.monotonic() - begin >= 0.1
         assert (entry.state, entry.path, entry.frames) == (State.QUEUED, str(path), 60)
         assert entry.content.size == path.stat().st_size
         assert entry.pphash
-        harness.offer(path)
+        await harness.offer(path)
         assert not harness.gate.candidates
         assert harness.passed.empty()
 
@@ -101,23 +53,23 @@ def test_done_measurement_is_known_after_a_restart(tmp_path, measurement):
     measurement(path)
 
     async def first(harness):
-        harness.offer(path)
+        await harness.offer(path)
         harness.finish(await harness.next_passed(), output)
 
     async def unchanged(harness):
-        harness.offer(path)
+        await harness.offer(path)
         assert not harness.gate.candidates
 
     async def touched(harness):
         os.utime(path)
-        harness.offer(path)
+        await harness.offer(path)
         await harness.next_left()
         assert harness.passed.empty()
         assert [entry.state for entry in harness.ledger.entries()] == [State.DONE]
 
     async def vanished(harness):
         output.unlink()
-        harness.offer(path)
+        await harness.offer(path)
         entry = await harness.next_passed()
         assert not entry.replace_output
 
@@ -131,11 +83,11 @@ def test_queued_measurement_goes_straight_to_the_queue_after_a_restart(tmp_path,
     measurement(path)
 
     async def first(harness):
-        harness.offer(path)
+        await harness.offer(path)
         await harness.next_passed()
 
     async def second(harness):
-        harness.offer(path)
+        await harness.offer(path)
         assert harness.passed.qsize() == 1
 
     with_gate(tmp_path, first)
@@ -157,7 +109,7 @@ def test_other_settings_make_another_job(tmp_path, measurement):
 
     def run(settings, output):
         async def body(harness):
-            harness.offer(path)
+            await harness.offer(path)
             entry = await harness.next_passed()
             hashes.append(entry.pphash)
             harness.finish(entry, output)
@@ -169,7 +121,7 @@ def test_other_settings_make_another_job(tmp_path, measurement):
     assert len(set(hashes)) == 2
 
     async def back(harness):
-        harness.offer(path)
+        await harness.offer(path)
         await harness.next_left()
         assert harness.passed.empty()
 
@@ -182,12 +134,12 @@ def test_replaced_content_replaces_our_own_result_only(tmp_path, measurement):
     measurement(path, seed=1)
 
     async def body(harness):
-        harness.offer(path)
+        await harness.offer(path)
         first = await harness.next_passed()
         assert not first.replace_output
         harness.finish(first, output)
         measurement(path, seed=2)
-        harness.offer(path)
+        await harness.offer(path)
         second = await harness.next_passed()
         assert second.id != first.id
         assert second.replace_output
@@ -201,10 +153,10 @@ def test_changed_while_queued_is_taken_back(tmp_path, measurement):
     measurement(path, seed=1)
 
     async def body(harness):
-        harness.offer(path)
+        await harness.offer(path)
         first = await harness.next_passed()
         measurement(path, seed=2)
-        harness.offer(path)
+        await harness.offer(path)
         second = await harness.next_passed()
         assert second.content != first.content
         old = harness.ledger.get(first.id)
@@ -219,14 +171,14 @@ def test_vanished_file_ends_as_skipped(tmp_path, measurement):
     measurement(path)
 
     async def body(harness):
-        harness.offer(path)
+        await harness.offer(path)
         path.unlink()
         await harness.next_left()
         (entry,) = harness.ledger.entries()
         assert (entry.state, entry.reason) == (State.SKIPPED, "vanished")
         assert harness.gate.failures == 0
         measurement(path)
-        harness.offer(path)
+        await harness.offer(path)
         await harness.next_passed()
 
     with_gate(tmp_path, body)
@@ -238,7 +190,7 @@ def test_transient_fault_comes_back_permanent_one_does_not(tmp_path, measurement
     measurement(path)
 
     async def body(harness):
-        harness.offer(path)
+        await harness.offer(path)
         entry = await harness.next_passed()
         harness.ledger.move(entry.id, State.RUNNING)
         harness.gate.fail(entry, MeasurementError("share gone", "unreachable", transient=True))
@@ -250,7 +202,7 @@ def test_transient_fault_comes_back_permanent_one_does_not(tmp_path, measurement
         assert (failed.state, failed.reason, failed.attempts) == (State.FAILED, "unreachable", 2)
         assert not harness.gate.candidates
         assert harness.gate.failures == 1
-        harness.offer(path)
+        await harness.offer(path)
         assert not harness.gate.candidates
 
     with_gate(tmp_path, body)
@@ -265,12 +217,12 @@ def test_incomplete_copy_fails_after_patience_and_passes_when_completed(tmp_path
     path.write_bytes(content[: len(content) // 2])
 
     async def body(harness):
-        harness.offer(path)
+        await harness.offer(path)
         await harness.next_left()
         (entry,) = harness.ledger.entries()
         assert (entry.state, entry.reason) == (State.FAILED, "truncated")
         path.write_bytes(content)
-        harness.offer(path)
+        await harness.offer(path)
         await harness.next_passed()
 
     with_gate(tmp_path, body)
@@ -282,7 +234,7 @@ def test_once_does_not_wait_for_a_growing_file(tmp_path, measurement):
     measurement(path)
 
     async def body(harness):
-        harness.offer(path)
+        await harness.offer(path)
         os.utime(path)
         await harness.next_left()
         assert harness.passed.empty()
@@ -298,11 +250,10 @@ def test_writing_is_noticed(tmp_path, measurement):
 
     async def body(harness):
         assert harness.gate.quiet.is_set()
-        harness.offer(path)
+        await harness.offer(path)
         with path.open("ab") as file:
             file.write(b"more")
-        harness.offer(path)
-        harness.gate._update_quiet()
+        await harness.offer(path)
         assert not harness.gate.quiet.is_set()
         await asyncio.wait_for(harness.gate.quiet.wait(), 30)
 
@@ -315,11 +266,11 @@ def test_forgotten_measurement_is_new(tmp_path, measurement):
     measurement(path)
 
     async def body(harness):
-        harness.offer(path)
+        await harness.offer(path)
         entry = harness.finish(await harness.next_passed(), tmp_path / "M_dcn.rtdc")
         with Ledger.open(tmp_path) as other:
             other.forget(entry.id)
-        harness.offer(path)
+        await harness.offer(path)
         again = await harness.next_passed()
         assert again.id != entry.id
 
@@ -334,25 +285,26 @@ def test_probe_that_dies_is_replaced(tmp_path, measurement):
     async def body(harness):
         await harness.probe.start()
         harness.probe.kill()
-        harness.offer(path)
+        await harness.offer(path)
         entry = await harness.next_passed()
         assert entry.attempts <= 1
 
     with_gate(tmp_path, body)
 
 
-def test_backlog_is_one_transaction(tmp_path):
-    """Many files at once are written to disk once."""
+def test_backlog_is_a_few_transactions(tmp_path):
+    """Many files at once are written to disk together, in portions that keep nobody waiting."""
     statements = []
 
     async def body(harness):
         harness.ledger._connection.set_trace_callback(statements.append)
         harness.gate.offer([(f"/in/{number}.rtdc", Stamp(number, 1, 2, 3)) for number in range(300)])
+        await harness.gate._found.join()
         harness.ledger._connection.set_trace_callback(None)
         assert harness.ledger.counts()[State.SETTLING] == 300
 
     with_gate(tmp_path, body)
-    assert statements.count("COMMIT") == 1
+    assert statements.count("COMMIT") <= 300 / settle.SLICE
 
 
 def test_touched_while_running_stays_running(tmp_path, measurement):
@@ -361,17 +313,16 @@ def test_touched_while_running_stays_running(tmp_path, measurement):
     measurement(path)
 
     async def body(harness):
-        harness.offer(path)
+        await harness.offer(path)
         entry = await harness.next_passed()
         harness.ledger.move(entry.id, State.RUNNING)
-        harness.left.clear()
         os.utime(path)
-        harness.offer(path)
+        await harness.offer(path)
         await harness.next_left()
         assert harness.passed.empty()
         (running,) = harness.ledger.entries()
         assert (running.id, running.state, running.stamp) == (entry.id, State.RUNNING, Stamp.at(str(path)))
-        harness.offer(path)
+        await harness.offer(path)
         assert not harness.gate.candidates
 
     with_gate(tmp_path, body)
@@ -381,10 +332,10 @@ async def stop_probe_while_it_looks(harness, path):
     """Freeze the probe, and return when it has been asked to look into `path`."""
     await harness.probe.start()
     os.kill(harness.probe.pid, signal.SIGSTOP)
-    harness.offer(path)
-    candidate = harness.gate.candidates[str(path)]
+    await harness.offer(path)
+    candidate = harness.gate.candidates.get(str(path))
     async with asyncio.timeout(30):
-        while not (candidate.busy and harness.gate._looking.locked()):  # noqa: ASYNC110 -- there is no event for it
+        while not (candidate.busy and harness.inspector._looking.locked()):  # noqa: ASYNC110 -- there is no event for it
             await asyncio.sleep(0.01)
 
 
@@ -409,12 +360,12 @@ def test_look_that_hangs_is_ended(tmp_path, measurement, monkeypatch):
     measurement(path)
 
     async def body(harness):
-        monkeypatch.setattr(settle, "LOOK_SECONDS", 0.3)
+        monkeypatch.setattr(inspector, "LOOK_SECONDS", 0.3)
         await stop_probe_while_it_looks(harness, path)
-        await harness.next_left()
+        await harness.until(lambda: harness.ledger.entries()[0].attempts)
         (entry,) = harness.ledger.entries()
         assert (entry.reason, entry.attempts) == ("look_timeout", 1)
-        monkeypatch.setattr(settle, "LOOK_SECONDS", 60.0)
+        monkeypatch.setattr(inspector, "LOOK_SECONDS", 60.0)
         assert (await harness.next_passed()).attempts == 1
 
     with_gate(tmp_path, body)
@@ -426,11 +377,11 @@ def test_successor_replaces_what_its_predecessor_was_to_replace(tmp_path, measur
     measurement(path, seed=1)
 
     async def body(harness):
-        harness.offer(path)
+        await harness.offer(path)
         first = await harness.next_passed()
         harness.ledger.amend(first.id, replace_output=1)
         measurement(path, seed=2)
-        harness.offer(path)
+        await harness.offer(path)
         second = await harness.next_passed()
         assert second.id != first.id
         assert second.replace_output
@@ -446,13 +397,13 @@ def test_unreachable_result_counts_as_present(tmp_path, measurement):
     measurement(path)
 
     async def body(harness):
-        harness.offer(path)
+        await harness.offer(path)
         entry = await harness.next_passed()
         harness.ledger.move(entry.id, State.RUNNING)
         # A name that the system refuses to look up, as it refuses all names on a stale share.
         harness.ledger.finish(entry.id, str(tmp_path / ("M" * 300)))
         harness.gate.leave_queue(entry.path)
-        harness.offer(path)
+        await harness.offer(path)
         assert not harness.gate.candidates
 
     with_gate(tmp_path, body)

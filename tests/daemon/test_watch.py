@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
+import errno
 import os
 import pathlib
+import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
+import structlog.testing
 
-from dcnumd.config import OutputSettings, Settings, WatchSettings
-from dcnumd.daemon.watch import CandidateFilter, FolderWatch, list_folder
+from dcnumd.config import OutputSettings, ResourceSettings, Settings, WatchSettings
+from dcnumd.daemon.listing import CandidateFilter, list_folder
+from dcnumd.daemon.watch import FolderWatch
 
 
 def accepting(**keywords):
@@ -83,3 +92,302 @@ def test_events_follow_the_same_rules_as_a_scan(tmp_path):
     names = {"a.rtdc", "x", ".trash/c.rtdc", ".trash", "link", "link/b.rtdc", "a_dcn.rtdc", "gone.rtdc"}
     found = watch._named_by({str(tmp_path / name) for name in names})
     assert sorted(os.path.relpath(path, tmp_path) for path, _ in found) == ["a.rtdc", "x/b.rtdc"]
+
+
+class Finds:
+    """Collects what a watch offers."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self._changed = asyncio.Event()
+        self.slices: list[int] = []
+
+    def offer(self, found) -> None:
+        self.names.update(path for path, _ in found)
+        self.slices.append(len(found))
+        self._changed.set()
+
+    async def until(self, expected) -> None:
+        """Wait until all the expected paths were offered."""
+        async with asyncio.timeout(60):
+            while not self.names >= {os.fspath(path) for path in expected}:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@contextlib.asynccontextmanager
+async def watched(folder: pathlib.Path, **keywords):
+    """Watch a folder by events only, and wait until it is armed."""
+    finds = Finds()
+    settings = Settings(watch=WatchSettings(**{"folders": (folder,), "rescan_seconds": 3600.0, **keywords}))
+    watch = FolderWatch(folder, settings, finds.offer)
+    task = asyncio.create_task(watch.keep_watching())
+    await asyncio.wait_for(watch.ready.wait(), 60)
+    finds.watch = watch
+    try:
+        yield finds
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def made(*paths: pathlib.Path) -> list[pathlib.Path]:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return list(paths)
+
+
+def test_new_folders_with_a_file_at_once(tmp_path):
+    """Files that come together with their folders are found although no event names them, four folders deep too."""
+
+    async def body():
+        async with watched(tmp_path) as finds:
+            files = [tmp_path / f"f{number}" / "M.rtdc" for number in range(200)]
+            files += [tmp_path / f"g{number}" / "a" / "b" / "c" / "M.rtdc" for number in range(200)]
+            await finds.until(made(*files))
+
+    asyncio.run(body())
+
+
+def test_folder_that_is_moved_in_is_found_with_its_files(tmp_path):
+    """A tree that was filled elsewhere is found, and what comes into it afterwards as well."""
+    inside = tmp_path / "in"
+    inside.mkdir()
+    made(tmp_path / "day" / "x" / "a.rtdc", tmp_path / "day" / "b.rtdc")
+
+    async def body():
+        async with watched(inside) as finds:
+            (tmp_path / "day").rename(inside / "day")
+            await finds.until([inside / "day" / "x" / "a.rtdc", inside / "day" / "b.rtdc"])
+            await finds.until(made(inside / "day" / "x" / "c.rtdc"))
+            # renamed inside: everything has another name
+            (inside / "day").rename(inside / "night")
+            await finds.until([inside / "night" / "x" / "c.rtdc"])
+            await finds.until(made(inside / "night" / "x" / "d.rtdc"))
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("which", ["in", "in/day"])
+def test_folder_that_is_deleted_and_made_again_is_followed(tmp_path, which):
+    """The watched folder itself or one inside: its successor of the same name is watched like it."""
+    inside = tmp_path / "in"
+    (inside / "day").mkdir(parents=True)
+
+    async def body():
+        async with watched(inside, rescan_seconds=0.5) as finds:
+            for number in range(3):
+                shutil.rmtree(tmp_path / which)
+                await finds.until(made(tmp_path / "in" / "day" / f"{number}.rtdc"))
+
+    asyncio.run(body())
+
+
+def test_root_that_is_renamed_or_replaced_by_a_link(tmp_path):
+    """What has the configured name counts: a renamed root is gone, a link in its place is followed."""
+    inside, other = tmp_path / "in", tmp_path / "other"
+    made(inside / "a.rtdc", other / "b.rtdc")
+
+    async def body():
+        async with watched(inside, rescan_seconds=0.5) as finds:
+            assert finds.watch.reachable
+            inside.rename(tmp_path / "away")
+            inside.symlink_to(other)
+            await finds.until([inside / "b.rtdc"])
+            await finds.until(made(other / "c.rtdc") and [inside / "c.rtdc"])
+            made(tmp_path / "away" / "d.rtdc")
+            inside.unlink()
+            (tmp_path / "away").rename(inside)
+            await finds.until([inside / "d.rtdc"])
+            await finds.until(made(inside / "e.rtdc"))
+        assert str(tmp_path / "away" / "d.rtdc") not in finds.names
+
+    asyncio.run(body())
+
+
+def test_strange_names_are_found_by_scan_and_by_event(tmp_path):
+    """Names of 255 bytes, with newlines, or that are no UTF-8 are names like others."""
+    names = [
+        "a\nb.rtdc",
+        "x" * 250 + ".rtdc",
+        os.fsdecode(b"caf\xe9.rtdc"),
+        "; rm -rf.rtdc",
+        "\u00e9.rtdc",
+        "e\u0301.rtdc",
+    ]
+    before = made(*(tmp_path / name for name in names))
+
+    async def body():
+        async with watched(tmp_path) as finds:
+            await finds.until(before)
+            await finds.until(made(*(tmp_path / os.fsdecode(b"\xff\n") / name for name in names)))
+
+    asyncio.run(body())
+
+
+def test_tree_deeper_than_a_path_can_be_long_stops_nothing(tmp_path):
+    """What cannot be named is reported once; all else is found."""
+    expected = made(tmp_path / "a.rtdc")
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=descriptor)
+        inner = os.open("d" * 250, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    try:
+        listing = list_folder(str(tmp_path), accepting(), recursive=True)
+        assert [path for path, _ in listing.found] == [str(path) for path in expected]
+        assert list(listing.unreadable.values()) == [os.strerror(errno.ENAMETOOLONG)]
+    finally:
+        subprocess.run(["rm", "-r", str(tmp_path / ("d" * 250))], check=True)
+
+
+def test_hundred_thousand_files_are_listed_and_offered_in_small_parts(tmp_path):
+    """Every file is offered, scan after scan, a few at a time, and memory does not grow with the scans."""
+    count = 100_000
+    for number in range(100):
+        folder = tmp_path / f"{number:03}"
+        folder.mkdir()
+        for name in range(count // 100):
+            os.close(os.open(folder / f"M{name:04}.rtdc", os.O_CREAT | os.O_WRONLY))
+    seen = []
+
+    async def body():
+        watch = FolderWatch(tmp_path, Settings(), lambda found: seen.append(len(found)))
+        used = []
+        for _ in range(6):
+            seen.clear()
+            await watch.scan()
+            assert sum(seen) == count
+            assert max(seen) <= 100
+            used.append(sys.getallocatedblocks())
+        # less than one block for a hundred files: nothing is kept of a scan
+        assert used[-1] - used[1] < count // 100
+
+    asyncio.run(body())
+
+
+def test_ten_thousand_folders_are_followed(tmp_path):
+    """Each has its own watch, and they are all given back at the end."""
+    folders = [tmp_path / f"{number // 100:03}" / f"{number % 100:03}" for number in range(10_000)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+
+    async def body():
+        async with watched(tmp_path) as finds:
+            await finds.until(made(*(folder / "M.rtdc" for folder in folders[::500])))
+            # all of them get another name at once
+            for number in range(100):
+                (tmp_path / f"{number:03}").rename(tmp_path / f"n{number:03}")
+            await finds.until([tmp_path / f"n{number:03}" / "000" / "M.rtdc" for number in range(0, 100, 5)])
+
+    asyncio.run(body())
+
+
+@contextlib.contextmanager
+def kernel_limit(name: str, value: int):
+    """Lower a limit of inotify for the time of a test."""
+    path = pathlib.Path("/proc/sys/fs/inotify", name)
+    before = path.read_text()
+    try:
+        path.write_text(str(value))
+    except OSError as error:
+        pytest.skip(f"{path} cannot be set here: {error.strerror}")
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+def test_reached_watch_limit_is_reported_and_scans_go_on(tmp_path):
+    """Without enough watches files are found by the scans, and the log names the limit; with enough, events return."""
+    for number in range(50):
+        (tmp_path / f"{number}").mkdir()
+
+    async def body():
+        with structlog.testing.capture_logs() as entries:
+            with kernel_limit("max_user_watches", 20):
+                async with watched(tmp_path, rescan_seconds=0.2) as finds:
+                    await finds.until(made(*(tmp_path / f"{number}" / "M.rtdc" for number in range(50))))
+            async with watched(tmp_path):
+                pass
+        degraded = [entry for entry in entries if entry["event"] == "watch.degraded"]
+        assert len(degraded) == 1
+        assert "fs.inotify.max_user_watches" in degraded[0]["error"]
+        assert [entry["event"] for entry in entries][-1] == "watch.armed"
+
+    asyncio.run(body())
+
+
+def test_overflow_while_stopped_loses_nothing(tmp_path):
+    """Twenty thousand files that come while the watching process is stopped are all found, without the timer."""
+    script = (
+        "import asyncio, pathlib, sys, structlog\n"
+        "structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))\n"
+        "from dcnumd.config import Settings, WatchSettings\n"
+        "from dcnumd.daemon.watch import FolderWatch\n"
+        "async def body():\n"
+        "    names, done = set(), asyncio.Event()\n"
+        "    def offer(found):\n"
+        "        names.update(path for path, _ in found)\n"
+        "        if len(names) == 20_000: done.set()\n"
+        "    root = pathlib.Path(sys.argv[1])\n"
+        "    settings = Settings(watch=WatchSettings(folders=(root,), rescan_seconds=3600.0))\n"
+        "    watch = FolderWatch(root, settings, offer)\n"
+        "    task = asyncio.create_task(watch.keep_watching())\n"
+        "    await watch.ready.wait()\n"
+        "    print('ready', flush=True)\n"
+        "    await done.wait()\n"
+        "    print('all', flush=True)\n"
+        "    task.cancel()\n"
+        "    await asyncio.wait([task])\n"
+        "asyncio.run(body())\n"
+    )
+    # The limit holds for queues that are made under it.
+    with contextlib.ExitStack() as stack:
+        with kernel_limit("max_queued_events", 512):
+            process = subprocess.Popen(
+                [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, stderr=sys.stderr, text=True
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            stack.enter_context(process.stdout)
+            assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGSTOP)
+        for number in range(20_000):
+            os.close(os.open(tmp_path / f"{number}.rtdc", os.O_CREAT | os.O_WRONLY))
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline() == "all\n"
+
+
+def test_growing_file_is_noticed_often_where_it_has_to_stop_the_work(tmp_path):
+    """With `pause_while_acquiring` changes of one file are offered several times a second, else about once."""
+    path = tmp_path / "M.rtdc"
+
+    async def offers(*, courteous: bool) -> float:
+        heard = asyncio.Event()
+        settings = Settings(
+            watch=WatchSettings(folders=(tmp_path,), rescan_seconds=3600.0),
+            resources=ResourceSettings(pause_while_acquiring=courteous),
+        )
+        watch = FolderWatch(tmp_path, settings, lambda _: heard.set())
+        task = asyncio.create_task(watch.keep_watching())
+        await asyncio.wait_for(watch.ready.wait(), 60)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for _ in range(4):
+            heard.clear()
+            with path.open("ab") as file:
+                file.write(b"1")
+            await asyncio.wait_for(heard.wait(), 30)
+        task.cancel()
+        await asyncio.wait([task])
+        return loop.time() - start
+
+    async def body():
+        assert await offers(courteous=True) < await offers(courteous=False) / 2
+
+    asyncio.run(body())

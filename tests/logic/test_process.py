@@ -165,6 +165,24 @@ def test_input_that_changes_meanwhile_is_not_published(recordings, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+def test_input_that_is_moved_meanwhile_is_not_published(replaced, recordings, tmp_path):
+    """Another file in its place is a change that may pass; no file at all is none."""
+    path = tmp_path / "moved.rtdc"
+    path.write_bytes(recordings[0].read_bytes())
+
+    def move(_progress):
+        if path.exists() and not (tmp_path / "elsewhere.rtdc").exists():
+            path.rename(tmp_path / "elsewhere.rtdc")
+            if replaced:
+                path.write_bytes(recordings[0].read_bytes())
+
+    with pytest.raises(MeasurementError) as caught:
+        process_measurement(job_for(path, tmp_path / "out"), on_progress=move)
+    assert (caught.value.reason, caught.value.transient) == (("changed", True) if replaced else ("vanished", False))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_few_frames_are_processed(frames, tmp_path):
     """Where dcnum crashes, a short recording still gives a result; one frame is its own background."""
@@ -203,9 +221,70 @@ def test_existing_result_is_kept_replaced_or_refused(recordings, tmp_path):
     assert caught.value.reason == "output_exists"
     assert process_measurement(job_for(recordings[0], tmp_path, existing="replace")).outcome == "done"
     assert job.path_out.stat().st_ino != before
-    job.path_out.write_text("not a measurement")
-    assert process_measurement(job).reason == "output_differs"
-    assert job.path_out.read_text() == "not a measurement"
+    assert (again.frames, again.events) == (SMALL.frames, len(read_events(job.path_out)["deform"]))
+
+
+def spoil_hash(h5):
+    h5.attrs["pipeline:dcnum hash"] = "0" * 32
+
+
+def spoil_yield(h5):
+    h5.attrs["pipeline:dcnum yield"] += 1
+
+
+def spoil_count(h5):
+    h5.attrs["experiment:event count"] += 1
+
+
+def spoil_identifier(h5):
+    h5.attrs["experiment:run identifier"] = "another " + h5.attrs["experiment:run identifier"]
+
+
+def spoil_length(h5):
+    h5["events/deform"].resize(len(h5["events/deform"]) - 1, axis=0)
+
+
+def spoil_chunks(h5):
+    # a chunk that was never written: HDF5 gives zeros
+    values = h5["events/deform"]
+    new = h5.create_dataset("new", values.shape, values.dtype, maxshape=(None,), chunks=values.chunks)
+    del h5["events/deform"]
+    h5["events/deform"] = new
+
+
+@pytest.mark.parametrize("spoil", [spoil_hash, spoil_yield, spoil_count, spoil_identifier, spoil_length, spoil_chunks])
+def test_existing_result_that_is_not_whole_is_not_taken_for_one(spoil, recordings, tmp_path):
+    """Whatever is wrong with the file in its place, it does not count as done, and is not touched."""
+    job = job_for(recordings[0], tmp_path)
+    process_measurement(job)
+    with h5py.File(job.path_out, "r+") as h5:
+        spoil(h5)
+    before = job.path_out.read_bytes()
+    again = process_measurement(job)
+    assert (again.outcome, again.reason) == ("skipped", "output_differs")
+    assert job.path_out.read_bytes() == before
+
+
+def test_whatever_has_the_name_of_the_result_stays(recordings, tmp_path):
+    """Text, a truncated result, a folder, a pipe, a broken link: nothing waits for it, and nothing harms it."""
+    job = job_for(recordings[0], tmp_path)
+    process_measurement(job)
+    content = job.path_out.read_bytes()
+    job.path_out.unlink()
+    makers = {
+        "text": lambda path: path.write_text("not a measurement"),
+        "half": lambda path: path.write_bytes(content[: len(content) // 2]),
+        "folder": lambda path: path.mkdir(),
+        "pipe": os.mkfifo,
+        "link": lambda path: path.symlink_to(tmp_path / "nowhere"),
+    }
+    for name, make in makers.items():
+        path = tmp_path / f"{name}.rtdc"
+        make(path)
+        status = path.lstat()
+        assert process_measurement(dataclasses.replace(job, path_out=path)).reason == "output_differs", name
+        assert os.path.samestat(path.lstat(), status), name
+    assert len(list(tmp_path.iterdir())) == len(makers)
 
 
 def test_processed_input_is_not_computed_again(recordings, tmp_path):

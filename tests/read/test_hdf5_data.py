@@ -16,6 +16,7 @@ from dcnumd.errors import ConfigError, MeasurementError
 from dcnumd.read.frame_reader import FrameReader
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
+from dcnumd.read.metadata import stored_attributes
 from dcnumd.read.pixel_size import PixelSizeWarning
 
 MEASUREMENTS = [
@@ -115,6 +116,7 @@ def test_bytes_attributes_are_text(write_measurement, frames):
         "a:text": "µm",
         "a:int": np.int32(3),
         "a:float": np.float32(0.5),
+        "a:long": np.longdouble(0.25),
         "a:bool": np.bool_(True),
         "a:one": np.array([2.5]),
         "a:many": np.array([1, 2]),
@@ -125,10 +127,43 @@ def test_bytes_attributes_are_text(write_measurement, frames):
             "a:text": "µm",
             "a:int": 3,
             "a:float": 0.5,
+            "a:long": 0.25,
             "a:bool": True,
             "a:one": 2.5,
             "a:many": [1, 2],
         }
+
+
+def test_attributes_that_are_not_utf8(write_measurement, frames):
+    """Text in another encoding is read as far as possible, for the ledger too; for a copy it stays what it was."""
+    path = write_measurement(frames, attributes={"experiment:run identifier": b"caf\xe9", "a:good": "\u00b5"})
+    with h5py.File(path, "a") as h5:
+        h5.attrs.create("a:many", [b"\xff", "y"], dtype=h5py.string_dtype())
+    with HDF5Data(path) as data:
+        assert data.measurement_identifier == "caf\ufffd"
+        assert (data.meta["a:many"], data.meta["a:good"]) == (["\ufffd", "y"], "\u00b5")
+        stored = stored_attributes(data.h5)
+    with h5py.File(path.with_name("copy.h5"), "w") as copy:
+        copy.attrs.update(stored)
+        assert copy.attrs["experiment:run identifier"].encode(errors="surrogateescape") == b"caf\xe9"
+        assert copy.attrs["a:many"][0].encode(errors="surrogateescape") == b"\xff"
+
+
+def test_names_that_are_not_utf8(write_measurement, frames):
+    """Names in another encoding are no obstacle."""
+    path = write_measurement(frames, attributes={"a:qqqq": 1}, features={"qqqq": np.arange(43)})
+    with h5py.File(path, "a") as h5:
+        h5["logs/qqqq"] = np.array([b"line"])
+        h5["tables/qqqq"] = np.array([(1, 2.0)], dtype="i4,f8")
+        h5["basins/qqqq"] = h5["basins/other"] = np.array([b'{"type": "file", "paths": ["nothing"]}'])
+    path.write_bytes(path.read_bytes().replace(b"qqqq", b"q\xff\xfeq"))
+    with HDF5Data(path) as data:
+        name = "q\ufffd\ufffdq"
+        assert data.meta["a:" + name] == 1
+        assert (list(data.logs), list(data.tables)) == ([name], [name])
+        assert [basin.key for basin in data.basins] == ["other", name]
+        assert len(data.check_frames()) == 43
+        assert data.features_scalar_frame == []
 
 
 def test_logs_of_every_kind(write_measurement, frames):

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from dcnumd.config import load_settings
+from dcnumd.config_file import load_settings
 from dcnumd.errors import DcnumdError
 from dcnumd.simulate.demo import next_event, read_events, write_config
 

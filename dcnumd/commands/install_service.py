@@ -1,0 +1,326 @@
+"""The command `install-service`: a config and a systemd unit for chosen folders.
+
+The units themselves are those in the folder `systemd`. What differs from site to site (folders, user, program) goes to
+a drop-in beside them, so that a newer dcnumd can replace the unit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.resources
+import os
+import pathlib
+import pwd
+import re
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+
+import click
+
+import dcnumd
+from dcnumd.config import Settings
+from dcnumd.config_file import load_settings
+from dcnumd.errors import ConfigError
+
+STANDARD_USER = "dcnumd"
+STANDARD_CONFIG = "config"
+HOMES = tuple(map(pathlib.Path, ("/home", "/root", "/run/user")))
+"""The service does not see these (ProtectHome)."""
+TEMPORARY = tuple(map(pathlib.Path, ("/tmp", "/var/tmp")))  # noqa: S108 -- nothing is written there
+"""The service has its own (PrivateTmp)."""
+FOLDER = click.Path(path_type=pathlib.Path, file_okay=False, resolve_path=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Service:
+    """One service: its names and places."""
+
+    name: str | None
+    """The instance, for one of several instruments."""
+    user: str
+    program: tuple[str, ...]
+    config_folder: pathlib.Path
+    unit_folder: pathlib.Path
+
+    @property
+    def unit(self) -> str:
+        """Name of the unit for systemctl."""
+        return f"dcnumd@{self.name}.service" if self.name else "dcnumd.service"
+
+    @property
+    def unit_file(self) -> pathlib.Path:
+        """The unit, or the template that all instances share."""
+        return self.unit_folder / ("dcnumd@.service" if self.name else "dcnumd.service")
+
+    @property
+    def site_file(self) -> pathlib.Path:
+        """What the unit needs to know about this site."""
+        return self.unit_folder / f"{self.unit}.d" / "10-site.conf"
+
+    @property
+    def config_file(self) -> pathlib.Path:
+        """The config."""
+        return self.config_folder / f"{self.name or STANDARD_CONFIG}.toml"
+
+    @property
+    def state_folder(self) -> pathlib.Path:
+        """The unit's StateDirectory=, named for commands that operators call."""
+        return pathlib.Path("/var/lib/dcnumd", self.name or "")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Access:
+    """Which folders the service reads, and which it writes as well."""
+
+    read: tuple[pathlib.Path, ...]
+    write: tuple[pathlib.Path, ...]
+
+    @classmethod
+    def of(cls, settings: Settings, service: Service) -> Access:
+        """Return what the settings need beyond the folders that every unit has."""
+        read: list[pathlib.Path] = []
+        write: list[pathlib.Path] = []
+        for group in settings.groups:
+            (read if group.output.folder else write).extend(group.watch.folders)
+            write.extend(filter(None, [group.output.folder]))
+        own = (service.state_folder, pathlib.Path("/var/log/dcnumd", service.name or ""))
+        log_folder = settings.log.file.parent if settings.log.file else None
+        write.extend(folder for folder in (settings.state.folder, log_folder) if folder and folder not in own)
+        return cls(tuple(dict.fromkeys(folder for folder in read if folder not in write)), tuple(dict.fromkeys(write)))
+
+
+@click.command(epilog="Example: dcnumd install-service --folder /srv/acquisition --output /srv/results --dry-run")
+@click.option("--folder", "folders", metavar="DIR", multiple=True, type=FOLDER, help="Watch DIR. Can be repeated.")
+@click.option("--output", metavar="DIR", type=FOLDER, help="Folder for the results; else beside the measurements.")
+@click.option("--name", help="Instance, for one of several instruments: the service is then dcnumd@NAME.")
+@click.option("--user", default=STANDARD_USER, show_default=True, help="User that the service runs as.")
+@click.option(
+    "--program", metavar="FILE", type=click.Path(path_type=pathlib.Path), help="The dcnumd to run; else this one."
+)
+@click.option("--config-dir", default="/etc/dcnumd", show_default=True, type=FOLDER, help="Folder for the config.")
+@click.option(
+    "--unit-dir", default="/etc/systemd/system", show_default=True, type=FOLDER, help="Folder for the systemd unit."
+)
+@click.option("--force", is_flag=True, help="Replace a config that exists.")
+@click.option("--dry-run", is_flag=True, help="Write nothing; print what would be written.")
+def install_service(
+    folders: tuple[pathlib.Path, ...],
+    output: pathlib.Path | None,
+    name: str | None,
+    user: str,
+    program: pathlib.Path | None,
+    config_dir: pathlib.Path,
+    unit_dir: pathlib.Path,
+    force: bool,
+    dry_run: bool,
+) -> int:
+    """Write a systemd service and its config for the folders of an instrument.
+
+    Where a config exists already, leave out --folder and --output: the service then fits that config. Do so after
+    an upgrade of dcnumd, and after changing folders in the config. Nothing is started; what to do next is printed.
+    """
+    if name is not None and (not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name == STANDARD_CONFIG):
+        raise ConfigError(
+            f"--name {name}: letters, digits, '_', '.' and '-' are allowed, and not the name {STANDARD_CONFIG!r}"
+        )
+    command = own_program() if program is None else (os.fspath(program.absolute()),)
+    service = Service(name, user, command, config_dir.absolute(), unit_dir.absolute())
+    check_program(service, given=program is not None)
+    user_exists = check_user(user)
+    new_config = make_config(service, folders, output, force=force)
+    settings = settings_of(folders, output) if new_config else load_settings(service.config_file)
+    access = Access.of(settings, service)
+    check_folders(access)
+    files = {
+        **({service.config_file: new_config} if new_config else {}),
+        service.unit_file: (importlib.resources.files(dcnumd) / "systemd" / service.unit_file.name).read_text("utf-8"),
+        service.site_file: site_drop_in(service, access),
+    }
+    if dry_run:
+        for path, content in files.items():
+            click.echo(f"# would write {path}\n{content}")
+    else:
+        write(files)
+    click.echo("\n".join(next_steps(service, access, user_exists=user_exists)))
+    return 0
+
+
+def own_program() -> tuple[str, ...]:
+    """Return the command line of this dcnumd."""
+    script = pathlib.Path(sysconfig.get_path("scripts")) / "dcnumd"
+    return (os.fspath(script),) if script.is_file() else (sys.executable, "-m", "dcnumd")
+
+
+def check_program(service: Service, *, given: bool) -> None:
+    """Refuse a program that the service could not run.
+
+    Raises
+    ------
+    ConfigError
+        It is missing, or lies where the service does not see it.
+    """
+    program = pathlib.Path(service.program[0])
+    if not os.access(program, os.X_OK) or not program.is_file():
+        raise ConfigError(f"{program}: there is no such program, or it may not be run")
+    # A script needs its interpreter and the package, too; an editable installation has them elsewhere.
+    needed = [program] if given else [program, *map(pathlib.Path, (sys.prefix, sys.base_prefix, dcnumd.__file__))]
+    for path in needed:
+        if hidden := next((place for place in (*HOMES, *TEMPORARY) if place in path.resolve().parents), None):
+            raise ConfigError(
+                f"{path}: the service does not see {hidden}, where this dcnumd is installed; install it for all users "
+                "with a Python that is, too (python3 -m venv /opt/dcnumd, /opt/dcnumd/bin/pip install dcnumd) and call "
+                "/opt/dcnumd/bin/dcnumd install-service"
+            )
+
+
+def check_user(user: str) -> bool:
+    """Return whether the user exists; one with another name than usual has to."""
+    with contextlib.suppress(KeyError):
+        pwd.getpwnam(user)
+        return True
+    if user != STANDARD_USER:
+        raise ConfigError(f"--user {user}: there is no such user; make it, or leave --user out")
+    return False
+
+
+def settings_of(folders: Iterable[pathlib.Path], output: pathlib.Path | None) -> Settings:
+    """Return the settings that name these folders."""
+    overrides = [f"watch.folders={quoted_list(folders)}"]
+    if output is not None:
+        overrides.append(f"output.folder={quoted(output)}")
+    return load_settings(None, overrides)
+
+
+def make_config(
+    service: Service, folders: tuple[pathlib.Path, ...], output: pathlib.Path | None, *, force: bool
+) -> str | None:
+    """Return the text of the new config; None if there is one that stays.
+
+    Raises
+    ------
+    ConfigError
+        Folders are given but there is a config, or neither.
+    """
+    if service.config_file.exists() and not force:
+        if folders or output is not None:
+            raise ConfigError(
+                f"{service.config_file} exists; leave out --folder and --output to keep it, or replace it with --force"
+            )
+        return None
+    if not folders:
+        raise ConfigError("say with --folder DIR where the instrument records")
+    lines = [
+        "# Settings of dcnumd; what is not here has its default. The sample config.toml of dcnumd shows every key.",
+        f"# After a change of folders: dcnumd install-service{f' --name {service.name}' if service.name else ''}, then",
+        f"# systemctl daemon-reload; systemctl restart {service.unit}",
+        "",
+        "[watch]",
+        f"folders = {quoted_list(folders)}",
+        *(["", "[output]", f"folder = {quoted(output)}"] if output is not None else []),
+        "",
+        "[state]",
+        f"folder = {quoted(service.state_folder)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def quoted(path: pathlib.Path) -> str:
+    """Return a path as a text for TOML, or for a unit file once its percent signs are doubled.
+
+    Raises
+    ------
+    ConfigError
+        Its name has characters that stand for something else in one of them.
+    """
+    text = os.path.abspath(path)  # noqa: PTH100 -- systemd wants no '..', and resolve() would follow links
+    if not text.isprintable() or set(text) & set('"\\'):
+        raise ConfigError(f"{text!r}: the name of a folder must not have quotes, backslashes or line breaks in it")
+    return f'"{text}"'
+
+
+def quoted_list(paths: Iterable[pathlib.Path]) -> str:
+    """Return paths as a list for TOML."""
+    return f"[{', '.join(map(quoted, paths))}]"
+
+
+def check_folders(access: Access) -> None:
+    """Refuse folders that are missing, or that the service would not see.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first such folder, and the cure.
+    """
+    for folder in (*access.read, *access.write):
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: there is no such folder; make or mount it first")
+        if any(place == folder.resolve() or place in folder.resolve().parents for place in TEMPORARY):
+            raise ConfigError(f"{folder}: the service has its own, empty /tmp and /var/tmp; choose another folder")
+        if is_in_home(folder) and ":" in str(folder):
+            raise ConfigError(f"{folder}: a folder in a home folder must not have a colon in its name")
+
+
+def is_in_home(folder: pathlib.Path) -> bool:
+    """Return whether a folder is hidden from services that see no home folders."""
+    return any(place in folder.resolve().parents for place in HOMES)
+
+
+def site_drop_in(service: Service, access: Access) -> str:
+    """Return the drop-in that fits the unit to this site."""
+    program = " ".join(f'"{part}"' for part in service.program)
+    commands = {
+        key: f"{program} {action} -c {quoted(service.config_file)}".replace("%", "%%").replace("$", "$$")
+        for key, action in (("ExecStartPre", "check"), ("ExecStart", "run"))
+    }
+    lines = [
+        f"# Made by dcnumd install-service from {service.config_file}, and made anew when it is called again.",
+        "# An empty value takes back what the unit says.",
+        "[Service]",
+        f"User={service.user}",
+        *(line for key, command in commands.items() for line in (f"{key}=", f"{key}={command}")),
+        "ReadWritePaths=",
+        *path_lines("ReadOnlyPaths", "BindReadOnlyPaths", access.read),
+        *path_lines("ReadWritePaths", "BindPaths", access.write),
+    ]
+    if any(map(is_in_home, (*access.read, *access.write))):
+        lines += ["# Home folders are empty but for those above.", "ProtectHome=tmpfs"]
+    return "\n".join(lines) + "\n"
+
+
+def path_lines(usual: str, in_home: str, folders: Iterable[pathlib.Path]) -> Iterator[str]:
+    """Yield the line for each folder."""
+    for folder in folders:
+        path = quoted(folder).replace("%", "%%")
+        yield f'{in_home if is_in_home(folder) else usual}="-{path[1:]}'
+
+
+def write(files: dict[pathlib.Path, str]) -> None:
+    """Write all files, or tell what is in the way before the first."""
+    for path in files:
+        nearest = next(parent for parent in path.parents if parent.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise ConfigError(f"{path} cannot be written; call this as root, or with --dry-run to see what comes")
+    for path, content in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, "utf-8")
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+        click.echo(f"wrote {path}")
+
+
+def next_steps(service: Service, access: Access, *, user_exists: bool) -> Iterator[str]:
+    """Yield what is left to be done by hand."""
+    yield "\nNext, as root:"
+    if not user_exists:
+        yield f"  systemd-sysusers --inline 'u {service.user} - \"dcnumd\" /var/lib/dcnumd'"
+    for rights, folders in (("rX", access.read), ("rwX", access.write)):
+        for folder in folders:
+            yield f"  setfacl -R -m u:{service.user}:{rights},d:u:{service.user}:{rights} {quoted(folder)}"
+    if access.read or access.write:
+        yield "    # setfacl only where the user may not do so already: read what is watched, write where results go"
+    yield "  systemctl daemon-reload"
+    yield f"  systemctl enable --now {service.unit}"
+    yield f"  journalctl -u {service.unit} -f"

@@ -1,0 +1,160 @@
+"""Finds and reads the config file, and applies what the command line overrides."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tomli
+
+from dcnumd.config import OutputSettings, PipelineSection, Settings, WatchSettings
+from dcnumd.config_reader import SectionReader
+from dcnumd.errors import ConfigError
+
+SYSTEM_CONFIG = pathlib.Path("/etc/dcnumd/config.toml")
+
+
+def find_config(explicit: pathlib.Path | None) -> pathlib.Path | None:
+    """Return the config file to use, None if there is none.
+
+    Raises
+    ------
+    ConfigError
+        If the file that was asked for, on the command line or by ``$DCNUMD_CONFIG``, does not exist.
+    """
+    named = explicit or (pathlib.Path(value) if (value := os.environ.get("DCNUMD_CONFIG")) else None)
+    if named is not None:
+        if not named.is_file():
+            origin = "-c" if explicit else "$DCNUMD_CONFIG"
+            raise ConfigError(f"{named}: no such config file (asked for by {origin})")
+        return named.absolute()
+    for candidate in (pathlib.Path("config.toml"), SYSTEM_CONFIG):
+        if candidate.is_file():
+            return candidate.absolute()
+    return None
+
+
+def load_settings(path: pathlib.Path | None, overrides: Sequence[str] = ()) -> Settings:
+    """Read settings from a config file, if any, and apply ``--set`` overrides.
+
+    Parameters
+    ----------
+    path
+        A TOML file, or None for the defaults. Relative folders in it count from the file's own folder.
+    overrides
+        Texts like ``pipeline.segmenter.thresh=-8``; the value is TOML, and what is not is taken as text.
+        Relative folders in them count from the current folder.
+
+    Raises
+    ------
+    ConfigError
+        Naming file, key, what is wrong and what is allowed.
+    """
+    table = _read_toml(path) if path else {}
+    origins: dict[str, str] = {}
+    for override in overrides:
+        origins |= _apply_override(table, override)
+    reader = SectionReader(str(path) if path else "built-in defaults", path.parent if path else None, origins)
+    watch = table.get("watch", {})
+    several = watch if isinstance(watch, list) else [watch]
+    common = {name: section for name, section in table.items() if name != "watch"}
+    root = dataclasses.replace(reader.read(Settings, common), source=path, overrides=tuple(overrides))
+    if not several:
+        raise reader.error("watch", "got an empty list; at least one [[watch]] table is needed")
+    names = [f"watch[{number}]." for number in range(1, len(several) + 1)] if len(several) > 1 else ["watch."]
+    groups = [_read_group(reader, root, common, *named) for named in zip(several, names, strict=True)]
+    settings = groups[0]
+    if len(groups) > 1:
+        outputs = tuple(group.output for group in groups)
+        members = tuple(dataclasses.replace(group, neighbours=outputs) for group in groups)
+        settings = dataclasses.replace(root, several=members)
+    _check_folders(settings, reader)
+    return settings
+
+
+def reread_settings(settings: Settings) -> Settings:
+    """Read the config file of `settings` again, with the same overrides.
+
+    Raises
+    ------
+    ConfigError
+        As `load_settings`.
+    """
+    return load_settings(settings.source, settings.overrides)
+
+
+def _read_group(reader: SectionReader, root: Settings, common: Mapping[str, Any], table: Any, prefix: str) -> Settings:
+    """Return the settings for one group of watched folders, which may have an output and a pipeline of their own."""
+    if not isinstance(table, dict):
+        raise reader.error(prefix.rstrip("."), f"got {table!r}; a section is expected")
+    own = {name: table[name] for name in ("output", "pipeline") if name in table}
+    watch = reader.read(WatchSettings, {name: value for name, value in table.items() if name not in own}, prefix)
+    sections: dict[str, Any] = {"watch": watch}
+    for name, kind in (("output", OutputSettings), ("pipeline", PipelineSection)):
+        if name in own:
+            if not isinstance(own[name], dict):
+                raise reader.error(f"{prefix}{name}", f"got {own[name]!r}; a section is expected")
+            merged = _merged(common.get(name, {}), own[name])
+            sections[name] = reader.read(kind, merged, f"{prefix}{name}.")
+    return dataclasses.replace(root, **sections)
+
+
+def _merged(table: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table with what another one says in its place; another method brings all of its keywords."""
+    base = dict(table)
+    if "code" in over and over["code"] != base.get("code"):
+        base = {}
+    for key, value in over.items():
+        inner = base.get(key)
+        base[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return base
+
+
+def _read_toml(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _apply_override(table: dict[str, Any], override: str) -> dict[str, str]:
+    """Put one ``--set`` into the table; return the key with the text to blame for it."""
+    key, separator, text = override.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not separator or not all(parts):
+        raise ConfigError(f"--set {override}: expected key=value, for example pipeline.segmenter.thresh=-8")
+    try:
+        value = tomli.loads(f"value = {text}")["value"]
+    except tomli.TOMLDecodeError:
+        value = text
+    for part in parts[:-1]:
+        inner = table.setdefault(part, {})
+        if not isinstance(inner, dict):
+            what = "stands for several tables; change them in the file" if isinstance(inner, list) else "is a value"
+            raise ConfigError(f"--set {override}: {part} {what}, not a section")
+        table = inner
+    table[parts[-1]] = value
+    return {".".join(parts): f"--set {override}"}
+
+
+def _check_folders(settings: Settings, reader: SectionReader) -> None:
+    """Refuse folders that are watched twice, and mirrored trees in which the results of two folders could meet."""
+    folders = settings.folders()
+    twice = next((folder for number, folder in enumerate(folders) if folder in folders[:number]), None)
+    if twice is not None and settings.several:
+        raise reader.error("watch.folders", f"{twice} is watched twice; each folder belongs to one [[watch]] table")
+    for group in settings.groups:
+        sharing = settings.sharing(group.output.folder) if group.output.folder is not None else []
+        names = [folder.name for folder in sharing]
+        if len(set(names)) < len(names):
+            listed = ", ".join(str(folder) for folder in sharing)
+            raise reader.error(
+                "output.folder",
+                f"the watched folders {listed} would share one tree of results, because their names are equal; "
+                f'watch folders with different names, or set output.folder to ""',
+            )

@@ -1,0 +1,76 @@
+"""Looks inside files through the probe process, one after the other and none for ever; says what an outcome means."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+
+from dcnumd.config import Settings
+from dcnumd.daemon.candidates import Candidate
+from dcnumd.daemon.child import Child
+from dcnumd.daemon.probe import Look, look
+from dcnumd.errors import MeasurementError
+
+LOOK_SECONDS = 60.0
+"""A look inside a file takes moments; one that takes so long hangs, on a share that is down for example."""
+KILL_SECONDS = 5.0
+"""A killed probe is gone after so long, unless its system call cannot be interrupted."""
+
+
+class Inspector:
+    """Has the probe process look into files.
+
+    Parameters
+    ----------
+    settings
+        What the pipeline of a file would be.
+    probe
+        The process.
+    """
+
+    def __init__(self, settings: Settings, probe: Child) -> None:
+        self._settings = settings
+        self._probe = probe
+        self._looking = asyncio.Lock()
+
+    async def look_into(self, path: str) -> Look:
+        """Have the probe look into a file, within a time.
+
+        Raises
+        ------
+        DcnumdError
+            What `look` finds wrong, or with the reason ``look_timeout`` that it did not come to an end.
+        """
+        job = self._settings.watched_job_for(pathlib.Path(path), "")
+        # One after the other, so that nobody's time passes while the probe is busy with another file.
+        async with self._looking:
+            call = asyncio.create_task(self._probe.call(look, job), name=f"look {path}")
+            try:
+                await asyncio.wait([call], timeout=LOOK_SECONDS)
+                if not call.done():
+                    self._probe.kill()
+                    # The call ends by itself when the process is gone, and then the next one gets a new process.
+                    await asyncio.wait([call], timeout=KILL_SECONDS)
+                    message = f"{path}: cannot be read: no answer for {LOOK_SECONDS:g} s"
+                    raise MeasurementError(message, "look_timeout", transient=True)
+                return call.result()
+            finally:
+                if not call.cancel() and not call.cancelled():
+                    # Nobody else asks for what it ended with.
+                    call.exception()
+
+
+def incomplete(candidate: Candidate, found: Look, quiet_seconds: float) -> MeasurementError:
+    """Return the error for a file that will not become complete, with the cure."""
+    if found.verdict == "open_for_writing":
+        problem = (
+            f"is marked as open for writing, but nobody wrote to it for {quiet_seconds:.0f} s; "
+            "if the recording was interrupted, `h5clear -s` on a copy may help"
+        )
+        return MeasurementError(f"{candidate.path}: {problem}", "incomplete")
+    quiet = f"({candidate.stamp.size} bytes), and nothing was added for {quiet_seconds:.0f} s"
+    if found.verdict == "blank":
+        problem = f"has frames that are all zero {quiet}; if it was copied, copy it again"
+        return MeasurementError(f"{candidate.path}: {problem}", "incomplete")
+    problem = f"is shorter than it says itself {quiet}; if it was copied, copy it again"
+    return MeasurementError(f"{candidate.path}: {problem}", "truncated")

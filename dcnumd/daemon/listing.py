@@ -1,0 +1,145 @@
+"""Lists folders: which files in them may be measurements, as far as names and types of files tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import fnmatch
+import functools
+import os
+import re
+import stat
+from collections.abc import Callable
+
+from dcnumd.config import Settings
+from dcnumd.daemon.records import Stamp
+
+Found = list[tuple[str, Stamp]]
+"""Absolute paths of possible measurements, with their stat."""
+
+RESULT_SUFFIXES = ("_dcn", "_dce")
+"""Results of dcnum and of its predecessor carry these, whatever our own suffix is."""
+TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CandidateFilter:
+    """Decides by its name whether a file may be a measurement."""
+
+    patterns: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    """Results end like this, those of other watched folders too."""
+    output_folders: tuple[str, ...]
+    """So do the folders that results go to."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> CandidateFilter:
+        """Return the filter that `settings` ask for."""
+        suffixes = {output.suffix for output in settings.outputs} | set(RESULT_SUFFIXES)
+        folders = {os.fspath(output.folder) for output in settings.outputs if output.folder is not None}
+        return cls(settings.watch.patterns, tuple(suffixes), tuple(folders))
+
+    def refusal(self, path: str) -> str:
+        """Return why `path` is not taken, as a code; empty if it is."""
+        name = path.rpartition("/")[2]
+        if name.startswith("."):
+            return "hidden"
+        if name.endswith(TEMPORARY_SUFFIXES):
+            return "temporary"
+        if not _matcher(self.patterns)(name):
+            return "pattern"
+        stem = name.removesuffix(".rtdc")
+        if stem != name and stem.endswith(self.suffixes):
+            return "own_output"
+        if self.is_output(path):
+            return "output_folder"
+        return ""
+
+    def is_output(self, path: str) -> bool:
+        """Return whether `path` is a folder of results or lies in one."""
+        return any(path == folder or path.startswith(f"{folder.rstrip('/')}/") for folder in self.output_folders)
+
+
+@functools.lru_cache
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
+    return re.compile("|".join(map(fnmatch.translate, patterns))).match
+
+
+@dataclasses.dataclass(slots=True)
+class Listing:
+    """What a look into one watched folder found."""
+
+    found: Found = dataclasses.field(default_factory=list)
+    not_files: list[str] = dataclasses.field(default_factory=list)
+    """Folders and the like that have the name of a measurement."""
+    unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Folders inside that could not be listed, with the reason."""
+
+
+def list_folder(
+    root: str,
+    accepts: CandidateFilter,
+    *,
+    recursive: bool,
+    enter: Callable[[str], None] | None = None,
+    give_sign: Callable[[], None] | None = None,
+) -> Listing:
+    """Look for measurements below `root`.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    accepts
+        What may be a measurement.
+    recursive
+        Whether to look into the folders inside, too.
+    enter
+        Called with each folder before it is listed.
+    give_sign
+        Called after each name: a share that is slow is not one that is gone.
+
+    Raises
+    ------
+    OSError
+        If `root` itself cannot be listed; folders inside that cannot are noted in the listing.
+    """
+    listing = Listing()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        if enter is not None:
+            enter(folder)
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    _sort_in(entry, accepts, listing, waiting if recursive else None)
+                    if give_sign is not None:
+                        give_sign()
+        except OSError as error:
+            if folder == root:
+                raise
+            # What vanished between two calls is no trouble.
+            if error.errno != errno.ENOENT:
+                listing.unreadable[folder] = error.strerror or str(error)
+    return listing
+
+
+def _sort_in(entry: os.DirEntry[str], accepts: CandidateFilter, listing: Listing, waiting: list[str] | None) -> None:
+    if entry.is_dir(follow_symlinks=False):
+        if waiting is not None and not entry.name.startswith(".") and not accepts.is_output(entry.path):
+            waiting.append(entry.path)
+        if not accepts.refusal(entry.path):
+            listing.not_files.append(entry.path)
+        return
+    if accepts.refusal(entry.path):
+        return
+    try:
+        result = entry.stat()
+    except OSError:
+        # It vanished, or is a link to nothing: there is nothing to settle.
+        return
+    if stat.S_ISREG(result.st_mode):
+        listing.found.append((entry.path, Stamp.of(result)))
+    else:
+        listing.not_files.append(entry.path)

@@ -1,0 +1,155 @@
+"""Has the pipeline process do one job at a time: replaces it when it dies, holds it, ends what takes too long."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import uuid
+
+import structlog
+
+from dcnumd.config import Settings
+from dcnumd.daemon.child import Child
+from dcnumd.daemon.patience import Patience
+from dcnumd.errors import DcnumdError, JobCancelledError, WorkerError
+from dcnumd.logic.executor import run_job
+from dcnumd.logic.job import Job, JobResult
+
+log = structlog.get_logger()
+
+STOP_SECONDS = 2.0
+"""A job that was asked to stop has so long before its processes get SIGTERM,"""
+TERMINATE_SECONDS = 0.5
+"""and so long again before they get SIGKILL."""
+
+
+class Overseer:
+    """Watches over the pipeline process.
+
+    Parameters
+    ----------
+    settings
+        How long a job may take.
+    pipeline
+        The process.
+    recognize
+        Results that are there already may be whole although the ledger does not know them.
+    """
+
+    def __init__(self, settings: Settings, pipeline: Child, *, recognize: bool) -> None:
+        self.pipeline = pipeline
+        self.forced = asyncio.Event()
+        """Set to end a stopping job without further patience."""
+        self.stopping = False
+        """Whether the running job was ended because everything ends."""
+        self._settings = settings
+        self._recognize = recognize
+        self._starting = asyncio.Lock()
+        self._patience: Patience | None = None
+        self._held = False
+
+    async def have_pipeline(self) -> None:
+        """Start the pipeline process again if it is gone: a start that fails costs no measurement an attempt."""
+        async with self._starting:
+            while True:
+                try:
+                    await self.pipeline.start()
+                except DcnumdError as error:
+                    seconds = self._settings.retry.backoff_seconds
+                    log.warning("worker.failed", role=self.pipeline.name, error=error.message, retry_in_seconds=seconds)
+                    await asyncio.sleep(seconds)
+                else:
+                    return
+
+    async def keep_pipeline(self) -> None:
+        """Replace the pipeline process when it dies, also when it has nothing to do."""
+        while True:
+            await self.pipeline.gone.wait()
+            await self.have_pipeline()
+
+    def sign_of_life(self) -> None:
+        """Note that the running job goes on."""
+        if self._patience is not None:
+            self._patience.sign_of_life()
+
+    def hold(self) -> None:
+        """Stop all working processes where they are; their time stands still."""
+        self._held = True
+        if self._patience is not None:
+            self._patience.hold()
+            self.pipeline.hold()
+
+    def resume(self) -> None:
+        """Let them go on."""
+        self._held = False
+        self.pipeline.resume()
+        if self._patience is not None:
+            self._patience.resume()
+
+    async def run(self, job: Job, size: int) -> JobResult:
+        """Run a job within its time, and end it when this task is cancelled.
+
+        Parameters
+        ----------
+        job
+            What to do.
+        size
+            Size of the measurement [bytes].
+
+        Raises
+        ------
+        DcnumdError
+            What went wrong; with the reasons ``timeout`` and ``stalled`` if it was ended here.
+        JobCancelledError
+            If it was ended because this task was cancelled.
+        """
+        call_id = uuid.uuid4().hex
+        patience = self._patience = Patience(self._settings.resources.job_timeout_seconds, size)
+        call = asyncio.create_task(self._call(job, call_id), name=f"job {job.job_id}")
+        if self._held:
+            self.hold()
+        try:
+            outcome = await patience.wait(call)
+        except asyncio.CancelledError:
+            # From here on this task ends by itself, so that the ledger is written whatever happens.
+            self.stopping = True
+            await self._end(call, call_id)
+            if _was_killed(call):
+                raise JobCancelledError(f"{job.path_in}: stopped") from None
+            return call.result()
+        finally:
+            self._patience = None
+        if outcome != "done":
+            await self._end(call, call_id)
+            if call.exception() is not None:
+                seconds, what = patience.limit_seconds, "not finished after"
+                if outcome == "stalled":
+                    seconds, what = patience.stall_seconds, "no progress for"
+                message = f"{job.path_in}: {what} {seconds:.0f} s; its processes were ended"
+                raise WorkerError(message, outcome, transient=True)
+        return call.result()
+
+    async def _call(self, job: Job, call_id: str) -> JobResult:
+        """Have the pipeline process do a job; what a lost ledger left done is recognized, and not done again."""
+        if not self._recognize or job.existing == "skip":
+            return await self.pipeline.call(run_job, job, call_id)
+        result = await self.pipeline.call(run_job, dataclasses.replace(job, existing="skip"), call_id)
+        return result if result.reason != "output_differs" else await self.pipeline.call(run_job, job, call_id)
+
+    async def _end(self, call: asyncio.Task[JobResult], call_id: str) -> None:
+        """End the running job: ask, then SIGTERM, then SIGKILL."""
+        self.pipeline.resume()
+        self.pipeline.ask_to_stop(call_id)
+        forced = asyncio.create_task(self.forced.wait(), name="forced stop")
+        await asyncio.wait([call, forced], timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not call.done():
+            self.pipeline.terminate()
+            await asyncio.wait([call], timeout=TERMINATE_SECONDS)
+        forced.cancel()
+        if not call.done():
+            self.pipeline.kill()
+            await asyncio.wait([call])
+
+
+def _was_killed(call: asyncio.Task[JobResult]) -> bool:
+    return isinstance(call.exception(), WorkerError)

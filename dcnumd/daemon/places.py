@@ -1,0 +1,121 @@
+"""Whether folders are there, mounted, writable and large enough; nothing here waits for a share without end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+
+from dcnumd.config import Settings
+from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.mounts import NotMountedError, Place, see
+from dcnumd.daemon.threads import in_thread
+from dcnumd.errors import ResultError
+
+GB = 1e9
+
+
+class Places:
+    """Knows the folders of results, also from earlier runs.
+
+    Parameters
+    ----------
+    settings
+        Which folders there are, and how much space must stay free.
+    ledger
+        Remembers where folders were mounted.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+
+    async def missing(self, outputs: Mapping[str, pathlib.Path]) -> frozenset[str]:
+        """Return those results that are certainly gone; one that cannot be reached just now is not.
+
+        Parameters
+        ----------
+        outputs
+            Each result with the folder that stands for all results in and below it.
+        """
+        if not outputs:
+            return frozenset()
+        before = {root: Place.from_text(self._ledger.place(os.fspath(root))) for root in set(outputs.values())}
+        try:
+            return await in_thread(_missing, outputs, before)
+        except OSError:
+            return frozenset()
+
+    async def obstacle(self, root: pathlib.Path, path_out: pathlib.Path, size: int) -> ResultError | None:
+        """Return why a result cannot be written now, None if it can.
+
+        Parameters
+        ----------
+        root
+            The folder that stands for all results in and below it.
+        path_out
+            The result.
+        size
+            Size of the measurement [bytes]; the result is expected to be no larger.
+        """
+        needed = size + self._settings.resources.min_free_gb * GB
+        folder = os.fspath(root)
+        before = Place.from_text(self._ledger.place(folder))
+        try:
+            place = await in_thread(see, folder, before)
+            if place is not None and place != before:
+                self._ledger.remember_place(folder, place.to_text())
+            return await in_thread(_obstacle, path_out.parent, needed)
+        except NotMountedError as error:
+            return ResultError(f"{root}: {error.strerror}", "output_not_mounted", transient=True)
+        except OSError as error:
+            return ResultError(f"{root}: cannot be reached: {error.strerror}", "output_unreachable", transient=True)
+
+
+def _missing(outputs: Mapping[str, pathlib.Path], before: Mapping[pathlib.Path, Place | None]) -> frozenset[str]:
+    absent: dict[str, pathlib.Path] = {}
+    for path, root in outputs.items():
+        try:
+            os.stat(path)  # noqa: PTH116 -- of many paths
+        except (FileNotFoundError, NotADirectoryError):
+            absent[path] = root
+        except OSError:
+            continue
+    visible = {root for root in set(absent.values()) if _is_mounted(root, before[root])}
+    return frozenset(path for path, root in absent.items() if root in visible)
+
+
+def _is_mounted(root: pathlib.Path, before: Place | None) -> bool:
+    try:
+        see(os.fspath(root), before)
+    except OSError:
+        return False
+    return True
+
+
+def _obstacle(folder: pathlib.Path, needed: float) -> ResultError | None:
+    """Look at the folder of a result, or at the nearest one above it that is there already."""
+    existing = next(parent for parent in (folder, *folder.parents) if _is_there(parent))
+    if os.statvfs(existing).f_flag & os.ST_RDONLY:
+        return ResultError(f"{existing}: is read-only; mount it for writing", "output_read_only", transient=True)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        problem = "cannot be written by this user; change its owner or its mode"
+        return ResultError(f"{existing}: {problem}", "output_no_permission", transient=True)
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        numbers = f"{free / GB:.1f} GB are free, {needed / GB:.1f} GB are needed"
+        cure = "(the measurement and resources.min_free_gb); make room"
+        return ResultError(f"{existing}: {numbers} {cure}", "no_space", transient=True)
+    return None
+
+
+def _is_there(path: pathlib.Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+            return False
+        raise
+    return True

@@ -1,0 +1,187 @@
+"""The work under one set of settings, with one ledger, until the end, a new config, or a fault of the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from dcnumd.config import Settings
+from dcnumd.daemon.child import Child
+from dcnumd.daemon.inspector import Inspector
+from dcnumd.daemon.jobs import JobRunner
+from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.mounts import Place
+from dcnumd.daemon.overseer import Overseer
+from dcnumd.daemon.places import Places
+from dcnumd.daemon.probe import load
+from dcnumd.daemon.settle import Gate
+from dcnumd.daemon.watch import FolderWatch
+from dcnumd.errors import WorkerError
+from dcnumd.write.result import remove_leftovers
+
+log = structlog.get_logger()
+
+
+class Shift:
+    """Owns the gate, the queue and the watches of folders; what it knows is in the ledger, so the next one goes on.
+
+    Parameters
+    ----------
+    settings, ledger
+        What to do, and where it is recorded.
+    probe, overseer
+        The processes, which outlive a shift.
+    pipeline_up
+        Set when the pipeline process has started, with methods that exist.
+    on_ready
+        Called once, when what is there was offered and what comes will be noticed.
+    on_change
+        Called when a job begins or ends, or a file has left the gate.
+    once
+        Scan once instead of watching.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        probe: Child,
+        overseer: Overseer,
+        pipeline_up: asyncio.Event,
+        on_ready: Callable[[], None],
+        on_change: Callable[[], None],
+        *,
+        once: bool,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._probe = probe
+        self._overseer = overseer
+        self._pipeline_up = pipeline_up
+        self._on_ready = on_ready
+        self._once = once
+        places = Places(settings, ledger)
+        inspector = Inspector(settings, probe)
+        self.jobs = JobRunner(settings, ledger, overseer, inspector, places, self._tidy, on_change, once=once)
+        self.gate = Gate(settings, ledger, inspector, places, self.jobs.enqueue, on_change, once=once)
+        self._folders = [self._watch(folder, group) for group in settings.groups for folder in group.watch.folders]
+        self._scanned = asyncio.Event()
+        self._finished = asyncio.Event()
+
+    def _watch(self, folder: pathlib.Path, group: Settings) -> FolderWatch:
+        name = os.fspath(folder)
+        before = Place.from_text(self._ledger.place(name))
+        return FolderWatch(
+            folder, group, self.gate.offer, before, lambda place: self._ledger.remember_place(name, place.to_text())
+        )
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.gate.idle and not self.jobs.queue_length and self.jobs.running is None
+
+    def look_again(self) -> None:
+        """Scan all folders now."""
+        for folder in self._folders:
+            folder.look_again()
+
+    def finish_up(self) -> None:
+        """End when the running job has ended."""
+        self.jobs.finish_up()
+        if self.jobs.running is None:
+            self._finished.set()
+
+    def force(self) -> None:
+        """Have no patience with the running job."""
+        self._overseer.forced.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, or until `finish_up` was called and the running job has ended."""
+        for entry in self._ledger.recover():
+            log.info("job.recovered", job_id=entry.job_id, path=entry.path, ppid=entry.ppid, pphash=entry.pphash)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work, name=name) for name, work in self._work().items()]
+            ends = [asyncio.create_task(event.wait()) for event in (stop, self._finished)]
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (*ends, *tasks):
+                    task.cancel()
+
+    def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
+        work: dict[str, Coroutine[Any, Any, None]] = {
+            "admit": self.gate.keep_admitting(),
+            "settle": self.gate.keep_settling(),
+            "look": self._run_looks(),
+            "jobs": self._run_jobs(),
+            "outputs": self.jobs.keep_outputs(),
+            "ready": self._report_ready(),
+            "tidy": self._tidy_all(),
+        }
+        if self._settings.resources.pause_while_acquiring:
+            work["courtesy"] = self.jobs.keep_courteous(self.gate)
+        if self._once:
+            return {**work, "scan": self._scan_once()}
+        for folder in self._folders:
+            work[f"watch {folder.folder}"] = folder.keep_watching()
+        return work
+
+    async def _run_looks(self) -> None:
+        # Methods that do not exist are no measurement's fault. The pipeline alone decides when the daemon is ready,
+        # so the probe leaves the processor to it; the first file settles meanwhile.
+        await self._pipeline_up.wait()
+        try:
+            await self._probe.start(load)
+        except WorkerError as error:
+            log.warning("worker.failed", role=self._probe.name, error=error.message, retry_in_seconds=0)
+        await self.gate.keep_looking()
+
+    async def _run_jobs(self) -> None:
+        # A start that fails is no measurement's fault and must not cost it an attempt.
+        await self._pipeline_up.wait()
+        if self._once:
+            await self.jobs.keep_running(self.gate)
+        else:
+            async with asyncio.TaskGroup() as group:
+                keeper = group.create_task(self._overseer.keep_pipeline(), name="pipeline")
+                try:
+                    await self.jobs.keep_running(self.gate)
+                finally:
+                    keeper.cancel()
+        self._finished.set()
+
+    async def _scan_once(self) -> None:
+        for folder in self._folders:
+            await folder.scan()
+        self._scanned.set()
+
+    async def _report_ready(self) -> None:
+        """Report that a measurement is noticed and processed from now on: folders are watched, the workers wait."""
+        for seen in [self._scanned] if self._once else [folder.ready for folder in self._folders]:
+            await seen.wait()
+        await self._pipeline_up.wait()
+        self._on_ready()
+        visible = {folder.folder for folder in self._folders if folder.reachable}
+        await self.gate.close_vanished(visible.__contains__)
+
+    async def _tidy_all(self) -> None:
+        """Remove what the processes of an earlier run left behind by dying."""
+        for folder in self._ledger.untidy():
+            await self._tidy(pathlib.Path(folder))
+
+    async def _tidy(self, folder: pathlib.Path) -> None:
+        try:
+            removed = await self._probe.call(remove_leftovers, folder)
+        except (OSError, WorkerError) as error:
+            # The folder stays noted, so the next start tries again.
+            log.warning("leftover.kept", folder=os.fspath(folder), error=str(error))
+            return
+        for path in removed:
+            log.info("leftover.removed", path=os.fspath(path))
+        if self.jobs.running is None:
+            self._ledger.note_tidy(os.fspath(folder))

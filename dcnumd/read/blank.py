@@ -1,0 +1,106 @@
+"""Whether a measurement has places that are still empty, as in a copy that took its whole size at once.
+
+Such a file opens without complaint, with the right shape: only its bytes can tell. What was never written reads as
+zeros, which no compression produces, and no camera over thousands of pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+
+import h5py
+
+from dcnumd.read.chunk_table import dataset_filters
+from dcnumd.read.frame_source import FLETCHER32, SHUFFLE
+from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.read.image_stack import ImageStack
+
+RUN_FRAMES = 2
+"""So many frames are zero in a row only if nobody wrote them; a frame that a camera lost may be zero, too."""
+RUN_BYTES = (2**14, 2**20)
+"""At least and at most so many bytes are looked at in one place, whatever the size of frames."""
+PACKED_BYTES = 1024
+"""So many bytes at either end of a packed chunk are zero only if nobody wrote them."""
+SAMPLES = 6
+"""Places that are looked at, besides the ends."""
+RISING = ("time", "frame")
+"""Features that are not zero for the last of several frames."""
+
+Span = tuple[int, int]
+"""Offset in the file and length [bytes]."""
+
+
+def is_blank(data: HDF5Data) -> bool:
+    """Return whether something was never written, by a look at the ends of the frames and at a few places between.
+
+    Raises
+    ------
+    MeasurementError
+        The measurement cannot be read.
+    """
+    image = data.image
+    return (image is not None and _has_blank_frames(image.dataset)) or any(_ends_blank(data, name) for name in RISING)
+
+
+def _ends_blank(data: HDF5Data, feature: str) -> bool:
+    values = data.find(feature)
+    if not isinstance(values, ImageStack) or values.ndim != 1 or len(values) <= 2:
+        return False
+    # what never rises does not end too early
+    return not values[len(values) - 1] and bool(values[len(values) // 2] or values[1])
+
+
+def _has_blank_frames(dataset: h5py.Dataset) -> bool:
+    if dataset.is_virtual or dataset.external or not dataset.size:
+        return False
+    if dataset.chunks is not None:
+        chunks = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+        if dataset.id.get_num_chunks() < chunks:
+            return True
+    elif dataset.id.get_offset() is None:
+        return True
+    shift = dataset.file.userblock_size
+    descriptor = os.open(dataset.file.filename, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        spans = _frames_in_one(dataset) if dataset.chunks is None else _frames_in_chunks(dataset)
+        return any(not any(os.pread(descriptor, size, shift + offset)) for offset, size in spans if size > 0)
+    finally:
+        os.close(descriptor)
+
+
+def _frames_in_one(dataset: h5py.Dataset) -> Iterator[Span]:
+    """Return where to look in frames that lie one after the other."""
+    offset, size = dataset.id.get_offset(), dataset.nbytes
+    length = min(_run_length(dataset), size)
+    for number in range(SAMPLES + 1):
+        yield offset + (size - length) * (SAMPLES - number) // SAMPLES, length
+
+
+def _frames_in_chunks(dataset: h5py.Dataset) -> Iterator[Span]:
+    """Return where to look in the first, some, and the last of the chunks."""
+    frames, step = dataset.shape[0], dataset.chunks[0]
+    last = (frames - 1) // step
+    unpacked = math.prod(dataset.chunks)
+    plain = all(code in {SHUFFLE, FLETCHER32} for code, _ in dataset_filters(dataset))
+    for number in dict.fromkeys(last * (SAMPLES - sample) // SAMPLES for sample in range(SAMPLES + 1)):
+        chunk = dataset.id.get_chunk_info_by_coord((number * step, 0, 0))
+        if chunk.byte_offset is None:
+            continue
+        if not plain and chunk.size < unpacked:
+            length = min(PACKED_BYTES, chunk.size)
+            yield chunk.byte_offset, length
+            if chunk.size >= 2 * length:
+                yield chunk.byte_offset + chunk.size - length, length
+        elif dataset.chunks[1:] == dataset.shape[1:]:
+            # the rest of the last chunk belongs to no frame
+            used = unpacked * min(frames - number * step, step) // step
+            length = min(_run_length(dataset), used)
+            yield chunk.byte_offset + used - length, length
+
+
+def _run_length(dataset: h5py.Dataset) -> int:
+    least, most = RUN_BYTES
+    height, width = map(int, dataset.shape[1:])
+    return min(max(RUN_FRAMES * height * width, least), most)

@@ -1,0 +1,216 @@
+"""A look at all that will be read of a file, before any of it is: where it lies and how large it is."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import TypeAlias
+
+import h5py
+
+from dcnumd.errors import MeasurementError
+from dcnumd.read.limits import MAX_COPIED_BYTES, MAX_MEMBERS, check_attributes, check_members, check_storage, too_large
+from dcnumd.read.open_file import damage_named, member, open_measurement
+from dcnumd.read.trust import Trust
+
+COPIED = ("logs", "tables", "basins")
+"""Groups of which all is read into memory."""
+MAX_REFERENCES = 32
+"""Links that may lead on from one to the next."""
+
+Item: TypeAlias = h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID
+
+
+class Survey:
+    """Looks at what is going to be read of one file; links are followed one by one, also into other files.
+
+    What was looked at may be opened by its name: HDF5 then follows no link that was not followed here.
+
+    Parameters
+    ----------
+    h5
+        The file, just opened.
+    trust
+        Which other files may be read.
+
+    Raises
+    ------
+    MeasurementError
+        By each method, with the reason ``outside``, ``too_large``, ``damaged`` or ``unreadable``.
+    """
+
+    def __init__(self, h5: h5py.File, trust: Trust) -> None:
+        self._h5 = h5
+        self._where = h5.filename
+        with damage_named(self._where, "the root group"):
+            self._root = h5py.h5g.open(h5.id, b"/")
+        self._trust = trust
+        self._sizes: dict[str, int | None] = {}
+        self._groups: dict[bytes, h5py.h5g.GroupID] = {}
+        self._seen: set[tuple[pathlib.Path, str]] = set()
+
+    def check_copied(self) -> None:
+        """Look at all that is read as a whole: the attributes of the root, logs, tables and basin definitions."""
+        with damage_named(self._where, "the root group"):
+            check_attributes(self._root, self._where, "the root group")
+        size = 0
+        for name in COPIED:
+            with damage_named(self._where, name):
+                size += self._visit(self._root, name.encode(), 0, members=True) or 0
+        if size > MAX_COPIED_BYTES:
+            raise too_large(self._where, " and ".join(COPIED), size, MAX_COPIED_BYTES, "bytes")
+
+    def check(self, path: str) -> bool:
+        """Look at the dataset or group with a path; return whether there is one."""
+        if path not in self._sizes:
+            with damage_named(self._where, path):
+                self._sizes[path] = self._visit(self._root, path.encode(errors="surrogateescape"), 0, members=False)
+        return self._sizes[path] is not None
+
+    def names(self, path: str) -> list[str]:
+        """Return the names of all datasets in a group; none when there is no such group."""
+        group = member(self._h5, path) if self.check(path) else None
+        if not isinstance(group, h5py.Group):
+            return []
+        with damage_named(self._where, path):
+            return [
+                name.decode(errors="surrogateescape")
+                for name, kind in self._links(group.id, path)
+                if self._is_dataset(group.id, name, kind)
+            ]
+
+    def _is_dataset(self, group: h5py.h5g.GroupID, name: bytes, kind: int) -> bool:
+        if kind != h5py.h5l.TYPE_HARD:
+            self._follow(group, name, b"", kind, 1, members=False)
+        return isinstance(h5py.h5o.open(group, name), h5py.h5d.DatasetID)
+
+    def _links(self, group: h5py.h5g.GroupID, name: str) -> list[tuple[bytes, int]]:
+        """Return the names in a group, and what kind of link each is."""
+        check_members(group, self._where, name)
+        links: list[tuple[bytes, int]] = []
+        group.links.iterate(lambda member, info: links.append((member, info.type)), info=True)
+        return links
+
+    def _visit(self, place: h5py.h5g.GroupID, path: bytes, depth: int, *, members: bool) -> int | None:
+        """Follow a path as HDF5 would, and look at what is there; with `members`, also at what a group holds.
+
+        Returns the size of the datasets, unpacked [bytes], or None if there is nothing.
+        """
+        place = self._root if path.startswith(b"/") else place
+        head, _, rest = path.lstrip(b"/").partition(b"/")
+        if head in {b"", b"."}:
+            return (
+                self._visit(place, rest, depth, members=members)
+                if rest
+                else self._look_at(place, path, depth, members=members)
+            )
+        if place is self._root and head in self._groups and rest:
+            return self._visit(self._groups[head], rest, depth, members=members)
+        if not place.links.exists(head):
+            return None
+        kind = place.links.get_info(head).type
+        if kind != h5py.h5l.TYPE_HARD:
+            return self._follow(place, head, rest, kind, depth + 1, members=members)
+        item = h5py.h5o.open(place, head)
+        if place is self._root and isinstance(item, h5py.h5g.GroupID):
+            self._groups[head] = item
+        if rest.strip(b"/"):
+            return self._visit(item, rest, depth, members=members) if isinstance(item, h5py.h5g.GroupID) else None
+        return self._look_at(item, head, depth, members=members)
+
+    def _follow(
+        self, place: h5py.h5g.GroupID, head: bytes, rest: bytes, kind: int, depth: int, *, members: bool
+    ) -> int | None:
+        """Follow a link that is not the thing itself."""
+        name = _text(head)
+        if depth > MAX_REFERENCES:
+            raise MeasurementError(f"{self._where}: {name} is a link without an end", reason="damaged")
+        if kind == h5py.h5l.TYPE_SOFT:
+            target = place.links.get_val(head)
+            return self._visit(place, target + b"/" + rest, depth, members=members)
+        if kind == h5py.h5l.TYPE_EXTERNAL:
+            file, target = place.links.get_val(head)
+            path = self._beside(file)
+            self._require(path, f"external link {name}")
+            return self._visit_in(path, target + b"/" + rest, depth, members=members)
+        raise MeasurementError(f"{self._where}: {name} is a link of unknown type {kind}", reason="damaged")
+
+    def _visit_in(self, path: pathlib.Path, target: bytes, depth: int, *, members: bool) -> int | None:
+        with open_measurement(path) as h5, damage_named(path, _text(target)):
+            other = Survey(h5, self._trust)
+            other._seen = self._seen
+            return other._visit(other._root, target, depth, members=members)
+
+    def _look_at(self, item: Item, name: bytes, depth: int, *, members: bool) -> int:
+        if isinstance(item, h5py.h5d.DatasetID):
+            return self._dataset(item, name, depth)
+        if members and isinstance(item, h5py.h5g.GroupID):
+            return self._members(item, name, depth)
+        return 0
+
+    def _members(self, group: h5py.h5g.GroupID, name: bytes, depth: int) -> int:
+        size = 0
+        for entry, kind in self._links(group, _text(name)):
+            if kind == h5py.h5l.TYPE_HARD:
+                size += self._look_at(h5py.h5o.open(group, entry), name + b"/" + entry, depth, members=False)
+            else:
+                size += self._follow(group, entry, b"", kind, depth + 1, members=False) or 0
+        return size
+
+    def _dataset(self, dataset: h5py.h5d.DatasetID, name: bytes, depth: int) -> int:
+        label = _text(name)
+        size = check_storage(dataset, self._where, label)
+        check_attributes(dataset, self._where, label)
+        properties = dataset.get_create_plist()
+        for index in range(properties.get_external_count()):
+            file = properties.get_external(index)[0]
+            # unlike links, HDF5 takes these from the working folder
+            self._require(pathlib.Path.cwd() / os.fsdecode(file), f"external storage of {label}")
+        if properties.get_layout() == h5py.h5d.VIRTUAL:
+            self._virtual(properties, label, depth + 1)
+        return size
+
+    def _virtual(self, properties: h5py.h5p.PropDCID, name: str, depth: int) -> None:
+        """Look at everything that a virtual dataset is put together from."""
+        count = properties.get_virtual_count()
+        if depth > MAX_REFERENCES or count > MAX_MEMBERS:
+            raise too_large(self._where, f"virtual dataset {name}", count, MAX_MEMBERS, "sources")
+        for file, target in {
+            (properties.get_virtual_filename(index), properties.get_virtual_dsetname(index)) for index in range(count)
+        }:
+            if "%" not in file + target:
+                self._source(file, target, name, depth)
+            elif self._trust.folders is not None:
+                # HDF5 replaces %b by numbers, so that the names are not known here
+                raise MeasurementError(
+                    f"{self._where}: virtual dataset {name} has sources {file}:{target}, which cannot be judged",
+                    reason="outside",
+                )
+
+    def _source(self, file: str, target: str, name: str, depth: int) -> None:
+        """Look at a dataset that is part of a virtual one."""
+        own = file == "."
+        path = pathlib.Path(self._where) if own else self._beside(file.encode(errors="surrogateescape"))
+        if (path, target) in self._seen:
+            return
+        self._seen.add((path, target))
+        item = target.encode(errors="surrogateescape")
+        if own:
+            self._visit(self._root, item, depth, members=False)
+        else:
+            self._require(path, f"virtual dataset {name}")
+            self._visit_in(path, item, depth, members=False)
+
+    def _beside(self, file: bytes) -> pathlib.Path:
+        """Return where HDF5 looks first for a file that the measurement names."""
+        return pathlib.Path(self._where).absolute().parent / os.fsdecode(file)
+
+    def _require(self, path: pathlib.Path, what: str) -> None:
+        self._trust.require(path, self._where, what)
+        # HDF5 would look for it elsewhere
+        if not path.is_file():
+            raise MeasurementError(f"{self._where}: {what} leads to {path}, which is no file", reason="damaged")
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")

@@ -1,0 +1,122 @@
+"""A config that changes while the daemon runs: real daemons, real signals."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import h5py
+import pytest
+
+pytestmark = pytest.mark.timeout(300)
+
+JOB_SECONDS = 180.0
+
+
+def put(draw, folder, name, **keywords):
+    """Write a measurement elsewhere and move it into place."""
+    hidden = folder / ".writing"
+    draw(hidden, **keywords)
+    return hidden.rename(folder / name)
+
+
+def ppid_of(path):
+    with h5py.File(path) as h5:
+        return h5.attrs["pipeline:dcnum segmenter"]
+
+
+def test_new_config_holds_from_the_next_measurement_on(
+    start_daemon, write_config, watched_folder, measurement, tmp_path
+):
+    """SIGHUP: the running measurement ends as it began, the next one gets the new pipeline, in the same processes."""
+    config = write_config()
+    daemon = start_daemon(config=config)
+    long = put(measurement, watched_folder, "long.rtdc", frames=4000, shape=(80, 320))
+    started = daemon.wait_for("job.started", path=str(long), timeout=JOB_SECONDS)
+    config.write_text(config.read_text() + "[pipeline.segmenter]\nthresh = -4\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for("config.reloaded")
+    finished = daemon.wait_for("job.finished", path=str(long), timeout=JOB_SECONDS)
+    assert finished["ppid"] == started["ppid"]
+    path = put(measurement, watched_folder, "next.rtdc", seed=1)
+    after = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert "t=-4" in ppid_of(after["output"])
+    assert len(daemon.matching("worker.started", role="pipeline")) == 1
+    assert len(daemon.matching("daemon.ready")) == 1
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        ("[watch\n", "not valid TOML"),
+        ("[pipeline.segmenter]\nthresh = 'low'\n", "thresh"),
+        ("[output]\nsufix = 'x'\n", "output.sufix: unknown key"),
+    ],
+)
+def test_bad_config_is_refused_and_the_old_one_kept(
+    start_daemon, write_config, watched_folder, measurement, extra, complaint
+):
+    """SIGHUP with a config that is wrong changes nothing, and says what is wrong."""
+    config = write_config()
+    daemon = start_daemon(config=config)
+    config.write_text(config.read_text() + extra)
+    daemon.process.send_signal(signal.SIGHUP)
+    assert complaint in daemon.wait_for("config.refused")["error"]
+    path = put(measurement, watched_folder, "M.rtdc")
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert not daemon.matching("config.reloaded")
+    assert daemon.stop() == 0
+
+
+def test_state_folder_cannot_change_while_running(start_daemon, write_config, tmp_path):
+    """Another ledger needs another daemon."""
+    config = write_config()
+    daemon = start_daemon(config=config)
+    config.write_text(config.read_text().replace(str(tmp_path / "state"), str(tmp_path / "other")))
+    daemon.process.send_signal(signal.SIGHUP)
+    assert "state.folder" in daemon.wait_for("config.refused")["error"]
+
+
+def test_folders_and_workers_may_change(start_daemon, write_config, watched_folder, measurement, tmp_path):
+    """A folder that is watched from now on is scanned; other resources start other processes; nothing is repeated."""
+    config = write_config()
+    daemon = start_daemon(config=config)
+    first = put(measurement, watched_folder, "first.rtdc")
+    daemon.wait_for("job.finished", path=str(first), timeout=JOB_SECONDS)
+    more = tmp_path / "more"
+    more.mkdir()
+    second = put(measurement, more, "second.rtdc", seed=1)
+    text = config.read_text().replace(
+        json.dumps(str(watched_folder)), json.dumps(str(watched_folder)) + f", {json.dumps(str(more))}"
+    )
+    config.write_text(text.replace("num_workers = 1", "num_workers = 2\nnice = 11"))
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for("job.finished", path=str(second), timeout=JOB_SECONDS)
+    assert len(daemon.matching("worker.started", role="pipeline")) == 2
+    assert len(daemon.matching("job.finished")) == 2
+    assert len(daemon.matching("job.queued")) == 2
+    assert daemon.stop() == 0
+
+
+def test_folders_with_settings_of_their_own(start_daemon, write_config, watched_folder, measurement, tmp_path):
+    """Each [[watch]] table has its own pipeline and place of results; the higher priority is first."""
+    config = write_config()
+    urgent, results = tmp_path / "urgent", tmp_path / "results"
+    urgent.mkdir()
+    table = (
+        f"[[watch]]\nfolders = [{json.dumps(str(urgent))}]\nsettle_seconds = 0.3\npriority = 1\n"
+        f"output.folder = {json.dumps(str(results))}\npipeline.segmenter.thresh = -8\n"
+    )
+    config.write_text(config.read_text().replace("[watch]", "[[watch]]") + table)
+    usual = [put(measurement, watched_folder, f"{name}.rtdc", seed=name) for name in range(3)]
+    first = put(measurement, urgent, "first.rtdc", seed=9)
+    daemon = start_daemon("--once", config=config, ready=False)
+    assert daemon.wait(JOB_SECONDS) == 0
+    finished = {event["path"]: event["output"] for event in daemon.matching("job.finished")}
+    assert finished == {
+        str(first): str(results / "first_dcn.rtdc"),
+        **{str(path): str(path.with_name(f"{path.stem}_dcn.rtdc")) for path in usual},
+    }
+    assert "t=-8" in ppid_of(finished[str(first)])
+    assert "t=-6" in ppid_of(finished[str(usual[0])])

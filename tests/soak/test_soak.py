@@ -1,0 +1,28 @@
+"""The short versions of the soak tests; `python -m tests.soak.kills` and its like are the long ones."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from tests.soak import kills, many, model
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_killed_processes_cost_no_result(tmp_path: pathlib.Path) -> None:
+    """Whoever is killed whenever, results are those of an undisturbed run, each made once, and nothing is left over."""
+    assert kills.run(tmp_path, files=8, kills=12, seed=1) == []
+
+
+def test_random_actions_agree_with_the_model(tmp_path: pathlib.Path) -> None:
+    """Whatever is done to files, folders and the daemon, in the end each measurement has its result."""
+    _, fault = model.run(tmp_path, steps=60, seed=1)
+    assert not fault, fault
+
+
+def test_many_files_leave_nothing_in_memory(tmp_path: pathlib.Path) -> None:
+    """Processes hold no more after 120 files than after 50."""
+    held, faults = many.run(tmp_path, files=120, first=50, tolerance=0.04)
+    assert faults == [], held

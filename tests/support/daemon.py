@@ -1,0 +1,144 @@
+"""A real daemon as a process of its own, heard through its log; and small measurements for it."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+import h5py
+import numpy as np
+
+Event = dict[str, Any]
+
+START_SECONDS = 120.0
+"""The first child that is started compiles kernels, if their cache is empty."""
+
+
+@dataclasses.dataclass
+class Daemon:
+    """A running ``dcnumd run`` and every event that it logged so far."""
+
+    process: subprocess.Popen[str]
+    events: list[Event] = dataclasses.field(default_factory=list)
+    heard: threading.Condition = dataclasses.field(default_factory=threading.Condition)
+    ended: bool = False
+    _named: dict[str, list[Event]] = dataclasses.field(default_factory=dict)
+    _listener: threading.Thread | None = None
+
+    @classmethod
+    def start(cls, config: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Self:
+        """Start a daemon and listen to it; `environment` comes on top of this process's own."""
+        command = [sys.executable, "-m", "dcnumd", "run", "-c", os.fspath(config), *arguments]
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, errors="replace", env={**os.environ, **(environment or {})}
+        )
+        daemon = cls(process)
+        daemon._listener = threading.Thread(target=daemon.listen, name="daemon log")
+        daemon._listener.start()
+        return daemon
+
+    def listen(self) -> None:
+        """Collect the log until the process closes it."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = {"event": "not json", "line": line}
+            with self.heard:
+                self.events.append(event)
+                self._named.setdefault(event["event"], []).append(event)
+                self.heard.notify_all()
+        with self.heard:
+            self.ended = True
+            self.heard.notify_all()
+
+    def matching(self, name: str, **fields: object) -> list[Event]:
+        """Return the events of this name with these fields."""
+        named = list(self._named.get(name, ()))
+        return [event for event in named if all(event.get(key) == value for key, value in fields.items())]
+
+    def wait_for(self, name: str, *, count: int = 1, timeout: float = 60.0, **fields: object) -> Event:
+        """Wait until an event was logged `count` times and return the last of them."""
+        deadline = time.monotonic() + timeout
+        with self.heard:
+            while len(found := self.matching(name, **fields)) < count:
+                left = deadline - time.monotonic()
+                if self.ended or left <= 0:
+                    how = "ended" if self.ended else "timeout"
+                    raise AssertionError(f"no {count} x {name} {fields} ({how}):\n{self.log()}")
+                self.heard.wait(left)
+        return found[-1]
+
+    def log(self, lines: int = 400) -> str:
+        """Return the last lines of the log."""
+        counts = collections.Counter(event["event"] for event in self.events)
+        return "\n".join([*(json.dumps(event) for event in self.events[-lines:]), str(dict(counts))])
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 10.0) -> int:
+        """Send a signal and wait for the end; return the exit code."""
+        self.process.send_signal(number)
+        return self.wait(timeout)
+
+    def wait(self, timeout: float = 60.0) -> int:
+        """Wait for the end and return the exit code."""
+        code = self.process.wait(timeout)
+        with self.heard:
+            self.heard.wait_for(lambda: self.ended, timeout)
+        return code
+
+    def close(self) -> None:
+        """Kill the daemon if it still runs, and let go of its log."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        assert self._listener is not None
+        assert self.process.stderr is not None
+        self._listener.join()
+        self.process.stderr.close()
+
+
+def draw_measurement(path: pathlib.Path, *, frames: int = 60, shape: tuple[int, int] = (48, 96), seed: int = 0) -> None:
+    """Write a small measurement with dark discs on a noisy background; not square, reproducible."""
+    rng = np.random.default_rng(seed)
+    height, width = shape
+    images = rng.normal(180, 1.5, (frames, height, width))
+    rows, columns = np.mgrid[:height, :width]
+    for image in images[::2]:
+        row, column = rng.uniform(16, height - 16), rng.uniform(16, width - 16)
+        distance = np.hypot(rows - row, columns - column)
+        image[distance < 9] -= 40
+    with h5py.File(path, "w") as h5:
+        events = h5.create_group("events")
+        events.create_dataset("image", data=images.astype(np.uint8), chunks=(min(frames, 32), height, width))
+        events["frame"] = np.arange(1, frames + 1, dtype=float)
+        events["time"] = np.arange(frames) / 2000.0
+        h5.attrs.update(
+            {
+                "experiment:date": "2026-01-02",
+                "experiment:time": "03:04:05",
+                "experiment:event count": frames,
+                "experiment:run index": 1,
+                "experiment:sample": f"discs {seed}",
+                "imaging:frame rate": 2000.0,
+                "imaging:pixel size": 0.34,
+                "imaging:roi size x": width,
+                "imaging:roi size y": height,
+                "setup:identifier": f"ZMD-TEST-{seed}",
+                "setup:channel width": 20.0,
+                "setup:chip region": "channel",
+                "setup:flow rate": 0.04,
+                "setup:medium": "CellCarrierB",
+            }
+        )
