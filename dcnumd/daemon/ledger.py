@@ -331,6 +331,12 @@ class Ledger:
         with self.transaction():
             self._connection.execute("INSERT OR REPLACE INTO places (path, place) VALUES ('', ?)", (utc_now(),))
 
+    def close_others(self, entry: Entry) -> None:
+        """Give up what waited under the same name before: a path has one content at a time."""
+        for other in self.entries(State.SEEN, State.SETTLING, State.QUEUED, path=entry.path):
+            if other.id != entry.id:
+                self.move(other.id, State.SKIPPED, "replaced")
+
     def recover(self) -> list[Entry]:
         """Put back what a previous run left running; called once, before the first scan."""
         with self.transaction():

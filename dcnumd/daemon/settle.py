@@ -7,7 +7,7 @@ import contextlib
 import pathlib
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 
@@ -15,6 +15,7 @@ from dcnumd.config import Settings
 from dcnumd.daemon.backoff import backoff_seconds
 from dcnumd.daemon.candidates import Candidate, Candidates
 from dcnumd.daemon.inspector import Inspector, incomplete
+from dcnumd.daemon.known import Found, KnownFiles
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.probe import Look
@@ -28,10 +29,6 @@ PATIENCE = 60
 """A file that is quiet but incomplete fails after so many settle times; when it changes, it gets another chance."""
 SLICE = 50
 """So many new files are written to the ledger at once."""
-MAX_KNOWN = 250_000
-"""Of so many files it is remembered that there is nothing to do; beyond that, the ledger is asked anew."""
-
-Found = Iterable[tuple[str, Stamp]]
 
 
 class Gate:
@@ -82,9 +79,7 @@ class Gate:
         self._on_leave = on_leave
         self._once = once
         self._keys = {id(group): settings_key(group) for group in (settings, *settings.groups)}
-        self._known: dict[str, Stamp] = {}
-        self._active: dict[str, Stamp] = {}
-        self._version = ledger.data_version()
+        self._known = KnownFiles(ledger)
         self._wake = asyncio.Event()
         self._admitting = 0
         self._found: asyncio.Queue[list[tuple[str, Stamp]]] = asyncio.Queue()
@@ -97,15 +92,13 @@ class Gate:
 
     def offer(self, found: Found) -> None:
         """Take note of files and their stat; what is new or has changed starts to settle."""
-        if (version := self._ledger.data_version()) != self._version:
-            # `retry` or `forget` changed the ledger: nothing that was remembered is certain.
-            self._version = version
-            self._known.clear()
+        if self._known.doubted():
+            # `retry` or `forget` was called: who waits for another attempt has it now.
             for waiting in self.candidates:
                 if waiting.repeated and not waiting.busy:
                     self.candidates.look_at(waiting, time.monotonic())
             self._wake.set()
-        if not (news := self._news(found)):
+        if not (news := self._known.news(found)):
             return
         # What is waited for already must not wait for the others: a recording stops the work at once.
         for path, stamp in news:
@@ -119,9 +112,9 @@ class Gate:
 
     def leave_queue(self, path: str, stamp: Stamp | None = None) -> None:
         """Forget that `path` was queued; with its stamp, remember that it needs no further look."""
-        self._active.pop(path, None)
+        self._known.leave(path)
         if stamp is not None:
-            self._remember(path, stamp)
+            self._known.note_settled(path, stamp)
 
     def settle_again(self, entry: Entry, reason: str) -> None:
         """Take back a queued or running measurement whose file has changed."""
@@ -166,7 +159,7 @@ class Gate:
         while True:
             found = await self._found.get()
             for start in range(0, len(found), SLICE):
-                await self._admit_all(self._news(found[start : start + SLICE]))
+                await self._admit_all(self._known.news(found[start : start + SLICE]))
                 # However many there are, signals and jobs do not wait for them.
                 await asyncio.sleep(0)
             self._admitting -= 1
@@ -205,7 +198,7 @@ class Gate:
     async def close_vanished(self, watched: Callable[[str], bool]) -> None:
         """Close rows of files that went away while nobody looked; `watched` says whether a folder can be seen."""
         rows = self._ledger.entries(State.SEEN, State.SETTLING, State.QUEUED)
-        absent = [row for row in rows if row.path not in self.candidates and row.path not in self._active]
+        absent = [row for row in rows if row.path not in self.candidates and row.path not in self._known]
         for row in absent:
             folder = self._settings.watched_folder_of(pathlib.Path(row.path))
             if folder is None or (watched(str(folder)) and await self._stamp(row.path) is None):
@@ -220,15 +213,6 @@ class Gate:
     def _key(self, group: Settings) -> str:
         return self._keys[id(group)]
 
-    def _news(self, found: Found) -> list[tuple[str, Stamp]]:
-        active, known = self._active, self._known
-        return [(path, stamp) for path, stamp in found if active.get(path) != stamp and known.get(path) != stamp]
-
-    def _remember(self, path: str, stamp: Stamp) -> None:
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-        self._known[path] = stamp
-
     async def _stamp(self, path: str) -> Stamp | None:
         try:
             return await in_thread(Stamp.at, path)
@@ -239,7 +223,7 @@ class Gate:
         entries = {path: self._ledger.latest(path) for path, _ in found}
         missing = await self._missing(*entries.values())
         with self._ledger.transaction():
-            for path, stamp in self._news(found):
+            for path, stamp in self._known.news(found):
                 if candidate := self.candidates.get(path):
                     self._note_change(candidate, stamp)
                 else:
@@ -262,7 +246,7 @@ class Gate:
             if entry.state is State.FAILED or (
                 entry.state in {State.DONE, State.SKIPPED} and entry.output and entry.output not in missing
             ):
-                self._remember(path, stamp)
+                self._known.note_settled(path, stamp)
                 return
             if entry.state is State.QUEUED:
                 self._queue(entry)
@@ -375,15 +359,15 @@ class Gate:
                 log.info("file.settled", path=entry.path, size=found.content.size, frames=found.frames)
             if entry.state is State.RUNNING:
                 # Its content is the one being processed: only its stamp is new, and the job's end minds that.
-                self._active[entry.path] = candidate.stamp
+                self._known.note_active(entry.path, candidate.stamp)
             elif entry.state is State.DONE and entry.output and entry.output not in missing:
                 log.info("file.ignored", path=entry.path, reason="already_done", output=entry.output)
-                self._remember(entry.path, candidate.stamp)
+                self._known.note_settled(entry.path, candidate.stamp)
             else:
                 attempts = entry.attempts if candidate.repeated else 0
                 replace = self._must_replace(entry)
                 self._queue(self._ledger.move(entry.id, State.QUEUED, attempts=attempts, replace_output=int(replace)))
-            self._close_others(entry)
+            self._ledger.close_others(entry)
         self._leave(candidate)
 
     def _must_replace(self, entry: Entry) -> bool:
@@ -393,15 +377,9 @@ class Gate:
         # A content that was replaced before its turn leaves to its successor what it was to replace.
         return outdated or any(row.replace_output for row in self._ledger.entries(path=entry.path))
 
-    def _close_others(self, entry: Entry) -> None:
-        """Give up what waited under the same name before: a path has one content at a time."""
-        for other in self._ledger.entries(State.SEEN, State.SETTLING, State.QUEUED, path=entry.path):
-            if other.id != entry.id:
-                self._ledger.move(other.id, State.SKIPPED, "replaced")
-
     def _queue(self, entry: Entry) -> None:
         if entry.stamp is not None:
-            self._active[entry.path] = entry.stamp
+            self._known.note_active(entry.path, entry.stamp)
         job_log(entry).info("job.queued")
         self._enqueue(entry)
 
