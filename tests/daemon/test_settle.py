@@ -303,7 +303,8 @@ def test_backlog_is_a_few_transactions(tmp_path):
         harness.ledger._connection.set_trace_callback(None)
         assert harness.ledger.counts()[State.SETTLING] == 300
 
-    with_gate(tmp_path, body)
+    patient = dataclasses.replace(SETTINGS, watch=WatchSettings(settle_seconds=100.0))
+    with_gate(tmp_path, body, settings=patient)
     assert statements.count("COMMIT") <= 300 / settle.SLICE
 
 
