@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+
 import click
 
 from dcnumd.commands.options import with_settings
@@ -19,5 +21,7 @@ def run(settings: Settings, once: bool) -> int:
     The log goes to stderr: one line, one event; coloured text on a terminal, JSON elsewhere. A first signal asks
     for the end and puts the running measurement back; a second one forces it.
     """
+    # A watchdog ends a process that hangs with SIGABRT; this says where it hung.
+    faulthandler.enable()
     logs.configure(settings.log)
     return run_daemon(settings, once=once)
