@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from tests.soak.processes import Family, Process
-from tests.soak.results import Observer, differences, shared_memory, temporary_files
+from tests.soak.results import Observer, differences, temporary_files
 from tests.support.daemon import Daemon, draw_measurement
 
 SHAPES = ((48, 96), (80, 320), (60, 150), (100, 250), (40, 80))
@@ -45,6 +45,8 @@ class Soak:
     events: list[dict[str, object]] = dataclasses.field(default_factory=list)
     kills: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     faults: list[str] = dataclasses.field(default_factory=list)
+    named_memory: set[pathlib.Path] = dataclasses.field(default_factory=set)
+    """Whatever any of the processes has shared by a name."""
 
     @property
     def watched(self) -> list[pathlib.Path]:
@@ -118,7 +120,6 @@ def run(folder: pathlib.Path, *, files: int, kills: int, seed: int) -> list[str]
     """Process `files` measurements undisturbed and then with `kills` kills; return what went wrong."""
     soak = prepare(folder, files, seed)
     store = sorted((folder / "store").iterdir())
-    memory_before = shared_memory()
     undisturbed(soak, store)
     try:
         disturb(soak, store, kills)
@@ -134,7 +135,7 @@ def run(folder: pathlib.Path, *, files: int, kills: int, seed: int) -> list[str]
         *count_jobs(soak, store),
         *(f"left over: {path}" for path in temporary_files(soak.result_folders)),
         *(f"left over in the folder for temporary files: {path}" for path in (folder / "tmp").rglob("*")),
-        *(f"left over in shared memory: {name}" for name in shared_memory() - memory_before),
+        *(f"left over in shared memory: {path}" for path in soak.named_memory if path.exists()),
     ]
 
 
@@ -204,6 +205,7 @@ def disturb(soak: Soak, store: Sequence[pathlib.Path], kills: int) -> None:
             path.rename(published(soak, number, path))
         moment, target = soak.rng.choice(MOMENTS), soak.rng.choice(TARGETS)
         soak.wait(moment)
+        soak.named_memory |= soak.family.named_memory()
         if killed := soak.kill(target):
             soak.kills[f"{target}, {moment}"] += 1
         when = f"after kill {soak.kills.total()} ({target}, {moment})"

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from tests.soak.processes import Family, Usage
-from tests.soak.results import RESULT_PATTERN, shared_memory, temporary_files
+from tests.soak.results import RESULT_PATTERN, temporary_files
 from tests.support.daemon import START_SECONDS, Daemon, draw_measurement
 
 SHAPES = ((48, 96), (60, 150), (40, 80))
@@ -62,14 +62,13 @@ def run(folder: pathlib.Path, *, files: int, first: int, tolerance: float) -> tu
         "[resources]\nnum_workers = 2\nmin_free_gb = 0.01\n"
     )
     family = Family({"TMPDIR": str(folder / "tmp")})
-    memory_before = shared_memory()
     daemon = Daemon.start(config, environment=family.environment)
     try:
         daemon.wait_for("daemon.ready", timeout=START_SECONDS)
         held = []
         for start, stop in ((0, first), (first, files)):
             publish(daemon, watched, start, stop)
-            held.append(measure(daemon, family, stop, memory_before))
+            held.append(measure(daemon, family, stop))
         code = daemon.stop()
         left = family.wait_until_gone(5.0)
     finally:
@@ -81,7 +80,6 @@ def run(folder: pathlib.Path, *, files: int, first: int, tolerance: float) -> tu
         *(f"outlives the daemon: {process}" for process in left),
         *(f"left over: {path}" for path in temporary_files([watched, results])),
         *(f"left over in the folder for temporary files: {path}" for path in (folder / "tmp").iterdir()),
-        *(f"left over in shared memory: {name}" for name in shared_memory() - memory_before),
         *(f"said in the log: {event}" for name in ("job.failed", "not json") for event in daemon.matching(name)),
     ]
     count = sum(1 for _ in results.rglob(RESULT_PATTERN))
@@ -101,7 +99,7 @@ def publish(daemon: Daemon, watched: pathlib.Path, start: int, stop: int) -> Non
     daemon.wait_for("job.finished", count=stop, timeout=FILE_SECONDS * AHEAD)
 
 
-def measure(daemon: Daemon, family: Family, files: int, memory_before: set[str]) -> Held:
+def measure(daemon: Daemon, family: Family, files: int) -> Held:
     """Return what is held when nothing is to be done."""
     time.sleep(QUIET_SECONDS)
     processes = family.processes()
@@ -111,7 +109,7 @@ def measure(daemon: Daemon, family: Family, files: int, memory_before: set[str])
         Usage.of(process.pid for process in processes),
         Usage.of([daemon.process.pid]),
         tuple(sorted((role, roles.count(role)) for role in set(roles))),
-        len(shared_memory() - memory_before),
+        len(family.named_memory()),
     )
 
 

@@ -64,6 +64,15 @@ class Family:
         """Return the processes that do this."""
         return [process for process in self.processes() if process.role in roles]
 
+    def named_memory(self) -> set[pathlib.Path]:
+        """Return what processes share by a name, which would stay when all of them are killed."""
+        found = set()
+        for process in self.processes():
+            with contextlib.suppress(*GONE):
+                lines = (PROC / str(process.pid) / "maps").read_text().splitlines()
+                found |= {pathlib.Path(line.split(maxsplit=5)[5]) for line in lines if "/dev/shm/" in line}  # noqa: S108
+        return found
+
     def wait_until_gone(self, seconds: float) -> list[Process]:
         """Wait until no process is left; return those that are."""
         deadline = time.monotonic() + seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
@@ -105,8 +104,3 @@ def _contents(h5: h5py.File) -> dict[str, np.ndarray]:
 
     h5.visititems(collect)
     return contents
-
-
-def shared_memory() -> set[str]:
-    """Return what has a name in the system's shared memory."""
-    return set(os.listdir("/dev/shm"))  # noqa: PTH208, S108 -- names only, and this is the place
