@@ -23,7 +23,7 @@ from dcnumd.logic.job import Job
 log = structlog.get_logger()
 
 LOOK_SECONDS = 10.0
-"""A folder that takes no results is looked at so often."""
+"""A folder that takes no results is looked at so often, and more often in the beginning."""
 SURROUNDINGS = frozenset(
     {
         "no_space",
@@ -44,8 +44,14 @@ class Obstacle:
     reason: str
     look_at: float
     """When it is looked at again, on the monotonic clock."""
+    looks: int = 0
     failures: int = 0
     """Jobs in a row that failed although nothing seemed wrong before, because of a quota for example."""
+
+    def pause(self) -> float:
+        """Return when to look again [s], which is later each time."""
+        self.looks += 1
+        return min(2.0 ** (self.looks - 1), LOOK_SECONDS)
 
 
 class OutputFolders:
@@ -99,7 +105,7 @@ class OutputFolders:
         obstacle.reason = error.reason
         obstacle.failures += failed
         pause = backoff_seconds(self._settings.retry, obstacle.failures) if obstacle.failures else 0.0
-        obstacle.look_at = time.monotonic() + max(LOOK_SECONDS, pause)
+        obstacle.look_at = time.monotonic() + max(obstacle.pause(), pause)
         self._queue.park(waiting, root)
         self._blocked.set()
 
@@ -125,7 +131,7 @@ class OutputFolders:
     async def _look_again(self, root: pathlib.Path, obstacle: Obstacle) -> None:
         smallest = min((waiting.entry for waiting in self._queue.parked(root)), key=lambda entry: entry.size or 0)
         if await self.look(smallest) is not None:
-            obstacle.look_at = time.monotonic() + LOOK_SECONDS
+            obstacle.look_at = time.monotonic() + obstacle.pause()
             return
         if not obstacle.failures:
             # Where nothing was wrong to be seen, only a result that is there is a proof.

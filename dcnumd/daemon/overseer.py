@@ -125,7 +125,7 @@ class Overseer:
                 seconds, what = patience.limit_seconds, "not finished after"
                 if outcome == "stalled":
                     seconds, what = patience.stall_seconds, "no progress for"
-                message = f"{job.path_in}: {what} {seconds:.0f} s; its processes were ended"
+                message = f"{job.path_in}: {what} {seconds:.0f} s, so it was ended"
                 raise WorkerError(message, outcome, transient=True)
         return call.result()
 
