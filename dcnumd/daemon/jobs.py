@@ -80,6 +80,7 @@ class JobRunner:
         self._outputs = OutputFolders(settings, places, self._queue, self._job)
         self._worker_pids: set[int] = set()
         self._filled = asyncio.Event()
+        self._has_turn = False
         self._reported_at = 0.0
 
     def enqueue(self, entry: Entry) -> None:
@@ -92,6 +93,11 @@ class JobRunner:
     def queue_length(self) -> int:
         """Number of measurements that wait for their turn."""
         return len(self._queue)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no measurement waits or has its turn."""
+        return not self._queue and not self._has_turn
 
     def oldest_wait(self) -> float:
         """Return for how long one has been waiting that waits longest [s]."""
@@ -110,15 +116,13 @@ class JobRunner:
             if waiting is None:
                 await self._filled.wait()
                 continue
-            try:
-                if self._settings.resources.pause_while_acquiring:
-                    await gate.quiet.wait()
-                if not self._once:
-                    await self._overseer.have_pipeline()
-            except asyncio.CancelledError:
-                self._queue.put_back(waiting)
-                raise
+            self._has_turn = True
+            if self._settings.resources.pause_while_acquiring:
+                await gate.quiet.wait()
+            if not self._once:
+                await self._overseer.have_pipeline()
             await self._take_turn(waiting, gate)
+            self._has_turn = False
             self._on_change()
 
     async def keep_courteous(self, gate: Gate) -> None:

@@ -83,7 +83,7 @@ class Shift:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do."""
-        return self.gate.idle and not self.jobs.queue_length and self.jobs.running is None
+        return self.gate.idle and self.jobs.idle
 
     def look_again(self) -> None:
         """Scan all folders now."""
