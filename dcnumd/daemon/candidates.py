@@ -19,8 +19,10 @@ class Candidate:
     path: str
     stamp: Stamp
     entry_id: int
+    folder: str
+    """The watched folder that holds it,"""
     settings: Settings
-    """Those of the watched folder that holds it."""
+    """and the settings of that folder."""
     changed_at: float
     look_at: float
     grew: bool = False

@@ -150,6 +150,10 @@ class Child:
         if self._executor is not None:
             _end_group(self._executor)
 
+    def abandon(self) -> None:
+        """Let go of a process that cannot even be killed at this moment; the next call gets a new one."""
+        self._lost(self._executor)
+
     async def close(self, seconds: float) -> None:
         """End the process: asked first, killed after `seconds`."""
         executor = self._executor

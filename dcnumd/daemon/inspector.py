@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from dcnumd.config import Settings
 from dcnumd.daemon.candidates import Candidate
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.probe import Look, look
 from dcnumd.errors import MeasurementError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 LOOK_SECONDS = 60.0
 """A look inside a file takes moments; one that takes so long hangs, on a share that is down for example."""
@@ -39,25 +44,43 @@ class Inspector:
         Raises
         ------
         DcnumdError
-            What `look` finds wrong, or with the reason ``look_timeout`` that it did not come to an end.
+            What `look` finds wrong; with the reason ``look_timeout`` if it did not come to an end, and
+            ``unreachable`` if it could not even be ended.
         """
         job = self._settings.watched_job_for(pathlib.Path(path), "")
+        return await self.have(path, look, job)
+
+    async def have(self, path: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Have the probe call a function that is about `path`, with the limits of `look_into`.
+
+        Raises
+        ------
+        DcnumdError
+            As `look_into`.
+        """
         # One after the other, so that nobody's time passes while the probe is busy with another file.
         async with self._looking:
-            call = asyncio.create_task(self._probe.call(look, job), name=f"look {path}")
+            call = asyncio.create_task(self._probe.call(function, *args, **kwargs), name=f"look {path}")
             try:
                 await asyncio.wait([call], timeout=LOOK_SECONDS)
                 if not call.done():
-                    self._probe.kill()
-                    # The call ends by itself when the process is gone, and then the next one gets a new process.
-                    await asyncio.wait([call], timeout=KILL_SECONDS)
-                    message = f"{path}: cannot be read: no answer for {LOOK_SECONDS:g} s"
-                    raise MeasurementError(message, "look_timeout", transient=True)
+                    await self._end(call, path)
                 return call.result()
             finally:
                 if not call.cancel() and not call.cancelled():
                     # Nobody else asks for what it ended with.
                     call.exception()
+
+    async def _end(self, call: asyncio.Task[R], path: str) -> None:
+        """End a call that hangs, and say so."""
+        self._probe.kill()
+        # The call ends by itself when the process is gone, and then the next one gets a new process.
+        await asyncio.wait([call], timeout=KILL_SECONDS)
+        message = f"{path}: cannot be read: no answer for {LOOK_SECONDS:g} s"
+        if call.done():
+            raise MeasurementError(message, "look_timeout", transient=True)
+        self._probe.abandon()
+        raise MeasurementError(message, "unreachable", transient=True)
 
 
 def incomplete(candidate: Candidate, found: Look, quiet_seconds: float) -> MeasurementError:

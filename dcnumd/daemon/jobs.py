@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import pathlib
+import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 
@@ -46,7 +48,7 @@ class JobRunner:
     places
         Whether a result has a place.
     tidy
-        Removes what a killed process left in a folder.
+        Has removed what a killed process left in a folder.
     on_change
         Called whenever a job begins or has ended.
     once
@@ -60,7 +62,7 @@ class JobRunner:
         overseer: Overseer,
         inspector: Inspector,
         places: Places,
-        tidy: Callable[[pathlib.Path], Awaitable[None]],
+        tidy: Callable[[pathlib.Path], None],
         on_change: Callable[[], None],
         *,
         once: bool = False,
@@ -152,7 +154,9 @@ class JobRunner:
         if entry is None or entry.job_id != progress.job_id or now - self._reported_at < PROGRESS_SECONDS:
             return
         self._reported_at = now
-        self._ledger.amend(entry.id, frames_done=progress.frames_done)
+        # What cannot be written now is told again soon; if it is the ledger's fault, the job's end will meet it.
+        with contextlib.suppress(sqlite3.Error):
+            self._ledger.amend(entry.id, frames_done=progress.frames_done)
         job_log(entry).info(
             "job.progress",
             stage=progress.stage,
@@ -227,17 +231,20 @@ class JobRunner:
             else:
                 entry = self._ledger.move(entry.id, State.QUEUED, error.reason, error.message)
                 self._outputs.park(dataclasses.replace(waiting, entry=entry), error, failed=True)
+        except sqlite3.Error:
+            # No measurement is to blame for the ledger.
+            raise
         except Exception as error:  # noqa: BLE001 -- the boundary of one job: no job may stop the others
             await self._give_up(entry, error, gate)
             if isinstance(error, WorkerError) and not self._overseer.stopping:
-                await self._tidy(job.path_out.parent)
+                self._tidy(job.path_out.parent)
         else:
             await self._record(entry, result, gate)
 
     async def _is_as_queued(self, entry: Entry, gate: Gate) -> bool:
         """Return whether the file is still the one that was queued; if not, give it back to the gate."""
         try:
-            stamp = await in_thread(Stamp.at, entry.path)
+            stamp = await in_thread(self._folder_of(entry), Stamp.at, entry.path)
         except OSError:
             gate.settle_again(entry, "unreachable")
             return False
@@ -252,7 +259,7 @@ class JobRunner:
         if entry.state not in {State.QUEUED, State.RUNNING}:
             return
         try:
-            now = await in_thread(Stamp.at, entry.path)
+            now = await in_thread(self._folder_of(entry), Stamp.at, entry.path)
         except OSError:
             now = entry.stamp
         if now == entry.stamp:
@@ -353,11 +360,14 @@ class JobRunner:
             self._ledger.move(entry.id, State.SKIPPED, result.reason, output=output)
         gate.leave_queue(entry.path, entry.stamp)
 
-    @staticmethod
-    async def _stamp(entry: Entry) -> Stamp | None:
+    def _folder_of(self, entry: Entry) -> str:
+        path = pathlib.Path(entry.path)
+        return os.fspath(self._settings.watched_folder_of(path) or path.parent)
+
+    async def _stamp(self, entry: Entry) -> Stamp | None:
         """Return the stamp of a file after the work; one that cannot be reached is taken for unchanged."""
         try:
-            return await in_thread(Stamp.at, entry.path)
+            return await in_thread(self._folder_of(entry), Stamp.at, entry.path)
         except OSError:
             return entry.stamp
 

@@ -141,14 +141,16 @@ class Ledger:
         self._depth += 1
         try:
             yield
+            if self._depth == 1:
+                self._connection.execute("COMMIT")
         except BaseException:
-            self._depth -= 1
-            if self._depth == 0:
-                self._connection.execute("ROLLBACK")
+            # After some faults SQLite has rolled back by itself; what matters is the first one.
+            if self._depth == 1 and self._connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
             raise
-        self._depth -= 1
-        if self._depth == 0:
-            self._connection.execute("COMMIT")
+        finally:
+            self._depth -= 1
 
     def data_version(self) -> int:
         """Return a number that changes when another process changed the ledger."""

@@ -41,7 +41,7 @@ SURROUNDINGS = frozenset(
 class Obstacle:
     """Why a folder takes no results."""
 
-    reason: str
+    error: ResultError
     look_at: float
     """When it is looked at again, on the monotonic clock."""
     looks: int = 0
@@ -83,6 +83,13 @@ class OutputFolders:
 
     async def look(self, entry: Entry) -> ResultError | None:
         """Return what is in the way of a measurement's result, if anything is."""
+        obstacle = self._obstacles.get(self.root_of(entry))
+        if obstacle is not None and obstacle.error.reason != "no_space" and time.monotonic() < obstacle.look_at:
+            # A folder that does not answer would keep all others waiting each time; how much fits, each has to see.
+            return obstacle.error
+        return await self._look_now(entry)
+
+    async def _look_now(self, entry: Entry) -> ResultError | None:
         return await self._places.obstacle(self.root_of(entry), self._job_of(entry).path_out, entry.size or 0)
 
     def park(self, waiting: Waiting, error: ResultError, *, failed: bool = False) -> None:
@@ -100,9 +107,9 @@ class OutputFolders:
         root = self.root_of(waiting.entry)
         obstacle = self._obstacles.get(root)
         if obstacle is None:
-            obstacle = self._obstacles[root] = Obstacle(error.reason, 0.0)
+            obstacle = self._obstacles[root] = Obstacle(error, 0.0)
             self._report(root, error)
-        obstacle.reason = error.reason
+        obstacle.error = error
         obstacle.failures += failed
         pause = backoff_seconds(self._settings.retry, obstacle.failures) if obstacle.failures else 0.0
         obstacle.look_at = time.monotonic() + max(obstacle.pause(), pause)
@@ -111,8 +118,13 @@ class OutputFolders:
 
     def succeeded(self, entry: Entry) -> None:
         """Note that a folder has taken a result."""
-        obstacle = self._obstacles.pop(root := self.root_of(entry), None)
-        if obstacle is not None:
+        obstacle = self._obstacles.get(root := self.root_of(entry))
+        if obstacle is None:
+            return
+        obstacle.failures = 0
+        if not self._queue.parked(root):
+            # A small result may fit where a large one still waits for room.
+            del self._obstacles[root]
             self._report_end(root, obstacle)
 
     async def keep_looking(self, released: Callable[[], None]) -> None:
@@ -130,7 +142,7 @@ class OutputFolders:
 
     async def _look_again(self, root: pathlib.Path, obstacle: Obstacle) -> None:
         smallest = min((waiting.entry for waiting in self._queue.parked(root)), key=lambda entry: entry.size or 0)
-        if await self.look(smallest) is not None:
+        if await self._look_now(smallest) is not None:
             obstacle.look_at = time.monotonic() + obstacle.pause()
             return
         if not obstacle.failures:
@@ -146,4 +158,4 @@ class OutputFolders:
 
     @staticmethod
     def _report_end(root: pathlib.Path, obstacle: Obstacle) -> None:
-        log.info("disk.ok" if obstacle.reason == "no_space" else "output.recovered", folder=os.fspath(root))
+        log.info("disk.ok" if obstacle.error.reason == "no_space" else "output.recovered", folder=os.fspath(root))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -42,11 +43,13 @@ class Places:
         """
         if not outputs:
             return frozenset()
-        before = {root: Place.from_text(self._ledger.place(os.fspath(root))) for root in set(outputs.values())}
-        try:
-            return await in_thread(_missing, outputs, before)
-        except OSError:
-            return frozenset()
+        gone: frozenset[str] = frozenset()
+        for root in set(outputs.values()):
+            before = Place.from_text(self._ledger.place(os.fspath(root)))
+            paths = [path for path, its_root in outputs.items() if its_root == root]
+            with contextlib.suppress(OSError):
+                gone |= await in_thread(os.fspath(root), _missing, paths, root, before)
+        return gone
 
     async def obstacle(self, root: pathlib.Path, path_out: pathlib.Path, size: int) -> ResultError | None:
         """Return why a result cannot be written now, None if it can.
@@ -64,27 +67,26 @@ class Places:
         folder = os.fspath(root)
         before = Place.from_text(self._ledger.place(folder))
         try:
-            place = await in_thread(see, folder, before)
+            place = await in_thread(folder, see, folder, before)
             if place is not None and place != before:
                 self._ledger.remember_place(folder, place.to_text())
-            return await in_thread(_obstacle, path_out.parent, needed)
+            return await in_thread(folder, _obstacle, path_out.parent, needed)
         except NotMountedError as error:
             return ResultError(f"{root}: {error.strerror}", "output_not_mounted", transient=True)
         except OSError as error:
             return ResultError(f"{root}: cannot be reached: {error.strerror}", "output_unreachable", transient=True)
 
 
-def _missing(outputs: Mapping[str, pathlib.Path], before: Mapping[pathlib.Path, Place | None]) -> frozenset[str]:
-    absent: dict[str, pathlib.Path] = {}
-    for path, root in outputs.items():
+def _missing(paths: list[str], root: pathlib.Path, before: Place | None) -> frozenset[str]:
+    absent = []
+    for path in paths:
         try:
             os.stat(path)  # noqa: PTH116 -- of many paths
         except (FileNotFoundError, NotADirectoryError):
-            absent[path] = root
+            absent.append(path)
         except OSError:
             continue
-    visible = {root for root in set(absent.values()) if _is_mounted(root, before[root])}
-    return frozenset(path for path, root in absent.items() if root in visible)
+    return frozenset(absent) if absent and _is_mounted(root, before) else frozenset()
 
 
 def _is_mounted(root: pathlib.Path, before: Place | None) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pathlib
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable
@@ -27,6 +29,8 @@ log = structlog.get_logger()
 
 PATIENCE = 60
 """A file that is quiet but incomplete fails after so many settle times; when it changes, it gets another chance."""
+MAX_PAUSE_SECONDS = 60.0
+"""A share that does not answer is asked again so soon."""
 SLICE = 50
 """So many new files are written to the ledger at once."""
 
@@ -171,8 +175,10 @@ class Gate:
         """Look at each candidate's stat when its time has come, and have the quiet ones looked at."""
         while True:
             self._wake.clear()
-            if due := self.candidates.due(time.monotonic()):
-                await self._look_at_stats(due)
+            folders: dict[str, list[Candidate]] = {}
+            for candidate in self.candidates.due(time.monotonic()):
+                folders.setdefault(candidate.folder, []).append(candidate)
+            await asyncio.gather(*(self._look_at_stats(folder, due) for folder, due in folders.items()))
             self._update_quiet()
             moment = self.candidates.next_time()
             timeout = None if moment is None else max(0.0, moment - time.monotonic())
@@ -188,6 +194,9 @@ class Gate:
                 found = await self._inspector.look_into(candidate.path)
                 known = found.content and self._ledger.find(candidate.path, found.content, found.pphash)
                 missing = await self._missing(known or None)
+            except sqlite3.Error:
+                # No measurement is to blame for the ledger.
+                raise
             except Exception as error:  # noqa: BLE001 -- the boundary of one file: no file may stop the others
                 now = await self._stamp(candidate.path)
                 self._refuse_unless_changed(candidate, before, now, error)
@@ -201,7 +210,7 @@ class Gate:
         absent = [row for row in rows if row.path not in self.candidates and row.path not in self._known]
         for row in absent:
             folder = self._settings.watched_folder_of(pathlib.Path(row.path))
-            if folder is None or (watched(str(folder)) and await self._stamp(row.path) is None):
+            if folder is None or (watched(str(folder)) and await self._is_absent(row.path)):
                 reason = "vanished" if folder is not None else "not_watched"
                 log.info("file.ignored", path=row.path, reason=reason)
                 with contextlib.suppress(KeyError, ValueError):
@@ -213,11 +222,21 @@ class Gate:
     def _key(self, group: Settings) -> str:
         return self._keys[id(group)]
 
+    def _folder_of(self, path: str) -> str:
+        return os.fspath(self._settings.watched_folder_of(pathlib.Path(path)) or pathlib.Path(path).parent)
+
     async def _stamp(self, path: str) -> Stamp | None:
         try:
-            return await in_thread(Stamp.at, path)
+            return await in_thread(self._folder_of(path), Stamp.at, path)
         except OSError:
             return None
+
+    async def _is_absent(self, path: str) -> bool:
+        """Return whether there certainly is no such file."""
+        try:
+            return await in_thread(self._folder_of(path), Stamp.at, path) is None
+        except OSError:
+            return False
 
     async def _admit_all(self, found: list[tuple[str, Stamp]]) -> None:
         entries = {path: self._ledger.latest(path) for path, _ in found}
@@ -260,7 +279,8 @@ class Gate:
 
     def _wait_for(self, path: str, stamp: Stamp, entry_id: int, delay: float) -> Candidate:
         now = time.monotonic()
-        candidate = Candidate(path, stamp, entry_id, self._group(path), changed_at=now, look_at=now + delay)
+        folder, group = self._folder_of(path), self._group(path)
+        candidate = Candidate(path, stamp, entry_id, folder, group, changed_at=now, look_at=now + delay)
         self.candidates.add(candidate)
         self._wake.set()
         return candidate
@@ -281,10 +301,10 @@ class Gate:
         self.candidates.note_writing(candidate)
         self.candidates.look_at(candidate, candidate.changed_at + candidate.settle_seconds)
 
-    async def _look_at_stats(self, due: list[Candidate]) -> None:
-        """Decide from the stat whether candidates are worth a look inside."""
+    async def _look_at_stats(self, folder: str, due: list[Candidate]) -> None:
+        """Decide from the stat whether candidates in one watched folder are worth a look inside."""
         try:
-            stamps = await in_thread(_stamps_of, [candidate.path for candidate in due])
+            stamps = await in_thread(folder, _stamps_of, [candidate.path for candidate in due])
         except OSError as error:
             stamps = [error] * len(due)
         with self._ledger.transaction():
@@ -396,6 +416,10 @@ class Gate:
     def _refuse(self, candidate: Candidate, error: Exception) -> None:
         if isinstance(error, MeasurementError) and error.reason == "vanished":
             self._drop(candidate, "vanished")
+            return
+        if isinstance(error, MeasurementError) and error.reason == "unreachable":
+            # The share does not answer at all, so there is no verdict about the file.
+            self.candidates.look_at(candidate, time.monotonic() + MAX_PAUSE_SECONDS)
             return
         try:
             self._ledger.amend(candidate.entry_id, stamp=candidate.stamp)

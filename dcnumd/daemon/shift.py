@@ -21,7 +21,7 @@ from dcnumd.daemon.places import Places
 from dcnumd.daemon.probe import load
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.watch import FolderWatch
-from dcnumd.errors import WorkerError
+from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.write.result import remove_leftovers
 
 log = structlog.get_logger()
@@ -66,8 +66,11 @@ class Shift:
         self._on_ready = on_ready
         self._once = once
         places = Places(settings, ledger)
-        inspector = Inspector(settings, probe)
-        self.jobs = JobRunner(settings, ledger, overseer, inspector, places, self._tidy, on_change, once=once)
+        self._inspector = inspector = Inspector(settings, probe)
+        self._untidy: asyncio.Queue[pathlib.Path] = asyncio.Queue()
+        self.jobs = JobRunner(
+            settings, ledger, overseer, inspector, places, self._untidy.put_nowait, on_change, once=once
+        )
         self.gate = Gate(settings, ledger, inspector, places, self.jobs.enqueue, on_change, once=once)
         self._folders = [self._watch(folder, group) for group in settings.groups for folder in group.watch.folders]
         self._scanned = asyncio.Event()
@@ -121,7 +124,7 @@ class Shift:
             "jobs": self._run_jobs(),
             "outputs": self.jobs.keep_outputs(),
             "ready": self._report_ready(),
-            "tidy": self._tidy_all(),
+            "tidy": self._keep_tidying(),
         }
         if self._settings.resources.pause_while_acquiring:
             work["courtesy"] = self.jobs.keep_courteous(self.gate)
@@ -169,15 +172,17 @@ class Shift:
         visible = {folder.folder for folder in self._folders if folder.reachable}
         await self.gate.close_vanished(visible.__contains__)
 
-    async def _tidy_all(self) -> None:
-        """Remove what the processes of an earlier run left behind by dying."""
+    async def _keep_tidying(self) -> None:
+        """Remove what processes left behind by dying, those of an earlier run first."""
         for folder in self._ledger.untidy():
-            await self._tidy(pathlib.Path(folder))
+            self._untidy.put_nowait(pathlib.Path(folder))
+        while True:
+            await self._tidy(await self._untidy.get())
 
     async def _tidy(self, folder: pathlib.Path) -> None:
         try:
-            removed = await self._probe.call(remove_leftovers, folder)
-        except (OSError, WorkerError) as error:
+            removed = await self._inspector.have(os.fspath(folder), remove_leftovers, folder)
+        except (OSError, DcnumdError) as error:
             # The folder stays noted, so the next start tries again.
             log.warning("leftover.kept", folder=os.fspath(folder), error=str(error))
             return

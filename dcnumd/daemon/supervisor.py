@@ -121,7 +121,8 @@ class Supervisor:
             stack.push_async_callback(self._close_children)
             async with asyncio.TaskGroup() as group:
                 # It takes longest, so it begins first.
-                tasks = [group.create_task(self._start_pipeline(), name="start")]
+                self._starting = group.create_task(self._start_pipeline(), name="start")
+                tasks = [self._starting]
                 work = group.create_task(self._work_in_shifts(ledger), name="shifts")
                 tasks += [
                     group.create_task(self._beat(), name="heartbeat"),
@@ -169,7 +170,7 @@ class Supervisor:
         """Work until the end; after a fault of the ledger or with a new config, go on from what the ledger knows."""
         try:
             while not self._stop.is_set() and (ledger := ledger or await self._wait_for_ledger()) is not None:
-                if self._next_settings is not None:
+                while self._next_settings is not None and not self._stop.is_set():
                     await self._take_over(self._next_settings)
                 with ledger:
                     await self._work_with(ledger)
@@ -236,9 +237,11 @@ class Supervisor:
         while True:
             await self._reloads.wait()
             self._reloads.clear()
-            self._notifier.reloading()
+            if self._ready:
+                self._notifier.reloading()
             await self._reload()
-            self._notifier.ready()
+            if self._ready:
+                self._notifier.ready()
 
     async def _reload(self) -> None:
         """Read the config again; it holds from the next measurement on, or not at all."""
@@ -247,7 +250,7 @@ class Supervisor:
             if settings.state_folder() != self._settings.state_folder():
                 raise ConfigError(f"{settings.source}: state.folder: cannot change while dcnumd runs; restart it")
             for group in settings.groups:
-                await self._probe.call(check_methods, group.pipeline_settings())
+                await self._check_methods(group)
         except (ConfigError, WorkerError) as error:
             log.warning("config.refused", error=error.message)
             return
@@ -255,6 +258,13 @@ class Supervisor:
         self._next_settings = settings
         if self._shift is not None:
             self._shift.finish_up()
+
+    async def _check_methods(self, group: Settings) -> None:
+        try:
+            await self._probe.call(check_methods, group.pipeline_settings())
+        except WorkerError:
+            # Another file may have been the end of the probe; the next one is new.
+            await self._probe.call(check_methods, group.pipeline_settings())
 
     async def _take_over(self, settings: Settings) -> None:
         """Work with other settings from now on; processes are started anew only if they have to be others."""
@@ -265,10 +275,17 @@ class Supervisor:
             for held in (before, settings)
         ]
         if fixed[0] != fixed[1] and not self._stop.is_set():
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
             self._pipeline_up.clear()
             await self._close_children()
             self._make_children()
-            await self._start_pipeline()
+            # The end need not wait for a start.
+            stop = asyncio.create_task(self._stop.wait())
+            self._starting = asyncio.create_task(self._start_pipeline(), name="start")
+            await asyncio.wait([stop, self._starting], return_when=asyncio.FIRST_COMPLETED)
+            for task in (stop, self._starting):
+                task.cancel()
 
     async def _beat(self) -> None:
         while True:

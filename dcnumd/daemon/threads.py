@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import errno
 import os
@@ -15,14 +16,20 @@ R = TypeVar("R")
 
 ANSWER_SECONDS = 30.0
 """A file system that says nothing for so long is down."""
-MAX_WAITING = 16
-"""So many calls may hang at the same time; further ones fail at once."""
 
-_waiting = threading.Semaphore(MAX_WAITING)
+_hanging: collections.Counter[str] = collections.Counter()
+"""For each folder, calls that nobody waits for any more and that have not come back."""
 
 
-async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+async def in_thread(folder: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call `function` in a thread that does not keep this process from ending.
+
+    Parameters
+    ----------
+    folder
+        The watched folder, or that of results, which the call is about: while one call hangs there, no other follows.
+    function
+        What to call, with all further arguments.
 
     Raises
     ------
@@ -31,8 +38,9 @@ async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[R] = loop.create_future()
-    if not _waiting.acquire(blocking=False):
-        raise OSError(errno.ETIMEDOUT, f"{MAX_WAITING} calls before this one have had no answer")
+    given_up = threading.Event()
+    if _hanging[folder] > 0:
+        raise OSError(errno.ETIMEDOUT, "an earlier call there has had no answer so far")
 
     def work() -> None:
         try:
@@ -42,7 +50,12 @@ async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
         else:
             settle(answer.set_result, result)
         finally:
-            _waiting.release()
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(came_back)
+
+    def came_back() -> None:
+        if given_up.is_set():
+            _hanging[folder] -= 1
 
     def settle(how: Callable[..., None], value: object) -> None:
         # The loop may be closed by now, and the answer given up.
@@ -53,4 +66,7 @@ async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
     try:
         return await asyncio.wait_for(answer, ANSWER_SECONDS)
     except TimeoutError as error:
+        # Both this and `came_back` run in the event loop, so none is counted twice.
+        given_up.set()
+        _hanging[folder] += 1
         raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from error

@@ -149,3 +149,25 @@ def test_row_that_goes_astray_stops_nobody(tmp_path, measurement):
         await works.until(lambda: sorted(works.states()) == [State.DONE, State.SKIPPED])
 
     with_jobs(tmp_path, body)
+
+
+def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_path, measurement, monkeypatch):
+    """What waits for room is not forgotten when something smaller fits meanwhile."""
+    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.05)
+    large, small = tmp_path / "large.rtdc", tmp_path / "small.rtdc"
+    measurement(large, frames=400, seed=1)
+    measurement(small, frames=50, seed=2)
+    usage = shutil.disk_usage(tmp_path)
+    free = (small.stat().st_size + large.stat().st_size) // 2 + int(SETTINGS.resources.min_free_gb * 1e9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+
+    async def body(works):
+        nonlocal free
+        await works.offer(large)
+        await works.until(lambda: works.states() == [State.QUEUED] and works.jobs._outputs._obstacles)
+        await works.offer(small)
+        await works.until(lambda: sorted(works.states()) == [State.DONE, State.QUEUED])
+        free = usage.free
+        await works.until(lambda: works.states() == [State.DONE, State.DONE])
+
+    with_jobs(tmp_path, body)

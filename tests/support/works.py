@@ -85,7 +85,7 @@ class Works:
         if self.jobs is not None:
             self.jobs.on_progress(progress)
 
-    async def _tidy(self, folder):
+    def _tidy(self, folder):
         self.tidied.append(folder)
 
 
