@@ -31,7 +31,8 @@ def test_worker_that_dies_while_it_works_costs_no_attempt(start_daemon, long_mea
 
 def test_worker_that_is_stopped_is_noticed_and_the_job_repeated(start_daemon, long_measurement):
     """A worker that hangs ends the attempt when the job has no more time, and then either works or is gone."""
-    daemon = start_daemon("--set", "resources.job_timeout_seconds=15")
+    # On a busy computer a whole attempt may take longer than this, hence the many attempts.
+    daemon = start_daemon("--set", "resources.job_timeout_seconds=15", "--set", "retry.attempts=10")
     path = long_measurement()
     working(daemon, path)
     stopped = workers_of(daemon)[0]
