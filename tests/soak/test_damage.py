@@ -6,6 +6,7 @@ import collections
 
 import pytest
 
+from tests.soak import broken
 from tests.soak.damage import run
 
 COUNT = 60
@@ -22,3 +23,12 @@ def test_damaged_files_end_with_a_reason_or_a_result(tmp_path):
     assert set(ends) <= {"result", "reason", "waits"}
     assert ends["result"] >= 5
     assert ends["reason"] >= 20
+
+
+@pytest.mark.timeout(300)
+def test_good_measurements_among_damaged_ones_are_done(tmp_path):
+    """One daemon gets all of them: each damaged one has an end, and the good ones have a result."""
+    ends, faults = broken.run(tmp_path, count=24, good=3, seed=5)
+    assert faults == []
+    assert sum(ends.values()) == 24
+    assert len(ends) > 3
