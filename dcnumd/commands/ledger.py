@@ -114,7 +114,7 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
 def retry(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) -> None:
     """Have each FILE looked at and processed again, as if it were new; its own earlier result is replaced.
 
-    A running daemon does so at once, another one when it starts.
+    A running daemon does so at once, another one when it starts. What another pipeline made stays where it is.
     """
     with _changing(settings, files) as (ledger, entries):
         for entry in entries:

@@ -105,6 +105,8 @@ class Child:
         WorkerError
             With the reason ``worker_start`` if it dies or cannot load what it needs; transient if it was killed.
         """
+        if self._executor is not None and self._executor.dead:
+            self._lost(self._executor)
         if self._executor is not None:
             return
         self._prepare = prepare or self._prepare

@@ -47,6 +47,11 @@ class PipeExecutor(Executor):
         self._listener = threading.Thread(target=self._listen, name="answers", daemon=True)
         self._listener.start()
 
+    @property
+    def dead(self) -> bool:
+        """Whether the process has died, be it noticed by its listener or not."""
+        return bool(wait([self.process.sentinel], timeout=0))
+
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Have a function called in the process."""
         future: Future[R] = Future()

@@ -101,7 +101,8 @@ def _obstacle(folder: pathlib.Path, needed: float) -> ResultError | None:
     """Look at the folder of a result, or at the nearest one above it that is there already."""
     existing = next(parent for parent in (folder, *folder.parents) if _is_there(parent))
     if os.statvfs(existing).f_flag & os.ST_RDONLY:
-        return ResultError(f"{existing}: is read-only; mount it for writing", "output_read_only", transient=True)
+        cure = "mount it for writing; for a service, name the folder to dcnumd install-service"
+        return ResultError(f"{existing}: is read-only; {cure}", "output_read_only", transient=True)
     if not os.access(existing, os.W_OK | os.X_OK):
         problem = "cannot be written by this user; change its owner or its mode"
         return ResultError(f"{existing}: {problem}", "output_no_permission", transient=True)

@@ -390,7 +390,7 @@ def as_reportable(error: Exception) -> Exception:
     """Return an error that can cross the process border and names what happened."""
     if isinstance(error, DcnumdError):
         return error
-    reason = "out_of_memory" if isinstance(error, MemoryError) else "worker"
+    reason = "memory" if isinstance(error, MemoryError) else "worker"
     return WorkerError(f"{type(error).__name__}: {error}", reason, transient=isinstance(error, MemoryError | OSError))
 
 

@@ -19,6 +19,8 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from tests.support.events import fault_of
+
 Event = dict[str, Any]
 
 START_SECONDS = 120.0
@@ -33,6 +35,8 @@ class Daemon:
     events: list[Event] = dataclasses.field(default_factory=list)
     heard: threading.Condition = dataclasses.field(default_factory=threading.Condition)
     ended: bool = False
+    faults: list[str] = dataclasses.field(default_factory=list)
+    """Lines that the schema of the events does not allow, each with the reason."""
     _named: dict[str, list[Event]] = dataclasses.field(default_factory=dict)
     _listener: threading.Thread | None = None
 
@@ -52,11 +56,16 @@ class Daemon:
         """Collect the log until the process closes it."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
+            fault = None
             try:
                 event = json.loads(line)
             except ValueError:
+                # What Python or the service manager says when a process ends; or half a line of a killed one.
                 event = {"event": "not json", "line": line}
+            else:
+                fault = fault_of(event)
             with self.heard:
+                self.faults += [f"{fault}, in the line {line}"] if fault else []
                 self.events.append(event)
                 self._named.setdefault(event["event"], []).append(event)
                 self.heard.notify_all()
@@ -74,12 +83,17 @@ class Daemon:
         deadline = time.monotonic() + timeout
         with self.heard:
             while len(found := self.matching(name, **fields)) < count:
+                self.check_events()
                 left = deadline - time.monotonic()
                 if self.ended or left <= 0:
                     how = "ended" if self.ended else "timeout"
                     raise AssertionError(f"no {count} x {name} {fields} ({how}):\n{self.log()}")
                 self.heard.wait(left)
         return found[-1]
+
+    def check_events(self) -> None:
+        """Fail if a line was logged that the schema of the events does not allow."""
+        assert not self.faults, "\n".join(self.faults)
 
     def log(self, lines: int = 400) -> str:
         """Return the last lines of the log."""
@@ -96,10 +110,11 @@ class Daemon:
         code = self.process.wait(timeout)
         with self.heard:
             self.heard.wait_for(lambda: self.ended, timeout)
+        self.check_events()
         return code
 
     def close(self) -> None:
-        """Kill the daemon if it still runs, and let go of its log."""
+        """Kill the daemon if it still runs, let go of its log, and check all of it."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
@@ -107,6 +122,7 @@ class Daemon:
         assert self.process.stderr is not None
         self._listener.join()
         self.process.stderr.close()
+        self.check_events()
 
 
 def draw_measurement(path: pathlib.Path, *, frames: int = 60, shape: tuple[int, int] = (48, 96), seed: int = 0) -> None:
