@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from dcnumd.logic.job import BasinStrategy, ExistingPolicy, Job, PipelineSettings
+from dcnumd.report.request import Format, ReportLimits, ReportRequest
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
@@ -145,6 +146,37 @@ class LogSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ReportSettings:
+    """Which reports are made of results, and where."""
+
+    enabled: bool = True
+    folder: pathlib.Path | None = None
+    """None: beside the results."""
+    gallery: int = dataclasses.field(default=24, metadata={"minimum": 0, "maximum": 500})
+    """How many cells a report shows."""
+    formats: tuple[Format, ...] = ("html", "json")
+    pairs: tuple[str, ...] = dataclasses.field(
+        default=(), metadata={"empty": True, "pattern": (r"\w+:\w+", "two features, such as 'area_um:bright_avg'")}
+    )
+    """Further pairs of features to plot."""
+    limits: ReportLimits = dataclasses.field(default_factory=ReportLimits)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WebSettings:
+    """The live page."""
+
+    listen: str = dataclasses.field(
+        default="", metadata={"pattern": (r"(.+:\d{1,5})?", "an address and a port, such as '127.0.0.1:8480', or ''")}
+    )
+    """Where it is served; empty: nowhere."""
+    token_file: pathlib.Path | None = None
+    """Who knows what is in it may retry and pause; None: nobody."""
+    hosts: tuple[str, ...] = dataclasses.field(default=(), metadata={"empty": True})
+    """Names by which browsers may ask for the page, besides the address where it is served."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of dcnumd."""
 
@@ -155,6 +187,8 @@ class Settings:
     retry: RetrySettings = RetrySettings()
     state: StateSettings = StateSettings()
     log: LogSettings = LogSettings()
+    report: ReportSettings = ReportSettings()
+    web: WebSettings = WebSettings()
     source: pathlib.Path | None = dataclasses.field(default=None, compare=False, metadata={"internal": True})
     """The file that was read; None when there was none."""
     overrides: tuple[str, ...] = dataclasses.field(default=(), compare=False, metadata={"internal": True})
@@ -222,11 +256,30 @@ class Settings:
         name = f"{path.stem}{output.suffix}.rtdc"
         if output.folder is None:
             return path.with_name(name)
-        root = self.watched_folder_of(path)
-        if root is None:
-            return output.folder / name
-        base = output.folder / root.name if len(self.sharing(output.folder)) > 1 else output.folder
-        return base / path.parent.relative_to(root) / name
+        return _mirrored(path, output.folder, self.watched_folder_of(path), self.sharing(output.folder)) / name
+
+    def index_folder_for(self, path: pathlib.Path) -> pathlib.Path:
+        """Return the folder whose index lists the measurement `path`."""
+        return self.report.folder or self.output_root_of(path)
+
+    def report_request_for(self, path: pathlib.Path, result: pathlib.Path, job_id: str) -> ReportRequest:
+        """Return the request for the report of a measurement whose result lies at `result`."""
+        folder = result.parent
+        if self.report.folder is not None:
+            folder = _mirrored(path, self.report.folder, self.watched_folder_of(path), self.folders())
+        job = self.watched_job_for(path, job_id)
+        return ReportRequest(
+            path_result=result,
+            path_report=folder / result.stem,
+            formats=self.report.formats,
+            gallery=self.report.gallery,
+            pairs=tuple((x, y) for x, _, y in (pair.partition(":") for pair in self.report.pairs)),
+            limits=self.report.limits,
+            root=self.index_folder_for(path),
+            trusted_folders=job.trusted_folders,
+            trust_basins=job.trust_basins,
+            job_id=job_id,
+        )
 
     def job_for(self, path: pathlib.Path, job_id: str) -> Job:
         """Return the job that processes the measurement `path` under these settings."""
@@ -260,6 +313,19 @@ class Settings:
         return [
             folder for group in self.groups if group.output.folder == output_folder for folder in group.watch.folders
         ]
+
+
+def _mirrored(
+    path: pathlib.Path, folder: pathlib.Path, root: pathlib.Path | None, sharing: list[pathlib.Path]
+) -> pathlib.Path:
+    """Return where in `folder` the tree below the watched folder `root` has the place of `path`.
+
+    When several watched folders are `sharing` it, each has its own tree under its own name.
+    """
+    if root is None:
+        return folder
+    base = folder / root.name if len(sharing) > 1 else folder
+    return base / path.parent.relative_to(root)
 
 
 def default_state_folder() -> pathlib.Path:

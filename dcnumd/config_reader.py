@@ -1,8 +1,8 @@
 """Reads a TOML table into frozen dataclasses by their annotations, and says exactly what does not fit.
 
 A field's metadata may narrow its values: ``minimum``, ``maximum``, ``above`` (exclusive), ``file_name`` (the
-text becomes part of one), ``rest`` (a mapping that takes all keys without a field), ``empty`` (a list may be),
-``internal`` (no key).
+text becomes part of one), ``pattern`` (that the text fits, and what that is in words), ``rest`` (a mapping that
+takes all keys without a field), ``empty`` (a list may be), ``internal`` (no key).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import difflib
 import math
 import os
 import pathlib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -111,6 +112,8 @@ class SectionReader:
             raise self.error(key, f"got {value}; {metadata['maximum']} or less is allowed")
         if "above" in metadata and value <= metadata["above"]:
             raise self.error(key, f"got {value}; more than {metadata['above']} is allowed")
+        if "pattern" in metadata and not re.fullmatch(metadata["pattern"][0], value):
+            raise self.error(key, f"got {value!r}; {metadata['pattern'][1]} is expected")
         if metadata.get("file_name") and (not value or set(value) & set("/\0")):
             raise self.error(key, f"got {value!r}; a text that can be part of a file name is needed")
         return value

@@ -18,16 +18,25 @@ BELOW = {
     "segm": {"meta", "read", "write"},
     "feat": {"meta", "read", "write"},
     "logic": {"meta", "read", "write", "segm", "feat"},
-    "config": {"logic"},
+    "report": {"meta", "read", "write", "segm", "feat", "logic"},
+    "config": {"logic", "report"},
     "config_file": {"config", "config_reader"},
     "config_reader": set(),
-    "daemon": {"meta", "write", "logic", "config", "config_file"},
+    "daemon": {"meta", "write", "logic", "report", "config", "config_file", "web"},
+    "web": {"config", "report"},
     "simulate": {"config"},
-    "commands": {"meta", "logic", "config", "config_file", "daemon", "simulate"},
+    "commands": {"meta", "logic", "report", "config", "config_file", "daemon", "simulate"},
     "cli": {"commands", "config", "simulate"},
     "__main__": {"cli"},
 }
-LIGHT = ("dcnumd.cli", "dcnumd.config", "dcnumd.logic.job", "dcnumd.meta.ppid", "dcnumd.daemon.supervisor")
+LIGHT = (
+    "dcnumd.cli",
+    "dcnumd.config",
+    "dcnumd.logic.job",
+    "dcnumd.meta.ppid",
+    "dcnumd.report.request",
+    "dcnumd.daemon.supervisor",
+)
 
 
 def room(module):
