@@ -13,6 +13,35 @@ from dcnumd.kernel_cache import ensure_compiled
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
 
+LONG_TESTS = (
+    "test_demo_processes_what_it_records",
+    "test_killed_processes_cost_no_result",
+    "test_one_command_runs_cases",
+    "tests/systemd/test_service.py",
+    "tests/daemon/test_faults_",
+    "tests/soak/",
+    "tests/parity/",
+    "tests/daemon/test_run.py",
+    "tests/test_kernel_cache.py",
+    "tests/logic/test_memory.py",
+    "tests/browser/",
+    "tests/docs/test_example.py",
+    "tests/web/",
+    "tests/daemon/",
+    "tests/report/",
+)
+"""What takes long, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no long test is left for the end, where other workers have none."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((number for number, part in enumerate(LONG_TESTS) if part in item.nodeid), len(LONG_TESTS))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compiled_kernels() -> None:
     """Compile the kernels once for all processes of a test run."""

@@ -36,8 +36,8 @@ def run(folder: pathlib.Path, *, count: int, good: int, seed: int) -> tuple[coll
     config.write_text(
         f"[watch]\nfolders = [{json.dumps(str(watched))}]\nsettle_seconds = 0.1\nrescan_seconds = 2.0\n"
         f"[state]\nfolder = {json.dumps(str(folder / 'state'))}\n"
-        "[resources]\nnum_workers = 1\nmin_free_gb = 0.01\njob_timeout_seconds = 60.0\n"
-        "[retry]\nattempts = 2\nbackoff_seconds = 0.2\n"
+        "[resources]\nnum_workers = 1\nmin_free_gb = 0.01\nnice = 0\njob_timeout_seconds = 60.0\n"
+        "[report]\nenabled = false\n[retry]\nattempts = 2\nbackoff_seconds = 0.2\n"
     )
     damaged = _write(watched, sound, count, good, seed)
     family = Family({"TMPDIR": str(folder / "tmp")})

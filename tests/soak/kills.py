@@ -148,7 +148,7 @@ def prepare(folder: pathlib.Path, files: int, seed: int) -> Soak:
         draw_measurement(folder / "store" / f"M{number:03d}_data.rtdc", frames=frames, shape=shape, seed=number)
     text = [
         f"[state]\nfolder = {json.dumps(str(folder / 'state'))}",
-        "[resources]\nnum_workers = 2\nmin_free_gb = 0.01",
+        "[resources]\nnum_workers = 2\nmin_free_gb = 0.01\nnice = 0",
         # Each killed process costs the file an attempt; here they are killed far more often than in real life.
         "[retry]\nattempts = 1000\nbackoff_seconds = 0.01",
     ]

@@ -59,7 +59,7 @@ def run(folder: pathlib.Path, *, files: int, first: int, tolerance: float) -> tu
         f"[watch]\nfolders = [{json.dumps(str(watched))}]\nsettle_seconds = 0.1\nrescan_seconds = 5.0\n"
         f"[output]\nfolder = {json.dumps(str(results))}\n"
         f"[state]\nfolder = {json.dumps(str(folder / 'state'))}\n"
-        "[resources]\nnum_workers = 2\nmin_free_gb = 0.01\n"
+        "[resources]\nnum_workers = 2\nmin_free_gb = 0.01\nnice = 0\n"
     )
     family = Family({"TMPDIR": str(folder / "tmp")})
     daemon = Daemon.start(config, environment=family.environment)

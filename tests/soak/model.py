@@ -54,8 +54,8 @@ class Machine(World):
             f"[watch]\nfolders = [{json.dumps(str(self.watched))}]\n"
             f"settle_seconds = {SETTLE_SECONDS}\nrescan_seconds = 1.0\n"
             f"[state]\nfolder = {json.dumps(str(self.folder / 'state'))}\n"
-            "[resources]\nnum_workers = 1\nmin_free_gb = 0.001\n"
-            "[retry]\nbackoff_seconds = 0.1\nattempts = 5\n"
+            "[resources]\nnum_workers = 1\nmin_free_gb = 0.001\nnice = 0\n"
+            "[report]\nenabled = false\n[retry]\nbackoff_seconds = 0.1\nattempts = 5\n"
         )
         self.start()
         return self

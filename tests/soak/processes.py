@@ -110,7 +110,10 @@ class Usage:
     rss: int
     """Resident memory, what is shared counts for each [bytes]."""
     pss: int
-    """Resident memory, what is shared counts once [bytes]."""
+    """Resident memory but what is mapped from files, what is shared counts once [bytes].
+
+    Programs that others run have the same libraries mapped, and would count.
+    """
     shared: int
     """Resident shared memory, counts once [bytes]."""
 
@@ -127,7 +130,7 @@ class Usage:
                     "threads": len(list((folder / "task").iterdir())),
                     "open_files": len(list((folder / "fd").iterdir())),
                     "rss": sizes["Rss"],
-                    "pss": sizes["Pss"],
+                    "pss": sizes["Pss_Anon"] + sizes["Pss_Shmem"],
                     "shared": sizes["Pss_Shmem"],
                 }
                 totals = {name: totals[name] + value for name, value in one.items()}

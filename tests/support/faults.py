@@ -19,6 +19,8 @@ from tests.soak.processes import cpu_seconds
 from tests.support.daemon import Daemon, draw_measurement
 
 JOB_SECONDS = 120.0
+LONG_FRAMES = 3000
+"""Frames of a measurement that takes some seconds."""
 
 
 def result_of(path: pathlib.Path) -> pathlib.Path:
@@ -32,7 +34,7 @@ def published(folder: pathlib.Path, name: str, **keywords) -> pathlib.Path:
     return hidden.rename(folder / name)
 
 
-def draw_long(path: pathlib.Path, *, frames: int = 4800, cells: int = 6, seed: int = 0) -> None:
+def draw_long(path: pathlib.Path, *, frames: int = LONG_FRAMES, cells: int = 6, seed: int = 0) -> None:
     """Write a measurement that takes some seconds, although it is small: many cells on an even background."""
     rng = np.random.default_rng(seed)
     height, width = 80, 1000
@@ -116,6 +118,7 @@ def workers_busy(daemon: Daemon) -> bool:
 
 WRITER = """
 import sys, h5py, numpy as np
+print("ready", flush=True)
 path = sys.argv[1]
 rng = np.random.default_rng(3)
 for line in sys.stdin:
@@ -148,6 +151,8 @@ class Writer:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
 
     def append(self) -> None:
         """Append some frames, which must succeed."""

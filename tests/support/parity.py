@@ -50,9 +50,25 @@ def assert_equal_results(
     *,
     basin_strategy: Any = "drain",
     compression: str = "zstd-5",
+    threads: bool = True,
     **settings: Any,
 ) -> tuple[pathlib.Path, pathlib.Path]:
-    """Process a measurement here and by dcnum and compare all there is; return both results."""
+    """Process a measurement here and by dcnum and compare all there is; return both results.
+
+    Parameters
+    ----------
+    path
+        The measurement.
+    folder
+        Where both results go.
+    oracle
+        Makes dcnum's result.
+    basin_strategy, compression, settings
+        What both are told.
+    threads
+        Have dcnum do its work in threads of one process, with memory for one slot (its option `debug`), which takes
+        half the time; otherwise in several processes, as its users do.
+    """
     job = Job(
         path,
         folder / "ours.rtdc",
@@ -62,6 +78,7 @@ def assert_equal_results(
         num_workers=2,
     )
     result = process_measurement(job)
-    reference = oracle.process(path, folder / "dcnum.rtdc", **dcnum_arguments(job))
+    how = {"debug": True, "num_procs": 1} if threads else {}
+    reference = oracle.process(path, folder / "dcnum.rtdc", **dcnum_arguments(job), **how)
     assert_equals_reference(result, reference)
     return job.path_out, reference
