@@ -53,18 +53,20 @@ class Courtesy:
     """0 is not at all, 19 most."""
     cpus: tuple[int, ...] = ()
     """Processors that it may use; empty: all."""
+    idle: bool = False
+    """Use them only when nobody else does."""
 
     def apply(self) -> None:
         """Step back, this process and those that it starts; what the system refuses is left out."""
         if self.cpus:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, self.cpus)
-        if not self.nice:
+        if not (self.nice or self.idle):
             return
         with contextlib.suppress(OSError):
             os.nice(self.nice)
         with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            os.sched_setscheduler(0, os.SCHED_IDLE if self.idle else os.SCHED_BATCH, os.sched_param(0))
         if (number := IOPRIO_SET.get(platform.machine())) is not None:
             # a refusal is told by the value that it returns
             ctypes.CDLL(None).syscall(number, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE)

@@ -8,6 +8,9 @@ from dcnumd.logic.job import Job
 from dcnumd.logic.plan import open_plan
 from dcnumd.read.blank import is_blank
 
+SAMPLE_LENGTH = 200
+"""Longer names of samples are cut."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inspection:
@@ -22,6 +25,8 @@ class Inspection:
     """MD5 of the first 5 MiB, hexadecimal."""
     size: int
     """Size of the file [bytes]."""
+    sample: str
+    """What was measured, as the operator called it; shortened."""
     blank: bool
     """Whether something in it was never written."""
 
@@ -42,5 +47,6 @@ def inspect_measurement(job: Job) -> Inspection:
             identifier=plan.data.measurement_identifier,
             md5_5m=plan.data.md5_5m,
             size=job.path_in.stat().st_size,
+            sample=str(plan.data.meta.get("experiment:sample", ""))[:SAMPLE_LENGTH],
             blank=is_blank(plan.data),
         )

@@ -25,6 +25,8 @@ WORKER_BYTES = 32 * MIB
 """What each worker has for itself."""
 SERVICE_BYTES = 110 * MIB
 """The supervisor and the probe process of the daemon."""
+REPORT_BYTES = 260 * MIB
+"""The process that makes reports, with the libraries that draw."""
 FRAME_BYTES = 100
 """Numbers that are held for each frame of the measurement."""
 EVENT_BYTES = 4096

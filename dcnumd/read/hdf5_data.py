@@ -347,7 +347,7 @@ class HDF5Data:
                 if item is not None:
                     return ImageStack(item, wanted, as_bool=feature == "mask", where=str(self.path))
             return None
-        stack = self._open_basin(basin).find(feature)
+        stack = self.open_basin(basin).find(feature)
         if stack is None or wanted is None:
             return stack
         positions = wanted if stack.indices is None else stack.indices[wanted]
@@ -377,10 +377,10 @@ class HDF5Data:
         if basin.kind == "internal":
             names = {name for group in basin.paths for name in self._survey.names(group)}
         else:
-            names = set(self._open_basin(basin).keys())
+            names = set(self.open_basin(basin).keys())
         return names if basin.features is None else names & basin.features
 
-    def _open_basin(self, basin: Basin) -> HDF5Data:
+    def open_basin(self, basin: Basin) -> HDF5Data:
         """Open the first file of a basin that exists and belongs to the expected measurement."""
         if basin.key in self._basin_data:
             return self._basin_data[basin.key]

@@ -35,7 +35,7 @@ class ReportLimits:
     """A darker background is too dark [grey levels]."""
     max_brightness: float = dataclasses.field(default=220.0, metadata={"minimum": 0})
     """A brighter one is too bright [grey levels]."""
-    max_border_cells: float = dataclasses.field(default=0.3, metadata={"minimum": 0})
+    max_border_cells: float = dataclasses.field(default=0.5, metadata={"minimum": 0})
     """Share of cells that the edge of the frame cuts, of all cells."""
     max_saturated: float = dataclasses.field(default=0.01, metadata={"minimum": 0})
     """Share of the images' pixels that are as bright as can be stored."""

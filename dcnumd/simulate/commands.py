@@ -72,6 +72,10 @@ class KindList(click.ParamType[tuple[str, ...]]):
 @click.option("--density", default=0.7, show_default=True, help="Mean number of cells in a frame.")
 @click.option("--kinds", default=",".join(KINDS), show_default=True, type=KindList(), help="Which cells pass.")
 @click.option("--flicker", default=0.0, show_default=True, help="Brightness noise of frames [grey levels].")
+@click.option("--light", default=1.0, show_default=True, help="Illumination; 1 is as bright as usual.")
+@click.option("--drift", default=0.0, show_default=True, help="Change of the background until the end [grey levels].")
+@click.option("--clog-at", default=1.0, show_default=True, help="Part of the recording after which no cell passes.")
+@click.option("--fibres", default=0.0, show_default=True, help="Mean number of fibres (dark lines) in a frame.")
 @click.option("--compression", default="zstd-1", show_default=True, help="none, gzip, zstd-1 … zstd-9.")
 @click.option("--fletcher32/--no-fletcher32", default=True, show_default=True, help="Checksum of each chunk.")
 @click.option("--chunk", default=0, show_default=True, help="Frames in each HDF5 chunk; 0: as many as fit in 1 MiB.")
@@ -179,8 +183,11 @@ def demo(keep: pathlib.Path | None) -> None:
         if any(keep.iterdir()):
             raise ConfigError(f"{keep}: is not empty; demo --keep takes a new or empty folder")
         run_demo(keep.resolve())
-        click.echo(f"\nMeasurements and results: {keep.resolve() / 'acquisition'}")
+        click.echo(f"\nMeasurements, results and reports stay in {keep.resolve()}")
         return
     with tempfile.TemporaryDirectory(prefix="dcnumd-demo-") as folder:
         run_demo(pathlib.Path(folder).resolve())
-    click.echo("\nMeasurements and results were in a temporary folder; to keep them: dcnumd demo --keep DIR")
+    click.echo(
+        "\nMeasurements, results and reports were in a temporary folder, which is gone; to look at them: "
+        "dcnumd demo --keep DIR"
+    )

@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from dcnumd.simulate.flow import BLOCK_FRAMES, STREAM_BACKGROUND, STREAM_NOISE, Cell, Flow, Placement, random_stream
+from dcnumd.simulate.flow import (
+    BLOCK_FRAMES,
+    STREAM_BACKGROUND,
+    STREAM_FIBRES,
+    STREAM_NOISE,
+    Cell,
+    Flow,
+    Placement,
+    random_stream,
+)
 from dcnumd.simulate.spec import MeasurementSpec
 from dcnumd.simulate.sprites import CHANNEL_BRIGHTNESS
 
@@ -23,6 +32,11 @@ NOISE_TILES = 8
 NOISE_SHIFTS = 128
 DRIFT_FRAMES = 64
 """The illumination drifts in steps of this many frames, far below the noise."""
+
+FIBRE_LENGTH = 16
+"""How long a fibre is [px]; it is one pixel wide."""
+FIBRE_DEPTH = 30
+"""How dark [grey levels]."""
 
 
 class Scene:
@@ -44,6 +58,8 @@ class Scene:
         self._placements = functools.lru_cache(maxsize=16)(self.flow.placements)
         self._camera = functools.lru_cache(maxsize=2)(self._draw_camera)
         self._illuminated = functools.lru_cache(maxsize=4)(self._illuminate)
+        self._fibres = functools.lru_cache(maxsize=2)(self._draw_fibres)
+        self._is_usual = spec.light == 1 and not spec.drift and not spec.fibres
 
     def cells(self, start: int, stop: int) -> list[Cell]:
         """Return the cells in frames `start` to `stop` - 1."""
@@ -78,9 +94,17 @@ class Scene:
             for half in range(2)
         )
         np.add(one, two, out=frame)
-        np.add(frame, self._illuminated(index // DRIFT_FRAMES), out=frame)
-        if self.spec.flicker:
-            np.add(frame, flicker[position], out=frame)
+        lit = self._illuminated(index // DRIFT_FRAMES)
+        if self._is_usual:
+            np.add(frame, lit, out=frame)
+            if self.spec.flicker:
+                np.add(frame, flicker[position], out=frame)
+            return
+        # Near black and white, sums must not wrap.
+        exposed = frame.view(np.int8).astype(np.int16) + lit + flicker[position : position + 1].view(np.int8)
+        for row, start in self._fibres(block)[position]:
+            exposed[row, start : start + FIBRE_LENGTH] -= FIBRE_DEPTH
+        frame[...] = np.clip(exposed, 0, 255)
 
     def _draw_camera(self, block: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
         """Draw noise tiles (frame, 2), their shifts (frame, 2) and the flicker (frame,) of a block."""
@@ -97,8 +121,31 @@ class Scene:
         factor = (
             1 + 0.008 * np.sin(2 * np.pi * seconds / 7.3 + slow) + 0.006 * np.sin(2 * np.pi * seconds / 41.0 + slower)
         )
-        lit: npt.NDArray[np.uint8] = np.rint(self.background * factor).astype(np.uint8)
-        return lit
+        if self._is_usual:
+            lit: npt.NDArray[np.uint8] = np.rint(self.background * factor).astype(np.uint8)
+            return lit
+        changed = self.background * factor * self.spec.light
+        changed += self.spec.drift * step * DRIFT_FRAMES / max(self.spec.frames, 1)
+        exposed: npt.NDArray[np.uint8] = np.rint(np.clip(changed, 0, 255)).astype(np.uint8)
+        return exposed
+
+    def _draw_fibres(self, block: int) -> list[list[tuple[int, int]]]:
+        """Draw row and first column of the fibres in each frame of a block, clear of each other's rows."""
+        rng = random_stream(self.spec.seed, STREAM_FIBRES, block)
+        height, width = self.spec.size
+        rows = np.arange(4, height - 4, 4)
+        counts = np.minimum(rng.poisson(self.spec.fibres, BLOCK_FRAMES), len(rows))
+        return [
+            [
+                (int(row), int(start))
+                for row, start in zip(
+                    rng.choice(rows, count, replace=False),
+                    rng.integers(4, width - 4 - FIBRE_LENGTH, count),
+                    strict=True,
+                )
+            ]
+            for count in counts
+        ]
 
 
 def draw_background(size: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.float64]:

@@ -44,6 +44,14 @@ class MeasurementSpec:
     """Which kinds of cells pass, a selection of `KINDS`."""
     flicker: float = 0.0
     """Standard deviation of the brightness from frame to frame [grey levels]."""
+    light: float = 1.0
+    """How bright the illumination is; 1 is as bright as usual."""
+    drift: float = 0.0
+    """By how much the background becomes brighter (or darker) from the first frame to the last [grey levels]."""
+    clog_at: float = 1.0
+    """The part of the recording after which no cell passes any more."""
+    fibres: float = 0.0
+    """Mean number of fibres in a frame: dark lines, one pixel wide."""
     compression: str = "zstd-1"
     """``none``, ``gzip`` or ``zstd-1`` to ``zstd-9``."""
     fletcher32: bool = True
@@ -69,15 +77,19 @@ class MeasurementSpec:
             raise ConfigError(
                 f"simulate: size {height}x{width}: expected {smallest} to 4096x4096 pixels (height x width)"
             )
-        for name, smallest_value in (("frames", 0), ("density", 0), ("flicker", 0), ("chunk", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if not value >= smallest_value:
-                raise ConfigError(f"simulate: {name} {value}: expected {smallest_value} or more")
+        for name in ("frames", "density", "flicker", "light", "clog_at", "fibres", "chunk", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"simulate: {name} {getattr(self, name)}: expected 0 or more")
         for name in ("rate", "pixel_size"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"simulate: {name} {getattr(self, name)}: expected more than 0")
         if self.flicker > 10:
             raise ConfigError(f"simulate: flicker {self.flicker}: expected at most 10 grey levels")
+        for name, largest in (("light", 4), ("fibres", 20)):
+            if getattr(self, name) > largest:
+                raise ConfigError(f"simulate: {name} {getattr(self, name)}: expected at most {largest}")
+        if not abs(self.drift) <= 100:
+            raise ConfigError(f"simulate: drift {self.drift}: expected -100 to 100 grey levels")
         unknown = [kind for kind in self.kinds if kind not in KINDS]
         if unknown or not self.kinds:
             raise ConfigError(f"simulate: kinds {','.join(self.kinds)!r}: expected some of {', '.join(KINDS)}")

@@ -13,6 +13,9 @@ import numpy.typing as npt
 from dcnumd.simulate.flow import Cell
 from dcnumd.simulate.spec import MeasurementSpec
 
+FAULTS = frozenset({"light", "drift", "clog_at", "fibres"})
+"""What is only told of a measurement that has it."""
+
 
 def write_truth(path: pathlib.Path, spec: MeasurementSpec, cells: Sequence[Cell]) -> None:
     """Write every cell of every frame as JSON, beside how the measurement was made.
@@ -26,7 +29,11 @@ def write_truth(path: pathlib.Path, spec: MeasurementSpec, cells: Sequence[Cell]
     cells
         Its cells, in order of frames.
     """
-    described = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec) if field.name != "started"}
+    described = {
+        field.name: getattr(spec, field.name)
+        for field in dataclasses.fields(spec)
+        if field.name != "started" and (field.name not in FAULTS or getattr(spec, field.name) != field.default)
+    }
     described["started"] = spec.started.isoformat()
     content = {"measurement": described, "cells": [dataclasses.asdict(cell) for cell in cells]}
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")

@@ -73,6 +73,9 @@ class ResultFile:
         Becomes a part of the names of temporary files.
     root
         No symbolic link may lead out of this folder; None: wherever the folder of `path` is.
+    durable
+        Whether `commit` waits until the data are on the disk. What can be made again need not: it is there or not when
+        a process is killed, but may be empty or damaged when the computer loses its power.
 
     Attributes
     ----------
@@ -97,10 +100,12 @@ class ResultFile:
         existing: Literal["fail", "skip", "replace"] = "fail",
         job_id: str = "",
         root: pathlib.Path | None = None,
+        durable: bool = True,
     ) -> None:
         self.path = pathlib.Path(path)
         self.existing = existing
         self._root = root
+        self._durable = durable
         # 40 characters of the stem keep the names within what file systems allow (255 bytes).
         safe_id = re.sub(r"[^A-Za-z0-9-]", "", job_id)[:36]
         self._prefix = f".{self.path.stem[:40]}_dcnumd-{safe_id}-"
@@ -138,7 +143,7 @@ class ResultFile:
             raise self._describe(OSError(number, os.strerror(number))) from error
 
     def commit(self) -> None:
-        """Flush the closed file to the disk and give it its name.
+        """Flush the closed file to the disk (if it is to be durable) and give it its name.
 
         Raises
         ------
@@ -149,13 +154,15 @@ class ResultFile:
             # Space behind the end that was only made sure of.
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size)
             # This descriptor has been open all the time, so it hears of every write that failed.
-            os.fsync(self._descriptor)
+            if self._durable:
+                os.fsync(self._descriptor)
             if self.existing == "replace":
                 self._refuse_existing()
                 self.temporary.replace(self.path)
             else:
                 self._publish_once()
-            _sync_folder(self.path.parent)
+            if self._durable:
+                _sync_folder(self.path.parent)
         except OSError as error:
             raise self._describe(error) from error
 

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 
@@ -107,6 +108,21 @@ def test_result_replaces_when_told(tmp_path):
         assert path.read_bytes() == b"old"
         result.commit()
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("durable", "synced"), [(True, ["file", "folder"]), (False, [])])
+def test_result_waits_for_the_disk_unless_told(durable, synced, tmp_path, monkeypatch):
+    """File and folder are flushed, in this order; what can be made again appears without."""
+    seen = []
+
+    def note(descriptor):
+        seen.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+
+    monkeypatch.setattr(os, "fsync", note)
+    publish(tmp_path / "a.rtdc", durable=durable)
+    assert seen == synced
+    assert (tmp_path / "a.rtdc").read_bytes() == b"ours"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_result_without_hard_links(tmp_path, monkeypatch):

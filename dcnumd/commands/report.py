@@ -1,0 +1,140 @@
+"""The command `report`: the page that shows a processed measurement, now and in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import click
+
+from dcnumd.commands.options import json_option, with_settings
+from dcnumd.config import Settings
+from dcnumd.errors import DcnumdError
+from dcnumd.report.request import ReportRequest, ReportSummary
+
+LIGHTS = {"green": "green", "yellow": "yellow", "red": "red", "grey": "white"}
+"""Colours in the terminal."""
+
+
+class Pair(click.ParamType[tuple[str, str]]):
+    """Two features: ``area_um:bright_avg``."""
+
+    name = "X:Y"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return the names of both."""
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]  # click passes converted values through again
+        x, _, y = value.partition(":")
+        if not (x.isidentifier() and y.isidentifier()):
+            self.fail(f"{value!r}: expected two features, such as area_um:bright_avg", param, ctx)
+        return x, y
+
+
+@click.command(epilog="Example: dcnumd report results/*_dcn.rtdc -o reports --pair area_um:bright_avg")
+@click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=pathlib.Path, file_okay=False),
+    help="Folder for the reports; else report.folder of the config, beside each file by default.",
+)
+@click.option("--pair", "pairs", type=Pair(), multiple=True, help="Two more features to plot. Can be repeated.")
+@json_option
+@with_settings(config_needed=False)
+def report(
+    settings: Settings,
+    files: tuple[pathlib.Path, ...],
+    output: pathlib.Path | None,
+    pairs: tuple[tuple[str, str], ...],
+    as_json: bool,
+) -> int:
+    """Make the report of each FILE, a processed measurement of dcnumd or dcnum: a page, and its figures as JSON.
+
+    An older report is replaced. Works without a config file, too. Exit code 1 if a report could not be made.
+    """
+    # it would override what readers ask for, and a lock of ours makes the next write of others fail
+    os.environ.pop("HDF5_USE_FILE_LOCKING", None)
+    requests = make_requests(settings, files, output, pairs)
+    # It loads the plotting library, which takes longer than to find a wrong option.
+    from dcnumd.report.make import make_report  # noqa: PLC0415
+
+    failures = 0
+    for request in requests:
+        try:
+            show(request, make_report(request), as_json=as_json)
+        except DcnumdError as error:
+            failures += 1
+            show_failure(request, error, as_json=as_json)
+    return 1 if failures else 0
+
+
+def make_requests(
+    settings: Settings,
+    files: tuple[pathlib.Path, ...],
+    output: pathlib.Path | None,
+    pairs: tuple[tuple[str, str], ...],
+) -> list[ReportRequest]:
+    """Return a request for each file.
+
+    Raises
+    ------
+    click.UsageError
+        If two of them would write the same report.
+    """
+    requests: dict[pathlib.Path, ReportRequest] = {}
+    configured = tuple((x, y) for x, _, y in (pair.partition(":") for pair in settings.report.pairs))
+    for name in files:
+        path = name.absolute()
+        folder = output or settings.report.folder or path.parent
+        request = ReportRequest(
+            path_result=path,
+            path_report=folder.absolute() / path.stem,
+            formats=settings.report.formats,
+            gallery=settings.report.gallery,
+            pairs=tuple(dict.fromkeys((*configured, *pairs))),
+            limits=settings.report.limits,
+        )
+        if request.path_report in requests:
+            raise click.UsageError(
+                f"{path} and {requests[request.path_report].path_result} would both become {request.path_report}; "
+                "make their reports separately, with different -o"
+            )
+        requests[request.path_report] = request
+    return list(requests.values())
+
+
+def show(request: ReportRequest, summary: ReportSummary, *, as_json: bool) -> None:
+    """Print what came of a file."""
+    if as_json:
+        values = {
+            field.name: getattr(summary, field.name)
+            for field in dataclasses.fields(summary)
+            if field.name not in {"thumbnail", "plot"}
+        }
+        click.echo(json.dumps({"outcome": "done", "result": request.path_result, **values}, default=os.fspath))
+        return
+    light = click.style(summary.light, fg=LIGHTS[summary.light])
+    events = f"{summary.events} event" + ("" if summary.events == 1 else "s")
+    where = ", ".join(os.fspath(path) for path in summary.paths) or "nothing to write (report.formats)"
+    click.echo(f"{request.path_result}: {light}, {events} -> {where}")
+    for text in summary.texts:
+        click.echo(f"  {text}")
+
+
+def show_failure(request: ReportRequest, error: DcnumdError, *, as_json: bool) -> None:
+    """Print why there is no report."""
+    if as_json:
+        failure = {
+            "outcome": "failed",
+            "result": os.fspath(request.path_result),
+            "reason": error.reason,
+            "error": error.message,
+        }
+        click.echo(json.dumps(failure))
+    text = error.message if str(request.path_result) in error.message else f"{request.path_result}: {error.message}"
+    click.echo(f"Error: {text}", err=True)

@@ -1,0 +1,203 @@
+"""Draws what a report shows, and says of everything that cannot be drawn why not."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from dcnumd.report import plots
+from dcnumd.report.figures import Course, FeatureFigures, Figures
+from dcnumd.report.gallery import Gallery, background_pictures, choose, make_gallery
+from dcnumd.report.page import CellView, ChartView, Drawings, ScatterView, count_of, number, with_unit
+from dcnumd.report.plots import Cloud
+from dcnumd.report.request import PAIR, ReportRequest
+from dcnumd.report.result_file import ResultData
+
+HISTOGRAMS = ("area_um", "deform", "bright_avg", "volume")
+TITLES = {"area_um": "Area", "deform": "Deformation", "bright_avg": "Brightness", "volume": "Volume"}
+UNITS = {"area_um": "µm²", "bright_avg": "grey level", "volume": "µm³"}
+
+
+def cloud_of(data: ResultData, pair: tuple[str, str]) -> Cloud | None:
+    """Return the events of a scatter plot; None if there is nothing to plot."""
+    x, y = (data.scalar(name) for name in pair)
+    return None if x is None or y is None else plots.cloud(x, y)
+
+
+def axis_labels(figures: Figures, pair: tuple[str, str]) -> tuple[str, str]:
+    """Return the names of both axes of a scatter plot."""
+    x, y = (with_unit(_title(figures, name).lower(), _unit(figures, name)) for name in pair)
+    return x, y
+
+
+def draw(
+    data: ResultData, figures: Figures, request: ReportRequest, main: Cloud | None, raster: Image.Image | None
+) -> Drawings:
+    """Draw all that the page shows.
+
+    Parameters
+    ----------
+    data
+        The open result.
+    figures
+        What was measured in it.
+    request
+        What is wanted.
+    main
+        The events of the standard plot; None if there are none.
+    raster
+        They drawn.
+    """
+    missing: list[str] = []
+    events = _to_show(main, len(data), request.gallery)
+    gallery = make_gallery(data, events) if events.size else None
+    if gallery is None and events.size and data.has_images:
+        missing.append("None of the images of the gallery could be read, so no cells are shown.")
+    cells = _cells(gallery, data, main)
+    pairs = _pairs(data, figures, request, main, raster, cells, missing)
+    histograms, courses = _histograms(data, figures, missing), _courses(figures, missing)
+    background = background_pictures(data, len(data))
+    # Some pictures turn out to be damaged only when they are looked at.
+    missing += [text for text in data.missing if text not in figures.missing]
+    return Drawings(pairs, gallery, cells, histograms, courses, background, tuple(missing))
+
+
+def _to_show(main: Cloud | None, events: int, wanted: int) -> npt.NDArray[np.int64]:
+    """Return the events of the gallery: from all over the plot, or else of the measurement."""
+    if main is not None:
+        return choose(main, wanted)
+    return (
+        np.unique(np.linspace(0, events - 1, min(wanted, events)).astype(np.int64)) if events else np.empty(0, np.int64)
+    )
+
+
+def _cells(gallery: Gallery | None, data: ResultData, main: Cloud | None) -> tuple[CellView, ...]:
+    if gallery is None:
+        return ()
+    area, deform = (data.scalar(name) for name in PAIR)
+    cells = []
+    for place, cell in enumerate(gallery.cells, start=1):
+        text = f"event {cell.event:,}"
+        if main is not None and area is not None and deform is not None:
+            text = f"{number(float(area[cell.event]), 3)} · {float(deform[cell.event]):.3f}"
+        cells.append(CellView(place, cell.event, cell.left, cell.top, cell.contour, text, main is not None))
+    return tuple(cells)
+
+
+def _pairs(
+    data: ResultData,
+    figures: Figures,
+    request: ReportRequest,
+    main: Cloud | None,
+    raster: Image.Image | None,
+    cells: tuple[CellView, ...],
+    missing: list[str],
+) -> tuple[ScatterView, ...]:
+    """Return the standard plot and those asked for."""
+    views = []
+    for place, pair in enumerate(dict.fromkeys((PAIR, *request.pairs))):
+        points = main if pair == PAIR else cloud_of(data, pair)
+        if points is None:
+            missing.append(_why_no_plot(data, figures, pair))
+            continue
+        dots = raster if pair == PAIR and raster is not None else plots.dots(points)
+        shown = [cell for cell in cells if cell.marked and points.has(cell.event)]
+        marked = np.array([cell.event for cell in shown], np.int64)
+        plot = plots.scatter(points, dots, axis_labels(figures, pair), marked, f"scatter{place}")
+        marks = tuple(
+            (cell.number, round(float(x), 1), round(float(y), 1))
+            for cell, (x, y) in zip(shown, plot.points, strict=True)
+        )
+        x, y = (_title(figures, name) for name in pair)
+        views.append(
+            ScatterView(f"{x} and {y.lower()}", plot, _scatter_text(points, x, y), _scatter_note(points), marks)
+        )
+    return tuple(views)
+
+
+def _scatter_text(points: Cloud, x: str, y: str) -> str:
+    return (
+        f"Scatter plot of {count_of(points.index.size, 'event')}: {x.lower()} across, from "
+        f"{number(float(points.x.min()), 3)} to {number(float(points.x.max()), 3)}, {y.lower()} up, from "
+        f"{number(float(points.y.min()), 3)} to {number(float(points.y.max()), 3)}."
+    )
+
+
+def _scatter_note(points: Cloud) -> str:
+    note = f"{count_of(points.index.size, 'event')}, coloured by how dense they lie."
+    if points.outside:
+        note += f" {count_of(points.outside, 'event')} beyond the axes."
+    return note
+
+
+def _why_no_plot(data: ResultData, figures: Figures, pair: tuple[str, str]) -> str:
+    """Return the sentence that stands for a scatter plot."""
+    title = " and ".join(_title(figures, name).lower() for name in pair)
+    if not len(data):
+        return f"No plot of {title}: there are no events."
+    for name in pair:
+        if data.scalar(name) is None:
+            return f"No plot of {title}: the result has no {name}."
+    return f"No plot of {title}: no event has a finite value of both."
+
+
+def _histograms(data: ResultData, figures: Figures, missing: list[str]) -> tuple[ChartView, ...]:
+    views = []
+    for name in HISTOGRAMS:
+        values = data.scalar(name)
+        title, unit = _title(figures, name), _unit(figures, name)
+        feature = _feature(figures, name)
+        median = feature.median if feature else None
+        plot = None
+        if values is not None:
+            plot = plots.histogram(values, with_unit(title.lower(), unit), median, f"histogram-{name}")
+        if plot is None:
+            if len(data) and not any(name in text for text in figures.missing):
+                why = f"the result has no {name}" if values is None else "no event has a finite value"
+                missing.append(f"No distribution of {title.lower()}: {why}.")
+            continue
+        count = feature.count if feature else 0
+        words = f"{number(median)} {unit}" if unit != "1" else number(median)
+        views.append(
+            ChartView(
+                title, plot, f"Histogram of the {title.lower()} of {count_of(count, 'event')}.", f"Median {words}"
+            )
+        )
+    return tuple(views)
+
+
+def _courses(figures: Figures, missing: list[str]) -> tuple[ChartView, ...]:
+    views = []
+    for course, title, label, rate in (
+        (figures.event_rate, "Event rate", "events/s", True),
+        (figures.background, "Background brightness", "grey level", False),
+    ):
+        plot = plots.course(course.time_s, course.values, label, f"course-{label[0]}", rate=rate)
+        if plot is None:
+            if figures.events:
+                missing.append(f"No course of the {title.lower()}: fewer than two intervals are known.")
+            continue
+        low, high = _range(course)
+        text = f"{title} over time, between {number(low, 3)} and {number(high, 3)} {label}."
+        views.append(ChartView(title, plot, text, text))
+    return tuple(views)
+
+
+def _range(course: Course) -> tuple[float, float]:
+    values = np.array([np.nan if value is None else value for value in course.values], np.float64)
+    return float(np.nanmin(values)), float(np.nanmax(values))
+
+
+def _feature(figures: Figures, name: str) -> FeatureFigures | None:
+    return next((feature for feature in figures.features if feature.name == name), None)
+
+
+def _title(figures: Figures, name: str) -> str:
+    feature = _feature(figures, name)
+    return TITLES.get(name) or (feature.label if feature else name)
+
+
+def _unit(figures: Figures, name: str) -> str:
+    feature = _feature(figures, name)
+    return (feature.unit if feature else "") or UNITS.get(name, "1")

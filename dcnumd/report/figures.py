@@ -1,0 +1,326 @@
+"""Everything that a report tells of a measurement, as numbers and sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from dcnumd.report.checks import Check, Observations, judge, light_of
+from dcnumd.report.features import FIRST, FeatureFigures, describe_feature
+from dcnumd.report.pipeline_words import PARTS, PipelinePart, parts_in_words
+from dcnumd.report.processing import Processing
+from dcnumd.report.request import Light, ReportLimits
+from dcnumd.report.result_file import ResultData
+from dcnumd.report.sample import FrameLook, look_at_frames
+
+__all__ = ["Check", "Course", "FeatureFigures", "Figures", "PipelinePart", "Processing", "measure"]
+
+Values = npt.NDArray[np.float64]
+
+MOST_INTERVALS = 60
+FEWEST_INTERVALS = 5
+EVENTS_PER_INTERVAL = 20
+"""On average; a course has fewer intervals rather than emptier ones."""
+COURSE_FRAMES = 31
+"""What is slower than so many frames with events is drift and no flicker."""
+FEWEST_OFFSETS = 20
+MAX_TEXT = 500
+"""Characters of a text of the file."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Course:
+    """A quantity over time: the middle of each interval [s since the start], and the value in it.
+
+    Intervals of which nothing is known are left out.
+    """
+
+    time_s: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Figures:
+    """What a report shows. None, or an empty text, stands for what is not stored or cannot be computed.
+
+    Attributes
+    ----------
+    result
+        Name of the file.
+    made
+        When this was measured: UTC, ISO 8601.
+    recorded
+        Date and time as the instrument wrote them.
+    frame_size
+        Rows and columns.
+    frames
+        Number of frames that were processed.
+    duration_s
+        From the first to the last frame of the recording.
+    events_per_second
+        Events in this time.
+    yield_per_frame
+        Events per frame.
+    ppid, pphash, generation, parts
+        The pipeline identifier, its hash, and its parts in words.
+    software
+        Version of each program and library.
+    processing
+        How quickly it went.
+    features
+        Area, deformation, brightness and volume first.
+    event_rate
+        Events per second.
+    background
+        Brightness of the background [grey levels].
+    light, checks
+        What the traffic light shows, and all that was looked at.
+    missing
+        What cannot be shown, as sentences.
+    """
+
+    result: str
+    made: str
+    sample: str
+    recorded: str
+    run_index: int | None
+    instrument: str
+    chip_region: str
+    channel_width_um: float | None
+    flow_rate_ul_s: float | None
+    medium: str
+    temperature_c: float | None
+    frame_rate_hz: float | None
+    pixel_size_um: float | None
+    frame_size: tuple[int, int] | None
+    frames: int | None
+    duration_s: float | None
+    events: int
+    events_per_second: float | None
+    yield_per_frame: float | None
+    ppid: str
+    pphash: str
+    generation: str
+    parts: tuple[PipelinePart, ...]
+    software: dict[str, str]
+    processing: Processing
+    features: tuple[FeatureFigures, ...]
+    event_rate: Course
+    background: Course
+    light: Light
+    checks: tuple[Check, ...]
+    missing: tuple[str, ...]
+
+
+def measure(data: ResultData, limits: ReportLimits) -> Figures:
+    """Compute all figures of a result.
+
+    Parameters
+    ----------
+    data
+        The open result.
+    limits
+        From where on the traffic light warns.
+    """
+    events, rate = len(data), _positive(data, "imaging:frame rate")
+    frames = data.run.frames
+    if frames is None and data.whole and data.source_frames is not None:
+        frames = len(data.source_frames)
+    times = event_times(data, rate)
+    duration = _duration(data, times, frames, rate)
+    look = look_at_frames(data)
+    background = _background(data, times, duration, look, rate)
+    processing = data.run.processing
+    checks = judge(
+        Observations(
+            events=events,
+            masks_dropped=processing.masks_dropped,
+            flicker=_flicker(data, look),
+            background=background.values,
+            saturated=look.saturated,
+            cells=look.cells,
+            border_cells=look.border_cells,
+            event_times=times,
+            # When the recording ended after the last event is only known with the number of frames.
+            duration=duration if frames or data.source_times is not None else None,
+        ),
+        limits,
+    )
+    codes = [_text(data, f"pipeline:dcnum {name}") for name in ("generation", *PARTS)]
+    return Figures(
+        result=data.path.name,
+        made=f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+        sample=_text(data, "experiment:sample"),
+        recorded=f"{_text(data, 'experiment:date')} {_text(data, 'experiment:time')}".strip(),
+        run_index=_whole(data, "experiment:run index"),
+        instrument=_text(data, "setup:identifier"),
+        chip_region=_text(data, "setup:chip region"),
+        channel_width_um=_number(data, "setup:channel width"),
+        flow_rate_ul_s=_number(data, "setup:flow rate"),
+        medium=_text(data, "setup:medium"),
+        temperature_c=_number(data, "setup:temperature"),
+        frame_rate_hz=rate,
+        pixel_size_um=_positive(data, "imaging:pixel size"),
+        frame_size=data.frame_size or _stored_size(data),
+        frames=frames,
+        duration_s=duration,
+        events=events,
+        events_per_second=events / duration if duration else None,
+        yield_per_frame=events / frames if frames else None,
+        ppid="|".join(codes) if all(codes) else "",
+        pphash=_text(data, "pipeline:dcnum hash"),
+        generation=codes[0],
+        parts=parts_in_words(data.meta),
+        software=_software(data),
+        processing=processing,
+        features=tuple(_features(data)),
+        event_rate=_event_rate(times, duration),
+        background=background,
+        light=light_of(checks),
+        checks=checks,
+        missing=tuple(data.missing),
+    )
+
+
+def _features(data: ResultData) -> list[FeatureFigures]:
+    names = [*FIRST, *sorted(set(data.scalar_names).difference(FIRST))]
+    found = [(name, values) for name in names if (values := data.scalar(name)) is not None]
+    if len(data):
+        for name, values in found:
+            if name in FIRST and not np.isfinite(values).any():
+                data.miss(f"No event has a finite value of {name}.")
+    return [describe_feature(name, values) for name, values in found]
+
+
+def event_times(data: ResultData, rate: float | None) -> Values | None:
+    """Return when events were recorded [s since the first frame], ascending; None if nothing says so.
+
+    Parameters
+    ----------
+    data
+        The result.
+    rate
+        Frames per second, if known.
+    """
+    time, position = data.scalar("time"), data.positions
+    if time is not None and np.isfinite(time).any():
+        origin = float(np.nanmin(time))
+        if data.source_times is not None:
+            origin = min(origin, float(data.source_times[0]))
+        elif position is not None and rate:
+            # The first event is that long behind the first frame.
+            origin -= float(np.nanmin(position)) / rate
+        found = time - origin
+    elif position is not None and rate:
+        found = position / rate
+    else:
+        return None
+    return np.sort(found[np.isfinite(found)])
+
+
+def _duration(data: ResultData, times: Values | None, frames: int | None, rate: float | None) -> float | None:
+    """Return how long the recording took [s]."""
+    last = float(times[-1]) if times is not None and times.size else 0.0
+    step = 1 / rate if rate else 0.0
+    if data.whole and data.source_times is not None:
+        first, end = data.source_times.tolist()
+        return max(end - first, last) + step or None
+    by_frames = frames / rate if frames and rate else 0.0
+    return max(by_frames, last + step) or None
+
+
+def _intervals(count: int) -> int:
+    return int(np.clip(count // EVENTS_PER_INTERVAL, FEWEST_INTERVALS, MOST_INTERVALS))
+
+
+def _event_rate(times: Values | None, duration: float | None) -> Course:
+    if times is None or not times.size or not duration:
+        return Course()
+    count = _intervals(times.size)
+    found = np.histogram(times, count, (0.0, duration))[0]
+    width = duration / count
+    return Course(tuple(((np.arange(count) + 0.5) * width).tolist()), tuple((found / width).tolist()))
+
+
+def _background(
+    data: ResultData, times: Values | None, duration: float | None, look: FrameLook, rate: float | None
+) -> Course:
+    """Return the brightness of the background: beneath the events, or else of the sampled frames."""
+    level, time = data.scalar("bg_med"), _unsorted_times(data, times, rate)
+    if level is not None and time is not None and duration and np.isfinite(level).any():
+        known = np.isfinite(level) & np.isfinite(time)
+        count = _intervals(int(known.sum()))
+        width = duration / count
+        place = np.clip((time[known] / width).astype(np.int64), 0, count - 1)
+        events = np.bincount(place, minlength=count)
+        sums = np.bincount(place, level[known], minlength=count)
+        filled = np.flatnonzero(events)
+        return Course(tuple(((filled + 0.5) * width).tolist()), tuple((sums[filled] / events[filled]).tolist()))
+    if rate and look.level:
+        return Course(tuple(position / rate for position in look.position), look.level)
+    return Course()
+
+
+def _unsorted_times(data: ResultData, times: Values | None, rate: float | None) -> Values | None:
+    """Return the time of each event [s], in the order of the events."""
+    stored = data.scalar("time")
+    if times is None or not times.size:
+        return None
+    if stored is not None and np.isfinite(stored).any():
+        return stored - float(np.nanmin(stored)) + float(times[0])
+    return data.positions / rate if data.positions is not None and rate else None
+
+
+def _flicker(data: ResultData, look: FrameLook) -> float | None:
+    """Return how much the brightness differs from its course [grey levels, standard deviation]."""
+    offset, position = data.scalar("bg_off"), data.positions
+    if offset is None or position is None:
+        return look.flicker
+    known = np.isfinite(offset) & np.isfinite(position)
+    # All events of a frame have the same.
+    _, first = np.unique(position[known], return_index=True)
+    series = offset[known][first]
+    if series.size < FEWEST_OFFSETS:
+        return look.flicker
+    return float(np.std(series - ndimage.median_filter(series, min(COURSE_FRAMES, series.size), mode="nearest")))
+
+
+def _software(data: ResultData) -> dict[str, str]:
+    recorder = _text(data, "setup:software version")
+    return {**data.run.software, **({"Recorded with": recorder} if recorder else {})}
+
+
+def _stored_size(data: ResultData) -> tuple[int, int] | None:
+    height, width = (_whole(data, f"imaging:roi size {axis}") for axis in "yx")
+    return (height, width) if height and width else None
+
+
+def _text(data: ResultData, key: str) -> str:
+    """Return an attribute as one line of text, cut if it is very long."""
+    value = data.meta.get(key)
+    if value is None:
+        return ""
+    text = " ".join(str(value)[: 4 * MAX_TEXT].split())
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} …"
+
+
+def _number(data: ResultData, key: str) -> float | None:
+    value = data.meta.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _positive(data: ResultData, key: str) -> float | None:
+    value = _number(data, key)
+    return value if value is not None and value > 0 else None
+
+
+def _whole(data: ResultData, key: str) -> int | None:
+    value = _number(data, key)
+    return int(value) if value is not None else None

@@ -1,0 +1,316 @@
+"""The pictures of a report: cells with their contours, and the background."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from typing import Protocol
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from skimage.measure import find_contours
+
+from dcnumd.report.plots import Cloud, as_png
+
+Frame = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+CANDIDATES = 20_000
+"""Of more events, only so many are looked at when cells are chosen."""
+TAMENESS = 0.3
+"""How much a lonely event is passed over: 0 takes the edge of the cloud, large values its middle."""
+MARGIN = 6
+"""Pixels around the largest cell."""
+LARGEST_TILE = (160, 240)
+"""Rows and columns; what is larger is cut."""
+SHEET_COLUMNS = 16
+FRINGE = 1
+"""Each tile's edge is repeated, so that enlarging one blends in nothing of its neighbour."""
+CLUMP = 2.2
+"""What is so many times as large as the usual cell is cut."""
+JPEG_QUALITY = 82
+LEAST_CONTRAST = 16.0
+SHORTEST_CONTOUR = 6
+"""Points."""
+BACKGROUNDS = 20
+"""The mean background is that of so many events, evenly spread."""
+LEAST_CHANGE = 10.0
+"""Grey levels at the ends of the colours that show a change, at least."""
+
+
+class Images(Protocol):
+    """What is needed of a result; each returns None where there is nothing that can be read."""
+
+    def image(self, index: int) -> Frame | None:
+        """Return the frame of an event, of shape (y, x)."""
+
+    def mask(self, index: int) -> Mask | None:
+        """Return the mask of an event, of shape (y, x)."""
+
+    def background(self, index: int) -> Frame | None:
+        """Return the background of an event, of shape (y, x)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of the gallery.
+
+    Attributes
+    ----------
+    event
+        Its number in the result.
+    left, top
+        Of its tile in the sheet [px].
+    contour
+        Path data in half pixels of the sheet; empty without a mask.
+    """
+
+    event: int
+    left: int
+    top: int
+    contour: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gallery:
+    """Cells, on one sheet.
+
+    Attributes
+    ----------
+    cells
+        In the order in which they were asked for.
+    sheet
+        JPEG with the tiles of all.
+    width, height
+        Of the sheet [px].
+    tile
+        Width and height of a tile [px].
+    without_image
+        Events that were to be shown and whose image cannot be read.
+    without_mask
+        Cells without a contour.
+    """
+
+    cells: tuple[Cell, ...]
+    sheet: bytes
+    width: int
+    height: int
+    tile: tuple[int, int]
+    without_image: int
+    without_mask: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BackgroundPictures:
+    """The background during a measurement.
+
+    Attributes
+    ----------
+    mean
+        PNG of the mean.
+    change
+        PNG of what the last one has more (red) or less (blue) than the first; empty if they are equal.
+    width, height
+        Of both [px].
+    largest
+        Change of the pixel that changed most [grey levels].
+    scale
+        Change that has the full colour [grey levels].
+    """
+
+    mean: bytes
+    change: bytes
+    width: int
+    height: int
+    largest: float
+    scale: float
+
+
+def choose(points: Cloud, count: int) -> npt.NDArray[np.int64]:
+    """Choose events all over a plot, the same ones each time.
+
+    The first is the most usual event. Each further one is as far as possible from those before, where lonely events
+    count as nearer than they are.
+
+    Parameters
+    ----------
+    points
+        The events of the plot.
+    count
+        How many are wanted.
+
+    Returns
+    -------
+    events
+        Their numbers in the result, by their place across the plot (int64 of shape (up to `count`,)).
+    """
+    count = min(count, points.index.size)
+    if count <= 0:
+        return np.empty(0, np.int64)
+    candidates = np.unique(np.linspace(0, points.index.size - 1, max(CANDIDATES, count)).astype(np.int64))
+    if points.index.size <= max(CANDIDATES, count):
+        candidates = np.arange(points.index.size)
+    x, y, density = points.x[candidates], points.y[candidates], points.density[candidates]
+    x = (x - points.limits_x[0]) / (points.limits_x[1] - points.limits_x[0])
+    y = (y - points.limits_y[0]) / (points.limits_y[1] - points.limits_y[0])
+    weight = np.maximum(density, 1e-6) ** (2 * TAMENESS)
+    distance = np.full(candidates.size, np.inf)
+    chosen = [int(np.argmax(density))]
+    while len(chosen) < count:
+        last = chosen[-1]
+        np.minimum(distance, (x - x[last]) ** 2 + (y - y[last]) ** 2, out=distance)
+        # Equal values would otherwise be chosen again.
+        distance[last] = -1.0
+        chosen.append(int(np.argmax(distance * weight)))
+    at = candidates[np.array(chosen)]
+    events: npt.NDArray[np.int64] = points.index[at[np.lexsort((points.y[at], points.x[at]))]]
+    return events
+
+
+def make_gallery(images: Images, events: npt.NDArray[np.int64]) -> Gallery | None:
+    """Cut cells out of their frames; None if no image can be read.
+
+    Parameters
+    ----------
+    images
+        Where the images are.
+    events
+        Numbers in the result of the cells to show.
+    """
+    found: dict[int, tuple[Frame, Mask | None]] = {}
+    # In the order of the file: neighbours lie in one chunk, which is unpacked once.
+    for event in sorted(int(event) for event in events):
+        frame = images.image(event)
+        if frame is not None and frame.size:
+            mask = images.mask(event)
+            # A mask of another size cannot belong to this frame.
+            found[event] = (frame, mask if mask is not None and mask.shape == frame.shape else None)
+    shown = [int(event) for event in events if int(event) in found]
+    if not shown:
+        return None
+    boxes = {event: _box(mask, frame.shape) for event, (frame, mask) in found.items()}
+    height, width = _tile_size([boxes[event] for event in shown], [found[event][0].shape for event in shown])
+    columns = min(SHEET_COLUMNS, len(shown))
+    rows = -(-len(shown) // columns)
+    step_y, step_x = height + 2 * FRINGE, width + 2 * FRINGE
+    sheet = np.zeros((rows * step_y, columns * step_x), np.float32)
+    cells = []
+    for place, event in enumerate(shown):
+        frame, mask = found[event]
+        window = _window(boxes[event], frame.shape, (height, width))
+        top, left = place // columns * step_y, place % columns * step_x
+        crop = frame[window]
+        padding = [(FRINGE, step - FRINGE - size) for step, size in zip((step_y, step_x), crop.shape, strict=True)]
+        sheet[top : top + step_y, left : left + step_x] = np.pad(crop, padding, mode="edge")
+        top, left = top + FRINGE, left + FRINGE
+        cells.append(Cell(event, left, top, "" if mask is None else contour_path(mask[window], left, top)))
+    return Gallery(
+        cells=tuple(cells),
+        sheet=_sheet(sheet),
+        width=sheet.shape[1],
+        height=sheet.shape[0],
+        tile=(width, height),
+        without_image=len(events) - len(shown),
+        without_mask=sum(not cell.contour for cell in cells),
+    )
+
+
+def contour_path(mask: Mask, left: int, top: int) -> str:
+    """Return the outline of a mask as SVG path data, in half pixels.
+
+    Parameters
+    ----------
+    mask
+        Of shape (y, x).
+    left, top
+        Where the mask's corner lies [px].
+    """
+    parts = []
+    outlines = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)  # type: ignore[no-untyped-call]
+    for outline in outlines:
+        if len(outline) < SHORTEST_CONTOUR:
+            continue
+        # All points lie between two pixels, so in half pixels they are whole; the centre of the first pixel is at 0.5.
+        points = np.rint(2 * (outline[:, ::-1] + (left - 0.5, top - 0.5))).astype(np.int64)
+        steps = np.diff(points, axis=0)
+        # Where it goes straight on there is no corner.
+        corners = points[1:][np.any(steps != np.roll(steps, -1, axis=0), axis=1)]
+        moves = " ".join(map(str, np.diff(corners, axis=0).ravel().tolist()))
+        parts.append(f"M{corners[0, 0]} {corners[0, 1]}l{moves}z".replace(" -", "-"))
+    return "".join(parts)
+
+
+def background_pictures(images: Images, events: int) -> BackgroundPictures | None:
+    """Return pictures of the background and of its change; None if there is none that can be read.
+
+    Parameters
+    ----------
+    images
+        Where the backgrounds are.
+    events
+        Number of events.
+    """
+    if events <= 0:
+        return None
+    wanted = np.unique(np.linspace(0, events - 1, min(events, BACKGROUNDS)).astype(np.int64))
+    frames = [frame for event in wanted if (frame := images.background(int(event))) is not None and frame.size]
+    frames = [frame.astype(np.float32) for frame in frames if frame.shape == frames[0].shape]
+    if not frames:
+        return None
+    change = frames[-1] - frames[0]
+    largest = float(np.abs(change).max())
+    scale = max(largest, LEAST_CHANGE)
+    height, width = change.shape
+    picture = b""
+    if largest > 0:
+        colours = mpl.colormaps["RdBu_r"](0.5 + change / (2 * scale), bytes=True)
+        picture = as_png(Image.fromarray(colours[..., :3]))
+    mean = np.mean(frames, axis=0)
+    return BackgroundPictures(as_png(_grey(mean)), picture, width, height, largest, scale)
+
+
+def _box(mask: Mask | None, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Return the rows and columns that a cell spans (first, behind the last), the whole frame if nobody knows."""
+    if mask is not None and mask.any():
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    return 0, shape[0], 0, shape[1]
+
+
+def _tile_size(boxes: list[tuple[int, int, int, int]], shapes: list[tuple[int, ...]]) -> tuple[int, int]:
+    """Return rows and columns that hold every cell with a margin, as far as frames and `LARGEST_TILE` allow."""
+    sizes = np.array([(bottom - top, right - left) for top, bottom, left, right in boxes])
+    # One clump of cells must not make all others tiny.
+    height, width = (int(size) + 2 * MARGIN for size in np.minimum(sizes.max(axis=0), CLUMP * np.median(sizes, axis=0)))
+    # Side by side, they look best not much wider than high.
+    width, height = max(width, height), max(height, round(0.7 * width))
+    rows, columns = (max(shape[axis] for shape in shapes) for axis in (0, 1))
+    return min(height, rows, LARGEST_TILE[0]), min(width, columns, LARGEST_TILE[1])
+
+
+def _window(box: tuple[int, int, int, int], shape: tuple[int, ...], tile: tuple[int, int]) -> tuple[slice, slice]:
+    """Return the part of a frame that a tile shows: the cell in its middle, and nothing beyond the frame."""
+    slices = []
+    for first, last, length, size in zip(box[::2], box[1::2], shape, tile, strict=True):
+        start = int(np.clip((first + last - size) // 2, 0, max(length - size, 0)))
+        slices.append(slice(start, min(start + size, length)))
+    return slices[0], slices[1]
+
+
+def _sheet(image: npt.NDArray[np.float32]) -> bytes:
+    """Return grey values as a JPEG: noise makes a PNG of many cells five times as large."""
+    buffer = io.BytesIO()
+    _grey(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _grey(image: npt.NDArray[np.float32]) -> Image.Image:
+    """Return grey values as an image that uses the whole range from black to white."""
+    low, high = (float(end) for end in np.percentile(image, (0.1, 99.9)))
+    if high - low < LEAST_CONTRAST:
+        middle = (low + high) / 2
+        low, high = middle - LEAST_CONTRAST / 2, middle + LEAST_CONTRAST / 2
+    stretched = np.clip((image - low) * (255 / (high - low)), 0, 255)
+    return Image.fromarray(stretched.astype(np.uint8))

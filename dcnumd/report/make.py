@@ -1,0 +1,88 @@
+"""Makes the report of one measurement."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from dcnumd.report import plots
+from dcnumd.report.document import as_document
+from dcnumd.report.drawings import axis_labels, cloud_of, draw
+from dcnumd.report.figures import measure
+from dcnumd.report.page import render
+from dcnumd.report.request import PAIR, Format, ReportRequest, ReportSummary
+from dcnumd.report.result_file import open_result
+from dcnumd.write.result import ResultFile
+
+ENDINGS: dict[Format, str] = {"png": ".png", "json": ".json", "html": ".html"}
+"""In the order in which they are written."""
+
+
+def make_report(request: ReportRequest) -> ReportSummary:
+    """Look at a result and write its report.
+
+    Each file appears under its name when it is complete, and replaces an older one. An error leaves those that are
+    there already.
+
+    Parameters
+    ----------
+    request
+        What to look at, and what to write where.
+
+    Returns
+    -------
+    summary
+        What was written and found.
+
+    Raises
+    ------
+    MeasurementError
+        If the result cannot be opened, or is none.
+    ResultError
+        If a file cannot be written, see `ResultFile`.
+    """
+    with open_result(request) as data:
+        figures = measure(data, request.limits)
+        main = cloud_of(data, PAIR)
+        labels = axis_labels(figures, PAIR)
+        raster = plots.dots(main) if main is not None else None
+        contents: dict[Format, bytes] = {}
+        if "json" in request.formats:
+            document = as_document(figures)
+            text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
+            # A name that is no text in any language stays one for programs: "\\udc80" is an escape in JSON, too.
+            contents["json"] = text.encode("utf-8", "backslashreplace") + b"\n"
+        if "png" in request.formats and main is not None and raster is not None:
+            contents["png"] = plots.picture(main, raster, labels, paper=True)
+        if "html" in request.formats:
+            data_name = report_path(request, "json").name if "json" in request.formats else ""
+            page = render(figures, draw(data, figures, request, main, raster), data_name)
+            contents["html"] = page.encode("utf-8", "backslashreplace")
+    # The page comes last: what it refers to is there by then. For whoever looks for a report it comes first.
+    paths = tuple(reversed([_write(request, kind, contents[kind]) for kind in ENDINGS if kind in contents]))
+    found = [check for check in figures.checks if check.state in {"warning", "alarm"}]
+    return ReportSummary(
+        paths=paths,
+        light=figures.light,
+        warnings=tuple(check.name for check in found),
+        texts=tuple(check.text for check in found),
+        sample=figures.sample,
+        recorded=figures.recorded,
+        events=figures.events,
+        frames=figures.frames,
+        thumbnail=plots.thumbnail(main) if main is not None else b"",
+        plot=plots.picture(main, raster, labels) if main is not None and raster is not None else b"",
+    )
+
+
+def report_path(request: ReportRequest, kind: Format) -> pathlib.Path:
+    """Return where one file of a report goes."""
+    return request.path_report.with_name(request.path_report.name + ENDINGS[kind])
+
+
+def _write(request: ReportRequest, kind: Format, content: bytes) -> pathlib.Path:
+    path = report_path(request, kind)
+    with ResultFile(path, existing="replace", job_id=request.job_id, root=request.root) as target:
+        target.temporary.write_bytes(content)
+        target.commit()
+    return path

@@ -1,0 +1,353 @@
+"""The report as one page that needs nothing else: no network, no scripts, no further files."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+import functools
+import math
+import pathlib
+import urllib.parse
+from collections.abc import Sequence
+
+import jinja2
+import numpy as np
+from matplotlib.colors import to_hex
+
+from dcnumd import __version__
+from dcnumd.report.figures import Check, FeatureFigures, Figures
+from dcnumd.report.gallery import BackgroundPictures, Gallery
+from dcnumd.report.plots import DENSITY_COLOURS, Plot
+from dcnumd.report.request import Light
+
+TEMPLATES = pathlib.Path(__file__).parent / "templates"
+
+VERDICTS: dict[Light, tuple[str, str]] = {
+    "green": ("Looks good", "None of the checks found anything that needs a look."),
+    "yellow": ("Needs a look", "The measurement can be used; look at this before the next sample."),
+    "red": ("Hardly of use", "Something is badly wrong with this measurement."),
+    "grey": ("Not judged", "There is not enough in this result to judge it."),
+}
+"""What the traffic light says, and what it means."""
+STATE_COLOURS = {"ok": "green", "warning": "yellow", "alarm": "red", "unknown": "grey"}
+STATE_WORDS = {"ok": "fine", "warning": "look", "alarm": "bad", "unknown": "unknown"}
+SEVERITY = ("alarm", "warning", "unknown", "ok")
+LIGHT_HEX = {"green": "#1a7f37", "yellow": "#ffd33d", "red": "#b3261e", "grey": "#5d6671"}
+UNKNOWN = "\u2013"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ScatterView:
+    """One scatter plot; `marks` are the number and the place of each cell of the gallery."""
+
+    title: str
+    plot: Plot
+    text: str
+    note: str
+    marks: tuple[tuple[int, float, float], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChartView:
+    """A small plot: what it is called, what it shows in words, what is written below it."""
+
+    title: str
+    plot: Plot
+    text: str
+    note: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CellView:
+    """A cell of the gallery under its number; `marked` if the plot has it, too."""
+
+    number: int
+    event: int
+    left: int
+    top: int
+    contour: str
+    text: str
+    marked: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drawings:
+    """All pictures of a report. What could not be drawn is missing, and a sentence says why."""
+
+    pairs: tuple[ScatterView, ...] = ()
+    gallery: Gallery | None = None
+    cells: tuple[CellView, ...] = ()
+    histograms: tuple[ChartView, ...] = ()
+    courses: tuple[ChartView, ...] = ()
+    background: BackgroundPictures | None = None
+    missing: tuple[str, ...] = ()
+
+
+def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    figures
+        What it tells.
+    drawings
+        What it shows.
+    data_name
+        Name of the file beside it that has the same figures as data; empty if there is none.
+    """
+    light_word, light_text = VERDICTS[figures.light]
+    unknown = sum(check.state == "unknown" for check in figures.checks)
+    if unknown and figures.light != "grey":
+        light_text += f" {count_of(unknown, 'check')} could not be made, see below."
+    gallery, background = drawings.gallery, drawings.background
+    return _template().render(
+        figures=figures,
+        title=figures.sample or figures.result,
+        where=_where(figures),
+        light_word=light_word,
+        light_text=light_text,
+        reasons=_reasons(figures),
+        colours=STATE_COLOURS,
+        words=STATE_WORDS,
+        keys=_keys(figures),
+        missing=(*figures.missing, *drawings.missing),
+        pairs=drawings.pairs,
+        cells=drawings.cells,
+        gallery=gallery,
+        sheet=data_uri(gallery.sheet, "jpeg") if gallery else "",
+        gallery_note=_gallery_note(gallery, figures.pixel_size_um, values=drawings.cells[0].marked) if gallery else "",
+        histograms=drawings.histograms,
+        courses=drawings.courses,
+        background=_background(background) if background else None,
+        features=[_feature_row(feature) for feature in figures.features] if figures.events else [],
+        measurement=_measurement(figures),
+        processing=_processing(figures),
+        gradient=",".join(to_hex(colour) for colour in DENSITY_COLOURS(np.linspace(0, 1, 7))),
+        rules=_rules(drawings),
+        style=_style(),
+        icon=_icon(figures.light),
+        version=__version__,
+        made=_as_words(figures.made),
+        data_link=data_name and "./" + urllib.parse.quote(data_name, errors="surrogateescape"),
+    )
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number as a person would write it; a dash for one that is not known."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if abs(value) >= 1e9 or abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def duration(seconds: float | None) -> tuple[str, str]:
+    """Return a duration as number and unit."""
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN, ""
+    if seconds < 120:
+        return number(seconds, 3), "s"
+    if seconds < 7200:
+        return f"{int(seconds // 60)}:{int(seconds % 60):02}", "min"
+    return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02}", "h"
+
+
+def with_unit(label: str, unit: str) -> str:
+    """Return the name of an axis."""
+    return f"{label} [{unit}]" if unit else label
+
+
+def data_uri(image: bytes, kind: str = "png") -> str:
+    """Return an image as an address that has it within."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.j2")
+
+
+@functools.cache
+def _style() -> str:
+    return "".join((TEMPLATES / name).read_text("utf-8") for name in ("style.css", "report.css"))
+
+
+def _rules(drawings: Drawings) -> str:
+    """Return the style rules that depend on how much there is: which plot is shown, which point is lit up."""
+    rules = []
+    for place in range(len(drawings.pairs)):
+        chosen = f"#pick-{place}:checked~" if len(drawings.pairs) > 1 else ""
+        rules.append(f"{chosen}#panel-{place}{{display:block}}")
+        if chosen:
+            lit = "background:var(--fg);color:var(--card);border-color:var(--fg)"
+            rules.append(f"{chosen}.tabs #tab-{place}{{{lit}}}")
+            rules.append(f"#pick-{place}:focus-visible~.tabs #tab-{place}{{outline:3px solid var(--accent)}}")
+    marked = [cell.number for cell in drawings.cells if cell.marked]
+    # Who comes from a cell finds its point, and the other way round.
+    for kind, fill in (
+        ("circle", "fill:var(--accent);fill-opacity:1;r:10px;stroke:var(--card)"),
+        ("text", "fill:var(--card);display:inline"),
+    ):
+        targets = [
+            f"#point-{cell}:target~.panel .k{cell} {kind},main:has(#cell-{cell}:target) .mark.k{cell} {kind}"
+            for cell in marked
+        ]
+        if targets:
+            rules.append(f"{','.join(targets)}{{{fill}}}")
+    cells = ",".join(f"main:has(#point-{cell}:target) .cell.k{cell}" for cell in marked)
+    if cells:
+        rules.append(f"{cells}{{outline:3px solid var(--accent)}}")
+    return "".join(rules)
+
+
+def _icon(light: Light) -> str:
+    """Return the page's icon: the traffic light, to be seen among the tabs of a browser."""
+    drawing = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" '
+        f'fill="{LIGHT_HEX[light]}"/></svg>'
+    )
+    return "data:image/svg+xml," + urllib.parse.quote(drawing)
+
+
+def _where(figures: Figures) -> list[str]:
+    """Return the line below the title."""
+    parts = [_as_words(figures.recorded), figures.instrument, figures.result]
+    return [part for part in parts if part]
+
+
+def _as_words(moment: str) -> str:
+    """Return a date and time as people write it; unchanged if it is none."""
+    try:
+        time = dt.datetime.fromisoformat(moment)
+    except ValueError:
+        return moment
+    text = f"{time.day} {time:%B %Y}, {time:%H:%M:%S}"
+    return f"{text} UTC" if time.tzinfo is not None and not time.utcoffset() else text
+
+
+def _reasons(figures: Figures) -> list[Check]:
+    """Return the checks that ask for attention, the worst first."""
+    found = [check for check in figures.checks if check.state in {"alarm", "warning"}]
+    return sorted(found, key=lambda check: SEVERITY.index(check.state))
+
+
+def _keys(figures: Figures) -> list[tuple[str, str, str]]:
+    """Return the key numbers: name, value, unit."""
+    by_name = {feature.name: feature for feature in figures.features}
+
+    def median(name: str) -> float | None:
+        return by_name[name].median if name in by_name else None
+
+    rows = [
+        ("Events", number(figures.events), ""),
+        ("Event rate", number(figures.events_per_second, 3), "/s"),
+        ("Duration", *duration(figures.duration_s)),
+        ("Frames", number(figures.frames), ""),
+        ("Yield", number(figures.yield_per_frame, 3), "/frame"),
+        ("Median area", number(median("area_um"), 4), "µm²"),
+        ("Median deformation", number(median("deform"), 3), ""),
+    ]
+    return [(name, value, "" if value == UNKNOWN else unit) for name, value, unit in rows]
+
+
+def _feature_row(feature: FeatureFigures) -> dict[str, object]:
+    values = (feature.median, feature.mean, feature.sd, feature.mode, feature.minimum, feature.maximum)
+    return {
+        "label": feature.label,
+        "unit": feature.unit or "1",
+        "numbers": [*map(number, values), number(feature.count)],
+    }
+
+
+def _gallery_note(gallery: Gallery, pixel_size: float | None, *, values: bool) -> str:
+    width, height = gallery.tile
+    size = f"{width} by {height} pixels"
+    if pixel_size:
+        size = f"{number(width * pixel_size, 3)} by {number(height * pixel_size, 3)} µm"
+    parts = [f"Each picture shows {size}; all have the same scale and the same contrast."]
+    if values:
+        parts.insert(0, "Below each cell: area in µm² and deformation.")
+    if gallery.without_image:
+        parts.append(f"{count_of(gallery.without_image, 'image')} could not be read.")
+    if gallery.without_mask:
+        parts.append(f"{count_of(gallery.without_mask, 'cell')} without a mask, hence without a contour.")
+    return " ".join(parts)
+
+
+def count_of(count: int, word: str) -> str:
+    """Return a number of things."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def _background(pictures: BackgroundPictures) -> dict[str, object]:
+    """Return the background with its sentences."""
+    if pictures.change:
+        change = (
+            f"The last background compared with the first: red is brighter, blue darker, full colour "
+            f"{number(pictures.scale, 3)} grey levels. The largest change of a pixel is {number(pictures.largest, 3)} "
+            "grey levels."
+        )
+    else:
+        change = "The first and the last background are the same."
+    return {
+        "mean": data_uri(pictures.mean),
+        "change": data_uri(pictures.change) if pictures.change else "",
+        "width": pictures.width,
+        "height": pictures.height,
+        "mean_note": "Mean over the measurement, with as much contrast as there is: lines and spots that stay here are "
+        "dirt in the channel or on the camera.",
+        "change_note": change,
+    }
+
+
+def _known(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in rows if value and not value.startswith(UNKNOWN)]
+
+
+def _measurement(figures: Figures) -> list[tuple[str, str]]:
+    """Return what the instrument wrote down."""
+    size = figures.frame_size
+    return _known(
+        [
+            ("Sample", figures.sample),
+            ("Recorded", _as_words(figures.recorded)),
+            ("Run", number(figures.run_index)),
+            ("Instrument", figures.instrument),
+            ("Region", figures.chip_region),
+            ("Channel width", f"{number(figures.channel_width_um)} µm"),
+            ("Flow rate", f"{number(figures.flow_rate_ul_s)} µL/s"),
+            ("Medium", figures.medium),
+            ("Temperature", f"{number(figures.temperature_c)} °C"),
+            ("Frame rate", f"{number(figures.frame_rate_hz)} Hz"),
+            ("Frame size", f"{size[1]} by {size[0]} pixels" if size else ""),
+            ("Pixel size", f"{number(figures.pixel_size_um)} µm"),
+            ("Frames", number(figures.frames)),
+            ("Duration", " ".join(duration(figures.duration_s))),
+        ]
+    )
+
+
+def _processing(figures: Figures) -> list[tuple[str, str]]:
+    """Return with what the result was made, and how quickly."""
+    processing = figures.processing
+    return _known(
+        [
+            *((name[0].upper() + name[1:] if " " in name else name, text) for name, text in figures.software.items()),
+            ("Processing time", f"{number(processing.seconds, 3)} s"),
+            ("Processing speed", f"{number(processing.frames_per_second, 3)} frames/s"),
+            ("Masks dropped", number(processing.masks_dropped)),
+            *((f"Time for {name}", f"{number(seconds, 3)} s") for name, seconds in processing.stage_seconds.items()),
+        ]
+    )

@@ -1,0 +1,196 @@
+"""A pipeline ID spelled out in words: each method, and each of its parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from dcnumd.meta.ppid import get_unique_prefix
+
+PARTS = ("data", "background", "segmenter", "feature", "gate")
+Say = Callable[[str], str]
+"""Puts a value into a sentence."""
+Meanings = Mapping[str, Say]
+"""Full name of each parameter, in the order of the method: how its value is put into words."""
+
+MAX_CODE = 2000
+MAX_PARAMETERS = 50
+"""What a damaged or foreign file holds beyond that is not shown."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PipelinePart:
+    """One part of a pipeline ID.
+
+    Attributes
+    ----------
+    name
+        ``background``, for example.
+    code
+        As in the pipeline ID.
+    method
+        Its beginning, such as ``sparsemed``.
+    words
+        What it does, as a sentence.
+    parameters
+        Key in the code, full name, value, and what it means in words.
+    """
+
+    name: str
+    code: str
+    method: str
+    words: str
+    parameters: tuple[tuple[str, str, str, str], ...]
+
+
+def _phrase(text: str) -> Say:
+    return lambda value: text.replace("{}", value)
+
+
+def _either(yes: str, no: str) -> Say:
+    def say(value: str) -> str:
+        if value.lower() in {"1", "1.0", "true"}:
+            return yes
+        return no if value.lower() in {"0", "0.0", "false"} else f"{yes} ({value})"
+
+    return say
+
+
+def _frames(value: str) -> str:
+    if value == "0":
+        return "All frames were processed."
+    if value.startswith("h-"):
+        return f"Only chosen frames were processed (a list with the checksum {value[2:]})."
+    if value.isdecimal():
+        return f"Only the first {value} frames were processed."
+    ends = ["" if end == "n" else end for end in value.split("-")]
+    return f"Only the frames {':'.join(ends)} (first:end:step) were processed."
+
+
+def _cleansing(value: str) -> str:
+    if value in {"0", "0.0"}:
+        return "Which background images are sorted out is decided by their rank alone."
+    return f"Background images that stand out by the threshold {value} are sorted out."
+
+
+def _kept(value: str) -> str:
+    if value in {"1", "1.0"}:
+        return "No background image is sorted out."
+    try:
+        return f"Of the background images at least {100 * float(value):g} % are kept, those least disturbed by cells."
+    except ValueError:
+        return f"Share of the background images that is kept at least: {value}."
+
+
+MASK: Meanings = {
+    "clear_border": _either(
+        "Masks that touch the edge of the frame are dropped.", "Masks that touch the edge of the frame are kept."
+    ),
+    "fill_holes": _either("Holes in masks are filled.", "Holes in masks stay."),
+    "closing_disk": lambda value: (
+        "Masks are not smoothed." if value == "0" else f"Masks are smoothed with a disk of radius {value} px."
+    ),
+}
+METHODS: Mapping[str, tuple[str, Meanings]] = {
+    "data:hdf": (
+        "Frames are read from the measurement's HDF5 file.",
+        {"pixel_size": _phrase("A pixel is {} µm wide."), "index_mapping": _frames},
+    ),
+    "background:sparsemed": (
+        "At regular moments the median of the next frames is taken as background image; unsteady ones are left out.",
+        {
+            "kernel_size": _phrase("Each background image is the median of {} frames."),
+            "split_time": _phrase("A background image is computed every {} s."),
+            "thresh_cleansing": _cleansing,
+            "frac_cleansing": _kept,
+            "offset_correction": _either(
+                "Flicker is corrected: the brightness of each frame is compared with that of its background image.",
+                "Flicker is not corrected.",
+            ),
+        },
+    ),
+    "background:rollmed": (
+        "The background image of each frame is the median of the frames that follow it.",
+        {
+            "kernel_size": _phrase("Each background image is the median of {} frames."),
+            "batch_size": _phrase("{} frames are worked on at a time, which does not change the result."),
+        },
+    ),
+    "background:copy": ("The background images of the measurement are taken over unchanged.", {}),
+    "segmenter:thresh": (
+        "What is darker than the background by more than a threshold is a cell.",
+        {"thresh": _phrase("The threshold is {} grey levels from the background.")},
+    ),
+    "feature:legacy": (
+        "Size, shape and position are computed from the contour of each mask.",
+        {
+            "brightness": _either("Brightness is computed.", "Brightness is not computed."),
+            "haralick": _either("Texture (Haralick) is computed.", "Texture is not computed."),
+            "volume": _either("Volume is computed.", "Volume is not computed."),
+        },
+    ),
+    "gate:norm": (
+        "Masks and events are kept or dropped by simple limits.",
+        {
+            "online_gates": _either(
+                "The gates that were set at the instrument hold.", "Gates set at the instrument are ignored."
+            ),
+            "size_thresh_mask": _phrase("Masks of {} or fewer pixels are dropped."),
+        },
+    ),
+}
+UNKNOWN = {
+    "data": "Frames are read by the method {!r}, which is not part of dcnumd.",
+    "background": "The background is computed by the method {!r} of an installed package.",
+    "segmenter": "Cells are found by the method {!r} of an installed package.",
+    "feature": "Features are computed by the method {!r}, which is not part of dcnumd.",
+    "gate": "Events are selected by the method {!r}, which is not part of dcnumd.",
+}
+
+
+def parts_in_words(meta: Mapping[str, object]) -> tuple[PipelinePart, ...]:
+    """Return all parts of the pipeline ID that a result was made with.
+
+    Parameters
+    ----------
+    meta
+        Attributes of the result.
+    """
+    codes = ((name, meta.get(f"pipeline:dcnum {name}")) for name in PARTS)
+    return tuple(in_words(name, str(code)[:MAX_CODE]) for name, code in codes if code)
+
+
+def in_words(name: str, code: str) -> PipelinePart:
+    """Return one part of a pipeline ID, spelled out.
+
+    Methods and parameters that are not known here, because a package added them, are named as they are.
+
+    Parameters
+    ----------
+    name
+        Which part it is, one of `PARTS`.
+    code
+        The method, a colon, and its parameters; for a segmenter, another colon and those of mask post-processing.
+    """
+    method, _, rest = code.partition(":")
+    words, meanings = METHODS.get(f"{name}:{method}", (UNKNOWN[name].format(method), {}))
+    own, mask = (*rest.split(":", 1), "")[:2] if name == "segmenter" else (rest, "")
+    parameters = [*_explain(own, meanings), *_explain(mask, MASK)]
+    return PipelinePart(name, code, method, words, tuple(parameters[:MAX_PARAMETERS]))
+
+
+def _explain(text: str, meanings: Meanings) -> list[tuple[str, str, str, str]]:
+    """Return key, full name, value and meaning of each parameter."""
+    explained = []
+    free = list(meanings)
+    exact = dict(zip(get_unique_prefix(free), free, strict=True))
+    for pair in filter(None, text.split("^")):
+        key, _, value = pair.partition("=")
+        candidates = [full for full in free if key and full.startswith(key)]
+        full = exact[key] if exact.get(key) in free else next(iter(candidates), "")
+        if not full:
+            explained.append((key, key, value, f"{key} is {value}."))
+            continue
+        free.remove(full)
+        explained.append((key, full, value, meanings[full](value)))
+    return explained

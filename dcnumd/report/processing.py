@@ -1,0 +1,159 @@
+"""How a result was processed, as the logs in it tell: dcnumd's, and dcnum's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+LOG_NAME = re.compile(r"(dcnumd|dcnum)-(job|log)-(.*)")
+LINE = re.compile(r"(\d\d):(\d\d):(\d\d) ")
+CONTINUED = "    "
+FRAMES = re.compile(r"\((\d+) frames\)|\(frame \d+ of (\d+)\)")
+DROPPED = re.compile(r"dropped (\d+) masks")
+STAGES = re.compile(r"Seconds per stage: (.*)")
+STAGE = re.compile(r"([a-z][a-z ]*?)\s*(\d+\.\d+)")
+STAGE_OF_DCNUM = re.compile(r": ([A-Z][A-Za-z ]*?) time: (\d+(?:\.\d+)?)s$")
+RUN_OF_DCNUM = re.compile(r"Run duration: (\d+):(\d\d):(\d\d)")
+SHOWN_LIBRARIES = ("h5py", "hdf5", "numpy", "numba", "scipy")
+MAX_JOB = 1_000_000
+"""Characters of a job's log; a longer one is not one of ours."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Processing:
+    """How quickly a result was computed; None where the logs do not tell.
+
+    Attributes
+    ----------
+    seconds
+        From the first to the last line of the log.
+    frames_per_second
+        Frames in these seconds.
+    masks_dropped
+        Masks without a contour, which gave no event.
+    stage_seconds
+        Time of each stage, all processes together [s].
+    """
+
+    seconds: float | None = None
+    frames_per_second: float | None = None
+    masks_dropped: int | None = None
+    stage_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """What the logs of the last run tell.
+
+    Attributes
+    ----------
+    processing
+        How quickly it went.
+    frames
+        Number of frames that were processed.
+    software
+        Name of each program and library: its version.
+    path_in
+        The measurement; empty if not known.
+    """
+
+    processing: Processing = Processing()
+    frames: int | None = None
+    software: dict[str, str] = dataclasses.field(default_factory=dict)
+    path_in: str = ""
+
+
+def read_run(logs: Mapping[str, list[str]]) -> Run:
+    """Return what the newest logs of dcnumd or dcnum in a result tell.
+
+    Parameters
+    ----------
+    logs
+        All logs, each a list of lines.
+    """
+    newest: dict[str, tuple[str, str, list[str]]] = {}
+    for name, lines in logs.items():
+        if match := LOG_NAME.fullmatch(name):
+            program, kind, stamp = match.groups()
+            newest[kind] = max(newest.get(kind, ("", "", [])), (stamp, program, lines), key=lambda found: found[0])
+    software, path_in = _read_job(*newest["job"][1:]) if "job" in newest else ({}, "")
+    if "log" not in newest:
+        return Run(software=software, path_in=path_in)
+    lines = _unfold(newest["log"][2])
+    frames = _last_number(FRAMES, lines)
+    seconds = _seconds(lines)
+    speed = frames / seconds if frames and seconds else None
+    processing = Processing(seconds, speed, _last_number(DROPPED, lines), _stages(lines))
+    return Run(processing, frames, software, path_in)
+
+
+def _unfold(lines: list[str]) -> list[str]:
+    """Return the lines of a log, in which long ones are broken and indented, in one piece each."""
+    whole: list[str] = []
+    for line in lines:
+        if whole and line.startswith(CONTINUED):
+            whole[-1] += line.removeprefix(CONTINUED)
+        else:
+            whole.append(line)
+    return whole
+
+
+def _last_number(pattern: re.Pattern[str], lines: list[str]) -> int | None:
+    found = [match for line in lines for match in pattern.finditer(line)]
+    digits = next(filter(None, found[-1].groups()), "") if found else ""
+    # A number of so many digits counts nothing.
+    return int(digits) if digits and len(digits) <= 15 else None
+
+
+def _seconds(lines: list[str]) -> float | None:
+    for line in lines:
+        if match := RUN_OF_DCNUM.search(line):
+            return _duration(match) or None
+    times = [_duration(match) for line in lines if (match := LINE.match(line))]
+    # A run may last until after midnight; one that took no second cannot be told from one that took nearly one.
+    return (times[-1] - times[0]) % 86400 or None if times else None
+
+
+def _duration(match: re.Match[str]) -> float:
+    hours, minutes, seconds = (int(group[-6:]) for group in match.groups())
+    return float(hours * 3600 + minutes * 60 + seconds)
+
+
+def _stages(lines: list[str]) -> dict[str, float]:
+    stages: dict[str, float] = {}
+    for line in lines:
+        if match := STAGES.search(line):
+            return {name: float(value) for name, value in STAGE.findall(match[1])}
+        if match := STAGE_OF_DCNUM.search(line):
+            stages[match[1].lower()] = float(match[2])
+    return {name: value for name, value in stages.items() if "spawn" not in name}
+
+
+def _read_job(program: str, lines: list[str]) -> tuple[dict[str, str], str]:
+    """Return the versions, and the path of the measurement, that the log of a job names."""
+    text = "\n".join(lines)
+    try:
+        job = json.loads(text) if len(text) <= MAX_JOB else None
+    except (ValueError, RecursionError):
+        job = None
+    if not isinstance(job, dict):
+        return {}, ""
+    python = job.get("python")
+    libraries = job.get("libraries")
+    if isinstance(python, dict):
+        libraries, python = python.get("libraries"), python.get("version")
+    found = {program: _version(job.get(f"{program} version")), "Python": _version(python)}
+    if isinstance(libraries, dict):
+        found |= {name: _version(libraries.get(name)) for name in SHOWN_LIBRARIES}
+    settings = job.get("job")
+    path_in = settings.get("path_in") if isinstance(settings, dict) else ""
+    return {name: text for name, text in found.items() if text}, path_in if isinstance(path_in, str) else ""
+
+
+def _version(value: Any) -> str:
+    if isinstance(value, list):
+        return ".".join(map(str, value))
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,263 @@
+"""Opens a result, dcnumd's or dcnum's, for looking at it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.errors import MeasurementError
+from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.read.image_stack import ImageStack
+from dcnumd.read.open_file import members
+from dcnumd.read.trust import Trust, trust_in_force, trusting
+from dcnumd.report.processing import Run, read_run
+from dcnumd.report.request import ReportRequest
+
+Frame = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Values = npt.NDArray[np.float64]
+
+PIXELS = {"image": "images", "mask": "masks", "image_bg": "background images"}
+"""Features that are pictures, and what they are called."""
+COUNTING = ("area_um", "deform", "pos_x", "basinmap0", "mask", "frame", "time")
+"""Features whose length is the number of events, the first that there is."""
+WHOLE_MEASUREMENT = "0"
+"""The index mapping of a result for which all frames were processed."""
+
+
+class ResultData:
+    """A result: its attributes, the numbers of each event, and the pictures that can be reached.
+
+    What cannot be read is None, and `missing` says why.
+
+    Parameters
+    ----------
+    data
+        The open file.
+
+    Attributes
+    ----------
+    path
+        The file.
+    meta
+        Its attributes, ``section:key``.
+    missing
+        What cannot be shown, as sentences.
+    """
+
+    def __init__(self, data: HDF5Data) -> None:
+        self.path = data.path
+        self.meta = data.meta
+        self.missing: list[str] = []
+        self._data = data
+        self._opened = contextlib.ExitStack()
+        self._scalars: dict[str, Values | None] = {}
+        self._events = {name: item for name, item in members(data.h5, "events").items() if isinstance(name, str)}
+        self._count = self._count_events()
+        self._stacks = {name: self._stack(name) for name in PIXELS}
+
+    def close(self) -> None:
+        """Close what was opened beside the result."""
+        self._opened.close()
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return self._count
+
+    def _count_events(self) -> int:
+        """Return the number of events that there are, whatever the file says of it."""
+        lengths = (self._events[name].shape for name in COUNTING if name in self._events)
+        stored = self.meta.get("experiment:event count")
+        said = int(stored) if isinstance(stored, int | float) and 0 <= stored < 2**53 else None
+        count = next((int(shape[0]) for shape in lengths if shape), said or 0)
+        if said is not None and said != count:
+            self.miss(f"The file says that it has {said:,} events, but there are {count:,}.")
+        return count
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there are images of the events."""
+        return self._stacks["image"] is not None
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """Height and width of the frames [px]."""
+        stack = self._stacks["image"] or self._stacks["mask"]
+        return (int(stack.shape[1]), int(stack.shape[2])) if stack is not None else None
+
+    @functools.cached_property
+    def run(self) -> Run:
+        """What the logs tell of the processing; nothing where they cannot be read."""
+        try:
+            return read_run(self._data.logs)
+        except MeasurementError as error:
+            self.miss(f"The logs cannot be read: {error.message}.")
+            return Run()
+
+    # -- numbers ----------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def scalar_names(self) -> list[str]:
+        """Features with one number for each event in the file itself, sorted."""
+        return sorted(
+            name
+            for name, item in self._events.items()
+            if item.shape is not None and len(item.shape) == 1 and not name.startswith("basinmap")
+        )
+
+    def scalar(self, name: str) -> Values | None:
+        """Return a feature, float64 of shape (event,); None if there is none, or it does not fit the others."""
+        if name not in self._scalars:
+            self._scalars[name] = self._read(name)
+        return self._scalars[name]
+
+    def _read(self, name: str) -> Values | None:
+        try:
+            stack = self._data.find(name)
+            if stack is None or stack.ndim != 1 or stack.dtype.kind not in "biuf":
+                return None
+            if len(stack) != self._count:
+                self.miss(f"The feature {name} has {len(stack):,} values for {self._count:,} events.")
+                return None
+            return stack[:].astype(np.float64)
+        except MeasurementError as error:
+            self.miss(f"The feature {name} cannot be read: {error.message}.")
+            return None
+
+    @functools.cached_property
+    def positions(self) -> Values | None:
+        """The frame of the measurement in which each event was found, from 0 on; None if nothing says so."""
+        found = self.scalar("basinmap0")
+        if found is None and (frame := self.scalar("frame")) is not None and frame.size:
+            found = frame - frame.min()
+        return found
+
+    # -- pictures ---------------------------------------------------------------------------------
+
+    def image(self, index: int) -> Frame | None:
+        """Return the frame of an event, of shape (y, x)."""
+        return self._picture("image", index)
+
+    def background(self, index: int) -> Frame | None:
+        """Return the background of an event, of shape (y, x)."""
+        return self._picture("image_bg", index)
+
+    def mask(self, index: int) -> Mask | None:
+        """Return the mask of an event, of shape (y, x)."""
+        found = self._picture("mask", index)
+        return None if found is None else found.astype(np.bool_)
+
+    def background_at(self, position: int) -> Frame | None:
+        """Return the background of the first event at, or else the last before, a frame of the measurement."""
+        if not self._count or self.positions is None:
+            return None
+        event = int(np.searchsorted(self.positions, position))
+        return self.background(min(event, self._count - 1))
+
+    def _stack(self, name: str) -> ImageStack | None:
+        try:
+            stack = self._data.find(name)
+        except MeasurementError as error:
+            self.miss(f"The {PIXELS[name]} cannot be reached: {error.message}.")
+            return None
+        if stack is None:
+            if self._count:
+                self.miss(f"There are no {PIXELS[name]} in this result.")
+            return None
+        if stack.ndim != 3 or len(stack) != self._count or stack.dtype.kind not in "bu":
+            found = "x".join(map(str, stack.shape))
+            self.miss(f"The {PIXELS[name]} cannot be shown: they are {stack.dtype} of shape {found}.")
+            return None
+        return stack
+
+    def _picture(self, name: str, index: int) -> Frame | None:
+        stack = self._stacks[name]
+        if stack is None:
+            return None
+        try:
+            return np.asarray(stack[index])
+        except MeasurementError as error:
+            self.miss(f"Some {PIXELS[name]} cannot be read: {error.message}.")
+            return None
+
+    # -- the measurement --------------------------------------------------------------------------
+
+    @property
+    def whole(self) -> bool:
+        """Whether all frames of the measurement were processed."""
+        return str(self.meta.get("pipeline:dcnum mapping", WHOLE_MEASUREMENT)) == WHOLE_MEASUREMENT
+
+    @functools.cached_property
+    def source(self) -> HDF5Data | None:
+        """The measurement that was processed; None if it cannot be reached."""
+        with contextlib.suppress(MeasurementError):
+            for basin in self._data.basins:
+                if basin.kind == "file" and basin.may_have("image"):
+                    return self._data.open_basin(basin)
+            return self._open_named()
+        return None
+
+    def _open_named(self) -> HDF5Data | None:
+        """Open the measurement that the log of the run names, if it is the one."""
+        path = pathlib.Path(self.run.path_in)
+        if not path.is_absolute() or "\0" in str(path) or not trust_in_force().allows_basin(path):
+            return None
+        data = self._opened.enter_context(HDF5Data(path))
+        expected = str(self.meta.get("experiment:run identifier", "")).rpartition("_dcn-")[0]
+        return data if expected and data.measurement_identifier == expected else None
+
+    @functools.cached_property
+    def source_frames(self) -> ImageStack | None:
+        """All frames of the measurement, uint8 of shape (frame, y, x)."""
+        if self.source is None:
+            return None
+        try:
+            stack = self.source.find("image")
+        except MeasurementError:
+            return None
+        return stack if stack is not None and stack.ndim == 3 and stack.dtype == np.uint8 else None
+
+    @functools.cached_property
+    def source_times(self) -> Values | None:
+        """When the first and the last frame of the measurement were recorded [s], of shape (2,)."""
+        if self.source is None:
+            return None
+        try:
+            stack = self.source.find("time")
+            if stack is None or stack.ndim != 1 or not len(stack) or stack.dtype.kind not in "iuf":
+                return None
+            ends = np.array([stack[0], stack[len(stack) - 1]], np.float64)
+        except MeasurementError:
+            return None
+        return ends if np.isfinite(ends).all() and ends[1] >= ends[0] else None
+
+    def miss(self, sentence: str) -> None:
+        """Note what cannot be shown."""
+        if sentence not in self.missing:
+            self.missing.append(sentence)
+
+
+@contextlib.contextmanager
+def open_result(request: ReportRequest) -> Iterator[ResultData]:
+    """Open the result that a report is asked for.
+
+    Raises
+    ------
+    MeasurementError
+        It cannot be opened; or nothing in it says that it is a result, which has the reason ``no_result``.
+    """
+    path = pathlib.Path(request.path_result)
+    with trusting(Trust(request.trusted_folders, basins=request.trust_basins)), HDF5Data(path) as data:
+        events = members(data.h5, "events")
+        processed = "pipeline:dcnum hash" in data.meta or {"area_um", "deform"} <= events.keys()
+        if "events" not in data.h5 or not processed:
+            message = f"{path}: is no result of dcnum or dcnumd; process it first (dcnumd process {path.name})"
+            raise MeasurementError(message, "no_result")
+        result = ResultData(data)
+        with contextlib.closing(result):
+            yield result

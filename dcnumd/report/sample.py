@@ -1,0 +1,157 @@
+"""A look at some of the recorded frames, for what the features of the events do not tell."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.errors import DcnumdError
+from dcnumd.feat.feat_background.offset import wall_brightness
+from dcnumd.meta.ppid import parse_gate_ppid, ppid_to_kwargs
+from dcnumd.report.result_file import ResultData
+from dcnumd.segm import labeling
+from dcnumd.segm.segm_thresh import SegmentThresh
+
+Frames = npt.NDArray[np.uint8]
+
+BURST = 10
+"""Frames that are looked at in each place: neighbours, since they are stored in one chunk."""
+PLACES = 10
+FEWEST_PLACES = 3
+MOST_BYTES = 16 * 2**20
+"""Of chunks that are unpacked for it; larger chunks mean fewer places."""
+EVENT_IMAGES = 20
+"""Images of events that are looked at if the recorded frames are out of reach."""
+SATURATED = 255
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FrameLook:
+    """What was seen; None, or empty, where no images are within reach.
+
+    Attributes
+    ----------
+    position
+        Number of the first frame of each place.
+    level
+        Brightness in each place [grey levels].
+    flicker
+        Standard deviation of the brightness of the wall among neighbouring frames [grey levels].
+    saturated
+        Share of pixels that are as bright as can be stored.
+    cells, border_cells
+        Cells, and those that touch the edge of the frame.
+    """
+
+    position: tuple[int, ...] = ()
+    level: tuple[float, ...] = ()
+    flicker: float | None = None
+    saturated: float | None = None
+    cells: int | None = None
+    border_cells: int | None = None
+
+
+def look_at_frames(data: ResultData) -> FrameLook:
+    """Look at up to 100 frames of the measurement, or else at a few images of events."""
+    bursts = _read_bursts(data)
+    if not bursts:
+        return _look_at_events(data)
+    walls = [wall_brightness(frames) for _, frames in bursts]
+    spare = sum(len(wall) - 1 for wall in walls)
+    squares = sum(float(((wall - wall.mean()) ** 2).sum()) for wall in walls)
+    cells, border_cells = _count_cells(data, bursts)
+    return FrameLook(
+        position=tuple(start for start, _ in bursts),
+        level=tuple(float(np.median(frames)) for _, frames in bursts),
+        flicker=float(np.sqrt(squares / spare)) if spare >= BURST - 1 else None,
+        saturated=_saturated([frames for _, frames in bursts]),
+        cells=cells,
+        border_cells=border_cells,
+    )
+
+
+def _read_bursts(data: ResultData) -> list[tuple[int, Frames]]:
+    """Return neighbouring frames from places all over the recording: number of the first, frames."""
+    stack = data.source_frames
+    if stack is None or not len(stack):
+        return []
+    chunk = stack.chunks[0] if stack.chunks else 1
+    cost = max(chunk, BURST) * int(np.prod(stack.shape[1:]))
+    places = int(np.clip(MOST_BYTES // max(cost, 1), FEWEST_PLACES, PLACES))
+    starts = np.linspace(0, max(len(stack) - BURST, 0), places).astype(np.int64)
+    # From the beginning of a chunk on, no burst needs two of them.
+    starts = np.unique(starts // chunk * chunk if chunk >= BURST else starts)
+    bursts = []
+    for start in starts.tolist():
+        try:
+            frames = stack[start : start + BURST]
+        except DcnumdError as error:
+            data.miss(f"Some of the recorded frames cannot be read: {error.message}.")
+            continue
+        bursts.append((start, np.ascontiguousarray(frames)))
+    return bursts
+
+
+def _look_at_events(data: ResultData) -> FrameLook:
+    """Return what a few images of events tell."""
+    if not len(data):
+        return FrameLook()
+    chosen = np.unique(np.linspace(0, len(data) - 1, min(EVENT_IMAGES, len(data))).astype(np.int64)).tolist()
+    images = [image for event in chosen if (image := data.image(event)) is not None]
+    return FrameLook(saturated=_saturated(images) if images else None)
+
+
+def _saturated(stacks: list[Frames]) -> float | None:
+    pixels = sum(stack.size for stack in stacks)
+    return sum(int(np.count_nonzero(stack == SATURATED)) for stack in stacks) / pixels if pixels else None
+
+
+def _count_cells(data: ResultData, bursts: list[tuple[int, Frames]]) -> tuple[int | None, int | None]:
+    """Return how many cells the pipeline's threshold finds, those at the edge among them, and how many touch it."""
+    settings = _segmenter_settings(data)
+    if settings is None:
+        return None, None
+    thresh, fill_holes, closing_disk, smallest = settings
+    cells = border_cells = 0
+    spare = np.median(np.concatenate([frames for _, frames in bursts]), axis=0).astype(np.uint8)
+    for start, frames in bursts:
+        background = data.background_at(start)
+        if background is None or background.shape != spare.shape:
+            background = spare
+        background = np.ascontiguousarray(background[np.newaxis])
+        labels = np.empty(frames.shape, np.uint16)
+        labeling.label_thresholded(
+            frames,
+            background,
+            np.zeros(len(frames), np.int64),
+            wall_brightness(frames) - wall_brightness(background),
+            thresh,
+            False,
+            fill_holes,
+            closing_disk,
+            labels,
+        )
+        for frame in labels:
+            large = np.bincount(frame.ravel()) > smallest
+            large[0] = False
+            edge = np.unique(np.concatenate([frame[0], frame[-1], frame[:, 0], frame[:, -1]]))
+            cells += int(np.count_nonzero(large))
+            border_cells += int(np.count_nonzero(large[edge]))
+    return cells, border_cells
+
+
+def _segmenter_settings(data: ResultData) -> tuple[float, bool, int, int] | None:
+    """Return threshold, fill_holes, closing_disk and smallest size; None for another segmenter than ours."""
+    code, _, text = str(data.meta.get("pipeline:dcnum segmenter", "")).partition(":")
+    if code != "thresh":
+        return None
+    own, _, mask = text.partition(":")
+    try:
+        thresh = ppid_to_kwargs(SegmentThresh, "segment_algorithm", own)["thresh"]
+        given = SegmentThresh.mask_default_kwargs | ppid_to_kwargs(SegmentThresh, "process_labels", mask)
+        gate = parse_gate_ppid(str(data.meta.get("pipeline:dcnum gate", "norm:o=0^s=10")))
+        return float(thresh), bool(given["fill_holes"]), int(given["closing_disk"]), int(gate["size_thresh_mask"])
+    except (DcnumdError, ValueError, TypeError):
+        return None

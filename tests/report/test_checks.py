@@ -1,0 +1,94 @@
+"""The traffic light: each check is turned on by one simulated measurement, and by the usual one it is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dcnumd.report.checks import Observations, judge, light_of
+from dcnumd.report.request import ReportLimits
+
+NAMES = {
+    "few_events",
+    "flicker",
+    "masks_dropped",
+    "background_drift",
+    "too_dark",
+    "too_bright",
+    "border_cells",
+    "saturated",
+    "clogging",
+}
+LIMITS = ReportLimits()
+UNSMOOTHED = {"mask_kwargs": {"closing_disk": 0}}
+"""Fibres survive only this."""
+FAULTS = {
+    "few": ({"density": 0.1, "frames": 300}, {}, {"few_events": "warning"}),
+    "flickering": ({"flicker": 3.0}, {}, {"flicker": "warning"}),
+    "fibrous": ({"fibres": 2.0}, UNSMOOTHED, {"masks_dropped": "warning"}),
+    "drifting": ({"drift": 12.0}, {}, {"background_drift": "warning"}),
+    "dark": ({"light": 0.35}, {}, {"too_dark": "warning"}),
+    "bright": ({"light": 1.55}, {}, {"too_bright": "warning", "saturated": "warning"}),
+    "misaligned": ({"kinds": ("border",), "density": 0.4}, {}, {"border_cells": "warning", "few_events": "alarm"}),
+    "clogged": ({"clog_at": 0.65, "density": 1.2}, {}, {"clogging": "alarm"}),
+    "clogging": ({"clog_at": 0.85}, {}, {"clogging": "warning"}),
+    "black": ({"light": 0.03}, {}, {"few_events": "alarm", "too_dark": "alarm"}),
+    "white": ({"light": 2.5}, {}, {"too_bright": "alarm", "saturated": "alarm"}),
+}
+
+
+def found_in(checks):
+    return {check.name: check.state for check in checks if check.state in {"warning", "alarm"}}
+
+
+@pytest.mark.parametrize("settings", [{}, UNSMOOTHED], ids=["default", "unsmoothed"])
+def test_usual_measurement_turns_nothing_on(simulate, figures_of, settings):
+    figures = figures_of(simulate("unsmoothed" if settings else "usual", settings=settings))
+    assert {check.name for check in figures.checks} == NAMES
+    assert {check.state for check in figures.checks} == {"ok"}
+    assert figures.light == "green"
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_turns_its_check_on(simulate, figures_of, name):
+    spec, settings, expected = FAULTS[name]
+    figures = figures_of(simulate(name, settings=settings, **spec))
+    assert found_in(figures.checks) == expected
+    assert figures.light == ("red" if "alarm" in expected.values() else "yellow")
+    for check in figures.checks:
+        if check.name in expected:
+            assert check.value is not None
+            assert len(check.text) > 40, "a number and a cure"
+
+
+def test_limits_are_those_asked_for(simulate, figures_of):
+    path = simulate()
+    assert found_in(figures_of(path, ReportLimits(min_events=100_000)).checks) == {"few_events": "warning"}
+    assert found_in(figures_of(path, ReportLimits(max_brightness=100)).checks) == {"too_bright": "warning"}
+
+
+def test_nothing_known_is_grey():
+    checks = judge(Observations(1000), LIMITS)
+    assert light_of(checks) == "grey"
+    assert [check.state for check in checks].count("unknown") == len(NAMES) - 1
+    assert all(check.value is None for check in checks if check.state == "unknown")
+
+
+def test_no_events_is_red():
+    assert light_of(judge(Observations(0), LIMITS)) == "red"
+
+
+@pytest.mark.parametrize("background", [(np.nan, np.nan), (np.nan,), ()])
+def test_background_without_numbers_is_unknown(background):
+    states = {check.name: check.state for check in judge(Observations(1000, background=background), LIMITS)}
+    assert {states[name] for name in ("background_drift", "too_dark", "too_bright")} == {"unknown"}
+
+
+def test_small_sample_of_cells_is_no_reason_to_warn():
+    def state(cells, cut):
+        checks = judge(Observations(1000, cells=cells, border_cells=cut), LIMITS)
+        return next(check.state for check in checks if check.name == "border_cells")
+
+    assert state(60, 33) == "ok"
+    assert state(6000, 3300) == "warning"
+    assert state(19, 19) == "unknown"

@@ -1,0 +1,100 @@
+"""The command `dcnumd report`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from dcnumd.commands.report import report
+from tests.support.reports import write_result
+
+
+def run(*arguments, folder):
+    """Run the command in this process, without the config of whoever runs the tests."""
+    runner = CliRunner()
+    config = folder / "config.toml"
+    if not config.exists():
+        config.write_text("")
+    return runner.invoke(report, [*map(str, arguments), "-c", str(config)], standalone_mode=False)
+
+
+def test_reports_are_made_and_named(tmp_path):
+    """Beside each file."""
+    paths = [write_result(tmp_path / f"M00{number}_dcn.rtdc", 30) for number in (1, 2)]
+    done = run(*paths, folder=tmp_path)
+    assert done.return_value == 0
+    for path in paths:
+        assert path.with_suffix(".html").exists()
+        assert path.with_suffix(".json").exists()
+        assert f"{path.with_suffix('.html')}" in done.output
+    assert "30 events" in done.output
+
+
+def test_json_for_programs(tmp_path):
+    """A line for each file, without pictures; failures too."""
+    good = write_result(tmp_path / "M001_dcn.rtdc", 30)
+    done = run(good, tmp_path / "M002_dcn.rtdc", "--json", folder=tmp_path)
+    assert done.return_value == 1
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["outcome"] == "done"
+    assert first["paths"] == [str(good.with_suffix(ending)) for ending in (".html", ".json")]
+    assert first["events"] == 30
+    assert {"plot", "thumbnail"}.isdisjoint(first)
+    assert second["outcome"] == "failed"
+    assert second["reason"]
+    assert "M002_dcn.rtdc" in second["error"]
+    assert done.stderr.startswith("Error: ")
+
+
+def test_one_bad_file_keeps_no_other(tmp_path):
+    """The exit code tells that something failed."""
+    bad = tmp_path / "bad.rtdc"
+    bad.write_text("nothing")
+    good = write_result(tmp_path / "M001_dcn.rtdc", 30)
+    done = run(bad, good, folder=tmp_path)
+    assert done.return_value == 1
+    assert good.with_suffix(".html").exists()
+    assert not bad.with_suffix(".html").exists()
+
+
+def test_folder_and_plots_of_choice(tmp_path):
+    """The config says the rest."""
+    (tmp_path / "config.toml").write_text("[report]\ngallery = 3\npairs = ['area_um:volume']\nformats = ['html']\n")
+    result = write_result(tmp_path / "M001_dcn.rtdc", 30)
+    assert run(result, "-o", tmp_path / "out", "--pair", "area_um:bright_avg", folder=tmp_path).return_value == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["M001_dcn.html"]
+    page = (tmp_path / "out" / "M001_dcn.html").read_text("utf-8")
+    assert page.count('type="radio"') == 3
+    assert page.count('class="cell ') == 3
+
+
+@pytest.mark.parametrize("pair", ["area_um", "area_um:", ":deform", "a:b:c", "a b:c"])
+def test_pairs_are_two_features(tmp_path, pair):
+    """Anything else is wrong usage."""
+    with pytest.raises(click.BadParameter, match="two features"):
+        raise run(tmp_path / "x.rtdc", "--pair", pair, folder=tmp_path).exception
+
+
+def test_two_reports_of_one_name(tmp_path):
+    """The second would replace the first."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    paths = [write_result(tmp_path / name / "M001_dcn.rtdc", 10) for name in "ab"]
+    with pytest.raises(click.UsageError, match="would both become"):
+        raise run(*paths, "-o", tmp_path / "out", folder=tmp_path).exception
+
+
+def test_help_has_an_example():
+    """And comes at once: the plotting library is not loaded for it."""
+    code = (
+        "import sys; from dcnumd.commands.report import report; "
+        "report(['--help'], standalone_mode=False); print(sorted({'matplotlib', 'numpy', 'h5py'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Example: dcnumd report" in done.stdout
+    assert done.stdout.strip().endswith("[]")

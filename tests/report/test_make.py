@@ -1,0 +1,203 @@
+"""Making a report: which files appear, what is told of them, and what happens when something is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcnumd.errors import DcnumdError, MeasurementError, ResultError
+from dcnumd.report.make import make_report
+from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+from tests.support.reports import Page, request_for, write_result
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_page_and_data_appear_beside_the_result(tmp_path):
+    """The result stays as it is, nothing else is left; the summary says what the page says."""
+    result = write_result(tmp_path / "M001_dcn.rtdc")
+    before = result.read_bytes()
+    summary = make_report(request_for(result))
+    assert names_in(tmp_path) == ["M001_dcn.html", "M001_dcn.json", "M001_dcn.rtdc"]
+    assert summary.paths == (tmp_path / "M001_dcn.html", tmp_path / "M001_dcn.json")
+    assert result.read_bytes() == before
+    assert (summary.events, summary.sample, summary.recorded) == (300, "blood", "2026-11-21 10:00:00")
+    assert len(summary.warnings) == len(summary.texts)
+    assert (summary.light == "green") == (not summary.warnings)
+    page = Page(summary.paths[0].read_text("utf-8"))
+    for text in summary.texts:
+        assert text in page.text
+    document = json.loads(summary.paths[1].read_text("utf-8"))
+    assert (document["format"], document["version"]) == ("dcnumd-report", 1)
+
+
+@pytest.mark.parametrize("formats", [("html",), ("json",), ("png",), ("png", "html"), ()])
+def test_only_what_is_wanted(tmp_path, formats):
+    """The page does not refer to data that are not there; the summary has its pictures all the same."""
+    result = write_result(tmp_path / "M001_dcn.rtdc", 40)
+    summary = make_report(request_for(result, formats=formats, gallery=3))
+    assert sorted(path.suffix[1:] for path in summary.paths) == sorted(formats)
+    assert len(names_in(tmp_path)) == len(formats) + 1
+    assert Image.open(io.BytesIO(summary.plot)).size[0] == 900
+    assert Image.open(io.BytesIO(summary.thumbnail)).size == (96, 64)
+    if "html" in formats:
+        assert ".json" not in (tmp_path / "M001_dcn.html").read_text("utf-8")
+
+
+def test_older_report_is_replaced(tmp_path):
+    """As a whole; a link is replaced and what it led to stays."""
+    result = write_result(tmp_path / "M001_dcn.rtdc", 40)
+    (tmp_path / "M001_dcn.html").write_text("old")
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "M001_dcn.json").symlink_to(tmp_path / "precious")
+    make_report(request_for(result))
+    assert (tmp_path / "M001_dcn.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert json.loads((tmp_path / "M001_dcn.json").read_text("utf-8"))
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_the_same_result_gives_the_same_page(tmp_path):
+    """Apart from the time at which it was made."""
+    result = write_result(tmp_path / "M001_dcn.rtdc")
+    pages = []
+    for _ in range(2):
+        text = make_report(request_for(result)).paths[0].read_text("utf-8")
+        pages.append(re.sub(r"<footer>.*?</footer>", "", text, flags=re.DOTALL))
+    assert pages[0] == pages[1]
+
+
+def test_reports_go_where_they_are_asked_for(tmp_path):
+    """The folder is made; a name with dots keeps them."""
+    result = write_result(tmp_path / "M001.v2_dcn.rtdc", 40)
+    request = request_for(result)
+    request = type(request)(result, tmp_path / "deep" / "down" / "M001.v2_dcn")
+    assert [path.name for path in make_report(request).paths] == ["M001.v2_dcn.html", "M001.v2_dcn.json"]
+    assert names_in(tmp_path / "deep" / "down") == ["M001.v2_dcn.html", "M001.v2_dcn.json"]
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    """One clear error; the result stays, nothing is left behind."""
+    result = write_result(tmp_path / "M001_dcn.rtdc", 40)
+    (tmp_path / "file").write_text("no folder")
+    request = type(request_for(result))(result, tmp_path / "file" / "M001_dcn")
+    with pytest.raises(ResultError, match="M001_dcn"):
+        make_report(request)
+    assert names_in(tmp_path) == ["M001_dcn.rtdc", "file"]
+
+
+def test_no_link_leads_a_report_out_of_its_root(tmp_path):
+    """Who can write there could otherwise have anything replaced."""
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    result = write_result(tmp_path / "M001_dcn.rtdc", 40)
+    (root / "reports").symlink_to(elsewhere)
+    request = type(request_for(result))(result, root / "reports" / "M001_dcn", root=root)
+    with pytest.raises(ResultError) as caught:
+        make_report(request)
+    assert caught.value.reason == "outside"
+    assert names_in(elsewhere) == []
+
+
+def test_zero_events(tmp_path):
+    """Red or grey, no pictures, and still a page."""
+    summary = make_report(request_for(write_result(tmp_path / "M001_dcn.rtdc", 0)))
+    assert summary.light in {"red", "grey"}
+    assert (summary.events, summary.plot, summary.thumbnail) == (0, b"", b"")
+    assert len(summary.paths) == 2
+
+
+def test_no_plot_to_save(tmp_path):
+    """An empty picture would be worse than none."""
+    nothing = np.full(20, np.nan)
+    result = write_result(tmp_path / "M001_dcn.rtdc", 20, columns={"area_um": nothing})
+    assert make_report(request_for(result, formats=("png", "json"))).paths == (tmp_path / "M001_dcn.json",)
+
+
+def no_file(path):
+    pass
+
+
+def no_hdf5(path):
+    path.write_bytes(b"no HDF5 at all" * 100)
+
+
+def cut_off(path):
+    write_result(path, 40)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def foreign(path):
+    with h5py.File(path, "w") as h5:
+        h5["something/else"] = np.arange(3)
+
+
+@pytest.mark.parametrize("make", [no_file, no_hdf5, cut_off, foreign])
+def test_files_that_are_no_results(tmp_path, make):
+    """One line that names the file; no report is begun."""
+    path = tmp_path / "M001_dcn.rtdc"
+    make(path)
+    with pytest.raises(DcnumdError, match=r"M001_dcn\.rtdc") as caught:
+        make_report(request_for(path))
+    assert isinstance(caught.value, MeasurementError | ResultError)
+    assert "\n" not in caught.value.message
+    assert not [name for name in names_in(tmp_path) if name != path.name]
+
+
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory):
+    """Process a simulated measurement twice: with images in the result, and with references to them."""
+    folder = tmp_path_factory.mktemp("processed")
+    measurement = folder / "M001_data.rtdc"
+    write_measurement(measurement, MeasurementSpec(size=(80, 160), frames=600, density=0.9, seed=3))
+    for strategy in ("drain", "tap"):
+        command = [sys.executable, "-m", "dcnumd", "process", str(measurement), "-o", str(folder / strategy)]
+        command += ["--set", f"output.basin_strategy={strategy}", "--set", "resources.num_workers=1"]
+        subprocess.run(command, check=True, capture_output=True, timeout=200)
+    return folder
+
+
+def page_of(processed: pathlib.Path, strategy: str):
+    result = processed / strategy / "M001_data_dcn.rtdc"
+    summary = make_report(request_for(result, gallery=8))
+    return summary, Page(summary.paths[0].read_text("utf-8"))
+
+
+@pytest.mark.parametrize("strategy", ["drain", "tap"])
+def test_results_of_the_pipeline(processed, strategy):
+    """Everything is shown, whether the images lie in the result or in the measurement."""
+    summary, page = page_of(processed, strategy)
+    assert summary.events > 100
+    assert summary.frames == 600 or strategy == "drain", "only the measurement knows"
+    assert len(page.of("li", "cell")) == len(page.of("path", "contour")) == 8
+    assert len(page.of("img")) >= 1
+    drawings = [values for values in page.of("svg") if values.get("role") == "img"]
+    assert len(drawings) == 8 + 1 + 4 + 2, "cells, scatter plot, histograms, courses"
+    assert "What this report cannot show" not in page.text
+
+
+def test_measurement_that_is_gone(processed, tmp_path):
+    """A result that refers to it has numbers but no images: the page says which file is missing."""
+    moved = tmp_path / "alone_dcn.rtdc"
+    moved.write_bytes((processed / "tap" / "M001_data_dcn.rtdc").read_bytes())
+    hidden = (processed / "M001_data.rtdc").rename(processed / "hidden")
+    try:
+        summary = make_report(request_for(moved))
+    finally:
+        hidden.rename(processed / "M001_data.rtdc")
+    page = Page(summary.paths[0].read_text("utf-8"))
+    assert summary.plot
+    assert not page.of("li", "cell")
+    said = page.text[page.text.index("What this report cannot show") :]
+    assert "M001_data.rtdc" in said

@@ -1,0 +1,203 @@
+"""The plots of a report: limits, density, what is drawn where, and that nothing is drawn from nothing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcnumd.report import plots
+
+LABELS = ("area [µm²]", "deformation [1]")
+NOTHING = np.empty(0, np.int64)
+
+
+def two_clouds(events=3000):
+    rng = np.random.default_rng(4)
+    few = events // 10
+    x = np.concatenate([rng.normal(50, 4, events - few), rng.normal(120, 9, few)])
+    y = np.concatenate([rng.normal(0.05, 0.006, events - few), rng.normal(0.15, 0.02, few)])
+    return plots.cloud(x, np.abs(y))
+
+
+def parsed(plot):
+    """Return the drawing as XML, as strict as can be."""
+    return ET.fromstring(f'<svg xmlns:xlink="http://www.w3.org/1999/xlink">{plot.svg}</svg>')  # noqa: S314 -- our own
+
+
+def texts(plot):
+    return [element.text for element in parsed(plot).iter("text")]
+
+
+@pytest.mark.parametrize(
+    "values", [[], [np.nan] * 5, [np.inf, -np.inf, np.nan]], ids=["no events", "all NaN", "nothing finite"]
+)
+def test_nothing_to_show_gives_no_plot(values):
+    """Empty axes would look as if something had been measured."""
+    values = np.array(values, np.float64)
+    assert plots.limits(values) is None
+    assert plots.cloud(values, values) is None
+    assert plots.histogram(values, "area", None, "a") is None
+    assert plots.course(values, values, "events/s", "c", rate=True) is None
+
+
+def test_one_interval_is_no_course():
+    """A line needs two points, of which NaN and None are none."""
+    assert plots.course([1.0, 2.0, 3.0], [5.0, None, float("nan")], "events/s", "c", rate=True) is None
+    assert plots.course([1.0, 2.0, 3.0], [5.0, None, 6.0], "events/s", "c", rate=True) is not None
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e12, 1e-12])
+def test_a_single_event_gets_axes_around_it(value):
+    """So do many equal events."""
+    low, high = plots.limits(np.full(4, value))
+    assert low <= value < high
+    one = plots.cloud(np.array([value]), np.array([value]))
+    assert one.index.tolist() == [0]
+    assert one.density.tolist() == [1.0]
+    plot = plots.scatter(one, plots.dots(one), LABELS, one.index, "s")
+    assert 0 < plot.points[0, 0] < plot.width
+    assert 0 < plot.points[0, 1] < plot.height
+
+
+def test_outliers_do_not_squeeze_the_plot():
+    """Those beyond the axes are counted; values that cannot be negative begin at zero."""
+    x = np.concatenate([np.linspace(20, 60, 1000), [1e6, 2e6]])
+    low, high = plots.limits(x)
+    assert low == 0
+    assert 60 < high < 100
+    found = plots.cloud(x, np.linspace(0.0, 0.1, 1002))
+    assert found.outside == 2
+    assert not found.has(1000)
+    assert found.has(999)
+
+
+def test_events_without_both_values_are_passed_over():
+    """The others keep their number in the result."""
+    x = np.array([1.0, np.nan, 2.0, 3.0, np.inf])
+    y = np.array([0.1, 0.2, np.nan, 0.3, 0.4])
+    assert plots.cloud(x, y).index.tolist() == [0, 3]
+
+
+def test_density_is_higher_where_events_are_many():
+    """Its colours are relative to the densest place."""
+    found = two_clouds()
+    usual = np.median(found.density[found.x < 80])
+    lonely = np.median(found.density[found.x > 100])
+    assert found.density.max() == 1.0
+    assert usual > 10 * lonely
+
+
+def test_marked_points_lie_where_the_axes_say():
+    """The place of a point follows from the ticks, which matplotlib has placed."""
+    found = two_clouds()
+    event = int(found.index[len(found.index) // 2])
+    plot = plots.scatter(found, plots.dots(found), LABELS, np.array([event]), "s")
+    at = {"middle": {}, "end": {}}
+    for element in parsed(plot).iter("text"):
+        anchor = re.search(r"text-anchor: (\w+)", element.attrib["style"])
+        if anchor and re.fullmatch(r"[\d.]+", element.text or ""):
+            at[anchor[1]][float(element.text)] = float(element.attrib["x" if anchor[1] == "middle" else "y"])
+    place = found.index.tolist().index(event)
+    for axis, anchor, value in ((0, "middle", found.x[place]), (1, "end", found.y[place])):
+        ticks = sorted(at[anchor].items())
+        (v0, p0), (v1, p1) = ticks[0], ticks[-1]
+        # the text of a tick on the upward axis stands a little below it
+        assert plot.points[0, axis] == pytest.approx(p0 + (value - v0) / (v1 - v0) * (p1 - p0), abs=6)
+
+
+def test_points_are_where_the_raster_has_them():
+    """What is laid over the raster fits it, at either end of the axes."""
+    found = plots.cloud(np.array([1.0, 2.0, 9.0]), np.array([0.2, 0.5, 0.9]))
+    raster = np.asarray(plots.dots(found))
+    plot = plots.scatter(found, plots.dots(found), LABELS, found.index, "s")
+    image = next(parsed(plot).iter("image"))
+    x, y, width, height = (float(image.attrib[name]) for name in ("x", "y", "width", "height"))
+    for px, py in plot.points:
+        column, row = int((px - x) / width * raster.shape[1]), int((py - y) / height * raster.shape[0])
+        assert raster[row, column, 3] == 255
+    assert Image.open(io.BytesIO(base64.b64decode(image.attrib["href"].partition(",")[2]))).size == raster.shape[1::-1]
+
+
+def test_drawings_stay_apart_on_one_page():
+    """Names in two drawings differ, nothing holds for the whole page, and the same drawing is the same each time."""
+    values = np.random.default_rng(1).normal(50, 4, 200)
+    one, other, again = (plots.histogram(values, "area", 50.0, key) for key in ("one", "other", "one"))
+    names = [set(re.findall(r'\bid="([^"]+)"', plot.svg)) for plot in (one, other)]
+    assert names[0]
+    assert not names[0] & names[1]
+    assert one.svg == again.svg
+    for drawing in (one, other):
+        used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', drawing.svg))
+        assert used <= set(re.findall(r'\bid="([^"]+)"', drawing.svg))
+        assert "<style" not in drawing.svg
+        assert "http" not in drawing.svg
+
+
+def test_colours_come_from_the_style_sheet():
+    """Dark mode and print change them; a fixed black would vanish."""
+    found = two_clouds(300)
+    drawn = [
+        plots.scatter(found, plots.dots(found), LABELS, NOTHING, "s"),
+        plots.histogram(found.x, "area", 50.0, "h"),
+        plots.course([0, 1, 2], [5, 6, 7], "events/s", "c", rate=True),
+        plots.course([0, 1, 2], [5, 6, 7], "grey level", "c", rate=False),
+    ]
+    for plot in drawn:
+        assert not re.search(r"(?:fill|stroke|stop-color): ?#", plot.svg)
+        assert "var(--muted)" in plot.svg
+        assert all("var(--muted)" in element.attrib["style"] for element in parsed(plot).iter("text"))
+
+
+@pytest.mark.parametrize("name", ["a $x_1$ b", "<script>alert(1)</script>", 'say "µm²" & more'])
+def test_names_are_text_and_nothing_else(name):
+    """Neither formulas nor markup."""
+    plot = plots.histogram(np.arange(50.0), name, None, "h")
+    assert name in texts(plot)
+    assert "<script" not in plot.svg
+
+
+def test_thumbnail_is_tiny_and_shows_the_cloud():
+    """It fits into a row of an index of thousands."""
+    found = two_clouds(10_000)
+    png = plots.thumbnail(found)
+    image = Image.open(io.BytesIO(png))
+    assert len(png) < 900
+    assert image.size == (96, 64)
+    alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    assert 0.01 < (alpha > 0).mean() < 0.6
+    # the usual events are in the lower left, the others in the upper right
+    assert alpha[40:, :48].any()
+    assert alpha[:30, 48:].any()
+    assert not alpha[:30, :48].any()
+
+
+def test_thumbnail_of_a_wide_cloud_is_tiny_too():
+    """Noise all over is the worst that there is."""
+    rng = np.random.default_rng(2)
+    assert len(plots.thumbnail(plots.cloud(rng.random(100_000), rng.random(100_000)))) < 900
+
+
+def test_picture_is_a_png_for_any_ground():
+    """Transparent for pages, white for paper."""
+    found = two_clouds()
+    live = Image.open(io.BytesIO(plots.picture(found, plots.dots(found), LABELS))).convert("RGBA")
+    paper = Image.open(io.BytesIO(plots.picture(found, plots.dots(found), LABELS, paper=True))).convert("RGBA")
+    assert live.size == paper.size == (900, 634)
+    assert live.getpixel((2, 2))[3] == 0
+    assert min(paper.getpixel((2, 2))) >= 250
+    assert np.asarray(paper)[..., 3].min() == 255
+    assert np.ptp(np.asarray(live)[..., :3].astype(int), axis=-1).max() > 60, "no colours"
+
+
+def test_many_points_are_thinned_only_where_they_hide_each_other():
+    """A hundred thousand events cost little more than ten thousand, and the plot looks the same."""
+    rng = np.random.default_rng(3)
+    found = plots.cloud(rng.normal(50, 5, 100_000), rng.normal(0.5, 0.05, 100_000))
+    few = plots.dots(found)
+    assert np.asarray(few)[..., 3].mean() > 40
