@@ -17,7 +17,7 @@ from dcnumd.config import Settings
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import DcnumdError
 from dcnumd.kernel_cache import candidates, is_complete
-from dcnumd.logic.memory import SERVICE_BYTES, estimate, in_mb, physical_cores
+from dcnumd.logic.memory import REPORT_BYTES, SERVICE_BYTES, estimate, in_mb, physical_cores
 
 Level = Literal["ok", "note", "problem"]
 
@@ -73,6 +73,8 @@ def look_at(settings: Settings) -> Iterator[Finding]:
     for group in settings.groups:
         folders = [group.output.folder] if group.output.folder else filter(_is_there, group.watch.folders)
         targets.update(dict.fromkeys(folders))
+    if settings.report.enabled and settings.report.folder is not None:
+        targets[settings.report.folder] = None
     for target in targets:
         yield from _target(target, settings.resources.min_free_gb)
     yield _processors(settings.resources.cpus)
@@ -119,6 +121,7 @@ def _memory(settings: Settings) -> Iterator[Finding]:
         sizes = [
             in_mb(
                 SERVICE_BYTES
+                + REPORT_BYTES * settings.report.enabled
                 + estimate(workers, shape, group.pipeline_settings(), basin_strategy=group.output.basin_strategy)
             )
             for shape in (USUAL_FRAME, LARGE_FRAME)

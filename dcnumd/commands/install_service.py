@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.resources
+import ipaddress
 import os
 import pathlib
 import pwd
@@ -85,6 +86,7 @@ class Access:
         for group in settings.groups:
             (read if group.output.folder else write).extend(group.watch.folders)
             write.extend(filter(None, [group.output.folder]))
+        write.extend(filter(None, [settings.report.folder if settings.report.enabled else None]))
         own = (service.state_folder, pathlib.Path("/var/log/dcnumd", service.name or ""))
         log_folder = settings.log.file.parent if settings.log.file else None
         write.extend(folder for folder in (settings.state.folder, log_folder) if folder and folder not in own)
@@ -94,6 +96,7 @@ class Access:
 @click.command(epilog="Example: dcnumd install-service --folder /srv/acquisition --output /srv/results --dry-run")
 @click.option("--folder", "folders", metavar="DIR", multiple=True, type=FOLDER, help="Watch DIR. Can be repeated.")
 @click.option("--output", metavar="DIR", type=FOLDER, help="Folder for the results; else beside the measurements.")
+@click.option("--web", metavar="ADDRESS", help="Serve the live page there, such as 127.0.0.1:8480; else nowhere.")
 @click.option("--name", help="Instance, for one of several instruments: the service is then dcnumd@NAME.")
 @click.option("--user", default=STANDARD_USER, show_default=True, help="User that the service runs as.")
 @click.option(
@@ -108,6 +111,7 @@ class Access:
 def install_service(
     folders: tuple[pathlib.Path, ...],
     output: pathlib.Path | None,
+    web: str | None,
     name: str | None,
     user: str,
     program: pathlib.Path | None,
@@ -118,8 +122,9 @@ def install_service(
 ) -> int:
     """Write a systemd service and its config for the folders of an instrument.
 
-    Where a config exists already, leave out --folder and --output: the service then fits that config. Do so after
-    an upgrade of dcnumd, and after changing folders in the config. Nothing is started; what to do next is printed.
+    Where a config exists already, leave out --folder, --output and --web: the service then fits that config. Do so
+    after an upgrade of dcnumd, and after changing folders or web.listen in the config. Nothing is started; what to do
+    next is printed.
     """
     if name is not None and (not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name == STANDARD_CONFIG):
         raise ConfigError(
@@ -129,14 +134,14 @@ def install_service(
     service = Service(name, user, command, config_dir.absolute(), unit_dir.absolute())
     check_program(service, given=program is not None)
     user_exists = check_user(user)
-    new_config = make_config(service, folders, output, force=force)
-    settings = settings_of(folders, output) if new_config else load_settings(service.config_file)
+    new_config = make_config(service, folders, output, web, force=force)
+    settings = settings_of(folders, output, web) if new_config else load_settings(service.config_file)
     access = Access.of(settings, service)
     check_folders(access)
     files = {
         **({service.config_file: new_config} if new_config else {}),
         service.unit_file: (importlib.resources.files(dcnumd) / "systemd" / service.unit_file.name).read_text("utf-8"),
-        service.site_file: site_drop_in(service, access),
+        service.site_file: site_drop_in(service, access, settings.web.listen),
     }
     if dry_run:
         for path, content in files.items():
@@ -185,16 +190,23 @@ def check_user(user: str) -> bool:
     return False
 
 
-def settings_of(folders: Iterable[pathlib.Path], output: pathlib.Path | None) -> Settings:
-    """Return the settings that name these folders."""
+def settings_of(folders: Iterable[pathlib.Path], output: pathlib.Path | None, web: str | None) -> Settings:
+    """Return the settings that name these folders and this address."""
     overrides = [f"watch.folders={quoted_list(folders)}"]
     if output is not None:
         overrides.append(f"output.folder={quoted(output)}")
+    if web is not None:
+        overrides.append(f"web.listen={web}")
     return load_settings(None, overrides)
 
 
 def make_config(
-    service: Service, folders: tuple[pathlib.Path, ...], output: pathlib.Path | None, *, force: bool
+    service: Service,
+    folders: tuple[pathlib.Path, ...],
+    output: pathlib.Path | None,
+    web: str | None,
+    *,
+    force: bool,
 ) -> str | None:
     """Return the text of the new config; None if there is one that stays.
 
@@ -204,9 +216,10 @@ def make_config(
         Folders are given but there is a config, or neither.
     """
     if service.config_file.exists() and not force:
-        if folders or output is not None:
+        if folders or output is not None or web is not None:
             raise ConfigError(
-                f"{service.config_file} exists; leave out --folder and --output to keep it, or replace it with --force"
+                f"{service.config_file} exists; leave out --folder, --output and --web to keep it, "
+                "or replace it with --force"
             )
         return None
     if not folders:
@@ -219,6 +232,7 @@ def make_config(
         "[watch]",
         f"folders = {quoted_list(folders)}",
         *(["", "[output]", f"folder = {quoted(output)}"] if output is not None else []),
+        *(["", "[web]", f'listen = "{web}"'] if web is not None else []),
         "",
         "[state]",
         f"folder = {quoted(service.state_folder)}",
@@ -267,7 +281,7 @@ def is_in_home(folder: pathlib.Path) -> bool:
     return any(place in folder.resolve().parents for place in HOMES)
 
 
-def site_drop_in(service: Service, access: Access) -> str:
+def site_drop_in(service: Service, access: Access, listen: str) -> str:
     """Return the drop-in that fits the unit to this site."""
     program = " ".join(f'"{part}"' for part in service.program)
     commands = {
@@ -284,9 +298,24 @@ def site_drop_in(service: Service, access: Access) -> str:
         *path_lines("ReadOnlyPaths", "BindReadOnlyPaths", access.read),
         *path_lines("ReadWritePaths", "BindPaths", access.write),
     ]
+    if listen:
+        lines += [
+            f"# The live page at {listen}; who may come that far is a matter of this list.",
+            "PrivateNetwork=no",
+            "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+            f"IPAddressAllow={'localhost' if is_loopback(listen) else 'any'}",
+        ]
     if any(map(is_in_home, (*access.read, *access.write))):
         lines += ["# Home folders are empty but for those above.", "ProtectHome=tmpfs"]
     return "\n".join(lines) + "\n"
+
+
+def is_loopback(listen: str) -> bool:
+    """Return whether an address with its port can be reached from this computer only."""
+    host = listen.rpartition(":")[0].strip("[]")
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def path_lines(usual: str, in_home: str, folders: Iterable[pathlib.Path]) -> Iterator[str]:

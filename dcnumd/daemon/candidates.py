@@ -39,6 +39,10 @@ class Candidate:
         """For how long it must be left alone."""
         return self.settings.watch.settle_seconds
 
+    def is_written(self, now: float) -> bool:
+        """Return whether somebody writes it, or may be writing it."""
+        return self.open_for_writing or (self.grew and now - self.changed_at < self.settle_seconds)
+
 
 class Candidates:
     """All of them by their path; however many there are, the next one is found at once."""
@@ -97,10 +101,15 @@ class Candidates:
         """Return a file that is being written, if there is one."""
         now = time.monotonic()
         for path, candidate in list(self._written.items()):
-            if candidate.open_for_writing or (candidate.grew and now - candidate.changed_at < candidate.settle_seconds):
+            if candidate.is_written(now):
                 return candidate
             del self._written[path]
         return None
+
+    def all_written(self) -> list[Candidate]:
+        """Return all files that are being written."""
+        now = time.monotonic()
+        return [candidate for candidate in self._written.values() if candidate.is_written(now)]
 
     def _next(self) -> float | None:
         """Drop what is out of date from the front; return the time of what is there then."""

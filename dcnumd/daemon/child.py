@@ -54,6 +54,8 @@ class Child:
         self.name = name
         self.gone = asyncio.Event()
         """Set when the process has died, until it is started again."""
+        self.losses = 0
+        """How often it has died."""
         self._log_settings = log_settings
         self._courtesy = courtesy
         self._on_progress = on_progress
@@ -209,6 +211,7 @@ class Child:
         """Take note that a process has died, once."""
         if executor is None or executor is not self._executor:
             return
+        self.losses += 1
         log.warning("worker.lost", pid=executor.process.pid, role=self.name)
         self._give_up()
 

@@ -21,7 +21,9 @@ from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.queue import JobQueue, Waiting
 from dcnumd.daemon.records import Entry, Stamp, State, job_log
+from dcnumd.daemon.reports import Reporter
 from dcnumd.daemon.settle import Gate
+from dcnumd.daemon.tally import Tally
 from dcnumd.daemon.threads import in_thread
 from dcnumd.errors import DcnumdError, JobCancelledError, ResultError, WorkerError
 from dcnumd.logic.job import Job, JobResult, Progress
@@ -29,7 +31,9 @@ from dcnumd.logic.job import Job, JobResult, Progress
 log = structlog.get_logger()
 
 PROGRESS_SECONDS = 5.0
-"""A running job is mentioned in the log at most so often."""
+"""A running job is mentioned in the log at most so often,"""
+NOTE_SECONDS = 2.0
+"""and in the ledger, which `dcnumd status` reads, so often."""
 
 
 class JobRunner:
@@ -47,6 +51,10 @@ class JobRunner:
         Looks into a file that has changed meanwhile.
     places
         Whether a result has a place.
+    reporter
+        Has a report made of each result.
+    tally
+        Counts the results.
     tidy
         Has removed what a killed process left in a folder.
     on_change
@@ -62,6 +70,8 @@ class JobRunner:
         overseer: Overseer,
         inspector: Inspector,
         places: Places,
+        reporter: Reporter,
+        tally: Tally,
         tidy: Callable[[pathlib.Path], None],
         on_change: Callable[[], None],
         *,
@@ -75,6 +85,8 @@ class JobRunner:
         self._ledger = ledger
         self._overseer = overseer
         self._inspector = inspector
+        self._reporter = reporter
+        self._tally = tally
         self._tidy = tidy
         self._on_change = on_change
         self._once = once
@@ -82,8 +94,10 @@ class JobRunner:
         self._outputs = OutputFolders(settings, places, self._queue, self._job)
         self._worker_pids: set[int] = set()
         self._filled = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._wanted.set()
         self._has_turn = False
-        self._reported_at = 0.0
+        self._reported_at = self._noted_at = 0.0
 
     def enqueue(self, entry: Entry) -> None:
         """Add a measurement to the queue."""
@@ -105,6 +119,13 @@ class JobRunner:
         """Return for how long one has been waiting that waits longest [s]."""
         return self._queue.oldest_wait()
 
+    def pause(self, *, paused: bool) -> None:
+        """Start no job from now on, or start jobs again."""
+        if paused:
+            self._wanted.clear()
+        else:
+            self._wanted.set()
+
     def finish_up(self) -> None:
         """Start no further job; `keep_running` ends when the running one has."""
         self.last_job.set()
@@ -119,6 +140,7 @@ class JobRunner:
                 await self._filled.wait()
                 continue
             self._has_turn = True
+            await self._wanted.wait()
             if self._settings.resources.pause_while_acquiring:
                 await gate.quiet.wait()
             if not self._once:
@@ -132,6 +154,7 @@ class JobRunner:
         while True:
             await gate.written.wait()
             self._overseer.hold()
+            self._reporter.hold()
             begin, job, written = time.monotonic(), self.running, gate.candidates.written()
             if job is not None:
                 job_log(job).info("pipeline.held", written=written.path if written else "")
@@ -139,6 +162,7 @@ class JobRunner:
                 await gate.quiet.wait()
             finally:
                 self._overseer.resume()
+                self._reporter.resume()
             if job is not None:
                 job_log(job).info("pipeline.resumed", seconds=round(time.monotonic() - begin, 1))
 
@@ -151,12 +175,16 @@ class JobRunner:
         self._overseer.sign_of_life()
         entry = self.running
         now = time.monotonic()
-        if entry is None or entry.job_id != progress.job_id or now - self._reported_at < PROGRESS_SECONDS:
+        if entry is None or entry.job_id != progress.job_id:
+            return
+        if now - self._noted_at >= NOTE_SECONDS:
+            self._noted_at = now
+            # What cannot be written now is told again soon; if it is the ledger's fault, the job's end will meet it.
+            with contextlib.suppress(sqlite3.Error):
+                self._ledger.amend(entry.id, frames_done=progress.frames_done)
+        if now - self._reported_at < PROGRESS_SECONDS:
             return
         self._reported_at = now
-        # What cannot be written now is told again soon; if it is the ledger's fault, the job's end will meet it.
-        with contextlib.suppress(sqlite3.Error):
-            self._ledger.amend(entry.id, frames_done=progress.frames_done)
         job_log(entry).info(
             "job.progress",
             stage=progress.stage,
@@ -215,7 +243,7 @@ class JobRunner:
             with self._ledger.transaction():
                 self._ledger.note_untidy(os.fspath(job.path_out.parent))
                 entry = self.running = self._ledger.move(entry.id, State.RUNNING, frames_done=0)
-            self._reported_at = time.monotonic()
+            self._reported_at = self._noted_at = time.monotonic()
             job_log(entry).info("job.started", attempt=entry.attempts + 1, output=os.fspath(job.path_out))
             self._on_change()
             result = await self._overseer.run(job, entry.size or 0)
@@ -315,8 +343,11 @@ class JobRunner:
             events=result.events,
             seconds=result.seconds,
             attempts=entry.attempts + 1,
+            report_state=self._reporter.state_of_new,
         )
         self.last_success = done.finished_at
+        self._reporter.want(done)
+        self._tally.add(result)
         for pid in set(result.worker_pids) - self._worker_pids:
             log.info("worker.started", pid=pid, role="segmenter")
         self._worker_pids = set(result.worker_pids)
@@ -350,14 +381,21 @@ class JobRunner:
             interrupted = self._ledger.was_interrupted(entry.id)
             counts = {"frames": result.frames, "events": result.events}
             entry = self._ledger.finish(
-                entry.id, output, reason=result.reason, attempts=entry.attempts + interrupted, **counts
+                entry.id,
+                output,
+                reason=result.reason,
+                attempts=entry.attempts + interrupted,
+                report_state=self._reporter.state_of_new,
+                **counts,
             )
+            self._reporter.want(entry)
             self.last_success = entry.finished_at
             event = "job.finished" if interrupted else "job.skipped"
             job_log(entry).info(event, reason=result.reason, output=output, **counts)
         else:
             job_log(entry).info("job.skipped", reason=result.reason, output=output)
             self._ledger.move(entry.id, State.SKIPPED, result.reason, output=output)
+        self._tally.skipped += 1
         gate.leave_queue(entry.path, entry.stamp)
 
     def _folder_of(self, entry: Entry) -> str:

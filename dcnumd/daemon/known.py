@@ -24,7 +24,7 @@ class KnownFiles:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._version = ledger.data_version()
+        self._version: int | None = ledger.data_version()
         self._settled: dict[str, Stamp] = {}
         self._active: dict[str, Stamp] = {}
 
@@ -32,8 +32,12 @@ class KnownFiles:
         """Return whether a file waits for its turn, or has it."""
         return path in self._active
 
+    def doubt(self) -> None:
+        """Have nothing that was remembered be certain."""
+        self._version = None
+
     def doubted(self) -> bool:
-        """Forget what was settled if another process has changed the ledger; return whether it has."""
+        """Forget what was settled if another process has changed the ledger, or `doubt` was called; return whether."""
         if (version := self._ledger.data_version()) == self._version:
             return False
         self._version = version

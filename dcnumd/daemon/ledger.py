@@ -12,8 +12,9 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from dcnumd.daemon.ledger_schema import COLUMNS, migrate
-from dcnumd.daemon.records import FINAL, TRANSITIONS, Content, Entry, Stamp, State, Transition, utc_now
+from dcnumd.daemon.ledger_queries import LedgerQueries, text_of
+from dcnumd.daemon.ledger_schema import migrate
+from dcnumd.daemon.records import FINAL, TRANSITIONS, Content, Entry, Stamp, State, utc_now
 from dcnumd.errors import DcnumdError
 
 LEDGER_NAME = "ledger.sqlite"
@@ -36,17 +37,14 @@ def ledger_path(folder: pathlib.Path) -> pathlib.Path:
     return folder / LEDGER_NAME
 
 
-class Ledger:
+class Ledger(LedgerQueries):
     """Access to the rows; every change is on disk when the call, or the outermost `transaction`, returns."""
 
     def __init__(self, connection: sqlite3.Connection, *, rebuilt: bool = False) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._depth = 0
         self.rebuilt = rebuilt
         """Its predecessor was damaged, so what is done already is known from the results alone."""
-        connection.row_factory = sqlite3.Row
-        # File names are bytes: what is not UTF-8 comes and goes as surrogates.
-        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
 
     @classmethod
     def open(cls, folder: pathlib.Path) -> Ledger:
@@ -152,74 +150,16 @@ class Ledger:
         finally:
             self._depth -= 1
 
-    def data_version(self) -> int:
-        """Return a number that changes when another process changed the ledger."""
-        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-
-    def get(self, entry_id: int) -> Entry:
-        """Return one row; KeyError if it was forgotten meanwhile."""
-        entry = self._one("id = ?", entry_id)
-        if entry is None:
-            raise KeyError(entry_id)
-        return entry
-
-    def latest(self, path: str) -> Entry | None:
-        """Return the row of `path` that was changed last."""
-        return self._one("path = CAST(? AS TEXT) ORDER BY revision DESC", _text(path))
-
-    def find(self, path: str, content: Content, pphash: str) -> Entry | None:
-        """Return the row of a path with this content and pipeline."""
-        return self._one(
-            "path = CAST(? AS TEXT) AND content_size = ? AND md5_5m = ? AND identifier = ? AND pphash = ?",
-            _text(path),
-            *content,
-            pphash,
-        )
-
-    def producer(self, output: str) -> Entry | None:
-        """Return the row whose result lies at `output`."""
-        return self._one("output = CAST(? AS TEXT) AND state = 'done'", _text(output))
-
-    def entries(self, *states: State, path: str | None = None, limit: int = -1) -> list[Entry]:
-        """Return rows, those changed last first."""
-        conditions, values = ["1"], list[object]()
-        if states:
-            conditions.append(f"state IN ({','.join('?' * len(states))})")
-            values += states
-        if path is not None:
-            conditions.append("path = CAST(? AS TEXT)")
-            values.append(_text(path))
-        query = f"{' AND '.join(conditions)} ORDER BY revision DESC LIMIT ?"
-        return [_entry(row) for row in self._rows(query, *values, limit)]
-
-    def counts(self) -> dict[State, int]:
-        """Return how many rows are in each state."""
-        rows = self._connection.execute("SELECT state, count(*) FROM measurements GROUP BY state")
-        found = {State(row[0]): int(row[1]) for row in rows}
-        return {state: found.get(state, 0) for state in State}
-
-    def last_success(self) -> str | None:
-        """Return when the last result was finished."""
-        row = self._connection.execute("SELECT max(finished_at) FROM measurements WHERE state = 'done'").fetchone()
-        return row[0] if row else None
-
-    def transitions(self, entry_id: int) -> list[Transition]:
-        """Return the way of one row, oldest step first."""
-        rows = self._connection.execute(
-            "SELECT time, state, reason, error FROM transitions WHERE measurement = ? ORDER BY id", (entry_id,)
-        )
-        return [Transition(row["time"], State(row["state"]), row["reason"], row["error"]) for row in rows]
-
     def add(self, path: str, stamp: Stamp | None, job_id: str) -> Entry:
         """Add a row for a file whose content is not known yet, or reuse the one there is."""
-        known = self._one("path = CAST(? AS TEXT) AND md5_5m IS NULL", _text(path))
+        known = self._one("path = CAST(? AS TEXT) AND md5_5m IS NULL", text_of(path))
         with self.transaction():
             now = utc_now()
             if known is None:
                 cursor = self._connection.execute(
                     "INSERT INTO measurements (path, state, job_id, seen_at, changed_at)"
                     " VALUES (CAST(? AS TEXT), 'seen', ?, ?, ?)",
-                    (_text(path), job_id, now, now),
+                    (text_of(path), job_id, now, now),
                 )
                 entry_id = int(cursor.lastrowid or 0)
                 self._record(entry_id, State.SEEN, "", "")
@@ -251,6 +191,25 @@ class Ledger:
                 times["finished_at"] = times["changed_at"]
             self._update(entry_id, state=state, reason=reason, error=error, **times, **changes)
             return self.get(entry_id)
+
+    def begin_anew(self, entry: Entry) -> str:
+        """Have a measurement processed as if it were new, and return in words what will happen to it.
+
+        Raises
+        ------
+        ValueError
+            It is being processed now.
+        """
+        if entry.state is State.RUNNING:
+            raise ValueError("is being processed now; wait, or stop the daemon first")
+        if entry.state in FINAL:
+            replace = int(entry.state is State.DONE or bool(entry.replace_output))
+            self.move(entry.id, State.SEEN, "retry", attempts=0, replace_output=replace)
+            return f"will be processed again (was {entry.state})"
+        if entry.attempts:
+            self.amend(entry.id, attempts=0)
+            return "will be tried again now"
+        return f"is {entry.state} already"
 
     def amend(self, entry_id: int, *, stamp: Stamp | None = None, **changes: Any) -> None:
         """Change columns of a row without a step on its way."""
@@ -287,7 +246,7 @@ class Ledger:
         with self.transaction():
             self._connection.execute(
                 "UPDATE measurements SET output = NULL WHERE output = CAST(? AS TEXT) AND id != ?",
-                (_text(output), entry_id),
+                (text_of(output), entry_id),
             )
             # Nor is there anything left to replace for the other contents of this path.
             self._connection.execute(
@@ -297,36 +256,26 @@ class Ledger:
             )
             return self.move(entry_id, State.DONE, output=output, replace_output=0, **changes)
 
-    def place(self, folder: str) -> str | None:
-        """Return where `folder` was mounted when it was last seen, as `remember_place` got it."""
-        row = self._connection.execute("SELECT place FROM places WHERE path = CAST(? AS TEXT)", (_text(folder),))
-        found = row.fetchone()
-        return str(found[0]) if found else None
-
     def remember_place(self, folder: str, place: str) -> None:
         """Remember where `folder` is mounted."""
         if self.place(folder) != place:
             with self.transaction():
                 self._connection.execute(
                     "INSERT OR REPLACE INTO places (path, place) VALUES (CAST(? AS TEXT), CAST(? AS TEXT))",
-                    (_text(folder), _text(place)),
+                    (text_of(folder), text_of(place)),
                 )
 
     def note_untidy(self, folder: str) -> None:
         """Note that something may be left over in a folder if everything is killed from now on."""
-        known = self._connection.execute("SELECT 1 FROM untidy WHERE folder = CAST(? AS TEXT)", (_text(folder),))
+        known = self._connection.execute("SELECT 1 FROM untidy WHERE folder = CAST(? AS TEXT)", (text_of(folder),))
         if known.fetchone() is None:
             with self.transaction():
-                self._connection.execute("INSERT INTO untidy (folder) VALUES (CAST(? AS TEXT))", (_text(folder),))
-
-    def untidy(self) -> list[str]:
-        """Return the folders that `note_untidy` named and `note_tidy` did not."""
-        return [str(row[0]) for row in self._connection.execute("SELECT folder FROM untidy")]
+                self._connection.execute("INSERT INTO untidy (folder) VALUES (CAST(? AS TEXT))", (text_of(folder),))
 
     def note_tidy(self, folder: str) -> None:
         """Note that nothing is left over in a folder."""
         with self.transaction():
-            self._connection.execute("DELETE FROM untidy WHERE folder = CAST(? AS TEXT)", (_text(folder),))
+            self._connection.execute("DELETE FROM untidy WHERE folder = CAST(? AS TEXT)", (text_of(folder),))
 
     def touch(self) -> None:
         """Write something, to find out whether that is possible."""
@@ -345,27 +294,10 @@ class Ledger:
             left = self.entries(State.RUNNING)
             return [self.move(entry.id, State.QUEUED, "interrupted") for entry in left]
 
-    def was_interrupted(self, entry_id: int) -> bool:
-        """Return whether the previous run of a running row ended without a word about its result."""
-        steps = self.transitions(entry_id)
-        runs = [number for number, step in enumerate(steps) if step.state is State.RUNNING]
-        if len(runs) < 2:
-            return False
-        after = steps[runs[-2] + 1]
-        return after.state is State.QUEUED and after.reason == "interrupted"
-
     def forget(self, entry_id: int) -> None:
         """Delete a row."""
         with self.transaction():
             self._connection.execute("DELETE FROM measurements WHERE id = ?", (entry_id,))
-
-    def _one(self, condition: str, *values: object) -> Entry | None:
-        rows = self._rows(f"{condition} LIMIT 1", *values)
-        return _entry(rows[0]) if rows else None
-
-    def _rows(self, condition: str, *values: object) -> list[sqlite3.Row]:
-        query = f"SELECT {', '.join(COLUMNS)} FROM measurements WHERE {condition}"  # noqa: S608 -- own constants
-        return self._connection.execute(query, values).fetchall()
 
     def _record(self, entry_id: int, state: State, reason: str, error: str) -> None:
         self._connection.execute(
@@ -377,7 +309,7 @@ class Ledger:
         columns = ", ".join(
             f"{name} = CAST(? AS TEXT)" if isinstance(value, str) else f"{name} = ?" for name, value in changes.items()
         )
-        values = [_text(value) if isinstance(value, str) else value for value in changes.values()]
+        values = [text_of(value) if isinstance(value, str) else value for value in changes.values()]
         query = (
             f"UPDATE measurements SET {columns}, "  # noqa: S608 -- names come from this module
             "revision = (SELECT max(revision) + 1 FROM measurements) WHERE id = ?"
@@ -385,13 +317,5 @@ class Ledger:
         self._connection.execute(query, (*values, entry_id))
 
 
-def _text(value: str) -> bytes:
-    return value.encode("utf-8", "surrogateescape")
-
-
 def _stamp_columns(stamp: Stamp | None) -> dict[str, int | None]:
     return stamp._asdict() if stamp else dict.fromkeys(Stamp._fields)
-
-
-def _entry(row: sqlite3.Row) -> Entry:
-    return Entry(**{**dict(row), "state": State(row["state"])})

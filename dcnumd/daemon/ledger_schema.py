@@ -37,6 +37,11 @@ COLUMNS = (
     "finished_at",
     "changed_at",
     "revision",
+    "sample",
+    "light",
+    "warnings",
+    "report",
+    "report_state",
 )
 
 # Entry n leads from schema version n to n + 1; what was released is never edited.
@@ -80,7 +85,20 @@ MIGRATIONS = (
     -- Folders in which a killed process may have left something of its own.
     CREATE TABLE untidy (folder TEXT PRIMARY KEY);
     """,
+    """
+    -- What people see: the sample, and the report with its traffic light.
+    ALTER TABLE measurements ADD COLUMN sample TEXT NOT NULL DEFAULT '';
+    ALTER TABLE measurements ADD COLUMN light TEXT NOT NULL DEFAULT '';
+    ALTER TABLE measurements ADD COLUMN warnings TEXT NOT NULL DEFAULT '';
+    ALTER TABLE measurements ADD COLUMN report TEXT;
+    ALTER TABLE measurements ADD COLUMN report_state TEXT NOT NULL DEFAULT '';
+    CREATE INDEX by_wanted_report ON measurements (finished_at) WHERE report_state = 'wanted';
+    CREATE INDEX by_end ON measurements (finished_at, revision) WHERE finished_at IS NOT NULL;
+    """,
 )
+
+LATER = {"sample": "''", "light": "''", "warnings": "''", "report": "NULL", "report_state": "''"}
+"""What the columns that came later are in a ledger that is only read and has not been brought to this version yet."""
 
 
 def migrate(connection: sqlite3.Connection, path: pathlib.Path) -> None:

@@ -50,6 +50,7 @@ class Look:
     frames: int = 0
     ppid: str = ""
     pphash: str = ""
+    sample: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ def _look(job: Job) -> Look:
         found.frames,
         found.ppid,
         found.pphash,
+        found.sample,
     )
 
 

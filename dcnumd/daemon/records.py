@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import structlog
 
@@ -17,6 +17,10 @@ from dcnumd import __version__
 from dcnumd.config import Settings
 
 log = structlog.get_logger()
+
+
+ReportState = Literal["", "wanted", "written", "failed"]
+"""Whether a result has a report; empty: none is wanted."""
 
 
 class State(enum.StrEnum):
@@ -122,6 +126,15 @@ class Entry:
     changed_at: str
     revision: int
     """Order of the changes, whatever the clock says."""
+    sample: str = ""
+    """What was measured, as the operator called it."""
+    light: str = ""
+    """What the report's traffic light shows; empty without a report."""
+    warnings: str = ""
+    """Names of the checks that warn, with blanks between them."""
+    report: str | None = None
+    """Path of the page, or of what else the report consists of."""
+    report_state: ReportState = ""
 
     @property
     def stamp(self) -> Stamp | None:

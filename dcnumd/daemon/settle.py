@@ -52,6 +52,8 @@ class Gate:
         Receives the entries of measurements that wait for their turn.
     on_leave
         Called whenever a file has left the gate.
+    on_failure
+        Called with the reason whenever a measurement has failed for good.
     once
         Do not wait for files that are still being written.
     """
@@ -64,6 +66,7 @@ class Gate:
         places: Places,
         enqueue: Callable[[Entry], None],
         on_leave: Callable[[], None],
+        on_failure: Callable[[str], None],
         *,
         once: bool = False,
     ) -> None:
@@ -81,6 +84,7 @@ class Gate:
         self._places = places
         self._enqueue = enqueue
         self._on_leave = on_leave
+        self._on_failure = on_failure
         self._once = once
         self._keys = {id(group): settings_key(group) for group in (settings, *settings.groups)}
         self._known = KnownFiles(ledger)
@@ -93,6 +97,10 @@ class Gate:
     def idle(self) -> bool:
         """Whether no file is waited for."""
         return not self.candidates and not self._admitting
+
+    def doubt(self) -> None:
+        """Look at all files anew when they are offered next: rows were changed on somebody's wish."""
+        self._known.doubt()
 
     def offer(self, found: Found) -> None:
         """Take note of files and their stat; what is new or has changed starts to settle."""
@@ -153,6 +161,7 @@ class Gate:
             key = self._key(self._group(entry.path))
             self._ledger.move(entry.id, State.FAILED, reason, text, attempts=attempt, settings_key=key)
             self.leave_queue(entry.path, entry.stamp)
+            self._on_failure(reason)
             return
         self._ledger.move(entry.id, State.QUEUED, reason, text, attempts=attempt)
         self.leave_queue(entry.path)
@@ -374,6 +383,7 @@ class Gate:
                 settings_key=self._key(candidate.settings),
                 settled_at=utc_now(),
                 frames=found.frames,
+                sample=found.sample,
             )
             if not candidate.repeated:
                 log.info("file.settled", path=entry.path, size=found.content.size, frames=found.frames)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 import structlog
 
@@ -19,12 +19,29 @@ from dcnumd.daemon.mounts import Place
 from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.probe import load
+from dcnumd.daemon.records import Entry
+from dcnumd.daemon.reports import Reporter
 from dcnumd.daemon.settle import Gate
+from dcnumd.daemon.tally import Tally
 from dcnumd.daemon.watch import FolderWatch
 from dcnumd.errors import DcnumdError, WorkerError
+from dcnumd.report.request import ReportSummary
 from dcnumd.write.result import remove_leftovers
 
 log = structlog.get_logger()
+
+
+class Listener(Protocol):
+    """Who wants to know what happens."""
+
+    def on_ready(self) -> None:
+        """Take note, once, that what is there was offered and what comes will be noticed."""
+
+    def on_change(self) -> None:
+        """Take note that a job or a report began or ended, or that a file has left the gate."""
+
+    def on_report(self, entry: Entry, summary: ReportSummary) -> None:
+        """Take note of a new report."""
 
 
 class Shift:
@@ -34,14 +51,14 @@ class Shift:
     ----------
     settings, ledger
         What to do, and where it is recorded.
-    probe, overseer
+    probe, overseer, report
         The processes, which outlive a shift.
     pipeline_up
         Set when the pipeline process has started, with methods that exist.
-    on_ready
-        Called once, when what is there was offered and what comes will be noticed.
-    on_change
-        Called when a job begins or ends, or a file has left the gate.
+    tally
+        Counts what happens, over all shifts.
+    listener
+        Hears of it.
     once
         Scan once instead of watching.
     """
@@ -52,45 +69,53 @@ class Shift:
         ledger: Ledger,
         probe: Child,
         overseer: Overseer,
+        report: Child,
         pipeline_up: asyncio.Event,
-        on_ready: Callable[[], None],
-        on_change: Callable[[], None],
+        tally: Tally,
+        listener: Listener,
         *,
         once: bool,
     ) -> None:
         self._settings = settings
-        self._ledger = ledger
+        self.ledger = ledger
         self._probe = probe
         self._overseer = overseer
         self._pipeline_up = pipeline_up
-        self._on_ready = on_ready
+        self._listener = listener
         self._once = once
         places = Places(settings, ledger)
         self._inspector = inspector = Inspector(settings, probe)
         self._untidy: asyncio.Queue[pathlib.Path] = asyncio.Queue()
+        self.tally = tally
+        change, tidy = listener.on_change, self._untidy.put_nowait
+        self.reports = Reporter(settings, ledger, places, report, tally, tidy, listener.on_report, change)
         self.jobs = JobRunner(
-            settings, ledger, overseer, inspector, places, self._untidy.put_nowait, on_change, once=once
+            settings, ledger, overseer, inspector, places, self.reports, tally, tidy, change, once=once
         )
-        self.gate = Gate(settings, ledger, inspector, places, self.jobs.enqueue, on_change, once=once)
-        self._folders = [self._watch(folder, group) for group in settings.groups for folder in group.watch.folders]
+        self.gate = Gate(settings, ledger, inspector, places, self.jobs.enqueue, change, self._on_failure, once=once)
+        self.folders = [self._watch(folder, group) for group in settings.groups for folder in group.watch.folders]
         self._scanned = asyncio.Event()
         self._finished = asyncio.Event()
 
+    def _on_failure(self, reason: str) -> None:
+        self.tally.failed[reason] += 1
+        self.reports.note_failure()
+
     def _watch(self, folder: pathlib.Path, group: Settings) -> FolderWatch:
         name = os.fspath(folder)
-        before = Place.from_text(self._ledger.place(name))
+        before = Place.from_text(self.ledger.place(name))
         return FolderWatch(
-            folder, group, self.gate.offer, before, lambda place: self._ledger.remember_place(name, place.to_text())
+            folder, group, self.gate.offer, before, lambda place: self.ledger.remember_place(name, place.to_text())
         )
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do."""
-        return self.gate.idle and self.jobs.idle
+        return self.gate.idle and self.jobs.idle and self.reports.idle
 
     def look_again(self) -> None:
         """Scan all folders now."""
-        for folder in self._folders:
+        for folder in self.folders:
             folder.look_again()
 
     def finish_up(self) -> None:
@@ -105,7 +130,7 @@ class Shift:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, or until `finish_up` was called and the running job has ended."""
-        for entry in self._ledger.recover():
+        for entry in self.ledger.recover():
             log.info("job.recovered", job_id=entry.job_id, path=entry.path, ppid=entry.ppid, pphash=entry.pphash)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work, name=name) for name, work in self._work().items()]
@@ -124,13 +149,14 @@ class Shift:
             "jobs": self._run_jobs(),
             "outputs": self.jobs.keep_outputs(),
             "ready": self._report_ready(),
+            "reports": self.reports.keep_reporting(),
             "tidy": self._keep_tidying(),
         }
         if self._settings.resources.pause_while_acquiring:
             work["courtesy"] = self.jobs.keep_courteous(self.gate)
         if self._once:
             return {**work, "scan": self._scan_once()}
-        for folder in self._folders:
+        for folder in self.folders:
             work[f"watch {folder.folder}"] = folder.keep_watching()
         return work
 
@@ -159,22 +185,22 @@ class Shift:
         self._finished.set()
 
     async def _scan_once(self) -> None:
-        for folder in self._folders:
+        for folder in self.folders:
             await folder.scan()
         self._scanned.set()
 
     async def _report_ready(self) -> None:
         """Report that a measurement is noticed and processed from now on: folders are watched, the workers wait."""
-        for seen in [self._scanned] if self._once else [folder.ready for folder in self._folders]:
+        for seen in [self._scanned] if self._once else [folder.ready for folder in self.folders]:
             await seen.wait()
         await self._pipeline_up.wait()
-        self._on_ready()
-        visible = {folder.folder for folder in self._folders if folder.reachable}
+        self._listener.on_ready()
+        visible = {folder.folder for folder in self.folders if folder.reachable}
         await self.gate.close_vanished(visible.__contains__)
 
     async def _keep_tidying(self) -> None:
         """Remove what processes left behind by dying, those of an earlier run first."""
-        for folder in self._ledger.untidy():
+        for folder in self.ledger.untidy():
             self._untidy.put_nowait(pathlib.Path(folder))
         while True:
             await self._tidy(await self._untidy.get())
@@ -188,5 +214,5 @@ class Shift:
             return
         for path in removed:
             log.info("leftover.removed", path=os.fspath(path))
-        if self.jobs.running is None:
-            self._ledger.note_tidy(os.fspath(folder))
+        if self.jobs.running is None and not self.reports.busy:
+            self.ledger.note_tidy(os.fspath(folder))

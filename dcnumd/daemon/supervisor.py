@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import os
 import pathlib
@@ -27,11 +28,16 @@ from dcnumd.daemon.ledger import Ledger, is_damage, ledger_path
 from dcnumd.daemon.notify import Notifier
 from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.ownership import owner_lock, temporary_folder
+from dcnumd.daemon.page import PageKeeper
 from dcnumd.daemon.probe import check_methods
+from dcnumd.daemon.records import Entry
 from dcnumd.daemon.shift import Shift
+from dcnumd.daemon.tally import Tally
+from dcnumd.daemon.view import View
 from dcnumd.errors import ConfigError, DcnumdError, WorkerError
 from dcnumd.logic.executor import Courtesy, warm_up, warm_up_ahead
 from dcnumd.logic.job import Progress
+from dcnumd.report.request import ReportSummary
 
 log = structlog.get_logger()
 
@@ -63,6 +69,8 @@ def run_daemon(settings: Settings, *, once: bool = False) -> int:
     # It would override what readers ask for, and a lock of ours makes the instrument's next write fail.
     os.environ.pop("HDF5_USE_FILE_LOCKING", None)
     folder = settings.state_folder()
+    # What draws reports keeps a list of fonts, and the service's user may have no folder of its own for it.
+    os.environ.setdefault("MPLCONFIGDIR", os.fspath(folder / "matplotlib"))
     with owner_lock(folder), temporary_folder(folder):
         return asyncio.run(Supervisor(settings, once=once).run())
 
@@ -83,13 +91,21 @@ class Supervisor:
         self._failures = 0
         self._shift: Shift | None = None
         self._reloads = asyncio.Event()
+        self._losses_before = 0
         self._make_children()
+        self._tally = Tally()
+        self._view = View(settings, self._tally, self._is_healthy, self._losses)
+        self._page = PageKeeper(settings.web, self._view)
 
     def _make_children(self) -> None:
         resources, log_settings = self._settings.resources, self._settings.log
         courtesy = Courtesy(resources.nice, resources.cpus)
         self._probe = Child("probe", log_settings, courtesy)
         self._pipeline = Child("pipeline", log_settings, courtesy, self._on_progress)
+        # Reports are for people, so the next measurement comes first.
+        last = dataclasses.replace(courtesy, idle=True) if resources.nice else courtesy
+        self._report = Child("report", log_settings, last)
+        self._children = (self._pipeline, self._probe, self._report)
 
     async def run(self) -> int:
         """Run, and return the exit code."""
@@ -128,16 +144,19 @@ class Supervisor:
                     group.create_task(self._beat(), name="heartbeat"),
                     group.create_task(self._keep_reloading(), name="reload"),
                     group.create_task(self._notifier.keep_alive(self._is_alive), name="watchdog"),
+                    group.create_task(self._page.keep_serving(), name="page"),
                 ]
                 await self._stop.wait()
                 log.info("daemon.stopping")
                 self._notifier.stopping()
+                self._view.stopping = True
+                self._view.touch()
                 await asyncio.wait([work])
                 for task in tasks:
                     task.cancel()
 
     async def _close_children(self) -> None:
-        await asyncio.gather(self._pipeline.close(CLOSE_SECONDS), self._probe.close(CLOSE_SECONDS))
+        await asyncio.gather(*(child.close(CLOSE_SECONDS) for child in self._children))
 
     async def _start_pipeline(self) -> None:
         """Start the pipeline process with methods that exist; without it the daemon is of no use, and ends."""
@@ -181,8 +200,9 @@ class Supervisor:
 
     async def _work_with(self, ledger: Ledger) -> None:
         overseer = Overseer(self._settings, self._pipeline, recognize=ledger.rebuilt)
-        events = self._on_ready, self._on_change
-        self._shift = Shift(self._settings, ledger, self._probe, overseer, self._pipeline_up, *events, once=self._once)
+        work = self._settings, ledger, self._probe, overseer, self._report, self._pipeline_up, self._tally
+        self._shift = Shift(*work, self, once=self._once)
+        self._view.look_at(self._shift)
         try:
             await self._shift.run(self._stop)
         except BaseExceptionGroup as group:
@@ -190,6 +210,8 @@ class Supervisor:
             if faults is None or others is not None:
                 raise
             self._lose_ledger(next(_leaves(faults)))
+        finally:
+            self._view.look_at(None)
 
     def _lose_ledger(self, error: BaseException) -> None:
         if self._once:
@@ -270,6 +292,8 @@ class Supervisor:
         """Work with other settings from now on; processes are started anew only if they have to be others."""
         before, self._settings, self._next_settings = self._settings, settings, None
         logs.configure(settings.log)
+        self._view.settings = settings
+        self._page.use(settings.web)
         fixed = [
             (held.log, held.resources.nice, held.resources.cpus, held.resources.num_workers)
             for held in (before, settings)
@@ -279,6 +303,7 @@ class Supervisor:
             await asyncio.wait([self._starting])
             self._pipeline_up.clear()
             await self._close_children()
+            self._losses_before = self._losses()
             self._make_children()
             # The end need not wait for a start.
             stop = asyncio.create_task(self._stop.wait())
@@ -314,20 +339,33 @@ class Supervisor:
         """Return whether work goes on, or could."""
         return self._pipeline.alive or self._ledger_lost or not self._pipeline_up.is_set()
 
+    def _is_healthy(self) -> bool:
+        return self._is_alive() and not self._ledger_lost
+
+    def _losses(self) -> int:
+        return self._losses_before + sum(child.losses for child in self._children)
+
     def _on_progress(self, progress: Progress) -> None:
+        self._view.note_progress(progress)
         if self._shift is not None:
             self._shift.jobs.on_progress(progress)
 
-    def _on_ready(self) -> None:
+    def on_report(self, entry: Entry, summary: ReportSummary) -> None:
+        """Show the last report."""
+        self._view.note_report(entry, summary)
+
+    def on_ready(self) -> None:
+        """Tell that measurements are noticed and processed from now on."""
         if not self._ready:
             log.info("daemon.ready", seconds=round(seconds_since_start(), 2))
             self._notifier.ready()
-        self._ready = True
-        self._on_change()
+        self._ready = self._view.ready = True
+        self.on_change()
 
-    def _on_change(self) -> None:
+    def on_change(self) -> None:
         """Tell what is going on; with ``--once``, stop when nothing is left to do."""
         self._tell_status()
+        self._view.touch()
         if self._once and self._ready and self._shift is not None and self._shift.idle:
             self._stop.set()
 

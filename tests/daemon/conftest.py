@@ -33,11 +33,15 @@ def write_config(
 
     def write(extra: str = "", *, settle: float = 0.3, rescan: float = 30.0) -> pathlib.Path:
         path = tmp_path / "config.toml"
+        if "[report]" not in extra:
+            # Only the tests of reports need the time that they take.
+            extra += "\n[report]\nenabled = false\n"
         path.write_text(
             f"[watch]\nfolders = [{json.dumps(str(watched_folder))}]\n"
             f"settle_seconds = {settle}\nrescan_seconds = {rescan}\n"
             f"[state]\nfolder = {json.dumps(str(state_folder))}\n"
-            "[resources]\nnum_workers = 1\nmin_free_gb = 0.01\n"
+            # what other tests compute at the same time must not starve it
+            "[resources]\nnum_workers = 1\nmin_free_gb = 0.01\nnice = 0\n"
             "[retry]\nbackoff_seconds = 0.2\n" + extra
         )
         return path

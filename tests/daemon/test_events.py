@@ -36,6 +36,7 @@ HANDED_ON = {
     "obstacle.reason",
     "result.reason",
     "found.verdict",
+    "entry.reason",
 }
 """Expressions for reasons that come from elsewhere, where they are looked at."""
 COMMON = {"event", "exc_info"}

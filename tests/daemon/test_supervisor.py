@@ -24,8 +24,8 @@ def shift_in(folder):
     with Ledger.open(folder) as ledger:
         above = supervisor.Supervisor(settings, once=False)
         overseer = Overseer(settings, above._pipeline, recognize=False)
-        callbacks = (lambda: None), (lambda: None)
-        above._shift = Shift(settings, ledger, above._probe, overseer, asyncio.Event(), *callbacks, once=False)
+        processes = above._probe, overseer, above._report
+        above._shift = Shift(settings, ledger, *processes, asyncio.Event(), above._tally, above, once=False)
         yield above, above._shift, ledger
 
 

@@ -13,7 +13,9 @@ from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.records import Stamp, State
+from dcnumd.daemon.reports import Reporter
 from dcnumd.daemon.settle import Gate
+from dcnumd.daemon.tally import Tally
 from dcnumd.logic.executor import Courtesy
 
 
@@ -32,10 +34,18 @@ class Works:
         self.overseer = Overseer(self.settings, self.pipeline, recognize=self.ledger.rebuilt)
         self.tidied = []
         places = Places(self.settings, self.ledger)
-        parts = self.overseer, self.inspector, places, self._tidy, self.changed.set
+        self.tally = Tally()
+        self.report = Child("report", self.settings.log, Courtesy(0, idle=True))
+        heard = self._tidy, lambda *_: None, self.changed.set
+        self.reports = Reporter(self.settings, self.ledger, places, self.report, self.tally, *heard)
+        parts = self.overseer, self.inspector, places, self.reports, self.tally, self._tidy, self.changed.set
         self.jobs = JobRunner(self.settings, self.ledger, *parts, once=once) if with_jobs else None
         enqueue = self.jobs.enqueue if self.jobs else self.passed.put_nowait
-        self.gate = Gate(self.settings, self.ledger, self.inspector, places, enqueue, self.changed.set, once=once)
+        heard = enqueue, self.changed.set, self._on_failure
+        self.gate = Gate(self.settings, self.ledger, self.inspector, places, *heard, once=once)
+
+    def _on_failure(self, reason):
+        self.tally.failed[reason] += 1
 
     def work(self):
         """Return what a daemon would have running."""
@@ -48,6 +58,7 @@ class Works:
     async def close(self):
         await self.probe.close(5.0)
         await self.pipeline.close(5.0)
+        await self.report.close(5.0)
         self.ledger.close()
 
     async def offer(self, *paths):

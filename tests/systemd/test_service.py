@@ -16,6 +16,9 @@ from dcnumd.kernel_cache import ensure_compiled
 from tests.support.daemon import START_SECONDS, draw_measurement
 from tests.systemd.conftest import Container
 
+ADDRESS = "127.0.0.1:8480"
+"""Of the live page."""
+
 
 def start(container: Container, steps: list[str], folders: list[str]) -> None:
     """Follow the steps that install-service printed."""
@@ -62,7 +65,7 @@ def test_the_service_processes_a_measurement_under_its_own_limits(container):
     acquisition.mkdir()
     results.mkdir()
     with container.booted():
-        steps = container.install("--output", "/srv/results", folder="/srv/acquisition")
+        steps = container.install("--output", "/srv/results", "--web", ADDRESS, folder="/srv/acquisition")
         start(container, steps, ["/srv/acquisition", "/srv/results"])
         # It is a service of Type=notify: the command above came back because it said that it is ready.
         assert show(container, "dcnumd", "ActiveState") == "active"
@@ -72,6 +75,11 @@ def test_the_service_processes_a_measurement_under_its_own_limits(container):
             record(container, "/srv/acquisition/M001_data.rtdc")
             finished = journal.wait_for("job.finished", path="/srv/acquisition/M001_data.rtdc")
             assert finished["events"] > 0
+            journal.wait_for("report.written", path="/srv/acquisition/M001_data.rtdc")
+            assert (results / "M001_data_dcn.html").stat().st_size > 0
+            journal.wait_for("web.started", address=ADDRESS)
+            healthy = f"import urllib.request; print(urllib.request.urlopen('http://{ADDRESS}/healthz').status)"
+            assert container.run("/opt/dcnumd/bin/python", "-c", healthy).stdout.strip() == "200"
             with h5py.File(results / "M001_data_dcn.rtdc") as h5:
                 assert h5.attrs["pipeline:dcnum yield"] == finished["events"] == len(h5["events/area_um"])
             assert [path.name for path in acquisition.iterdir()] == ["M001_data.rtdc"]

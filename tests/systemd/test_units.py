@@ -155,6 +155,23 @@ def test_an_existing_config_decides(install):
     assert load_settings(config).watch.folders == (pathlib.Path("/srv"),)
 
 
+@pytest.mark.parametrize(
+    ("address", "allowed"), [("127.0.0.1:8480", "localhost"), ("[::1]:8480", "localhost"), ("0.0.0.0:80", "any")]
+)
+def test_the_live_page_gets_as_much_network_as_it_needs(install, address, allowed):
+    """Only who wants a page has a network; a page for this computer is not reached from others."""
+    assert "an address and a port" in install.refusal("--folder", "/srv", "--web", "nonsense")
+    assert install("--folder", "/srv", "--web", address).exit_code == 0
+    assert load_settings(install.configs / "config.toml").web.listen == address
+    unit = install.units / "dcnumd.service"
+    assert verify(unit).stderr == ""
+    site = (install.units / "dcnumd.service.d/10-site.conf").read_text().splitlines()
+    assert "PrivateNetwork=no" in site
+    assert f"IPAddressAllow={allowed}" in site
+    assert install("--folder", "/srv", "--force").exit_code == 0
+    assert "Network" not in (install.units / "dcnumd.service.d/10-site.conf").read_text()
+
+
 def test_foreseeable_faults_are_one_line_with_the_cure(install, tmp_path):
     """What the service could not see, run or write is refused before anything is written."""
     assert "--folder DIR" in install.refusal()

@@ -1,0 +1,75 @@
+"""Serves the live page as long as the settings want one; whatever is wrong with it, the work goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dcnumd.config import WebSettings
+from dcnumd.daemon.view import View
+from dcnumd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dcnumd.web.server import LivePage
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 30.0
+"""An address that is taken is tried again so often."""
+
+
+class PageKeeper:
+    """Starts the live page, and starts it anew when its settings change.
+
+    Parameters
+    ----------
+    settings
+        Where it is served.
+    view
+        What it shows.
+    """
+
+    def __init__(self, settings: WebSettings, view: View) -> None:
+        self._settings = settings
+        self._view = view
+        self._changed = asyncio.Event()
+        self._failed = False
+
+    def use(self, settings: WebSettings) -> None:
+        """Serve it as other settings say."""
+        if settings != self._settings:
+            self._settings = settings
+            self._changed.set()
+
+    async def keep_serving(self) -> None:
+        """Serve the page until cancelled."""
+        while True:
+            self._changed.clear()
+            page = await self._start() if self._settings.listen else None
+            failed = bool(self._settings.listen) and page is None
+            try:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), RETRY_SECONDS if failed else None)
+            finally:
+                if page is not None:
+                    await page.close()
+
+    async def _start(self) -> LivePage | None:
+        """Start the page; None if that is impossible now, which is reported once."""
+        # Loading the web server takes a moment, in which recordings must be noticed.
+        server = await asyncio.to_thread(importlib.import_module, "dcnumd.web.server")
+        page: LivePage = server.LivePage(self._settings, self._view)
+        try:
+            await page.start()
+        except ConfigError as error:
+            if not self._failed:
+                log.warning("web.failed", error=error.message, retry_in_seconds=RETRY_SECONDS)
+            self._failed = True
+            return None
+        self._failed = False
+        log.info("web.started", address=page.address)
+        return page

@@ -1,0 +1,338 @@
+"""Has reports made of results, one after the other, by a process that only uses the time that nobody else needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from dcnumd.config import Settings
+from dcnumd.daemon.backoff import backoff_seconds
+from dcnumd.daemon.child import Child
+from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.patience import Patience
+from dcnumd.daemon.places import Places
+from dcnumd.daemon.records import Entry, ReportState, job_log, utc_now
+from dcnumd.daemon.tally import Tally
+from dcnumd.errors import DcnumdError, WorkerError
+from dcnumd.report.request import IndexRow, ReportRequest, ReportSummary
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = structlog.get_logger()
+
+REPORT_SECONDS = 600.0
+"""A report that takes longer hangs; it is so much because the process has to wait for all others."""
+QUIET_SECONDS = 1.0
+"""An index is written again only so long after the last failure, since failures come in numbers."""
+
+
+class Reporter:
+    """The results that wait for their report, and the indexes of their folders.
+
+    Parameters
+    ----------
+    settings
+        Which reports are wanted, and where.
+    ledger
+        Where it is recorded which are there.
+    places
+        Whether there is a place for one.
+    child
+        The process that makes them.
+    tally
+        Counts them.
+    tidy
+        Has removed what a killed process left in a folder.
+    on_report
+        Receives each new report.
+    on_change
+        Called whenever one has been dealt with.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        places: Places,
+        child: Child,
+        tally: Tally,
+        tidy: Callable[[pathlib.Path], None],
+        on_report: Callable[[Entry, ReportSummary], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._places = places
+        self._child = child
+        self._tally = tally
+        self._tidy = tidy
+        self._on_report = on_report
+        self._on_change = on_change
+        self._waiting: dict[int, int] = {}
+        """Numbers of rows whose report is wanted, and the attempts that were made."""
+        self._delayed: set[int] = set()
+        self._failures_changed = settings.report.enabled
+        self._indexes: set[pathlib.Path] = set()
+        self._broken_indexes: set[pathlib.Path] = set()
+        self._filled = asyncio.Event()
+        self._busy = False
+        self._patience: Patience | None = None
+        self._held = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do."""
+        return not (self._waiting or self._delayed or self._busy or self._failures_changed)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being written."""
+        return self._busy
+
+    @property
+    def state_of_new(self) -> ReportState:
+        """What the row of a new result says about its report."""
+        return "wanted" if self._settings.report.enabled else ""
+
+    def want(self, entry: Entry) -> None:
+        """Have a report made of the result of a measurement, if its row says that one is wanted."""
+        if entry.report_state == "wanted":
+            self._waiting.setdefault(entry.id, 0)
+            self._filled.set()
+
+    def note_failure(self) -> None:
+        """Have the indexes tell of a measurement that failed."""
+        if self._settings.report.enabled:
+            self._failures_changed = True
+            self._filled.set()
+
+    def hold(self) -> None:
+        """Stop the process where it is."""
+        self._held = True
+        self._child.hold()
+        if self._patience is not None:
+            self._patience.hold()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._held = False
+        self._child.resume()
+        if self._patience is not None:
+            self._patience.resume()
+
+    async def keep_reporting(self) -> None:
+        """Make what is wanted, the latest first, and keep the indexes up to date."""
+        if not self._settings.report.enabled:
+            return
+        for entry in reversed(self._ledger.wanting_reports()):
+            self.want(entry)
+        while True:
+            self._filled.clear()
+            self._busy = True
+            if self._waiting:
+                await self._report(*self._waiting.popitem())
+            elif self._failures_changed:
+                await self._tell_failures()
+            self._busy = False
+            self._on_change()
+            if not self._waiting and not self._failures_changed:
+                await self._filled.wait()
+
+    async def _report(self, entry_id: int, attempts: int) -> None:
+        """Make one report, whatever comes of it."""
+        with contextlib.suppress(KeyError):
+            entry = self._ledger.get(entry_id)
+            # Another result may be on its way meanwhile, or the row forgotten.
+            if entry.report_state != "wanted" or entry.output is None:
+                return
+            path, result = _paths(entry)
+            folder = self._settings.index_folder_for(path)
+            request = self._settings.report_request_for(path, result, entry.job_id)
+            begin = time.monotonic()
+            try:
+                summary = await self._make(request, folder)
+                # It may have failed before.
+                former = _failure(entry, self._settings.watched_folder_of(path) or folder).key
+                row = _row(entry, request, summary, folder)
+                listed = await self._update_index(folder, [row], removed=former)
+            except DcnumdError as error:
+                self._give_up(entry, request, error, attempts + 1)
+                return
+            if not listed and attempts + 1 < self._settings.retry.attempts:
+                self._delay(entry.id, attempts + 1)
+            else:
+                self._record(entry, summary, time.monotonic() - begin)
+
+    async def _make(self, request: ReportRequest, folder: pathlib.Path) -> ReportSummary:
+        await self._make_sure(folder, request.path_report)
+        return await self._call(make_report, request)
+
+    async def _make_sure(self, folder: pathlib.Path, path: pathlib.Path) -> None:
+        """Raise a `ResultError` unless a file can be written in a folder of reports, which may not be mounted."""
+        if (obstacle := await self._places.obstacle(folder, path, 0)) is not None:
+            raise obstacle
+        self._ledger.note_untidy(os.fspath(path.parent))
+
+    async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Have the process call a function, within a time that does not pass while it is held.
+
+        Raises
+        ------
+        DcnumdError
+            Whatever went wrong.
+        """
+        patience = self._patience = Patience(REPORT_SECONDS, 0)
+        patience.stall_seconds = REPORT_SECONDS
+        call = asyncio.create_task(self._child.call(function, *args, **kwargs), name="report")
+        if self._held:
+            self.hold()
+        try:
+            outcome = await patience.wait(call)
+            if outcome != "done":
+                self._child.kill()
+                await asyncio.wait([call])
+                raise WorkerError(f"the report is not made after {REPORT_SECONDS:.0f} s", "timeout")
+            return call.result()
+        except DcnumdError:
+            raise
+        except Exception as error:  # the boundary of one report: it may cost nothing but itself
+            raise WorkerError(f"{type(error).__name__}: {error}", "internal") from error
+        finally:
+            self._patience = None
+            call.cancel()
+
+    def _record(self, entry: Entry, summary: ReportSummary, seconds: float) -> None:
+        paths = [os.fspath(path) for path in summary.paths]
+        self._ledger.amend(
+            entry.id,
+            light=summary.light,
+            warnings=" ".join(summary.warnings),
+            report=paths[0] if paths else None,
+            report_state="written",
+        )
+        self._tally.reports += 1
+        job_log(entry).info(
+            "report.written", report=paths, light=summary.light, warnings=summary.warnings, seconds=round(seconds, 3)
+        )
+        self._on_report(entry, summary)
+
+    def _give_up(self, entry: Entry, request: ReportRequest, error: DcnumdError, attempt: int) -> None:
+        """Record that a report could not be made; the result stays what it is."""
+        will_retry = error.transient and attempt < self._settings.retry.attempts
+        job_log(entry).warning(
+            "report.failed",
+            reason=error.reason,
+            error=error.message,
+            attempt=attempt,
+            will_retry=will_retry,
+            **({"exc_info": error} if error.reason == "internal" else {}),
+        )
+        if isinstance(error, WorkerError):
+            self._tidy(request.path_report.parent)
+        if will_retry:
+            self._delay(entry.id, attempt)
+        else:
+            self._ledger.amend(entry.id, report_state="failed")
+            self._tally.reports_failed += 1
+
+    def _delay(self, entry_id: int, attempt: int) -> None:
+        """Come back to a report later."""
+        self._delayed.add(entry_id)
+        pause = backoff_seconds(self._settings.retry, attempt)
+        asyncio.get_running_loop().call_later(pause, self._try_again, entry_id, attempt)
+
+    def _try_again(self, entry_id: int, attempts: int) -> None:
+        self._delayed.discard(entry_id)
+        self._waiting[entry_id] = attempts
+        self._filled.set()
+
+    async def _tell_failures(self) -> None:
+        """Bring the failed measurements in all indexes up to date."""
+        await asyncio.sleep(QUIET_SECONDS)
+        self._failures_changed = False
+        failures: dict[pathlib.Path, list[IndexRow]] = {
+            self._settings.index_folder_for(folder / "measurement"): [] for folder in self._settings.folders()
+        }
+        for entry in self._ledger.present_failures():
+            path = pathlib.Path(entry.path)
+            folder = self._settings.watched_folder_of(path)
+            if folder is not None:
+                failures[self._settings.index_folder_for(path)].append(_failure(entry, folder))
+        for index, rows in failures.items():
+            if (rows or index in self._indexes) and not await self._update_index(index, [], rows):
+                pause = backoff_seconds(self._settings.retry, 1)
+                asyncio.get_running_loop().call_later(pause, self.note_failure)
+
+    async def _update_index(
+        self, folder: pathlib.Path, rows: list[IndexRow], failures: list[IndexRow] | None = None, removed: str = ""
+    ) -> bool:
+        """Bring an index up to date; return False if that is worth another attempt."""
+        self._indexes.add(folder)
+        try:
+            await self._make_sure(folder, folder / "index.html")
+            await self._call(update_index, folder, rows, failures, (removed,) if removed else ())
+        except DcnumdError as error:
+            if folder not in self._broken_indexes:
+                log.warning("index.failed", folder=os.fspath(folder), reason=error.reason, error=error.message)
+            self._broken_indexes.add(folder)
+            return not error.transient
+        self._broken_indexes.discard(folder)
+        return True
+
+
+def make_report(request: ReportRequest) -> ReportSummary:
+    """Make a report, in the child: this process loads no numerical code."""
+    summary: ReportSummary = importlib.import_module("dcnumd.report.make").make_report(request)
+    return summary
+
+
+def update_index(
+    folder: pathlib.Path, rows: list[IndexRow], failures: list[IndexRow] | None, removed: tuple[str, ...]
+) -> None:
+    """Update the index of a folder, in the child."""
+    index = importlib.import_module("dcnumd.report.index")
+    index.update_index(folder, rows, failures, removed=removed, root=folder)
+
+
+def _paths(entry: Entry) -> tuple[pathlib.Path, pathlib.Path]:
+    return pathlib.Path(entry.path), pathlib.Path(entry.output or "")
+
+
+def _row(entry: Entry, request: ReportRequest, summary: ReportSummary, folder: pathlib.Path) -> IndexRow:
+    """Return the row of a result in the index of a folder."""
+    shown = next((path for path in summary.paths if path.suffix == ".html"), request.path_result)
+    return IndexRow(
+        key=os.path.relpath(request.path_report.with_name(request.path_result.name), folder),
+        name=pathlib.PurePath(entry.path).name,
+        sample=summary.sample,
+        recorded=summary.recorded,
+        finished=entry.finished_at or utc_now(),
+        state="done",
+        events=summary.events,
+        light=summary.light,
+        texts=summary.texts,
+        link=os.path.relpath(shown, folder),
+        thumbnail=summary.thumbnail,
+    )
+
+
+def _failure(entry: Entry, folder: pathlib.Path) -> IndexRow:
+    """Return the row of a failed measurement."""
+    return IndexRow(
+        key=os.path.relpath(entry.path, folder),
+        name=pathlib.PurePath(entry.path).name,
+        sample=entry.sample,
+        recorded="",
+        finished=entry.finished_at or "",
+        state="failed",
+        texts=(entry.reason, entry.error),
+    )

@@ -1,0 +1,290 @@
+"""What is going on, as one value, for those who look at the daemon from outside; and what they may ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pathlib
+import stat
+import time
+from collections.abc import Callable
+
+import structlog
+
+from dcnumd import __version__
+from dcnumd.config import Settings
+from dcnumd.daemon.growth import Growth
+from dcnumd.daemon.records import FINAL, Entry, State, utc_now
+from dcnumd.daemon.shift import Shift
+from dcnumd.daemon.tally import Tally
+from dcnumd.daemon.threads import in_thread
+from dcnumd.daemon.view_lists import SHOWN_WAITING, Lists, ended_row, waiting_row
+from dcnumd.logic.job import Progress
+from dcnumd.report.request import ReportSummary
+from dcnumd.web.state import Ended, Folder, Recording, Running, Snapshot, Totals, Waiting
+
+log = structlog.get_logger()
+
+TICK_SECONDS = 1.0
+"""What changes without being told, such as a growing file, is noticed so soon."""
+REPORT_BYTES = 2**26
+"""No page of a report is larger."""
+
+
+class View:
+    """The daemon as the live page shows it; it outlives shifts and may be asked at any moment.
+
+    Parameters
+    ----------
+    settings
+        Which folders are watched, and where reports lie.
+    tally
+        What was counted since the start.
+    is_healthy
+        Whether work goes on, or could.
+    losses
+        How many processes of ours have died.
+    """
+
+    def __init__(
+        self, settings: Settings, tally: Tally, is_healthy: Callable[[], bool], losses: Callable[[], int]
+    ) -> None:
+        self.settings = settings
+        self.ready = False
+        self.stopping = False
+        self.version = 0
+        """Grows whenever something has changed."""
+        self._tally = tally
+        self._is_healthy = is_healthy
+        self._losses = losses
+        self._shift: Shift | None = None
+        self._paused = False
+        self._started = utc_now()
+        self._progress: Progress | None = None
+        self._stage_since = 0.0
+        self._growth = Growth()
+        self._plot: tuple[int | None, bytes] = (None, b"")
+        self._touched = asyncio.Event()
+        self._seen: object = None
+        self._lists: tuple[object, Lists] = (None, Lists())
+
+    def look_at(self, shift: Shift | None) -> None:
+        """Show a shift from now on; None while there is none."""
+        self._shift = shift
+        if shift is not None and self._paused:
+            shift.jobs.pause(paused=True)
+        self.touch()
+
+    def touch(self) -> None:
+        """Tell all who wait that something has changed."""
+        self.version += 1
+        self._touched.set()
+        self._touched = asyncio.Event()
+
+    def note_progress(self, progress: Progress) -> None:
+        """Take note of how far the running job is."""
+        last = self._progress
+        if last is None or (last.job_id, last.stage) != (progress.job_id, progress.stage):
+            self._stage_since = time.monotonic()
+        self._progress = progress
+        self.touch()
+
+    def note_report(self, entry: Entry, summary: ReportSummary) -> None:
+        """Take note of a new report; the picture of the last one is shown."""
+        if summary.plot:
+            self._plot = entry.id, summary.plot
+        self.touch()
+
+    async def changed(self, version: int) -> int:
+        """Wait until something is different from `version`, and return the version then."""
+        while self.version <= version:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._touched.wait(), TICK_SECONDS)
+            self._notice()
+        return self.version
+
+    def snapshot(self) -> Snapshot:
+        """Return what is going on now."""
+        shift, lists = self._shift, self._recorded()
+        held = shift is not None and not shift.gate.quiet.is_set() and self.settings.resources.pause_while_acquiring
+        return Snapshot(
+            version=__version__,
+            pid=os.getpid(),
+            started=self._started,
+            time=utc_now(),
+            ready=self.ready,
+            healthy=self._is_healthy(),
+            stopping=self.stopping,
+            paused=self._paused,
+            held_for_recording=held,
+            folders=tuple(Folder(one.folder, one.reachable) for one in shift.folders) if shift else (),
+            counts=lists.counts,
+            queue=shift.jobs.queue_length if shift else 0,
+            oldest_wait_seconds=round(shift.jobs.oldest_wait(), 1) if shift else 0.0,
+            recording=self._recording(shift),
+            waiting=self._waiting(shift, lists),
+            running=self._running(shift, held=held),
+            done=lists.done,
+            failed=lists.failed,
+            last_success=shift.jobs.last_success if shift else None,
+            plot_id=self._plot[0],
+        )
+
+    def totals(self) -> Totals:
+        """Return what was counted since the start."""
+        tally = self._tally
+        return Totals(
+            finished=tally.finished,
+            failed=dict(tally.failed),
+            skipped=tally.skipped,
+            frames=tally.frames,
+            events=tally.events,
+            seconds=tally.seconds,
+            reports=tally.reports,
+            reports_failed=tally.reports_failed,
+            worker_losses=self._losses(),
+        )
+
+    def plot(self) -> bytes:
+        """Return the scatter plot of the last report, a PNG; empty if there is none."""
+        return self._plot[1]
+
+    def entry(self, entry_id: int) -> Ended | Waiting | Running | None:
+        """Return what is known of a measurement by its number; None if nothing is."""
+        if self._shift is None:
+            return None
+        try:
+            entry = self._shift.ledger.get(entry_id)
+        except (KeyError, OverflowError):
+            return None
+        if entry.state is State.RUNNING:
+            running = self._running(self._shift, held=False)
+            return running if running is not None and running.id == entry_id else waiting_row(entry)
+        return ended_row(entry) if entry.state in FINAL else waiting_row(entry)
+
+    def history(self, *, limit: int, before: int | None = None, state: str | None = None) -> list[Ended]:
+        """Return measurements that came to an end, the last one first."""
+        if self._shift is None:
+            return []
+        states = (State(state),) if state else ()
+        return [ended_row(entry) for entry in self._shift.ledger.history(*states, before=before, limit=limit)]
+
+    def retry(self, entry_id: int) -> str:
+        """Have a measurement processed again, and return what happens.
+
+        Raises
+        ------
+        KeyError
+            There is no such measurement.
+        ValueError
+            It cannot be processed again now; says why.
+        """
+        if self._shift is None:
+            raise ValueError("the ledger cannot be used at this moment; try again")
+        ledger = self._shift.ledger
+        outcome = ledger.begin_anew(ledger.get(entry_id))
+        self._shift.gate.doubt()
+        self._shift.look_again()
+        self.touch()
+        return outcome
+
+    def pause(self) -> None:
+        """Start no job from now on; the running one ends."""
+        self._set_paused(paused=True)
+
+    def resume(self) -> None:
+        """Start jobs again."""
+        self._set_paused(paused=False)
+
+    async def report(self, entry_id: int) -> bytes | None:
+        """Return the page of a measurement's report; None if there is none in a folder of reports."""
+        if self._shift is None:
+            return None
+        try:
+            entry = self._shift.ledger.get(entry_id)
+        except (KeyError, OverflowError):
+            return None
+        if entry.report is None or not entry.report.endswith(".html"):
+            return None
+        root = self.settings.index_folder_for(pathlib.Path(entry.path))
+        try:
+            return await in_thread(os.fspath(root), _read_inside, pathlib.Path(entry.report), root)
+        except OSError:
+            return None
+
+    def _set_paused(self, *, paused: bool) -> None:
+        if paused != self._paused:
+            log.info("daemon.paused" if paused else "daemon.resumed")
+        self._paused = paused
+        if self._shift is not None:
+            self._shift.jobs.pause(paused=paused)
+        self.touch()
+
+    def _notice(self) -> None:
+        """Find out whether something has changed that nobody tells."""
+        shift = self._shift
+        if shift is None:
+            return
+        written = [(candidate.path, candidate.stamp.size) for candidate in shift.gate.candidates.all_written()]
+        reachable = [folder.reachable for folder in shift.folders]
+        seen = shift.ledger.changes(), written, reachable, self._is_healthy()
+        if seen != self._seen:
+            self._seen = seen
+            self.touch()
+
+    def _recorded(self) -> Lists:
+        """Return what is in the ledger, which is asked only when it has changed."""
+        if self._shift is not None:
+            ledger = self._shift.ledger
+            key = ledger.changes()
+            if key != self._lists[0]:
+                self._lists = key, Lists.of(ledger)
+        return self._lists[1]
+
+    def _recording(self, shift: Shift | None) -> tuple[Recording, ...]:
+        now = time.monotonic()
+        written = shift.gate.candidates.all_written() if shift else []
+        rates = self._growth.rates({candidate.path: candidate.stamp.size for candidate in written}, now)
+        return tuple(
+            Recording(one.path, one.stamp.size, rates[one.path].bytes_per_second, rates[one.path].seconds)
+            for one in written
+        )
+
+    def _waiting(self, shift: Shift | None, lists: Lists) -> tuple[Waiting, ...]:
+        written = {candidate.path for candidate in shift.gate.candidates.all_written()} if shift else set()
+        return tuple(waiting for waiting in lists.waiting if waiting.path not in written)[:SHOWN_WAITING]
+
+    def _running(self, shift: Shift | None, *, held: bool) -> Running | None:
+        entry = shift.jobs.running if shift else None
+        if entry is None:
+            return None
+        progress = self._progress
+        if progress is None or progress.job_id != entry.job_id:
+            progress = Progress(entry.job_id, "background", 0, entry.frames or 0, 0)
+        seconds = time.monotonic() - self._stage_since
+        segmenting = progress.stage == "segmentation" and progress.frames_done > 0 and seconds > 0
+        rate = progress.frames_done / seconds if segmenting else 0.0
+        return Running(
+            id=entry.id,
+            path=entry.path,
+            sample=entry.sample,
+            stage=progress.stage,
+            frames_done=progress.frames_done,
+            frames=progress.frames,
+            frames_per_second=round(rate, 1),
+            seconds_left=round((progress.frames - progress.frames_done) / rate, 1) if rate else None,
+            started=entry.started_at or "",
+            held=held,
+        )
+
+
+def _read_inside(path: pathlib.Path, root: pathlib.Path) -> bytes | None:
+    """Return the content of a file unless a link leads out of the folder that it should be in, or it is too large."""
+    real = pathlib.Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(root)):
+        return None
+    descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        return file.read() if stat.S_ISREG(status.st_mode) and status.st_size <= REPORT_BYTES else None

@@ -1,0 +1,64 @@
+"""Rows of the ledger, as the live page shows them."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import typing
+from collections.abc import Mapping
+from typing import Literal
+
+from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.records import Entry, State
+from dcnumd.web.state import Ended, Waiting
+
+SHOWN_WAITING = 50
+SHOWN_ENDED = 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lists:
+    """What the ledger says."""
+
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    waiting: tuple[Waiting, ...] = ()
+    done: tuple[Ended, ...] = ()
+    failed: tuple[Ended, ...] = ()
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Lists:
+        """Ask a ledger."""
+        waiting = ledger.entries(State.SETTLING, State.QUEUED, limit=2 * SHOWN_WAITING)
+        return cls(
+            {str(state): number for state, number in ledger.counts().items()},
+            tuple(waiting_row(entry) for entry in waiting),
+            tuple(ended_row(entry) for entry in ledger.history(State.DONE, limit=SHOWN_ENDED)),
+            tuple(ended_row(entry) for entry in ledger.history(State.FAILED, limit=SHOWN_ENDED)),
+        )
+
+
+def waiting_row(entry: Entry) -> Waiting:
+    """Return a measurement that waits, as the live page shows it."""
+    state: Literal["settling", "queued"] = "queued" if entry.state in {State.QUEUED, State.RUNNING} else "settling"
+    return Waiting(entry.id, entry.path, state, entry.changed_at, entry.reason)
+
+
+def ended_row(entry: Entry) -> Ended:
+    """Return one that came to an end, as the live page shows it."""
+    return Ended(
+        id=entry.id,
+        path=entry.path,
+        name=pathlib.PurePath(entry.path).name,
+        sample=entry.sample,
+        state=typing.cast('Literal["done", "failed", "skipped"]', str(entry.state)),
+        ended=entry.finished_at or "",
+        frames=entry.frames,
+        events=entry.events,
+        seconds=entry.seconds,
+        light=entry.light,
+        warnings=tuple(entry.warnings.split()),
+        reason=entry.reason,
+        error=entry.error,
+        output=entry.output or "",
+        has_report=entry.report is not None and entry.report.endswith(".html"),
+    )

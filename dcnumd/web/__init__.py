@@ -1,0 +1,1 @@
+"""The live page: what the daemon does, for browsers and for programs."""

@@ -1,0 +1,171 @@
+"""What every request must pass, and what every answer carries."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import urllib.parse
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from dcnumd.web.address import HostNames
+from dcnumd.web.page import Page
+from dcnumd.web.token import Keys, Session
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+WRONG_TOKEN_SECONDS = 0.5
+"""Who guesses has to wait so long for each answer."""
+
+PAGE_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+REPORT_POLICY = (
+    "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+"""A report is one file that needs nothing else. It can run no script and ask for nothing, whoever wrote it."""
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": PAGE_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # With "no-referrer", browsers would not tell where a form comes from.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Access:
+    """Decides who is answered and who may change something.
+
+    Parameters
+    ----------
+    hosts
+        The names that may be asked for.
+    keys
+        Who may change something.
+    page
+        Renders refusals.
+    port
+        Where the page is served; pages on other ports of this computer have sessions of their own.
+    """
+
+    def __init__(self, hosts: HostNames, keys: Keys, page: Page, port: int) -> None:
+        self._hosts = hosts
+        self.keys = keys
+        self._page = page
+        self.cookie = f"dcnumd-{port}"
+
+    async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer a request that is meant for us; say what is wrong in the form that was asked for."""
+        try:
+            self._check_host(request)
+            return await handler(request)
+        except web.HTTPException as error:
+            return self._refusal(request, error)
+        except Exception as error:  # a page that cannot be made must not be the end of anything else
+            logger.exception("%s %s", request.method, request.path)
+            refused = web.HTTPServiceUnavailable(text=f"This cannot be told at this moment ({type(error).__name__}).")
+            return self._refusal(request, refused)
+
+    @staticmethod
+    async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+        """Have the browser be careful with an answer."""
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers["Server"] = "dcnumd"
+
+    def _check_host(self, request: web.Request) -> None:
+        transport = request.transport
+        own = transport.get_extra_info("sockname") if transport is not None else None
+        if not self._hosts.allow(request.headers.get("Host", ""), own[0] if own else ""):
+            raise web.HTTPMisdirectedRequest(
+                text="This computer does not answer to that name. The engineer can allow it with web.hosts."
+            )
+
+    def _refusal(self, request: web.Request, error: web.HTTPException) -> web.Response:
+        if error.status < 400:
+            return web.Response(status=error.status, headers=_told(error))
+        text = error.text or error.reason
+        text = error.reason if text == f"{error.status}: {error.reason}" else text
+        headers = _told(error)
+        if wants_json(request):
+            return web.json_response({"error": text}, status=error.status, headers=headers)
+        body = self._page.refusal(error.reason, text)
+        return web.Response(body=body, status=error.status, headers=headers, content_type="text/html", charset="utf-8")
+
+    def session(self, request: web.Request) -> Session | None:
+        """Return the session of a browser that has shown the token."""
+        return self.keys.session(request.cookies.get(self.cookie, ""))
+
+    async def demand(self, request: web.Request) -> Session | None:
+        """Let those pass who may change something; return their session if they use a browser.
+
+        Raises
+        ------
+        HTTPException
+            401 or 403 for all others.
+        """
+        self.demand_keys()
+        self.demand_origin(request)
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            await self.demand_token(token.strip())
+            return None
+        if (session := self.session(request)) is None:
+            raise web.HTTPUnauthorized(
+                text="Sign in first, or send the token: Authorization: Bearer …",
+                headers={"WWW-Authenticate": 'Bearer realm="dcnumd"'},
+            )
+        if "Origin" not in request.headers and request.headers.get("Sec-Fetch-Site") != "same-origin":
+            raise web.HTTPForbidden(text="The browser does not say which page asks for this.")
+        return session
+
+    def demand_keys(self) -> None:
+        """Raise HTTPForbidden unless somebody may change something."""
+        if not self.keys.exist:
+            raise web.HTTPForbidden(text="This page is read-only; the engineer can allow more with web.token_file.")
+
+    @staticmethod
+    def demand_origin(request: web.Request) -> None:
+        """Raise HTTPForbidden if another page had the browser ask."""
+        origin = request.headers.get("Origin")
+        if origin is not None and _plain(urllib.parse.urlsplit(origin).netloc) != _plain(request.headers["Host"]):
+            raise web.HTTPForbidden(text="Another page asks for this, which is not allowed.")
+
+    async def demand_token(self, token: str) -> None:
+        """Raise HTTPUnauthorized unless this is the token."""
+        if not self.keys.fits(token):
+            await asyncio.sleep(WRONG_TOKEN_SECONDS)
+            raise web.HTTPUnauthorized(
+                text="This is not the token.", headers={"WWW-Authenticate": 'Bearer realm="dcnumd"'}
+            )
+
+
+def wants_json(request: web.Request) -> bool:
+    """Return whether a program asks."""
+    return request.path.startswith("/api/") or request.path == "/healthz"
+
+
+def _told(error: web.HTTPException) -> dict[str, str]:
+    """Return the headers that belong to the matter."""
+    return {name: value for name, value in error.headers.items() if not name.startswith("Content-")}
+
+
+def _plain(netloc: str) -> str:
+    return netloc.lower().removesuffix(":80").removesuffix(":443")

@@ -1,0 +1,93 @@
+"""Where the live page is served, and by which names it may be asked for."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+
+from dcnumd.config import WebSettings
+from dcnumd.errors import ConfigError
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_FAULTS = {
+    errno.EADDRINUSE: "the port is taken by another program; choose another one",
+    errno.EADDRNOTAVAIL: "this computer has no such address",
+    errno.EACCES: "ports below 1024 need a privilege that dcnumd does not have; choose another one",
+    errno.EAFNOSUPPORT: "this computer does not speak this kind of address",
+}
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """Return host and port of the setting `web.listen`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such port.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"web.listen: {listen!r} is not an address and a port, such as '127.0.0.1:8480'")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def joined(host: str, port: int) -> str:
+    """Return host and port as they stand in an address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def cannot_listen(listen: str, error: OSError) -> ConfigError:
+    """Return the error that says why nothing can be served at an address."""
+    if isinstance(error, socket.gaierror):
+        why = "no computer of this name is known"
+    else:
+        why = _FAULTS.get(error.errno or 0, error.strerror or str(error))
+    return ConfigError(f"web.listen: cannot serve the live page at {listen}: {why}")
+
+
+class HostNames:
+    """By which names the page may be asked for.
+
+    A foreign web page can have its own name lead to this computer and would then read ours as its own. It cannot
+    change what the browser takes for its name.
+
+    Parameters
+    ----------
+    settings
+        The address, and further names.
+    """
+
+    def __init__(self, settings: WebSettings) -> None:
+        self._names = LOOPBACK_NAMES | {split_listen(settings.listen)[0].lower()}
+        self._names |= {name.lower() for name in settings.hosts}
+
+    def allow(self, host: str, own_address: str) -> bool:
+        """Return whether a request is for us.
+
+        Parameters
+        ----------
+        host
+            The request's header.
+        own_address
+            The address of ours at which it arrived; an address, in contrast to a name, cannot lead elsewhere.
+        """
+        # Through a tunnel, the port is another one.
+        name = host_of(host)
+        return name in self._names or (bool(name) and _same_address(name, own_address))
+
+
+def host_of(netloc: str) -> str:
+    """Return the host of a ``host:port``, in small letters."""
+    if netloc.startswith("["):
+        address, bracket, _ = netloc[1:].partition("]")
+        return address.lower() if bracket else ""
+    return netloc.partition(":")[0].lower()
+
+
+def _same_address(one: str, other: str) -> bool:
+    try:
+        return ipaddress.ip_address(one) == ipaddress.ip_address(other.partition("%")[0])
+    except ValueError:
+        return False

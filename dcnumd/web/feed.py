@@ -1,0 +1,93 @@
+"""What browsers are told when something has changed: once rendered, for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping
+
+from dcnumd.web.page import Page
+from dcnumd.web.state import Control
+
+GAP_SECONDS = 0.5
+"""Changes are told at most so often."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """The parts of the page at one moment, for those who may change something and for the others."""
+
+    number: int
+    parts: Mapping[bool, Mapping[str, str]]
+    _messages: dict[tuple[int, bool], bytes] = dataclasses.field(default_factory=dict)
+
+    def message_since(self, seen: Frame | None, *, trusted: bool) -> bytes:
+        """Return the parts that differ from those of an earlier frame, as an event; empty if none does."""
+        key = seen.number if seen is not None else 0, trusted
+        if key not in self._messages:
+            before = seen.parts[trusted] if seen is not None else {}
+            changed = {name: html for name, html in self.parts[trusted].items() if before.get(name) != html}
+            # Escaped to ASCII it stays one line, and names that are not UTF-8 can be sent.
+            text = f"event: snapshot\ndata: {json.dumps(changed)}\n\n" if changed else ""
+            self._messages[key] = text.encode("ascii")
+        return self._messages[key]
+
+
+class Feed:
+    """Renders a frame when something has changed, as long as anybody wants to know.
+
+    Parameters
+    ----------
+    control
+        What the daemon offers.
+    page
+        Renders the parts.
+    """
+
+    def __init__(self, control: Control, page: Page) -> None:
+        self._control = control
+        self._page = page
+        self._version = -1
+        self._frame: Frame | None = None
+        self._rendered_at = -GAP_SECONDS
+        self._coming: asyncio.Task[Frame] | None = None
+        self._listeners = 0
+        self._count = 0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Count somebody who listens; for nobody, nothing is rendered."""
+        self._listeners += 1
+        try:
+            yield
+        finally:
+            self._listeners -= 1
+            if self._listeners == 0:
+                self._forget()
+
+    def _forget(self) -> None:
+        if self._coming is not None:
+            self._coming.cancel()
+        self._coming, self._frame = None, None
+
+    async def after(self, seen: Frame | None) -> Frame:
+        """Return the last frame if it is another one than `seen`, else wait for the next one."""
+        if self._frame is not None and self._frame is not seen:
+            return self._frame
+        if self._coming is None or self._coming.done():
+            self._coming = asyncio.create_task(self._next(), name="live page")
+        # One who goes away does not take it from the others.
+        return await asyncio.shield(self._coming)
+
+    async def _next(self) -> Frame:
+        if self._frame is not None:
+            self._version = await self._control.changed(self._version)
+            await asyncio.sleep(self._rendered_at + GAP_SECONDS - time.monotonic())
+        self._version = self._control.version
+        self._count += 1
+        self._frame = Frame(self._count, self._page.parts(self._control.snapshot(), self._control.totals()))
+        self._rendered_at = time.monotonic()
+        return self._frame

@@ -1,0 +1,123 @@
+"""Counts and states for Prometheus."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from dcnumd.web.state import Control, Snapshot, Totals
+
+
+def exposed(control: Control, accept: str) -> tuple[bytes, str]:
+    """Return all metrics, and their content type.
+
+    Parameters
+    ----------
+    control
+        What the daemon offers.
+    accept
+        The forms that the asker understands, as its header says.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(control))
+    encoder, content_type = choose_encoder(accept)
+    return encoder(registry), content_type
+
+
+class _Collector(Collector):
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what there is to know now."""
+        snapshot = self._control.snapshot()
+        yield from _state(snapshot)
+        yield from _work(snapshot)
+        yield from _counts(self._control.totals())
+
+    def describe(self) -> list[Metric]:
+        """Return nothing, so that nothing is asked when this is registered."""
+        return []
+
+
+def _state(snapshot: Snapshot) -> Iterator[Metric]:
+    yield InfoMetricFamily("dcnumd_build", "The version of dcnumd.", value={"version": snapshot.version})
+    yield _gauge("dcnumd_start_time_seconds", "When the daemon began, seconds since 1970.", _posix(snapshot.started))
+    yield _gauge("dcnumd_ready", "1 if measurements are noticed and processed.", snapshot.ready)
+    yield _gauge("dcnumd_healthy", "1 while work goes on, or could.", snapshot.healthy)
+    yield _gauge("dcnumd_paused", "1 while somebody wants no measurement to be started.", snapshot.paused)
+    yield _gauge("dcnumd_held_for_recording", "1 while a recording stops the processing.", snapshot.held_for_recording)
+    reachable = GaugeMetricFamily("dcnumd_folder_reachable", "1 if a watched folder can be listed.", labels=["folder"])
+    for path, is_reachable in {folder.path: folder.reachable for folder in snapshot.folders}.items():
+        reachable.add_metric([_text(path)], float(is_reachable))
+    yield reachable
+
+
+def _work(snapshot: Snapshot) -> Iterator[Metric]:
+    known = GaugeMetricFamily("dcnumd_measurements", "Measurements in each state of the ledger.", labels=["state"])
+    for state, count in snapshot.counts.items():
+        known.add_metric([state], count)
+    yield known
+    yield _gauge("dcnumd_queue_length", "Complete measurements that wait for their turn.", snapshot.queue)
+    yield _gauge(
+        "dcnumd_oldest_wait_seconds", "How long the one that waits longest has waited.", snapshot.oldest_wait_seconds
+    )
+    yield _gauge("dcnumd_recording_files", "Files that grow, or settle.", len(snapshot.recording))
+    yield _gauge(
+        "dcnumd_recording_bytes_per_second",
+        "How fast they grow together.",
+        sum(recording.bytes_per_second for recording in snapshot.recording),
+    )
+    running = snapshot.running
+    yield _gauge("dcnumd_running", "1 while a measurement is processed.", running is not None)
+    yield _gauge(
+        "dcnumd_running_progress_ratio",
+        "Share of its frames that is done.",
+        running.frames_done / running.frames if running and running.frames else 0.0,
+    )
+    yield _gauge("dcnumd_running_frames_per_second", "How fast that is.", running.frames_per_second if running else 0.0)
+    if snapshot.last_success:
+        yield _gauge(
+            "dcnumd_last_success_timestamp_seconds",
+            "When a measurement was finished last, seconds since 1970.",
+            _posix(snapshot.last_success),
+        )
+
+
+def _counts(totals: Totals) -> Iterator[Metric]:
+    yield _counter("dcnumd_finished_total", "Measurements processed since the start.", totals.finished)
+    failed = CounterMetricFamily(
+        "dcnumd_failed_total", "Measurements that failed since the start, by reason.", labels=["reason"]
+    )
+    for reason, count in totals.failed.items():
+        failed.add_metric([reason], count)
+    yield failed
+    yield _counter("dcnumd_skipped_total", "Measurements with nothing to do since the start.", totals.skipped)
+    yield _counter("dcnumd_frames_total", "Frames processed since the start.", totals.frames)
+    yield _counter("dcnumd_events_total", "Events found since the start.", totals.events)
+    yield _counter("dcnumd_processing_seconds_total", "Time that the processing took.", totals.seconds)
+    yield _counter("dcnumd_reports_total", "Reports written since the start.", totals.reports)
+    yield _counter("dcnumd_reports_failed_total", "Reports that could not be made.", totals.reports_failed)
+    yield _counter("dcnumd_worker_losses_total", "Processes that died and were replaced.", totals.worker_losses)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(name, text, value=float(value))
+
+
+def _posix(time: str) -> float:
+    return dt.datetime.fromisoformat(time).timestamp()
+
+
+def _text(path: str) -> str:
+    """Return a path that can be written as UTF-8."""
+    return path.encode("utf-8", "backslashreplace").decode()

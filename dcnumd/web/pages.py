@@ -1,0 +1,222 @@
+"""The pages for people, and what their buttons do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from dcnumd.web import metrics
+from dcnumd.web.access import REPORT_POLICY, Access
+from dcnumd.web.api import retried
+from dcnumd.web.feed import Feed, Frame
+from dcnumd.web.page import Page
+from dcnumd.web.state import Control, Snapshot
+
+MAX_LISTENERS = 50
+ALIVE_SECONDS = 15.0
+"""Silence is broken so often, so that both sides notice when the other one is gone."""
+ALIVE = b": alive\nevent: alive\ndata: 1\n\n"
+TAKE_SECONDS = 10.0
+"""A browser that does not take an event in this time is dropped."""
+FORM_SECONDS = 5.0
+"""A form must arrive in this time."""
+FOREVER = "public, max-age=31536000, immutable"
+
+
+class Pages:
+    """Answers browsers and monitors.
+
+    Parameters
+    ----------
+    control
+        What the daemon offers.
+    access
+        Who may change something.
+    page
+        Renders the page.
+    """
+
+    def __init__(self, control: Control, access: Access, page: Page) -> None:
+        self._control = control
+        self._access = access
+        self._page = page
+        self._feed = Feed(control, page)
+        self._listeners: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return what can be asked."""
+        measurement = r"/measurements/{id:\d{1,18}}"
+        return [
+            web.get("/", self.live),
+            web.get("/events", self.events, allow_head=False),
+            web.get("/plot.png", self.plot),
+            web.get("/static/{name}", self.static),
+            web.get(measurement, self.report),
+            web.post(f"{measurement}/retry", self._button(self._retry)),
+            web.post("/pause", self._button(self._pause)),
+            web.post("/resume", self._button(self._resume)),
+            web.post("/sign-in", self.sign_in),
+            web.post("/sign-out", self.sign_out),
+            web.get("/healthz", self.healthz),
+            web.get("/metrics", self.metrics),
+        ]
+
+    async def live(self, request: web.Request) -> web.Response:
+        """Show the live page."""
+        session = self._access.session(request)
+        said = ""
+        if session is not None:
+            said, session.said = session.said, ""
+        snapshot, totals = self._control.snapshot(), self._control.totals()
+        body = self._page.whole(snapshot, totals, trusted=session is not None, said=said)
+        return web.Response(body=body, content_type="text/html", charset="utf-8")
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Tell a browser what changes, as long as it listens."""
+        if len(self._listeners) >= MAX_LISTENERS:
+            raise web.HTTPServiceUnavailable(text="Too many pages are open.", headers={"Retry-After": "30"})
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        trusted = self._access.session(request) is not None
+        # A task of its own can be ended from `close`, and ends with the request.
+        task = asyncio.create_task(self._tell(request, response, trusted=trusted), name="live page events")
+        self._listeners.add(task)
+        try:
+            await asyncio.wait([task])
+        finally:
+            self._listeners.discard(task)
+            task.cancel()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if not response.prepared:
+                raise error
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def _tell(self, request: web.Request, response: web.StreamResponse, *, trusted: bool) -> None:
+        await response.prepare(request)
+        seen: Frame | None = None
+        with self._feed.listening():
+            while True:
+                try:
+                    async with asyncio.timeout(ALIVE_SECONDS):
+                        frame = await self._feed.after(seen)
+                except TimeoutError:
+                    message = ALIVE
+                else:
+                    message = frame.message_since(seen, trusted=trusted)
+                    seen = frame
+                if message:
+                    async with asyncio.timeout(TAKE_SECONDS):
+                        await response.write(message)
+
+    def close(self) -> None:
+        """End all streams of events."""
+        for task in self._listeners:
+            task.cancel()
+
+    async def plot(self, _: web.Request) -> web.Response:
+        """Return the last plot."""
+        content = self._control.plot()
+        if not content:
+            raise web.HTTPNotFound(text="There is no plot yet.")
+        return web.Response(body=content, content_type="image/png")
+
+    async def static(self, request: web.Request) -> web.Response:
+        """Return a file that belongs to the page."""
+        content, content_type = self._page.files.get(request.match_info["name"], (None, ""))
+        if content is None:
+            raise web.HTTPNotFound
+        response = web.Response(body=content, content_type=content_type, charset="utf-8")
+        # Each version of the page asks for its files by an address of its own.
+        response.headers["Cache-Control"] = FOREVER if request.query_string else "no-store"
+        return response
+
+    async def report(self, request: web.Request) -> web.Response:
+        """Show the report of a measurement."""
+        content = await self._control.report(int(request.match_info["id"]))
+        if content is None:
+            raise web.HTTPNotFound(text="There is no report of this measurement, or it was moved.")
+        headers = {"Content-Security-Policy": REPORT_POLICY}
+        return web.Response(body=content, content_type="text/html", charset="utf-8", headers=headers)
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """Tell a monitor whether somebody has to come."""
+        reasons = complaints(self._control.snapshot())
+        body = json.dumps({"status": "failing" if reasons else "ok", "reasons": reasons})
+        return web.Response(text=body, status=503 if reasons else 200, content_type="application/json")
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Return counts and states for Prometheus."""
+        body, content_type = metrics.exposed(self._control, request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    def _button(self, press: Callable[[web.Request], str]) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Return a handler that does something, and shows the page again with what came of it."""
+
+        async def handler(request: web.Request) -> web.Response:
+            session = await self._access.demand(request)
+            try:
+                said = press(request)
+            except (web.HTTPConflict, web.HTTPNotFound) as error:
+                said = error.text or ""
+            if session is not None:
+                session.said = said
+            return _back()
+
+        return handler
+
+    def _retry(self, request: web.Request) -> str:
+        return retried(self._control, request)
+
+    def _pause(self, _: web.Request) -> str:
+        self._control.pause()
+        return "Paused: no measurement is started until somebody resumes."
+
+    def _resume(self, _: web.Request) -> str:
+        self._control.resume()
+        return "Resumed: measurements are processed again."
+
+    async def sign_in(self, request: web.Request) -> web.Response:
+        """Begin a session for a browser that shows the token."""
+        self._access.demand_keys()
+        self._access.demand_origin(request)
+        try:
+            async with asyncio.timeout(FORM_SECONDS):
+                form = await request.post()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(text="The form took too long to arrive.") from None
+        await self._access.demand_token(str(form.get("token", "")).strip())
+        response = _back()
+        value = self._access.keys.begin()
+        response.set_cookie(self._access.cookie, value, httponly=True, samesite="Strict", path="/")
+        return response
+
+    async def sign_out(self, request: web.Request) -> web.Response:
+        """End the session of a browser."""
+        await self._access.demand(request)
+        self._access.keys.end(request.cookies.get(self._access.cookie, ""))
+        response = _back()
+        response.del_cookie(self._access.cookie, path="/")
+        return response
+
+
+def complaints(snapshot: Snapshot) -> list[str]:
+    """Return why no work goes on, or could; empty if it does."""
+    reasons = []
+    if snapshot.stopping:
+        reasons.append("it was asked to end")
+    elif not snapshot.healthy:
+        reasons.append("the ledger cannot be written or no process can work; the log says which")
+    elif not snapshot.ready:
+        reasons.append("it is starting")
+    folders = snapshot.folders
+    if folders and not any(folder.reachable for folder in folders):
+        reasons.append(f"no watched folder can be reached: {', '.join(folder.path for folder in folders)}")
+    return reasons
+
+
+def _back() -> web.Response:
+    return web.Response(status=303, headers={"Location": "/"})

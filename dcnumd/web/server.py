@@ -1,0 +1,134 @@
+"""Serves the live page in the daemon's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from dcnumd.config import WebSettings
+from dcnumd.web.access import Access
+from dcnumd.web.address import HostNames, cannot_listen, joined, split_listen
+from dcnumd.web.api import Api
+from dcnumd.web.guard import MAX_CONNECTIONS, Guard, Refused
+from dcnumd.web.page import Page
+from dcnumd.web.pages import Pages
+from dcnumd.web.state import Control
+from dcnumd.web.token import Keys, read_token
+
+MAX_FORM = 4096
+"""Nobody has more to say [bytes]."""
+KEEP_SECONDS = 15.0
+"""A connection is kept so long for a next request."""
+CLOSE_SECONDS = 0.3
+"""Answers that are on their way may take so long at the end."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class LivePage:
+    """The live page at an address.
+
+    Parameters
+    ----------
+    settings
+        Where, for whom and by which names.
+    control
+        What the daemon offers.
+    """
+
+    def __init__(self, settings: WebSettings, control: Control) -> None:
+        self._settings = settings
+        self._control = control
+        self._guard = Guard()
+        self._pages: Pages | None = None
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self.address = ""
+        """Host and port, once it is served."""
+
+    async def start(self) -> None:
+        """Serve it from now on.
+
+        Raises
+        ------
+        ConfigError
+            If the address cannot be used, or the token file.
+        """
+        host, port = split_listen(self._settings.listen)
+        path = self._settings.token_file
+        token = await asyncio.to_thread(read_token, path) if path is not None else None
+        page = await asyncio.to_thread(Page, writable=token is not None)
+        access = Access(HostNames(self._settings), Keys(token), page, port)
+        # What goes wrong in our own code is logged there; what a client sends is not worth a line.
+        quiet = logging.getLogger("dcnumd.web.http")
+        quiet.setLevel(logging.CRITICAL + 1)
+        self._runner = web.AppRunner(
+            self._application(access, page),
+            access_log=None,
+            # A browser that has gone away is told nothing more.
+            handler_cancellation=True,
+            logger=quiet,
+            keepalive_timeout=KEEP_SECONDS,
+            lingering_time=1.0,
+            shutdown_timeout=CLOSE_SECONDS,
+        )
+        await self._runner.setup()
+        try:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(self._accept, host, port, backlog=64)
+        except OSError as error:
+            await self._runner.cleanup()
+            raise cannot_listen(self._settings.listen, error) from error
+        self.address = joined(*self._server.sockets[0].getsockname()[:2])
+        self._sweeping = asyncio.create_task(self._guard.keep_sweeping(self._transports), name="live page guard")
+
+    async def close(self) -> None:
+        """Serve it no more, whatever its clients do."""
+        if self._server is not None:
+            self._server.close()
+        if self._pages is not None:
+            self._pages.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeping
+        transports = self._transports()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        # A client that takes nothing would keep what was written to it.
+        for transport in transports:
+            transport.abort()
+
+    def _application(self, access: Access, page: Page) -> web.Application:
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._guard.watch(request, handler)
+
+        @web.middleware
+        async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await access.check(request, handler)
+
+        application = web.Application(middlewares=[guard, check], client_max_size=MAX_FORM)
+        application.on_response_prepare.append(access.add_headers)
+        self._pages = Pages(self._control, access, page)
+        application.add_routes(self._pages.routes())
+        application.add_routes(Api(self._control, access).routes())
+        return application
+
+    def _accept(self) -> asyncio.Protocol:
+        assert self._runner is not None
+        server = self._runner.server
+        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+            return Refused()
+        return server()
+
+    def _transports(self) -> list[asyncio.Transport]:
+        server = self._runner.server if self._runner is not None else None
+        if server is None:
+            return []
+        return [handler.transport for handler in server.connections if handler.transport is not None]

@@ -1,0 +1,165 @@
+"""What the live page shows, as frozen values, and what it may ask of the daemon.
+
+Times are UTC, ISO 8601. This module imports nothing, so that the daemon can always speak of its state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recording:
+    """A file that is being written."""
+
+    path: str
+    size: int
+    """[bytes]"""
+    bytes_per_second: float
+    seconds: float
+    """For how long it has been seen growing [s]."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Waiting:
+    """A measurement that waits: to be complete, or for its turn."""
+
+    id: int
+    path: str
+    state: Literal["settling", "queued"]
+    since: str
+    reason: str
+    """Why it waits longer than others; mostly empty."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Running:
+    """The measurement that is being processed."""
+
+    id: int
+    path: str
+    sample: str
+    stage: str
+    frames_done: int
+    frames: int
+    frames_per_second: float
+    seconds_left: float | None
+    """None while nothing can be said."""
+    started: str
+    held: bool
+    """It stands still because something is being recorded."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ended:
+    """A measurement that came to an end."""
+
+    id: int
+    path: str
+    name: str
+    sample: str
+    state: Literal["done", "failed", "skipped"]
+    ended: str
+    frames: int | None
+    events: int | None
+    seconds: float | None
+    light: str
+    """``green``, ``yellow``, ``red`` or ``grey``; empty without a report."""
+    warnings: tuple[str, ...]
+    reason: str
+    error: str
+    output: str
+    has_report: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Folder:
+    """A watched folder."""
+
+    path: str
+    reachable: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Totals:
+    """What was counted since the start of the daemon."""
+
+    finished: int
+    failed: Mapping[str, int]
+    """By reason."""
+    skipped: int
+    frames: int
+    events: int
+    seconds: float
+    """Time that the processing took [s]."""
+    reports: int
+    reports_failed: int
+    worker_losses: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is going on at one moment."""
+
+    version: str
+    pid: int
+    started: str
+    time: str
+    ready: bool
+    healthy: bool
+    stopping: bool
+    paused: bool
+    held_for_recording: bool
+    folders: tuple[Folder, ...]
+    counts: Mapping[str, int]
+    """Measurements in each state of the ledger."""
+    queue: int
+    oldest_wait_seconds: float
+    recording: tuple[Recording, ...]
+    waiting: tuple[Waiting, ...]
+    running: Running | None
+    done: tuple[Ended, ...]
+    failed: tuple[Ended, ...]
+    last_success: str | None
+    plot_id: int | None
+    """The measurement whose plot `Control.plot` returns."""
+
+
+class Control(Protocol):
+    """What the daemon offers; everything is called in its event loop, and is quick."""
+
+    @property
+    def version(self) -> int:
+        """Grows whenever something has changed."""
+
+    def snapshot(self) -> Snapshot:
+        """Return what is going on now."""
+
+    async def changed(self, version: int) -> int:
+        """Wait until something is different from `version`, and return the version then."""
+
+    def totals(self) -> Totals:
+        """Return what was counted since the start."""
+
+    def entry(self, entry_id: int) -> Ended | Waiting | Running | None:
+        """Return what is known of a measurement by its number."""
+
+    def history(self, *, limit: int, before: int | None = None, state: str | None = None) -> list[Ended]:
+        """Return measurements that came to an end, the last one first."""
+
+    def retry(self, entry_id: int) -> str:
+        """Have a measurement processed again, and return what happens; KeyError or ValueError if it cannot be."""
+
+    def pause(self) -> None:
+        """Start no job from now on."""
+
+    def resume(self) -> None:
+        """Start jobs again."""
+
+    def plot(self) -> bytes:
+        """Return the scatter plot of the last report, a PNG; empty if there is none."""
+
+    async def report(self, entry_id: int) -> bytes | None:
+        """Return the page of a measurement's report; None if there is none."""

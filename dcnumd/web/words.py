@@ -1,0 +1,243 @@
+"""What the live page says, in words for the operator: reasons and their cures, warnings, numbers and times."""
+
+from __future__ import annotations
+
+import datetime as dt
+import pathlib
+from typing import NamedTuple
+
+from dcnumd.web.state import Snapshot
+
+UNKNOWN = "\N{EN DASH}"
+
+STAGES = {"background": "Background", "segmentation": "Cells", "writing": "Writing"}
+"""The stages of a job in their order."""
+
+LIGHTS = {
+    "green": "Looks good",
+    "yellow": "Needs a look",
+    "red": "Hardly of use",
+    "grey": "Not judged",
+    "": "No report",
+}
+WARNINGS = {
+    "few_events": "few events",
+    "flicker": "flicker",
+    "masks_dropped": "many masks dropped",
+    "background_drift": "the background drifts",
+    "too_dark": "too dark",
+    "too_bright": "too bright",
+    "border_cells": "many cells at the border",
+    "saturated": "saturated pixels",
+    "clogging": "clogging",
+}
+"""The checks of a report."""
+
+
+class Cause(NamedTuple):
+    """Why a measurement failed or waits, and what to do about it."""
+
+    what: str
+    cure: str
+
+
+_AGAIN = "Copy it again from the instrument; if it cannot be read there either, record it again."
+_REPORT = "Keep the file and tell the engineer; it may be a fault of dcnumd."
+_SHARE = "Ask the engineer to look at the share or disk."
+_MEMORY = "The computer is short of memory: close other programs, then retry."
+_SETTINGS = "Ask the engineer to look at the settings of dcnumd."
+_MAKER = "Tell the maker of the method, which comes from another package."
+_ROOM = "Delete or move what is not needed on that disk; it goes on by itself."
+
+CAUSES = {
+    "incomplete": Cause("The recording or copy was broken off", "Record or copy it again."),
+    "truncated": Cause("The end of the file is missing", _AGAIN),
+    "being_written": Cause("Another program has it open for writing", "Close it in the other program."),
+    "changed": Cause("It changed while it was processed", "Nothing to do; the new content is processed."),
+    "input_changed": Cause("It changed while it was processed", "Nothing to do; the new content is processed."),
+    "vanished": Cause("It was moved or deleted", "Nothing to do."),
+    "unreadable": Cause("It cannot be read", "Ask the engineer for the right to read it, and to look at the disk."),
+    "unreachable": Cause("Its folder does not answer", _SHARE),
+    "look_timeout": Cause("Its folder does not answer", _SHARE),
+    "not_hdf5": Cause("It is no measurement", "Move it somewhere else."),
+    "damaged": Cause("The file is damaged", _AGAIN),
+    "checksum": Cause("The file is damaged: bytes have changed", f"{_AGAIN} Have the disk checked."),
+    "unsupported_filter": Cause("It is compressed in an unknown way", "Repack it, with dclab-compress for example."),
+    "no_images": Cause("It holds no images", "Record with images, or put the file with the images back."),
+    "no_frames": Cause("The recording is empty", "Nothing to do, or record it again."),
+    "image_type": Cause("Its images are of a kind that cannot be processed", "Nothing can be done here."),
+    "event_count": Cause("Its parts disagree about the number of frames", _AGAIN),
+    "basin": Cause("The other file that holds its images is missing", "Put that file back where it was."),
+    "outside": Cause("It leads to a file outside of the watched folders", "Move that file to the measurement."),
+    "too_large": Cause("It is larger than any instrument records", "Find out where the file comes from."),
+    "too_few_frames": Cause("It has fewer frames than the background needs", "Record for longer."),
+    "no_background": Cause("It has no background image of its own", _SETTINGS),
+    "online_gates": Cause("Its gates from the recording cannot be applied", _SETTINGS),
+    "index_mapping": Cause("Frames were chosen that it does not have", "Choose other frames."),
+    "method": Cause("A method or one of its settings does not exist", _SETTINGS),
+    "config": Cause("A setting does not fit this measurement", _SETTINGS),
+    "input": Cause("Something in the measurement cannot be right", "The message says what; record it again if needed."),
+    "memory": Cause("There was not enough memory", _MEMORY),
+    "memory_limit": Cause("It needs more memory than dcnumd may take", "Ask the engineer to allow more memory."),
+    "stalled": Cause("The processing stood still", _SHARE),
+    "timeout": Cause("The processing took too long", "Ask the engineer to allow more time."),
+    "worker_died": Cause("Twice, a process died at the same frames", _REPORT),
+    "worker_killed": Cause("The process died while it worked", _MEMORY),
+    "worker_start": Cause("A process could not be started", _MEMORY),
+    "worker": Cause("A process met an error", _REPORT),
+    "segmenter_output": Cause("The segmenter returned something that cannot be used", _MAKER),
+    "cancelled": Cause("The processing ended too early", "Retry; if it happens again, tell the engineer."),
+    "no_space": Cause("The disk for the results is full", _ROOM),
+    "output_folder": Cause("The folder of the results takes none", "Ask the engineer; it goes on by itself."),
+    "output_no_permission": Cause(
+        "dcnumd may not write into the folder of the results", "Ask the engineer for the right; it goes on by itself."
+    ),
+    "output_not_mounted": Cause(
+        "The folder of the results is not mounted", "Connect the share or disk; it goes on by itself."
+    ),
+    "output_read_only": Cause(
+        "The folder of the results is read-only", "Ask the engineer to make it writable; it goes on by itself."
+    ),
+    "output_unreachable": Cause(
+        "The folder of the results does not answer", "Connect the share or disk; it goes on by itself."
+    ),
+    "output_name": Cause("The result's name is not possible there", "Give the measurement a shorter, plain name."),
+    "output_exists": Cause("Something with the result's name is there already", "Move it away, then retry."),
+    "output_differs": Cause("Another result with this name is there already", "Move it away, then retry."),
+    "output": Cause("The result was damaged on its way to the disk", "Have the disk checked, then retry."),
+    "basin_exists": Cause("A method wrote the same thing twice", _MAKER),
+    "log_exists": Cause("A method wrote the same thing twice", _MAKER),
+    "already_done": Cause("It was processed before", "Nothing to do."),
+    "still_written": Cause("It is still being written", "Nothing to do."),
+    "internal": Cause("dcnumd met an error of its own", _REPORT),
+    "error": Cause("dcnumd met an error of its own", _REPORT),
+}
+"""What the reason codes of the ledger mean."""
+
+
+class Headline(NamedTuple):
+    """The state of the daemon: a colour, a few words, a sentence."""
+
+    light: str
+    title: str
+    text: str
+
+
+def headline(snapshot: Snapshot) -> Headline:
+    """Return what somebody who passes by has to know."""
+    lost = [folder.path for folder in snapshot.folders if not folder.reachable]
+    running = snapshot.running
+    if snapshot.stopping:
+        return Headline("grey", "Stopping", "dcnumd was asked to end. What waits is processed after the next start.")
+    if not snapshot.healthy:
+        text = "Nothing is processed. Ask the engineer; the log says what is wrong. It goes on by itself if it can."
+        return Headline("red", "Out of order", text)
+    if not snapshot.ready:
+        return Headline("grey", "Starting", "This takes some seconds, and a minute the first time.")
+    if lost:
+        text = f"{', '.join(map(printable, lost))} cannot be reached. Connect the share or disk; it goes on by itself."
+        return Headline("red" if len(lost) == len(snapshot.folders) else "yellow", "A folder is missing", text)
+    if snapshot.paused:
+        text = "No measurement is started until somebody resumes."
+        return Headline("yellow", "Paused", f"{file_name(running.path)} is finished first. {text}" if running else text)
+    if running:
+        if running.held:
+            return Headline("green", "Recording", "The processing stands still until the recording has ended.")
+        return Headline("green", "Processing", printable(file_name(running.path)))
+    if snapshot.recording:
+        return Headline("green", "Recording", "It is processed as soon as it is complete.")
+    if snapshot.waiting:
+        return Headline("green", "Waiting", _why_all_wait(snapshot))
+    return Headline("green", "Ready", "Everything is processed. Record the next measurement.")
+
+
+def _why_all_wait(snapshot: Snapshot) -> str:
+    reasons = {waiting.reason for waiting in snapshot.waiting}
+    if len(reasons) == 1 and (cause := CAUSES.get(reasons.pop())) is not None:
+        return f"{cause.what}. {cause.cure}"
+    return "The next measurement is about to be processed."
+
+
+def cause_of(reason: str) -> Cause:
+    """Return what a reason code means; codes of other versions speak for themselves."""
+    return CAUSES.get(reason, Cause(printable(reason.replace("_", " ")).capitalize(), ""))
+
+
+def explained(error: str, path: str) -> str:
+    """Return what exactly was wrong; the measurement's own path goes without saying."""
+    return printable(error).removeprefix(f"{printable(path)}: ")
+
+
+def warning_words(names: tuple[str, ...]) -> str:
+    """Return what the traffic light warns of."""
+    return ", ".join(WARNINGS.get(name, name.replace("_", " ")) for name in names)
+
+
+def printable(text: str) -> str:
+    """Return text that stays in its line, whatever a file is called."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def file_name(path: str) -> str:
+    """Return the last part of a path."""
+    return printable(pathlib.PurePath(path).name or path)
+
+
+def folder_name(path: str) -> str:
+    """Return where a file lies."""
+    return printable(str(pathlib.PurePath(path).parent))
+
+
+def number(value: float | None) -> str:
+    """Return a whole number with separators; a dash for none."""
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def size(value: float) -> str:
+    """Return a number of bytes with a unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a span of time as a person says it."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours = round(seconds / 3600)
+    return f"{hours} h" if hours < 48 else f"{round(hours / 24)} d"
+
+
+def time_left(seconds: float | None) -> str:
+    """Return a forecast, which is not precise."""
+    if seconds is None:
+        return "time left not known yet"
+    if seconds < 1:
+        return "less than 1 s left"
+    return f"about {seconds:.0f} s left" if seconds < 99.5 else f"about {duration(seconds)} left"
+
+
+def clock(time: str | None, now: str) -> str:
+    """Return a UTC time as the clock on the wall shows it, with the day if that is not today."""
+    if not time:
+        return UNKNOWN
+    local, today = (dt.datetime.fromisoformat(one).astimezone() for one in (time, now))
+    if local.date() == today.date():
+        return f"{local:%H:%M:%S}"
+    return f"{local:%b} {local.day}, {local:%H:%M}" if local.year == today.year else f"{local:%Y-%m-%d}"
+
+
+def local_day(time: str) -> dt.date:
+    """Return on which day of the wall's calendar a UTC time is."""
+    return dt.datetime.fromisoformat(time).astimezone().date()

@@ -1,0 +1,165 @@
+"""What programs get, held against the document that describes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from typing import get_args, get_type_hints
+
+import jsonschema
+import openapi_spec_validator
+import pytest
+
+from dcnumd.web.api import OPENAPI
+from dcnumd.web.state import Ended, Folder, Recording, Running, Snapshot, Totals, Waiting
+from tests.support.web import TOKEN, busy, done, png, running, snapshot
+
+DOCUMENT = json.loads(OPENAPI.read_text("utf-8"))
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def checked(served, path, method="GET", **headers):
+    """Ask, and hold the answer against the document."""
+    answer = served.ask(path, method, **headers)
+    plain = re.sub(r"/\d+", "/{id}", path.partition("?")[0])
+    described = DOCUMENT["paths"][plain][method.lower()]["responses"][str(answer.status)]
+    if "$ref" in described:
+        described = DOCUMENT["components"]["responses"][described["$ref"].rpartition("/")[2]]
+    (content_type,) = described["content"]
+    assert answer.headers["Content-Type"].partition(";")[0] == content_type
+    if content_type == "application/json":
+        schema = {**described["content"][content_type]["schema"], "components": DOCUMENT["components"]}
+        jsonschema.validate(answer.json, schema, jsonschema.Draft202012Validator)
+    return answer
+
+
+def test_document_is_sound_and_served(serve):
+    openapi_spec_validator.validate(DOCUMENT)
+    assert checked(serve(), "/api/v1/openapi.json").json == DOCUMENT
+
+
+@pytest.mark.parametrize("kind", [Ended, Folder, Recording, Running, Snapshot, Totals, Waiting])
+def test_document_has_every_field(kind):
+    """What is added to a value is described, too."""
+    schema = DOCUMENT["components"]["schemas"]["Status" if kind is Snapshot else kind.__name__]
+    fields = {field.name for field in dataclasses.fields(kind)} | ({"totals"} if kind is Snapshot else set())
+    assert set(schema["properties"]) == set(schema["required"]) == fields
+
+
+def test_document_knows_the_states():
+    for kind in (Ended, Waiting):
+        schema = DOCUMENT["components"]["schemas"][kind.__name__]
+        assert set(schema["properties"]["state"]["enum"]) == set(get_args(get_type_hints(kind)["state"]))
+
+
+def test_every_route_is_in_the_document(serve):
+    """All that can be asked is described, except what is for browsers alone."""
+    served = serve()
+    routes = served.call(lambda: [(r.method, r.resource.canonical) for r in served.page._runner.app.router.routes()])
+    forms = {("POST", path) for path in ("/pause", "/resume", "/sign-in", "/sign-out", "/measurements/{id}/retry")}
+    known = {(m, p) for m, p in routes if m != "HEAD"} - forms - {("GET", "/"), ("GET", "/static/{name}")}
+    assert known == {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
+
+
+@pytest.mark.parametrize("shown", [snapshot(), busy()], ids=["idle", "busy"])
+def test_status(serve, shown):
+    served = serve(shown)
+    status = checked(served, "/api/v1/status").json
+    expected = json.loads(json.dumps(dataclasses.asdict(shown)))
+    assert {key: value for key, value in status.items() if key not in {"time", "totals"}} == {
+        key: value for key, value in expected.items() if key != "time"
+    }
+    assert status["totals"]["failed"] == {"damaged": 2, "no_images": 1}
+
+
+def test_status_follows_what_changes(serve):
+    served = serve()
+    assert checked(served, "/api/v1/status").json["running"] is None
+    served.show(snapshot(running=running()))
+    assert checked(served, "/api/v1/status").json["running"]["frames"] == 40_000
+
+
+def test_history_comes_in_pages(serve):
+    served = serve(busy())
+    first = checked(served, "/api/v1/measurements?limit=3").json
+    assert [one["id"] for one in first["measurements"]] == [99, 98, 97]
+    second = checked(served, f"/api/v1/measurements?limit=200&before={first['before']}").json
+    assert [one["id"] for one in second["measurements"]] == [96, 95, 94, 93]
+    assert second["before"] is None
+    failed = checked(served, "/api/v1/measurements?state=failed").json
+    assert [one["reason"] for one in failed["measurements"]] == ["damaged", "incomplete"]
+
+
+@pytest.mark.parametrize(
+    "query", ["state=queued", "state=", "limit=0", "limit=201", "limit=x", "limit=%D9%A1", "before=-1", "before=1e3"]
+)
+def test_wrong_questions_are_told_what_is_expected(serve, query):
+    answer = checked(serve(busy()), f"/api/v1/measurements?{query}")
+    assert answer.status == 400
+    assert "expected" in answer.json["error"]
+
+
+@pytest.mark.parametrize(("number", "state"), [(99, "done"), (94, "failed"), (101, "queued"), (100, "running")])
+def test_one_measurement(serve, number, state):
+    assert checked(serve(busy()), f"/api/v1/measurements/{number}").json["state"] == state
+
+
+def test_unknown_measurement(serve):
+    served = serve()
+    for path in ("/api/v1/measurements/7", "/api/v1/measurements/999999999999999999"):
+        assert checked(served, path).status == 404
+
+
+def test_retry_pause_and_resume(serve, token_file):
+    served = serve(busy(), token_file=token_file)
+    outcome = checked(served, "/api/v1/measurements/94/retry", "POST", **BEARER).json["outcome"]
+    assert "M094" in outcome
+    assert served.desk.retried == [94]
+    assert checked(served, "/api/v1/measurements/7/retry", "POST", **BEARER).status == 404
+    answer = checked(served, "/api/v1/measurements/101/retry", "POST", **BEARER)
+    assert (answer.status, "waits already" in answer.json["error"]) == (409, True)
+    assert checked(served, "/api/v1/pause", "POST", **BEARER).json == {"paused": True}
+    assert checked(served, "/api/v1/status").json["paused"]
+    assert checked(served, "/api/v1/resume", "POST", **BEARER).json == {"paused": False}
+    assert not checked(served, "/api/v1/status").json["paused"]
+
+
+def test_answers_that_are_no_json_have_their_type(serve):
+    served = serve(busy())
+    served.desk.picture = png()
+    served.desk.reports[99] = b"<!DOCTYPE html>"
+    for path in ("/plot.png", "/measurements/99", "/metrics"):
+        assert checked(served, path).status == 200
+
+
+def test_health_is_told_with_reasons(serve):
+    served = serve()
+    assert checked(served, "/healthz").json == {"status": "ok", "reasons": []}
+    down = [
+        {"healthy": False},
+        {"ready": False},
+        {"stopping": True},
+        {"folders": (Folder("/a", reachable=False), Folder("/b", reachable=False))},
+    ]
+    for fields in down:
+        served.show(snapshot(**fields))
+        answer = checked(served, "/healthz")
+        assert (answer.status, answer.json["status"], len(answer.json["reasons"])) == (503, "failing", 1)
+    for fields in ({"paused": True}, {"folders": (Folder("/a", reachable=False), Folder("/b", reachable=True))}):
+        served.show(snapshot(**fields))
+        assert checked(served, "/healthz").status == 200
+
+
+def test_a_desk_that_fails_is_told(serve, caplog):
+    served = serve()
+    served.desk.broken = OSError("disk I/O error")
+    for path in ("/api/v1/status", "/healthz", "/metrics"):
+        answer = served.ask(path)
+        assert answer.status == 503
+    assert "disk I/O error" in caplog.text
+
+
+def test_names_that_are_no_text_can_be_told(serve):
+    shown = snapshot(done=(done(1, "\udcff.rtdc"),))
+    assert checked(serve(shown), "/api/v1/measurements/1").json["name"] == "\udcff.rtdc"

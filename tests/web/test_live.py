@@ -1,0 +1,111 @@
+"""The live page of a real daemon, while a measurement is recorded and processed."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import signal
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.daemon import START_SECONDS, Daemon, draw_measurement
+from tests.support.web import TOKEN, ask, hang, write_token
+
+WAIT_SECONDS = 90.0
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+CLOSE_SECONDS = 8.0
+
+
+class Live:
+    """A daemon with its live page."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self.address = daemon.wait_for("web.started", timeout=START_SECONDS)["address"]
+
+    def status(self):
+        return ask(self.address, "/api/v1/status").json
+
+    def post(self, path):
+        return ask(self.address, path, "POST", BEARER)
+
+    def until(self, wanted, what):
+        """Ask until the status is as wanted, and return it."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not wanted(status := self.status()):
+            assert time.monotonic() < deadline, f"{what}: {status}\n{self.daemon.log()}"
+            time.sleep(0.05)
+        return status
+
+
+@pytest.fixture
+def live(start_daemon, write_config, tmp_path) -> Live:
+    token = write_token(tmp_path / "token")
+    config = write_config(
+        f'[web]\nlisten = "127.0.0.1:0"\ntoken_file = "{token}"\n[report]\nenabled = true\n', settle=1
+    )
+    return Live(start_daemon(config=config))
+
+
+def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pathlib.Path):
+    """One measurement after the other: recorded, paused, resumed, processed, reported; one fails and is retried."""
+    assert ask(live.address, "/healthz").json == {"status": "ok", "reasons": []}
+    idle = live.status()
+    assert (idle["ready"], idle["running"], idle["done"]) == (True, None, [])
+
+    assert live.post("/api/v1/pause").json == {"paused": True}
+    draw_measurement(tmp_path / "drawn.rtdc", frames=400)
+    content = (tmp_path / "drawn.rtdc").read_bytes()
+    target = watched_folder / "M1 <b>.rtdc"
+    with target.open("wb", buffering=0) as file:
+        # A file counts as being recorded when it was seen to grow.
+        seen = set()
+        for start in range(0, len(content), 16384):
+            file.write(content[start : start + 16384])
+            time.sleep(0.03)
+            seen |= {(one["path"], one["size"]) for one in live.status()["recording"]}
+    assert len(seen) > 1
+    assert {path for path, _ in seen} == {str(target)}
+    live.until(lambda now: [one["state"] for one in now["waiting"]] == ["queued"], "paused")
+    assert "M1 &lt;b&gt;.rtdc" in ask(live.address, "/").text
+    assert live.post("/api/v1/resume").json == {"paused": False}
+
+    done = live.until(lambda now: now["plot_id"] is not None, "reported")
+    (row,) = done["done"]
+    assert (row["id"], row["frames"], row["has_report"]) == (done["plot_id"], 400, True)
+    assert row["events"] > 0
+    assert ask(live.address, "/plot.png").body.startswith(b"\x89PNG")
+    report = ask(live.address, f"/measurements/{row['id']}")
+    assert report.status == 200
+    assert "M1 &lt;b&gt;" in report.text
+
+    (watched_folder / "M2.rtdc").write_bytes(b"no measurement" * 100)
+    failed = live.until(lambda now: now["failed"], "failed")["failed"][0]
+    assert failed["reason"] == "not_hdf5"
+    assert ask(live.address, f"/measurements/{failed['id']}").status == 404
+    assert live.post(f"/api/v1/measurements/{failed['id']}/retry").status == 200
+    live.daemon.wait_for("job.failed", count=2, reason="not_hdf5")
+    families = text_string_to_metric_families(ask(live.address, "/metrics").text)
+    found = {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+    assert found["dcnumd_finished_total",] == 1
+    assert found["dcnumd_frames_total",] == 400
+    assert found["dcnumd_failed_total", "not_hdf5"] == 2
+    assert live.daemon.stop() == 0
+
+
+def test_end_does_not_wait_for_clients(live: Live):
+    """Not for those who listen, nor for those who hang."""
+    requests = [
+        b"",
+        b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\n",
+    ]
+    with contextlib.ExitStack() as stack:
+        for request in requests * 3:
+            stack.enter_context(contextlib.closing(hang(live.address, request)))
+        assert ask(live.address, "/healthz").status == 200
+        began = time.monotonic()
+        assert live.daemon.stop(signal.SIGTERM, timeout=CLOSE_SECONDS) == 0
+        assert time.monotonic() - began < CLOSE_SECONDS

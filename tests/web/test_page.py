@@ -1,0 +1,207 @@
+"""What is on the page, for each state of the daemon."""
+
+from __future__ import annotations
+
+import dataclasses
+import html.parser
+
+import pytest
+
+from dcnumd.web.state import Folder, Recording, Waiting
+from tests.support.web import ago, busy, done, failed, png, running, snapshot
+
+HOSTILE = "<script>alert(1)</script>\"'&\n\t\u202e測定\udcff.rtdc"
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects the text, the elements and the attributes of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def read(served) -> Reader:
+    answer = served.ask("/")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    return Reader(answer.text)
+
+
+def test_page_tells_without_a_script_what_is_going_on(serve):
+    page = read(serve(busy()))
+    for text in (
+        "Processing M100_data.rtdc",
+        "734 MB",
+        "28.4 MB/s",
+        "43 %",
+        "17,240 of 40,000 frames",
+        "12,346 frames/s",
+        "about 2 s left",
+        "M101_data.rtdc ready",
+        "The disk for the results is full.",
+        "few events, the background drifts",
+        "The file is damaged. Copy it again",
+        "events/image: chunk 12 of 40 cannot be unpacked",
+        "120 processed, 4,800,000 frames, 1,185,120 events",
+    ):
+        assert text in page.text
+    links = {link["href"] for link in page.all("a")}
+    assert {"/measurements/99", "/measurements/96"} <= links
+    assert "/measurements/95" not in links
+    (bar,) = page.all("progress")
+    assert (bar["value"], bar["max"]) == ("17240", "40000")
+    assert [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "refresh"] == ["5"]
+
+
+def test_page_without_a_token_has_no_button(serve):
+    page = read(serve(busy()))
+    assert not page.all("form")
+    assert not page.all("button")
+
+
+@pytest.mark.parametrize(
+    ("fields", "colour", "title", "part"),
+    [
+        ({}, "green", "Ready", "Record the next measurement"),
+        ({"ready": False}, "grey", "Starting", "a minute the first time"),
+        ({"stopping": True, "healthy": False}, "grey", "Stopping", "after the next start"),
+        ({"healthy": False}, "red", "Out of order", "Ask the engineer"),
+        ({"paused": True}, "yellow", "Paused", "until somebody resumes"),
+        ({"paused": True, "running": running()}, "yellow", "Paused", "M100_data.rtdc is finished first"),
+        ({"folders": (Folder("/a", reachable=False),)}, "red", "A folder is missing", "/a cannot be reached"),
+        (
+            {"folders": (Folder("/a", reachable=False), Folder("/b", reachable=True))},
+            "yellow",
+            "A folder is missing",
+            "/a cannot be reached",
+        ),
+        ({"running": running()}, "green", "Processing", "M100_data.rtdc"),
+        ({"running": running(held=True)}, "green", "Recording", "stands still"),
+        ({"recording": (Recording("/a/b.rtdc", 1, 2.0, 3.0),)}, "green", "Recording", "as soon as it is complete"),
+        ({"waiting": (Waiting(1, "/a/b.rtdc", "queued", ago(), ""),)}, "green", "Waiting", "about to be processed"),
+        (
+            {"waiting": (Waiting(1, "/a/b.rtdc", "queued", ago(), "output_not_mounted"),)},
+            "green",
+            "Waiting",
+            "Connect the share or disk",
+        ),
+    ],
+)
+def test_headline_says_the_state_in_a_colour_and_words(serve, fields, colour, title, part):
+    page = read(serve(snapshot(**fields)))
+    (banner,) = [one for one in page.all("section") if "banner" in (one["class"] or "")]
+    assert banner["class"] == f"card banner banner-{colour}"
+    assert f" {title} " in page.text.partition("Recording 0")[0] + " "
+    assert part in page.text
+
+
+def test_idle_page_says_what_will_be_there(serve):
+    page = read(serve())
+    assert "The plot of the next measurement appears here." in page.text
+    assert not [image for image in page.all("img") if "plot" in (image["src"] or "")]
+    assert "Failed 0" in page.text
+    assert not [part for part in page.all("section") if part.get("aria-labelledby") in {"failed", "waiting"}]
+
+
+def test_names_of_files_are_text_and_nothing_else(serve):
+    """Whatever a file or a sample is called, the page has the elements that it has for plain names."""
+    path = f"/srv/{HOSTILE}"
+    evil = snapshot(
+        folders=(Folder(f"{path}/", reachable=False),),
+        recording=(Recording(path, 1, 1.0, 1.0),),
+        waiting=(Waiting(3, path, "queued", ago(), HOSTILE),),
+        running=running(path=path, sample=HOSTILE, stage=HOSTILE),
+        done=(done(1, HOSTILE, sample=HOSTILE, warnings=(HOSTILE,), light="red"),),
+        failed=(failed(2, HOSTILE, HOSTILE, HOSTILE, sample=HOSTILE),),
+        plot_id=1,
+    )
+    plain = read(serve(_renamed(evil)))
+    page = read(serve(evil))
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
+    assert [sorted(attributes) for _, attributes in page.elements] == [
+        sorted(attributes) for _, attributes in plain.elements
+    ]
+    assert page.text.count("<script>alert(1)</script>\"'&\\n\\t\\u202e測定\\udcff.rtdc") > 8
+
+
+def _renamed(shown):
+    """Return a snapshot with other names."""
+
+    def plain(value):
+        if isinstance(value, str):
+            return value.replace(HOSTILE, "plain.rtdc")
+        if isinstance(value, tuple):
+            return tuple(map(plain, value))
+        if dataclasses.is_dataclass(value):
+            return dataclasses.replace(
+                value, **{f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            )
+        return value
+
+    return plain(shown)
+
+
+def test_plot_and_report_come_from_the_desk(serve):
+    served = serve(busy())
+    assert served.ask("/plot.png").status == 404
+    served.desk.picture = png()
+    answer = served.ask("/plot.png?99")
+    assert (answer.status, answer.headers["Content-Type"], answer.body) == (200, "image/png", png())
+
+    assert served.ask("/measurements/99").status == 404
+    served.desk.reports[99] = "<!DOCTYPE html><title>Zellen \N{EN DASH} µm²</title>".encode()
+    answer = served.ask("/measurements/99")
+    assert (answer.status, answer.body) == (200, served.desk.reports[99])
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("sandbox; default-src 'none';")
+    assert "script-src" not in policy
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/measurements/..%2f..%2fetc%2fpasswd",
+        "/measurements/../../etc/passwd",
+        "/static/../state.py",
+        "/static/..%2f..%2fstate.py",
+        "/static//etc/passwd",
+        "/measurements/1234567890123456789012345",
+        "/measurements/-1",
+        "/measurements/%D9%A1%00",
+        "/nothing",
+    ],
+)
+def test_no_path_of_a_request_leads_to_a_file(serve, path):
+    answer = serve().ask(path)
+    assert answer.status == 404
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "root:" not in answer.text
+
+
+def test_files_of_the_page_are_kept_by_browsers_as_long_as_they_are_the_same(serve):
+    served = serve()
+    page = read(served)
+    addresses = [link["href"] for link in page.all("link")] + [script["src"] for script in page.all("script")]
+    assert len(addresses) == 3
+    for address in addresses:
+        assert address is not None
+        answer = served.ask(address)
+        assert answer.status == 200
+        assert "immutable" in answer.headers["Cache-Control"]
+        assert served.ask(address.partition("?")[0]).headers["Cache-Control"] == "no-store"

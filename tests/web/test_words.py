@@ -1,0 +1,82 @@
+"""Each reason and each warning has words, and numbers are said as people say them."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import time
+
+import pytest
+
+from dcnumd.web import words
+
+OPERATIONS = pathlib.Path(__file__).parents[2] / "docs" / "operations.md"
+
+
+def test_every_reason_has_a_cure():
+    """What the engineer's guide knows, the operator's page knows, too."""
+    text = OPERATIONS.read_text("utf-8").partition("## Reason codes")[2].partition("### Without an event")[0]
+    rows = re.findall(r"^\| (`.+?) \|", text, re.MULTILINE)
+    codes = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
+    assert len(codes) > 40
+    assert codes - set(words.CAUSES) - {"not_watched", "not_a_file"} == set()
+    for cause in words.CAUSES.values():
+        assert not cause.what.endswith(".")
+        assert cause.cure.endswith(".")
+
+
+def test_unknown_codes_speak_for_themselves():
+    assert words.cause_of("flux_capacitor").what == "Flux capacitor"
+    assert words.warning_words(("few_events", "flux_capacitor")) == "few events, flux capacitor"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_400, "99.4 kB"), (999_900, "1.0 MB"), (28.4e6, "28.4 MB")],
+)
+def test_sizes(value, text):
+    assert words.size(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "\N{EN DASH}"),
+        (0.04, "0.0 s"),
+        (9.96, "10 s"),
+        (99, "99 s"),
+        (100, "2 min"),
+        (6000, "2 h"),
+        (400_000, "5 d"),
+    ],
+)
+def test_durations(value, text):
+    assert words.duration(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "time left not known yet"),
+        (0.2, "less than 1 s left"),
+        (61, "about 61 s left"),
+        (200, "about 3 min left"),
+    ],
+)
+def test_time_left(value, text):
+    assert words.time_left(value) == text
+
+
+def test_times_of_other_days_have_the_day(monkeypatch):
+    monkeypatch.setenv("TZ", "Etc/GMT-2")
+    time.tzset()
+    try:
+        now = "2026-11-21T23:30:00.000Z"
+        assert words.clock("2026-11-21T22:00:01.000Z", now) == "00:00:01"
+        assert words.clock("2026-11-21T21:59:59.000Z", now) == "Nov 21, 23:59"
+        assert words.clock("2025-11-21T21:59:59.000Z", now) == "2025-11-21"
+        assert words.clock(None, now) == words.clock("", now) == "\N{EN DASH}"
+        assert str(words.local_day(now)) == "2026-11-22"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
