@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 from collections.abc import Sequence
 from typing import cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from dcnumd import __version__
 from dcnumd.errors import ConfigError, DcnumdError
@@ -14,9 +17,10 @@ from dcnumd.errors import ConfigError, DcnumdError
 COMMANDS = {
     "run": ("dcnumd.commands.run:run", "Watch folders and process what is recorded: the daemon."),
     "process": ("dcnumd.commands.process:process", "Process files now, without daemon or ledger."),
+    "report": ("dcnumd.commands.report:report", "Make the report of any processed file."),
     "check": ("dcnumd.commands.check:check", "Say whether the config is sound, and which pipeline it makes."),
-    "status": ("dcnumd.commands.ledger:status", "Show what the daemon is doing."),
-    "history": ("dcnumd.commands.ledger:history", "List what became of the last measurements."),
+    "status": ("dcnumd.commands.status:status", "Show what the daemon is doing."),
+    "history": ("dcnumd.commands.history:history", "List what became of the last measurements."),
     "why": ("dcnumd.commands.ledger:why", "Tell the way of one file, and why it is where it is."),
     "retry": ("dcnumd.commands.ledger:retry", "Have files processed again."),
     "forget": ("dcnumd.commands.ledger:forget", "Remove files from the ledger."),
@@ -26,6 +30,7 @@ COMMANDS = {
     ),
     "simulate": ("dcnumd.simulate.commands:simulate", "Write measurements as an instrument would."),
     "demo": ("dcnumd.simulate.commands:demo", "Show all of it in a temporary folder."),
+    "completion": ("dcnumd.commands.completion:completion", "Print the script for completion in a shell."),
 }
 """Where each command is, and what the overview says of it."""
 
@@ -46,6 +51,11 @@ class LazyGroup(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         return cast("click.Command", getattr(importlib.import_module(module), name))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete a command from the table, without importing anything, or an option."""
+        names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 -- likewise
         """Write the overview from the table, without importing anything."""
@@ -77,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code
         0 done, 1 a measurement failed, 2 wrong usage or config.
     """
+    # File names are bytes: what is no text in this terminal is shown as an escape.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(args=arguments, prog_name="dcnumd", standalone_mode=False)
     except click.ClickException as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from dcnumd import __version__
-from dcnumd.cli import COMMANDS, main
+from dcnumd.cli import COMMANDS, cli, main
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.records import Content, Stamp, State
 
@@ -83,10 +85,17 @@ def test_version_and_help_come_at_once_and_load_nothing_heavy():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_teaches_by_example(name, capsys):
-    """Each command explains itself with at least one example."""
+    """Each command explains itself and ends with an example, which it would understand."""
     assert main([name, "--help"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert f"Example: dcnumd {name}" in shown
+    shown = " ".join(capsys.readouterr().out.rpartition("\n\n")[2].split())
+    words = shlex.split(re.split(r"[|<>)]", shown.partition("Example: ")[2].rpartition("$(")[2])[0])
+    assert shown.startswith("Example: ")
+    assert words[:2] == ["dcnumd", name]
+    group = cli.make_context("dcnumd", [name])
+    command = cli.get_command(group, name)
+    assert command.make_context(name, words[2:], parent=group).params.keys() == {
+        parameter.name for parameter in command.params if parameter.name != "help"
+    }
 
 
 @pytest.mark.parametrize(

@@ -51,10 +51,13 @@ SHOWN_KEYS = (
     "pphash",
     "pid",
     "message",
+    "light",
 )
 """What is shown of the daemon's events."""
 
 QUIET_EVENTS = frozenset({"job.progress", "daemon.heartbeat"})
+
+LIGHT_COLOURS = {"green": "green", "yellow": "yellow", "red": "bold red"}
 
 RECORDER_FAILED = "instrument: failed"
 
@@ -86,10 +89,11 @@ def run_demo(folder: pathlib.Path) -> None:
         wait_until_ready(console, events, started)
         recording = recorder.submit(record, watched, events)
         recording.add_done_callback(lambda done: tell_failure(done, events))
-        finished = wait_for_results(console, events, started)
+        outcome = wait_for_results(console, events, started)
         recording.result()
     show_rest(console, events, started)
-    show_results(console, finished)
+    show_results(console, outcome.finished())
+    show_reports(console, outcome)
 
 
 def write_config(folder: pathlib.Path, watched: pathlib.Path) -> pathlib.Path:
@@ -185,18 +189,50 @@ def wait_until_ready(console: rich.console.Console, events: queue.Queue[Event | 
             return
 
 
-def wait_for_results(console: rich.console.Console, events: queue.Queue[Event | None], started: float) -> list[Event]:
-    """Show events until every measurement is done; return the ``job.finished`` of each, in order of recording."""
-    finished: dict[str, Event] = {}
-    while len(finished) < len(RECORDINGS):
+@dataclasses.dataclass
+class Outcome:
+    """What the daemon said last about each measurement."""
+
+    results: dict[str, Event] = dataclasses.field(default_factory=dict)
+    """The ``job.finished`` of each path."""
+    reports: dict[str, Event] = dataclasses.field(default_factory=dict)
+    """The ``report.written``, or the last ``report.failed``, of each path."""
+
+    def take(self, event: Event) -> None:
+        """Take note of an event.
+
+        Raises
+        ------
+        DcnumdError
+            If a measurement failed, or is not recorded.
+        """
+        name, path = event.get("event"), str(event.get("path"))
+        final = not event.get("will_retry")
+        if name == "job.finished":
+            self.results[path] = event
+        elif name == "report.written" or (name == "report.failed" and final):
+            self.reports[path] = event
+        elif name == RECORDER_FAILED or (name == "job.failed" and final):
+            raise DcnumdError(f"demo: {event.get('path', 'the recorder')}: {event.get('error')}", "demo")
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is to come."""
+        return len(self.results) == len(RECORDINGS) and self.reports.keys() == self.results.keys()
+
+    def finished(self) -> list[Event]:
+        """Return the ``job.finished`` of each measurement, in order of recording."""
+        return [self.results[path] for path in sorted(self.results)]
+
+
+def wait_for_results(console: rich.console.Console, events: queue.Queue[Event | None], started: float) -> Outcome:
+    """Show events until every measurement is done and has its report."""
+    outcome = Outcome()
+    while not outcome.complete:
         event = next_event(events)
         show_event(console, event, started)
-        name = event.get("event")
-        if name == "job.finished":
-            finished[str(event["path"])] = event
-        elif name == RECORDER_FAILED or (name == "job.failed" and not event.get("will_retry")):
-            raise DcnumdError(f"demo: {event.get('path', 'the recorder')}: {event.get('error')}", "demo")
-    return [finished[path] for path in sorted(finished)]
+        outcome.take(event)
+    return outcome
 
 
 def show_rest(console: rich.console.Console, events: queue.Queue[Event | None], started: float) -> None:
@@ -248,6 +284,22 @@ def show_results(console: rich.console.Console, finished: list[Event]) -> None:
     console.print(table)
     console.print("* of the isolated cells that lie wholly in the frame: found with their centre within 1 px")
     show_picture(console, pathlib.Path(str(finished[0]["output"])))
+
+
+def show_reports(console: rich.console.Console, outcome: Outcome) -> None:
+    """Name the page that was made of each measurement, and what its traffic light shows."""
+    console.print("\nThe report of each, a page for the browser:")
+    for path in sorted(outcome.reports):
+        event = outcome.reports[path]
+        pages = [page for page in event.get("report", ()) if page.endswith(".html")]
+        line = rich.text.Text("  ")
+        if not pages:
+            line.append(f"{pathlib.Path(path).name}: no report: {event.get('error')}", style="red")
+        for page in pages:
+            line.append(page, style="bold")
+            light, warnings = str(event["light"]), ", ".join(event.get("warnings", ())).replace("_", " ")
+            line.append(f"  {light}{f' ({warnings})' if warnings else ''}", style=LIGHT_COLOURS.get(light, "dim"))
+        console.print(line, soft_wrap=True)
 
 
 def found_share(measurement: pathlib.Path, output: pathlib.Path) -> str:

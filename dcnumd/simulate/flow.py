@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from dcnumd.simulate.sprites import LONGEST, MARGIN, Sprite, draw_bead, draw_cel
 BLOCK_FRAMES = 256
 """Random numbers are drawn for blocks of frames, so that frames do not depend on how they are asked for."""
 
-STREAM_SPRITES, STREAM_FLOW, STREAM_BACKGROUND, STREAM_NOISE = range(4)
+STREAM_SPRITES, STREAM_FLOW, STREAM_BACKGROUND, STREAM_NOISE, STREAM_FIBRES = range(5)
 """Each purpose has its own stream of random numbers."""
 
 SPRITES = {"bead": 64, "cell": 192}
@@ -131,7 +132,9 @@ class Flow:
         travellers: list[_Traveller] = []
         for time, kind_index in zip(times, chosen, strict=True):
             travellers.extend(self._enter(rng, float(time), kinds[kind_index]))
-        return travellers
+        # The random numbers are the same whether or not the channel clogs.
+        last = self.spec.clog_at * self.spec.frames if self.spec.clog_at < 1 else math.inf
+        return [traveller for traveller in travellers if traveller.time < last]
 
     def _enter(self, rng: np.random.Generator, time: float, kind: str) -> list[_Traveller]:
         """Let one cell, or two that touch, enter the frame from the left."""

@@ -8,10 +8,11 @@ import subprocess
 import sys
 
 import pytest
+import rich.console
 
 from dcnumd.config_file import load_settings
 from dcnumd.errors import DcnumdError
-from dcnumd.simulate.demo import next_event, read_events, write_config
+from dcnumd.simulate.demo import RECORDINGS, Outcome, next_event, read_events, show_reports, write_config
 
 
 def test_config_of_the_demo_is_valid(tmp_path):
@@ -45,8 +46,44 @@ def test_daemon_that_ends_too_early_is_reported():
         next_event(events)
 
 
+def test_demo_waits_for_reports_and_names_them():
+    """It is over when each measurement has its result and the last word on its report."""
+    outcome = Outcome()
+    paths = [f"/demo/M{number:03d}_data.rtdc" for number in range(1, len(RECORDINGS) + 1)]
+    for path in reversed(paths):
+        outcome.take({"event": "job.finished", "path": path})
+    first, second, third = paths
+    page = "/demo/M001_data_dcn.html"
+    for event in (
+        {"event": "report.written", "path": first, "report": [page, f"{page}.json"], "light": "yellow"}
+        | {"warnings": ["few_events", "flicker"]},
+        {"event": "report.failed", "path": second, "error": "no space", "will_retry": True},
+        {"event": "report.failed", "path": third, "error": "no cells", "will_retry": False},
+    ):
+        outcome.take(event)
+        assert not outcome.complete
+    outcome.take({"event": "report.written", "path": second, "report": ["/demo/b.html"], "light": "green"})
+    assert outcome.complete
+    assert [event["path"] for event in outcome.finished()] == paths
+    console = rich.console.Console(file=io.StringIO(), width=80, color_system=None)
+    show_reports(console, outcome)
+    assert console.file.getvalue().splitlines()[2:] == [
+        f"  {page}  yellow (few events, flicker)",
+        "  /demo/b.html  green",
+        "  M003_data.rtdc: no report: no cells",
+    ]
+
+
+def test_failed_measurement_ends_the_demo():
+    """An attempt that will be repeated does not, a final one does."""
+    outcome = Outcome()
+    outcome.take({"event": "job.failed", "path": "/demo/a.rtdc", "will_retry": True})
+    with pytest.raises(DcnumdError, match=r"a\.rtdc: no images"):
+        outcome.take({"event": "job.failed", "path": "/demo/a.rtdc", "will_retry": False, "error": "no images"})
+
+
 def test_demo_processes_what_it_records(tmp_path):
-    """`dcnumd demo` ends with a table of three measurements whose cells were found, and leaves no process behind."""
+    """`dcnumd demo` ends with three measurements whose cells were found, and their reports; no process is left."""
     keep = tmp_path / "kept"
     command = [sys.executable, "-m", "dcnumd", "demo", "--keep", str(keep)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
@@ -56,3 +93,7 @@ def test_demo_processes_what_it_records(tmp_path):
     results = sorted(path.name for path in (keep / "acquisition").glob("*_dcn.rtdc"))
     assert results == ["M001_data_dcn.rtdc", "M002_data_dcn.rtdc", "M003_data_dcn.rtdc"]
     assert run.stdout.count(" %") >= 3
+    for result in results:
+        page = (keep / "acquisition" / result).with_suffix(".html")
+        assert page.stat().st_size > 0
+        assert f"  {page}  " in run.stdout

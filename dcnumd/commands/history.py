@@ -1,0 +1,156 @@
+"""The command `history`: what became of the measurements, as a table, as CSV and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import click
+
+from dcnumd.commands.options import json_option, with_settings
+from dcnumd.commands.shown import as_dict, entry_line, print_json, printable, reading
+from dcnumd.config import Settings
+from dcnumd.daemon.records import FINAL, Entry, State
+from dcnumd.report.request import Light
+
+CSV_COLUMNS = (
+    "finished_at",
+    "state",
+    "light",
+    "warnings",
+    "sample",
+    "path",
+    "output",
+    "report",
+    "frames",
+    "events",
+    "seconds",
+    "attempts",
+    "reason",
+    "error",
+    "seen_at",
+    "started_at",
+    "identifier",
+    "ppid",
+    "pphash",
+    "job_id",
+)
+"""Names and order stay as they are; new ones come at the end."""
+
+FORMULA = ("=", "+", "-", "@")
+"""With these a cell begins that spreadsheets would compute."""
+
+AGE = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d|w)")
+SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class Moment(click.ParamType[str]):
+    """A point in time, ``2026-11-21``, ``2026-11-21T10:30`` or ``3d`` (so long ago), as the ledger writes it.
+
+    Parameters
+    ----------
+    day_end
+        Whether a day alone means its end; else its beginning.
+    """
+
+    name = "TIME"
+
+    def __init__(self, *, day_end: bool) -> None:
+        self._day_end = day_end
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the time, UTC, ISO 8601; what names no time zone is local time."""
+        text = str(value).strip()
+        try:
+            moment = self._moment(text)
+            return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r}: expected a time such as 2026-11-21, 2026-11-21T10:30, 2h or 3d", param, ctx)
+
+    def _moment(self, text: str) -> dt.datetime:
+        if age := AGE.fullmatch(text):
+            return dt.datetime.now(dt.UTC) - dt.timedelta(seconds=float(age[1]) * SECONDS[age[2]])
+        try:
+            day = dt.date.fromisoformat(text) + dt.timedelta(days=self._day_end)
+        except ValueError:
+            return dt.datetime.fromisoformat(text)
+        return dt.datetime.combine(day, dt.time())
+
+
+@click.command(epilog="Example: dcnumd history --since 7d --state failed --csv > failed.csv")
+@click.option("-n", "number", default=20, show_default=True, type=click.IntRange(0), help="How many; 0: all.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(sorted(state.value for state in FINAL)),
+    help="Only what came to this end. Can be repeated.",
+)
+@click.option("--failed", is_flag=True, help="Only those that failed; short for --state failed.")
+@click.option("--since", type=Moment(day_end=False), help="Only what ended then or later: 2026-11-21T10:30, 2h, 3d.")
+@click.option("--until", type=Moment(day_end=True), help="Only what ended before; a day alone is included.")
+@click.option("--sample", default="", metavar="TEXT", help="Only samples whose name contains this.")
+@click.option("--light", type=click.Choice(get_args(Light)), help="Only reports with this traffic light.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV (RFC 4180), with a header.")
+@json_option
+@with_settings(config_needed=False)
+def history(
+    settings: Settings,
+    number: int,
+    states: tuple[str, ...],
+    failed: bool,
+    since: str | None,
+    until: str | None,
+    sample: str,
+    light: str | None,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
+    """List what became of the last measurements, the newest first.
+
+    Times are local on a terminal and UTC elsewhere. In CSV, text that a spreadsheet would take for a formula begins
+    with an apostrophe, and what cannot be printed is escaped; --json has everything as it is.
+    """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other")
+    wanted = {State(state) for state in states} | ({State.FAILED} if failed else set())
+    since, until, light = since or "", until or "", light or ""
+    entries: list[Entry] = []
+    with reading(settings) as ledger:
+        if ledger is not None:
+            entries = ledger.history(
+                *sorted(wanted), since=since, until=until, sample=sample, light=light, limit=number or -1
+            )
+    if as_json:
+        print_json([as_dict(entry) for entry in entries])
+    elif as_csv:
+        print_csv(entries)
+    elif not entries:
+        filtered = wanted or since or until or sample or light
+        click.echo("no measurement fits" if filtered else "no measurement has come to its end yet", err=True)
+    elif sys.stdout.isatty():
+        # Only terminals need it.
+        from dcnumd.commands.history_table import show_table  # noqa: PLC0415
+
+        show_table(settings, entries, more=len(entries) == number)
+    else:
+        for entry in entries:
+            click.echo(entry_line(entry))
+
+
+def print_csv(entries: Sequence[Entry]) -> None:
+    """Print a header and a record for each measurement."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(CSV_COLUMNS)
+    writer.writerows([_cell(getattr(entry, name)) for name in CSV_COLUMNS] for entry in entries)
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(FORMULA) else text

@@ -1,0 +1,96 @@
+"""How the commands show what is in the ledger, to people and to other programs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+import os
+import pathlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from dcnumd.config import Settings
+from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.records import Entry, State
+from dcnumd.errors import DcnumdError
+
+COLOURS = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan", State.SKIPPED: "yellow"}
+
+
+@contextlib.contextmanager
+def reading(settings: Settings) -> Iterator[Ledger | None]:
+    """Open the ledger of these settings without changing anything; None if there is none.
+
+    Raises
+    ------
+    DcnumdError
+        If it cannot be read.
+    """
+    folder = settings.state_folder()
+    try:
+        ledger = Ledger.open_to_read(folder)
+        with ledger or contextlib.nullcontext():
+            yield ledger
+    except sqlite3.Error as error:
+        raise unreadable(folder, error) from error
+
+
+def unreadable(folder: pathlib.Path, error: sqlite3.Error) -> DcnumdError:
+    """Return the error that says what SQLite could not do with the ledger in a folder."""
+    return DcnumdError(f"{ledger_path(folder)}: the ledger cannot be read: {error}", "ledger")
+
+
+def printable(text: str) -> str:
+    """Return text that stays in its line and leaves the terminal alone, whatever a file is called."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def short_path(settings: Settings, path: str) -> str:
+    """Return the path of a measurement as far as it says more than the watched folder does."""
+    folder = settings.watched_folder_of(pathlib.Path(path))
+    return printable(os.path.relpath(path, folder) if folder else path)
+
+
+def local_time(time: str | None, now: dt.datetime) -> str:
+    """Return a time of the ledger as a person reads it at the time `now`, 12 characters wide at most."""
+    if not time:
+        return ""
+    local = dt.datetime.fromisoformat(time).astimezone(now.tzinfo)
+    if local.date() == now.date():
+        return f"{local:%H:%M:%S}"
+    return f"{local:%b %d %H:%M}" if local.year == now.year else f"{local:%Y-%m-%d}"
+
+
+def why_not(entry: Entry) -> str:
+    """Return the reason for the state of a measurement, and what exactly was wrong; the path goes without saying."""
+    error = printable(entry.error).removeprefix(f"{printable(entry.path)}: ")
+    return ": ".join(text for text in (printable(entry.reason), error) if text)
+
+
+def entry_line(entry: Entry) -> str:
+    """Return one line about a measurement."""
+    details = {
+        State.DONE: f"{entry.frames} frames, {entry.events} events in {entry.seconds or 0:.1f} s -> {entry.output}",
+        State.RUNNING: f"{entry.frames_done or 0} of {entry.frames} frames",
+    }.get(entry.state, why_not(entry))
+    if entry.light:
+        details += f", report {entry.light}{f' ({entry.warnings})' if entry.warnings else ''}"
+    state = click.style(f"{entry.state:9}", fg=COLOURS.get(entry.state))
+    return f"{entry.changed_at}  {state} {printable(f'{entry.path}  {details}')}".rstrip()
+
+
+def as_dict(entry: Entry) -> dict[str, Any]:
+    """Return everything that the ledger knows of a measurement, for JSON."""
+    return dataclasses.asdict(entry)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2))

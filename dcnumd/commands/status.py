@@ -1,0 +1,152 @@
+"""The command `status`: what the daemon is doing, at one glance."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import os
+import sys
+from typing import Any
+
+import click
+
+from dcnumd.commands.options import json_option, with_settings
+from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
+from dcnumd.config import Settings
+from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.ownership import lock_owner
+from dcnumd.daemon.records import Entry, State
+
+LISTED = 10
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Status:
+    """What the ledger said at one moment."""
+
+    taken: dt.datetime
+    has_ledger: bool
+    counts: dict[State, int]
+    last_success: str | None
+    running: list[Entry]
+    waiting: list[Entry]
+    done: list[Entry]
+    failed: list[Entry]
+
+    @classmethod
+    def of(cls, ledger: Ledger | None) -> Status:
+        """Ask a ledger; None if there is none yet."""
+        taken = dt.datetime.now(dt.UTC)
+        if ledger is None:
+            return cls(taken, False, dict.fromkeys(State, 0), None, [], [], [], [])
+        return cls(
+            taken,
+            True,
+            ledger.counts(),
+            ledger.last_success(),
+            ledger.entries(State.RUNNING),
+            ledger.entries(State.SETTLING, State.QUEUED, limit=LISTED),
+            ledger.history(State.DONE, limit=LISTED),
+            ledger.history(State.FAILED, limit=LISTED),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a measurement is processed, as far as the ledger knows."""
+
+    share: float
+    """Of the frames, 0 to 1."""
+    frames_per_second: float | None
+    """None while it is being prepared."""
+    end: dt.datetime | None
+    """When it will probably be done."""
+
+    @classmethod
+    def of(cls, entry: Entry, taken: dt.datetime) -> Pace:
+        """Return the pace of a running measurement whose row was read at the time `taken`, soon after a change."""
+        done, frames = entry.frames_done or 0, entry.frames or 0
+        if not done or not frames or not entry.started_at:
+            return cls(0.0, None, None)
+        begin = dt.datetime.fromisoformat(entry.started_at)
+        seconds = (taken - begin).total_seconds()
+        if seconds <= 0:
+            return cls(min(done / frames, 1.0), None, None)
+        return cls(min(done / frames, 1.0), done / seconds, begin + dt.timedelta(seconds=seconds * frames / done))
+
+    def seconds_left(self, now: dt.datetime) -> float | None:
+        """Return how long it will take from now on; None if that is not known."""
+        return None if self.end is None else max((self.end - now).total_seconds(), 0.0)
+
+
+@click.command(epilog="Example: dcnumd status --watch")
+@click.option("-w", "--watch", "watched", is_flag=True, help="Stay and show each change, until Ctrl-C.")
+@json_option
+@with_settings(config_needed=False)
+def status(settings: Settings, watched: bool, as_json: bool) -> None:
+    """Show whether the daemon runs, what it is doing, what waits, what was done last, and what failed last.
+
+    --json prints the same for other programs: dcnumd status --json | jq .counts
+    """
+    if watched:
+        refuse_to_watch(as_json=as_json)
+        # Only terminals need it.
+        from dcnumd.commands.status_screen import watch  # noqa: PLC0415
+
+        watch(settings)
+        return
+    owner = lock_owner(settings.state_folder())
+    with reading(settings) as ledger:
+        now = Status.of(ledger)
+    if as_json:
+        print_json(_document(settings, now, owner))
+    elif sys.stdout.isatty():
+        from dcnumd.commands.status_screen import show  # noqa: PLC0415 -- likewise
+
+        show(settings, now, owner)
+    else:
+        _print_plain(settings, now, owner)
+
+
+def refuse_to_watch(*, as_json: bool) -> None:
+    """Say so if there is nobody to watch.
+
+    Raises
+    ------
+    click.UsageError
+        If the output does not go to a terminal that can be written anew.
+    """
+    instead = "other programs call dcnumd status --json, or read the daemon's log"
+    if as_json:
+        raise click.UsageError(f"--watch and --json exclude each other; {instead}")
+    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") in {"dumb", "unknown"}:
+        raise click.UsageError(f"--watch needs a terminal; {instead}")
+
+
+def _document(settings: Settings, status: Status, owner: int | None) -> dict[str, Any]:
+    running = []
+    for entry in status.running:
+        pace = Pace.of(entry, status.taken)
+        left = pace.seconds_left(status.taken)
+        estimate = {"frames_per_second": pace.frames_per_second, "seconds_left": left}
+        running.append({**as_dict(entry), "share": pace.share, **estimate})
+    return {
+        "daemon_pid": owner,
+        "ledger": os.fspath(ledger_path(settings.state_folder())),
+        "counts": status.counts,
+        "last_success": status.last_success,
+        "running": running,
+        "waiting": [as_dict(entry) for entry in status.waiting],
+        "done": [as_dict(entry) for entry in status.done],
+        "failed": [as_dict(entry) for entry in status.failed],
+    }
+
+
+def _print_plain(settings: Settings, status: Status, owner: int | None) -> None:
+    """Print lines that `grep` finds its way in."""
+    click.echo(f"daemon   {f'running (process {owner})' if owner is not None else 'not running'}")
+    click.echo(f"ledger   {ledger_path(settings.state_folder())}{'' if status.has_ledger else ' (not there yet)'}")
+    click.echo("counts   " + ", ".join(f"{number} {state}" for state, number in status.counts.items() if number))
+    click.echo(f"success  {status.last_success or 'none so far'}")
+    for entry in (*status.running, *status.waiting, *status.done, *status.failed):
+        click.echo(entry_line(entry))

@@ -1,0 +1,309 @@
+"""The screen of the command `status`, once or kept live."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+
+import rich.console
+import rich.live
+import rich.progress_bar
+import rich.table
+from rich.text import Text
+
+from dcnumd.commands.rich_parts import count, name_of, name_width, outcome, warnings_of, words
+from dcnumd.commands.shown import local_time, printable, unreadable, why_not
+from dcnumd.commands.status import Pace, Status
+from dcnumd.config import Settings
+from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.ownership import lock_owner
+from dcnumd.daemon.records import Entry, State
+from dcnumd.errors import DcnumdError
+
+REDRAW_SECONDS = 1.0
+"""The times on the screen are that old at most."""
+LOOK_SECONDS = 0.1
+"""How often it is found out whether the ledger has changed."""
+WIDE = 100
+"""From so many columns on there is room for words beside figures."""
+WAITING_WORDS = {State.SETTLING: "not complete yet", State.QUEUED: "ready"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class View:
+    """What a screen shows."""
+
+    settings: Settings
+    status: Status
+    owner: int | None
+    now: dt.datetime
+    """Local time."""
+    trouble: str = ""
+    """Why it may be old."""
+
+
+def show(settings: Settings, status: Status, owner: int | None) -> None:
+    """Print the screen once."""
+    console = rich.console.Console(highlight=False)
+    view = View(settings, status, owner, _now())
+    # The prompt needs a line of its own.
+    console.print(screen(view, console.width, console.height - 1))
+
+
+def watch(settings: Settings) -> None:
+    """Keep the screen live until Ctrl-C.
+
+    Raises
+    ------
+    DcnumdError
+        If the ledger cannot be read right at the beginning.
+    """
+    console = rich.console.Console(highlight=False)
+    with contextlib.closing(Watched(settings)) as watched, contextlib.suppress(KeyboardInterrupt), _ended_by_sigterm():
+        watched.look()
+        with rich.live.Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(screen(watched.view(), console.width, console.height), refresh=True)
+                deadline = time.monotonic() + REDRAW_SECONDS
+                while time.monotonic() < deadline and not watched.has_changed():
+                    time.sleep(LOOK_SECONDS)
+
+
+class Watched:
+    """The ledger of a daemon that comes and goes; it is read again only when it has changed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = settings.state_folder()
+        self._ledger: Ledger | None = None
+        self._mark: object = None
+        self._status = Status.of(None)
+        self._trouble = ""
+
+    def close(self) -> None:
+        """Close the ledger."""
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    def look(self) -> None:
+        """Read the ledger again.
+
+        Raises
+        ------
+        DcnumdError
+            If it cannot be read.
+        """
+        try:
+            # It may have been migrated, set aside or made only now, so it is opened anew.
+            self.close()
+            self._ledger = Ledger.open_to_read(self._folder)
+            self._mark = self._present_mark()
+            self._status = Status.of(self._ledger)
+        except sqlite3.Error as error:
+            raise unreadable(self._folder, error) from error
+
+    def view(self) -> View:
+        """Return what is to be shown now."""
+        owner = None
+        try:
+            owner = lock_owner(self._folder)
+            if self._trouble or self.has_changed():
+                self.look()
+            self._trouble = ""
+        except DcnumdError as error:
+            # There is one line for it.
+            self._trouble = error.message.removeprefix(printable(f"{ledger_path(self._folder)}: "))
+        return View(self._settings, self._status, owner, _now(), self._trouble)
+
+    def has_changed(self) -> bool:
+        """Return whether there may be something new in the ledger."""
+        try:
+            return not self._trouble and self._present_mark() != self._mark
+        except sqlite3.Error:
+            return True
+
+    def _present_mark(self) -> object:
+        version = None if self._ledger is None else self._ledger.data_version()
+        return version, [_identity(f"{ledger_path(self._folder)}{suffix}") for suffix in ("", "-wal")]
+
+
+def screen(view: View, width: int, height: int) -> rich.console.Group:
+    """Return the screen, with as many measurements as fit into this many columns and lines."""
+    status = view.status
+    sections = [("Waiting", status.waiting), ("Done", status.done), ("Failed", status.failed)]
+    totals = {
+        "Waiting": status.counts[State.SETTLING] + status.counts[State.QUEUED],
+        "Done": status.counts[State.DONE],
+        "Failed": status.counts[State.FAILED],
+    }
+    parts = [*_head(view), *_running(view)]
+    taken = sum(1 for _ in parts) + sum(2 for _, entries in sections if entries)
+    lengths = shares(height - taken, [len(entries) for _, entries in sections])
+    tables = {"Waiting": _waiting, "Done": _done, "Failed": _failed}
+    for (title, entries), length in zip(sections, lengths, strict=True):
+        if entries:
+            rest = f", the last {length}" if length < totals[title] else ""
+            events = ", with the number of events" if title == "Done" and width < WIDE else ""
+            parts += [
+                Text(),
+                _title(title, f"{totals[title]:,}{rest}{events}"),
+                tables[title](view, entries[:length], width),
+            ]
+    return rich.console.Group(*parts)
+
+
+def shares(lines: int, wanted: Sequence[int]) -> list[int]:
+    """Return how many lines each list gets: at least one, and all the same number as far as they have use for it."""
+    given = [min(number, 1) for number in wanted]
+    for _ in range(max(wanted, default=0)):
+        for index, number in enumerate(wanted):
+            if sum(given) < lines and given[index] < number:
+                given[index] += 1
+    return given
+
+
+def _head(view: View) -> list[rich.console.RenderableType]:
+    """Return a line on the daemon, one on the numbers, and one on what is wrong with them."""
+    daemon = Text.assemble(("dcnumd ", "bold"))
+    if view.owner is None:
+        daemon.append("■ not running", "bold yellow")
+    else:
+        daemon.append("● running", "bold green")
+        daemon.append(f"  process {view.owner}", "dim")
+    line = rich.table.Table.grid(expand=True)
+    line.add_column(no_wrap=True)
+    line.add_column(justify="right", no_wrap=True)
+    line.add_row(daemon, Text(f"{view.now:%Y-%m-%d %H:%M:%S}", "dim"))
+    status = view.status
+    if not status.has_ledger:
+        place = printable(os.fspath(view.settings.state_folder()))
+        numbers = words(f"no daemon has run with this config yet; there is no ledger in {place}", "dim")
+    else:
+        told = ", ".join(f"{number:,} {state}" for state, number in status.counts.items() if number)
+        numbers = words(told or "nothing was found yet", "dim")
+    return [line, numbers, *([words(view.trouble, "bold red")] if view.trouble else [])]
+
+
+def _running(view: View) -> list[rich.console.RenderableType]:
+    """Return lines for what is being processed: its name, and how far it is."""
+    parts: list[rich.console.RenderableType] = []
+    for entry in view.status.running:
+        name = rich.table.Table.grid(padding=(0, 2, 0, 0))
+        name.add_column()
+        name.add_column()
+        name.add_row(name_of(view.settings, entry), words(entry.sample))
+        parts += [Text(), _title("Processing"), name, _progress(view, entry)]
+    return parts
+
+
+def _progress(view: View, entry: Entry) -> rich.console.RenderableType:
+    if view.owner is None:
+        return words("interrupted; it goes on when the daemon starts", "yellow")
+    pace = Pace.of(entry, view.status.taken)
+    left = pace.seconds_left(view.now)
+    line = rich.table.Table.grid(padding=(0, 2, 0, 0), expand=True)
+    line.add_column(ratio=1)
+    for _ in range(3 if left is not None else 1):
+        line.add_column(no_wrap=True, justify="right")
+    bar = rich.progress_bar.ProgressBar(total=1.0, completed=pace.share, complete_style="cyan")
+    if left is None or pace.frames_per_second is None:
+        begin = dt.datetime.fromisoformat(entry.started_at) if entry.started_at else view.now
+        since = max((view.now - begin).total_seconds(), 0.0)
+        line.add_row(bar, f"{count(entry.frames)} frames, begun {duration(since)} ago")
+    else:
+        done = f"{count(entry.frames_done)} of {count(entry.frames)} frames"
+        line.add_row(bar, f"{pace.share:.0%} {done}", f"{pace.frames_per_second:,.0f}/s", f"{duration(left)} left")
+    return line
+
+
+def _waiting(view: View, entries: Sequence[Entry], width: int) -> rich.table.Table:
+    table = _list()
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, max_width=name_width(width))
+    table.add_column()
+    for entry in entries:
+        state = words(WAITING_WORDS[entry.state], "yellow" if entry.state is State.SETTLING else "cyan")
+        table.add_row(
+            local_time(entry.seen_at, view.now), state, name_of(view.settings, entry), words(why_not(entry), "dim")
+        )
+    return table
+
+
+def _done(view: View, entries: Sequence[Entry], width: int) -> rich.table.Table:
+    table = _list()
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, max_width=name_width(width))
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column()
+    table.add_column()
+    for entry in entries:
+        table.add_row(
+            local_time(entry.finished_at, view.now),
+            outcome(entry),
+            name_of(view.settings, entry),
+            f"{count(entry.events)} events" if width >= WIDE else count(entry.events),
+            words(entry.sample),
+            words(warnings_of(entry), "yellow"),
+        )
+    return table
+
+
+def _failed(view: View, entries: Sequence[Entry], width: int) -> rich.table.Table:
+    table = _list()
+    table.add_column(no_wrap=True, max_width=name_width(width))
+    table.add_column()
+    for entry in entries:
+        table.add_row(
+            local_time(entry.finished_at, view.now), name_of(view.settings, entry), words(why_not(entry), "red")
+        )
+    return table
+
+
+def _list() -> rich.table.Table:
+    """Return a list whose first column is a time."""
+    table = rich.table.Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    return table
+
+
+def _title(title: str, remark: str = "") -> Text:
+    return Text.assemble((title, "bold underline"), *([(f"  {remark}", "dim")] if remark else []), no_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for reading, such as ``12 s``, ``3:07 min`` or ``1:20 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC).astimezone()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what differs when a file was replaced or, if it can only be read as it lies there, written."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 -- two names that differ in their ending alone
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that the terminal is left in order."""
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
