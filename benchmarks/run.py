@@ -19,6 +19,7 @@ from benchmarks.lineup import run_lineup
 from benchmarks.machine import describe_machine
 from benchmarks.programs import dcnum_command, process_command, timed
 from benchmarks.report import as_json, fill_section, markdown
+from benchmarks.reports import report_cases
 from benchmarks.special import Special, special_cases
 from benchmarks.timeline import write_timeline
 
@@ -62,7 +63,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def all_cases(options: argparse.Namespace) -> list[Case]:
     """Return all cases in the order in which they run."""
     up_to = options.workers_up_to or options.workers
-    return [*comparisons(), *lineups(options.workers, up_to), *special_cases(options.idle_seconds)]
+    return [*comparisons(), *lineups(options.workers, up_to), *special_cases(options.idle_seconds), *report_cases()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

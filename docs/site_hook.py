@@ -1,0 +1,52 @@
+"""Lets the pages refer to files of the project that are not pages, and the site hold them.
+
+In the repository, ``[README](../README.md)`` leads to the README and ``[config](../config.toml)`` to the sample. The
+site gets the README as a page, and each other file that a page refers to as a file to read or download.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+TOP = pathlib.Path(__file__).parents[1]
+LINK_UP = re.compile(r"\]\(((?:\.\./)+)([\w./-]+)")
+"""The start of a link that leads upwards."""
+LINK_FROM_TOP = re.compile(r"\]\((docs/|(?!https?:|#))")
+"""The start of a link in a document at the top of the project."""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the README and the files outside of ``docs`` that pages refer to."""
+    readme = LINK_FROM_TOP.sub(lambda match: "](" if match[1] else "](../", (TOP / "README.md").read_text("utf-8"))
+    # mkdocs takes "README.md" for another name of "index.md".
+    files.append(File.generated(config, "readme.md", content=readme))
+    wanted = {target for page in files.documentation_pages() for target in targets(page.src_uri, page.content_string)}
+    for target in sorted(wanted - {"README.md"}):
+        files.append(File.generated(config, f"files/{target}", abs_src_path=str(TOP / target)))
+    return files
+
+
+def targets(uri: str, markdown: str) -> set[str]:
+    """Return the files outside of ``docs`` that a page refers to, as paths from the top of the project."""
+    above = uri.count("/") + 1
+    links = {match[2] for match in LINK_UP.finditer(markdown) if match[1].count("/") == above}
+    return {link for link in links if (TOP / link).is_file()}
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 -- called by name
+    """Turn links that leave ``docs`` into links within the site."""
+    uri = page.file.src_uri
+    known = targets(uri, markdown)
+
+    def inwards(match: re.Match[str]) -> str:
+        if match[2] not in known:
+            return match[0]
+        place = "readme.md" if match[2] == "README.md" else f"files/{match[2]}"
+        return "](" + "../" * uri.count("/") + place
+
+    return LINK_UP.sub(inwards, markdown)
