@@ -189,12 +189,11 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
 
 def _features(data: ResultData) -> list[FeatureFigures]:
     names = [*FIRST, *sorted(set(data.scalar_names).difference(FIRST))]
-    found = [(name, values) for name in names if (values := data.scalar(name)) is not None]
-    if len(data):
-        for name, values in found:
-            if name in FIRST and not np.isfinite(values).any():
-                data.miss(f"No event has a finite value of {name}.")
-    return [describe_feature(name, values) for name, values in found]
+    described = [describe_feature(name, values) for name in names if (values := data.scalar(name)) is not None]
+    for feature in described:
+        if len(data) and feature.name in FIRST and not feature.count:
+            data.miss(f"No event has a finite value of {feature.name}.")
+    return described
 
 
 def event_times(data: ResultData, rate: float | None) -> Values | None:

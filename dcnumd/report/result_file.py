@@ -22,6 +22,8 @@ Frame = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Values = npt.NDArray[np.float64]
 
+KEPT = 12
+"""So many features are kept in memory at most: a result may have millions of events."""
 PIXELS = {"image": "images", "mask": "masks", "image_bg": "background images"}
 """Features that are pictures, and what they are called."""
 COUNTING = ("area_um", "deform", "pos_x", "basinmap0", "mask", "frame", "time")
@@ -112,9 +114,12 @@ class ResultData:
 
     def scalar(self, name: str) -> Values | None:
         """Return a feature, float64 of shape (event,); None if there is none, or it does not fit the others."""
-        if name not in self._scalars:
-            self._scalars[name] = self._read(name)
-        return self._scalars[name]
+        found = self._scalars.pop(name) if name in self._scalars else self._read(name)
+        # The one that was asked for last is the last to go.
+        self._scalars[name] = found
+        if len(self._scalars) > KEPT:
+            del self._scalars[next(iter(self._scalars))]
+        return found
 
     def _read(self, name: str) -> Values | None:
         try:

@@ -1,0 +1,130 @@
+"""Takes the pictures of the documents anew: ``python -m docs.pictures``, with Chromium installed.
+
+A daemon processes simulated measurements, and a browser looks at what comes of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import PIL.Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from dcnumd.simulate.measurement import write_measurement
+from dcnumd.simulate.spec import MeasurementSpec
+from tests.support.browser import DESK, PHONE, find_chromium, launch, window
+from tests.support.daemon import START_SECONDS, Daemon
+
+FOLDER = pathlib.Path(__file__).parent
+SECONDS = 300.0
+COLOURS = 128
+"""Enough for pages, and files that are a third as large."""
+
+WHOLE = MeasurementSpec(frames=12_000, density=0.8)
+MEASUREMENTS = {
+    "M001_data": dataclasses.replace(WHOLE, seed=1, run_index=1, sample="bone marrow, donor 12"),
+    "M002_data": dataclasses.replace(
+        WHOLE, seed=2, run_index=2, frames=6000, flicker=4.0, sample="bone marrow, donor 13"
+    ),
+    "M003_data": dataclasses.replace(WHOLE, seed=3, run_index=3, frames=3000, density=0.01, sample="buffer only"),
+    "M004_data": dataclasses.replace(WHOLE, seed=4, run_index=4, frames=9000, sample="bone marrow, donor 14"),
+    "M005_data": dataclasses.replace(WHOLE, seed=5, run_index=5, sample="HL60, control"),
+}
+RUNNING = dataclasses.replace(WHOLE, seed=6, run_index=6, frames=30_000, sample="HL60, cytochalasin D")
+
+
+def main() -> None:
+    """Take all pictures."""
+    chromium = find_chromium()
+    if chromium is None:
+        sys.exit("docs.pictures: there is no Chromium on this computer (apt install chromium)")
+    with tempfile.TemporaryDirectory(prefix="dcnumd-pictures-") as name, sync_playwright() as playwright:
+        place = pathlib.Path(name)
+        browser = launch(playwright, chromium)
+        with daemon_over(place) as (daemon, url):
+            folder = place / "acquisition"
+            for measurement, spec in MEASUREMENTS.items():
+                write_measurement(folder / f"{measurement}.rtdc", spec)
+                daemon.wait_for("report.written", timeout=SECONDS, path=str(folder / f"{measurement}.rtdc"))
+            (folder / "M006_data.rtdc").write_bytes(b"\x89HDF\r\n\x1a\nand then the power failed")
+            daemon.wait_for("job.failed", timeout=SECONDS)
+            take_live(browser, url, folder)
+            take_pages(browser, folder)
+        browser.close()
+
+
+@contextlib.contextmanager
+def daemon_over(place: pathlib.Path) -> Iterator[tuple[Daemon, str]]:
+    """Run a daemon that watches a folder; yields it and the address of its page."""
+    (place / "acquisition").mkdir()
+    config = place / "config.toml"
+    config.write_text(
+        f"[watch]\nfolders = [{json.dumps(str(place / 'acquisition'))}]\nsettle_seconds = 0.5\n"
+        f"[state]\nfolder = {json.dumps(str(place / 'state'))}\n"
+        "[resources]\nnice = 0\nnum_workers = 1\nmin_free_gb = 0.1\n[web]\nlisten = '127.0.0.1:0'\n"
+    )
+    daemon = Daemon.start(config)
+    try:
+        address = daemon.wait_for("web.started", timeout=START_SECONDS)["address"]
+        yield daemon, f"http://{address}/"
+    finally:
+        daemon.close()
+
+
+def take_live(browser: Browser, url: str, folder: pathlib.Path) -> None:
+    """Take the live page while one measurement is recorded, one is processed and one waits."""
+    for name, spec in (("M007_data", RUNNING), ("M008_data", dataclasses.replace(RUNNING, frames=2000, seed=7))):
+        write_measurement(folder / f"{name}.rtdc", spec)
+    command = [sys.executable, "-m", "dcnumd", "simulate", folder, "--realtime", "--frames", "100000", "--rate", "500"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as recorder, window(browser) as context:
+        try:
+            page = context.new_page()
+            page.goto(url)
+            page.locator("section[aria-labelledby=recording] li").get_by_text("/s").wait_for(timeout=1000 * SECONDS)
+            half = "(bar => bar && bar.value > 0.3 * bar.max)(document.querySelector('#part-now progress'))"
+            page.wait_for_function(half, timeout=1000 * SECONDS)
+            save(page, "live", 1000)
+            page.set_viewport_size({"width": PHONE, "height": 844})
+            save(page, "live-phone", 844)
+        finally:
+            recorder.kill()
+
+
+def take_pages(browser: Browser, folder: pathlib.Path) -> None:
+    """Take the index, a report, and cells of the latter."""
+    with window(browser) as context:
+        page = context.new_page()
+        page.goto((folder / "index.html").as_uri())
+        save(page, "index", 760)
+        page.goto((folder / "M001_data_dcn.html").as_uri())
+        save(page, "report", 1000)
+        shrink(page.locator(".cells").screenshot(), "gallery")
+    for name, theme, width, height in (("report-dark", "dark", DESK, 1000), ("report-phone", "light", PHONE, 844)):
+        with window(browser, theme, width) as context:
+            page = context.new_page()
+            page.goto((folder / "M001_data_dcn.html").as_uri())
+            save(page, name, height)
+
+
+def save(page: Page, name: str, height: int) -> None:
+    """Keep the upper part of a page; less if the page is shorter."""
+    shrink(page.screenshot(full_page=True, animations="disabled"), name, height)
+
+
+def shrink(content: bytes, name: str, height: int | None = None) -> None:
+    """Write a picture, or its upper part, with few colours and as small as that goes."""
+    picture = PIL.Image.open(io.BytesIO(content)).convert("RGB")
+    part = picture.crop((0, 0, picture.width, min(picture.height, height or picture.height)))
+    part.quantize(COLOURS, dither=PIL.Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()
