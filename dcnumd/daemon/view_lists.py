@@ -61,4 +61,5 @@ def ended_row(entry: Entry) -> Ended:
         error=entry.error,
         output=entry.output or "",
         has_report=entry.report is not None and entry.report.endswith(".html"),
+        report_wanted=entry.report_state == "wanted",
     )

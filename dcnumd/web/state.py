@@ -72,6 +72,8 @@ class Ended:
     error: str
     output: str
     has_report: bool
+    report_wanted: bool = False
+    """It is still to be made."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

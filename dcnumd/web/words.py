@@ -59,6 +59,7 @@ CAUSES = {
     "unreadable": Cause("It cannot be read", "Ask the engineer for the right to read it, and to look at the disk."),
     "unreachable": Cause("Its folder does not answer", _SHARE),
     "look_timeout": Cause("Its folder does not answer", _SHARE),
+    "no_result": Cause("It is no result", "Process the measurement first."),
     "not_hdf5": Cause("It is no measurement", "Move it somewhere else."),
     "damaged": Cause("The file is damaged", _AGAIN),
     "checksum": Cause("The file is damaged: bytes have changed", f"{_AGAIN} Have the disk checked."),

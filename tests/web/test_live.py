@@ -72,8 +72,10 @@ def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pa
     assert "M1 &lt;b&gt;.rtdc" in ask(live.address, "/").text
     assert live.post("/api/v1/resume").json == {"paused": False}
 
+    live.until(lambda now: now["done"], "done")
     done = live.until(lambda now: now["plot_id"] is not None, "reported")
     (row,) = done["done"]
+    assert row["report_wanted"] is False
     assert (row["id"], row["frames"], row["has_report"]) == (done["plot_id"], 400, True)
     assert row["events"] > 0
     assert ask(live.address, "/plot.png").body.startswith(b"\x89PNG")
