@@ -25,7 +25,7 @@ class DcnumdError(Exception):
     default_reason = "error"
 
     def __init__(self, message: str, reason: str | None = None, *, transient: bool = False) -> None:
-        message = _printable(message)
+        message = _limited(message)
         super().__init__(message)
         self.message = message
         self.reason = reason or self.default_reason
@@ -35,13 +35,15 @@ class DcnumdError(Exception):
         return _rebuild, (type(self), self.message, self.reason, self.transient)
 
 
-def _printable(message: str) -> str:
-    """Return text that stays in its line and its terminal, whatever names a file holds."""
-    if not message.isprintable():
-        message = "".join(
-            character if character.isprintable() else character.encode("unicode_escape").decode()
-            for character in message
-        )
+def printable(text: str) -> str:
+    """Return text that stays in its line and leaves the terminal alone, whatever names a file holds."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _limited(message: str) -> str:
+    message = printable(message)
     return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} …"
 
 

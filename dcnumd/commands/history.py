@@ -12,9 +12,10 @@ from typing import Any, get_args
 import click
 
 from dcnumd.commands.options import json_option, with_settings
-from dcnumd.commands.shown import as_dict, entry_line, print_json, printable, reading
+from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
 from dcnumd.config import Settings
 from dcnumd.daemon.records import FINAL, Entry, State
+from dcnumd.errors import printable
 from dcnumd.report.request import Light
 
 CSV_COLUMNS = (

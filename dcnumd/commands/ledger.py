@@ -13,12 +13,13 @@ from collections.abc import Iterator
 import click
 
 from dcnumd.commands.options import json_option, with_settings
-from dcnumd.commands.shown import as_dict, entry_line, print_json, printable, reading
+from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger, ledger_path
 from dcnumd.daemon.listing import CandidateFilter
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.daemon.records import Entry, State
+from dcnumd.errors import printable
 
 REFUSALS = {
     "hidden": "its name begins with a dot, so it is hidden",

@@ -10,9 +10,10 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
-from dcnumd.commands.shown import printable, short_path
+from dcnumd.commands.shown import short_path
 from dcnumd.config import Settings
 from dcnumd.daemon.records import Entry, State
+from dcnumd.errors import printable
 
 LIGHTS = {
     "green": Text("● green", "green"),

@@ -17,7 +17,7 @@ import click
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger, ledger_path
 from dcnumd.daemon.records import Entry, State
-from dcnumd.errors import DcnumdError
+from dcnumd.errors import DcnumdError, printable
 
 COLOURS = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan", State.SKIPPED: "yellow"}
 
@@ -43,13 +43,6 @@ def reading(settings: Settings) -> Iterator[Ledger | None]:
 def unreadable(folder: pathlib.Path, error: sqlite3.Error) -> DcnumdError:
     """Return the error that says what SQLite could not do with the ledger in a folder."""
     return DcnumdError(f"{ledger_path(folder)}: the ledger cannot be read: {error}", "ledger")
-
-
-def printable(text: str) -> str:
-    """Return text that stays in its line and leaves the terminal alone, whatever a file is called."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def short_path(settings: Settings, path: str) -> str:

@@ -18,13 +18,13 @@ import rich.table
 from rich.text import Text
 
 from dcnumd.commands.rich_parts import count, name_of, name_width, outcome, warnings_of, words
-from dcnumd.commands.shown import local_time, printable, unreadable, why_not
+from dcnumd.commands.shown import local_time, unreadable, why_not
 from dcnumd.commands.status import Pace, Status
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger, ledger_path
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.daemon.records import Entry, State
-from dcnumd.errors import DcnumdError
+from dcnumd.errors import DcnumdError, printable
 
 REDRAW_SECONDS = 1.0
 """The times on the screen are that old at most."""

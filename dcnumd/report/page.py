@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from dcnumd import __version__
+from dcnumd.errors import printable
 from dcnumd.report.figures import Check, FeatureFigures, Figures
 from dcnumd.report.gallery import BackgroundPictures, Gallery
 from dcnumd.report.plots import DENSITY_COLOURS, Plot
@@ -103,7 +104,7 @@ def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
     gallery, background = drawings.gallery, drawings.background
     return _template().render(
         figures=figures,
-        title=figures.sample or figures.result,
+        title=printable(figures.sample or figures.result),
         where=_where(figures),
         light_word=light_word,
         light_text=light_text,
@@ -224,7 +225,7 @@ def _icon(light: Light) -> str:
 def _where(figures: Figures) -> list[str]:
     """Return the line below the title."""
     parts = [_as_words(figures.recorded), figures.instrument, figures.result]
-    return [part for part in parts if part]
+    return [printable(part) for part in parts if part]
 
 
 def _as_words(moment: str) -> str:

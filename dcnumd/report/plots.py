@@ -382,7 +382,7 @@ def _small(draw: Callable[[Axes], None], key: str, *, width: int = 270, height: 
     """Draw one of the small plots."""
     with mpl.rc_context(_style(11.0)):
         figure = Figure(figsize=(width / 72, height / 72))
-        left, bottom = 52 / width, 39 / height
+        left, bottom = 58 / width, 39 / height
         draw(figure.add_axes((left, bottom, 1 - left - 8 / width, 1 - bottom - 8 / height)))
         return _as_svg(figure, key)
 
@@ -396,7 +396,8 @@ def _name_axes(axes: Axes, x: str, y: str) -> None:
     figure = axes.figure
     axes.xaxis.set_label_coords((box.x0 + box.x1) / 2, 0.02, transform=figure.transFigure)
     axes.xaxis.label.set_verticalalignment("bottom")
-    axes.yaxis.set_label_coords(0.035, (box.y0 + box.y1) / 2, transform=figure.transFigure)
+    axes.yaxis.label.set_verticalalignment("top")
+    axes.yaxis.set_label_coords(0.015, (box.y0 + box.y1) / 2, transform=figure.transFigure)
 
 
 def _style(font_size: float, colours: Mapping[str, str] | None = None) -> Any:

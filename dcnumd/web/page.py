@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from dcnumd.errors import printable
 from dcnumd.web import words
 from dcnumd.web.state import Snapshot, Totals
 
@@ -46,7 +47,7 @@ class Page:
             folder_name=words.folder_name,
             left=words.time_left,
             number=words.number,
-            printable=words.printable,
+            printable=printable,
             size=words.size,
             warnings=words.warning_words,
         )

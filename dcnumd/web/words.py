@@ -6,6 +6,7 @@ import datetime as dt
 import pathlib
 from typing import NamedTuple
 
+from dcnumd.errors import printable
 from dcnumd.web.state import Snapshot
 
 UNKNOWN = "\N{EN DASH}"
@@ -172,13 +173,6 @@ def explained(error: str, path: str) -> str:
 def warning_words(names: tuple[str, ...]) -> str:
     """Return what the traffic light warns of."""
     return ", ".join(WARNINGS.get(name, name.replace("_", " ")) for name in names)
-
-
-def printable(text: str) -> str:
-    """Return text that stays in its line, whatever a file is called."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def file_name(path: str) -> str:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 import io
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,8 +27,8 @@ from tests.support.daemon import START_SECONDS, Daemon
 
 FOLDER = pathlib.Path(__file__).parent
 SECONDS = 300.0
-COLOURS = 128
-"""Enough for pages, and files that are a third as large."""
+PLACE = pathlib.Path(tempfile.gettempdir()) / "dcnumd"
+"""Where the measurements lie, as some pictures show; it must not be there yet."""
 
 WHOLE = MeasurementSpec(frames=12_000, density=0.8)
 MEASUREMENTS = {
@@ -46,19 +48,32 @@ def main() -> None:
     chromium = find_chromium()
     if chromium is None:
         sys.exit("docs.pictures: there is no Chromium on this computer (apt install chromium)")
-    with tempfile.TemporaryDirectory(prefix="dcnumd-pictures-") as name, sync_playwright() as playwright:
-        place = pathlib.Path(name)
+    with workplace() as place, sync_playwright() as playwright:
         browser = launch(playwright, chromium)
         with daemon_over(place) as (daemon, url):
             folder = place / "acquisition"
-            for measurement, spec in MEASUREMENTS.items():
-                write_measurement(folder / f"{measurement}.rtdc", spec)
+            for number, (measurement, spec) in enumerate(MEASUREMENTS.items()):
+                started = spec.started + number * dt.timedelta(minutes=7)
+                write_measurement(folder / f"{measurement}.rtdc", dataclasses.replace(spec, started=started))
                 daemon.wait_for("report.written", timeout=SECONDS, path=str(folder / f"{measurement}.rtdc"))
             (folder / "M006_data.rtdc").write_bytes(b"\x89HDF\r\n\x1a\nand then the power failed")
             daemon.wait_for("job.failed", timeout=SECONDS)
             take_live(browser, url, folder)
             take_pages(browser, folder)
         browser.close()
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[pathlib.Path]:
+    """Make a folder to work in, always of the same name, and remove it at the end."""
+    try:
+        PLACE.mkdir(mode=0o700)
+    except FileExistsError:
+        sys.exit(f"docs.pictures: {PLACE} is there already; move it away")
+    try:
+        yield PLACE
+    finally:
+        shutil.rmtree(PLACE)
 
 
 @contextlib.contextmanager
@@ -120,10 +135,10 @@ def save(page: Page, name: str, height: int) -> None:
 
 
 def shrink(content: bytes, name: str, height: int | None = None) -> None:
-    """Write a picture, or its upper part, with few colours and as small as that goes."""
+    """Write a picture, or its upper part, as small as that goes."""
     picture = PIL.Image.open(io.BytesIO(content)).convert("RGB")
     part = picture.crop((0, 0, picture.width, min(picture.height, height or picture.height)))
-    part.quantize(COLOURS, dither=PIL.Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
+    part.save(FOLDER / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

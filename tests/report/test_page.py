@@ -11,6 +11,7 @@ import re
 import numpy as np
 import pytest
 
+from dcnumd.errors import printable
 from dcnumd.report.make import make_report
 from dcnumd.report.page import VERDICTS, duration, number
 from tests.support.reports import Page, columns_of, request_for, write_result
@@ -157,7 +158,7 @@ def test_names_from_files_stay_text(tmp_path):
     assert all(values["src"].startswith("data:image/png;") for values in page.of("img"))
     assert not [name for _, values in page.elements for name in values if name.startswith("on")]
     read = " ".join(page.text.split())
-    for name in (*HOSTILE[:4], HOSTILE[5], f"{file_name}.rtdc"):
+    for name in (*HOSTILE[:4], HOSTILE[5], printable(f"{file_name}.rtdc")):
         assert " ".join(name.split()) in read
 
 

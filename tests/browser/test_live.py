@@ -1,0 +1,191 @@
+"""The live page of a real daemon in a real browser, while measurements are recorded and processed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import BROKEN, MEASUREMENTS, config_in
+from tests.support.browser import THEMES, WIDTHS, looking, serious_faults, window
+from tests.support.daemon import START_SECONDS, Daemon
+from tests.support.faults import draw_long
+
+SECONDS = 120.0
+GOOD, BAD, EMPTY, *_, MARKUP, ALPHABETS, LONG = MEASUREMENTS
+
+OBSERVE = """() => {
+  const seen = window.seen = [];
+  const look = () => {
+    const text = (query) => document.querySelector(query)?.innerText ?? "";
+    const bar = document.querySelector("#part-now progress");
+    seen.push({recording: text("section[aria-labelledby=recording]"), running: text("section[aria-labelledby=running]"),
+               waiting: text("section[aria-labelledby=waiting]"), done: text("section[aria-labelledby=done]"),
+               progress: bar ? bar.value : null});
+  };
+  new MutationObserver(look).observe(document.querySelector("main"),
+    {subtree: true, childList: true, characterData: true, attributes: true});
+}"""
+"""Notes all that the page shows from now on, so that nothing is missed that is shown for a moment only."""
+
+
+@dataclasses.dataclass
+class Live:
+    """A daemon with a live page."""
+
+    daemon: Daemon
+    folder: pathlib.Path
+    url: str
+
+    def publish(self, source: pathlib.Path, name: str = "") -> pathlib.Path:
+        """Put a measurement into the watched folder as a careful instrument does."""
+        target = self.folder / (name or source.name)
+        hidden = self.folder / ".coming"
+        hidden.write_bytes(source.read_bytes())
+        return hidden.rename(target)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    """Run a daemon that serves its page."""
+    place = tmp_path_factory.mktemp("live")
+    folder = place / "acquisition"
+    folder.mkdir()
+    config = config_in(place, folder, "[web]\nlisten = '127.0.0.1:0'\n")
+    daemon = Daemon.start(config, "--set", "resources.nice=0")
+    try:
+        address = daemon.wait_for("web.started", timeout=START_SECONDS)["address"]
+        daemon.wait_for("daemon.ready", timeout=START_SECONDS)
+        yield Live(daemon, folder, f"http://{address}/")
+        daemon.stop(timeout=60)
+    finally:
+        daemon.close()
+
+
+@pytest.fixture
+def record(live):
+    """Return a function that lets an instrument record in real time, as a process of its own."""
+    started = []
+
+    def start(frames: int, **options: object) -> subprocess.Popen[bytes]:
+        more = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        command = [sys.executable, "-m", "dcnumd", "simulate", live.folder, "--realtime", "--size", "48x120"]
+        started.append(subprocess.Popen([*command, "--frames", str(frames), *more], stdout=subprocess.DEVNULL))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def part(page: Page, name: str):
+    """Return a part of the page by its heading."""
+    return page.locator(f"section[aria-labelledby={name}]")
+
+
+def test_page_follows_a_measurement(browser, live, record):
+    """It shows without a reload how a file grows, how it is processed and what came out, with the way to the report."""
+    with window(browser, java_script_enabled=False) as plain, looking(browser, live.url) as sight:
+        page, other = sight.page, plain.new_page()
+        expect(page.locator("#link")).to_have_attribute("data-state", "live")
+        other.goto(live.url)
+        expect(part(other, "done")).not_to_contain_text("M001_data")
+        page.evaluate(OBSERVE)
+        record(8000, rate=1000)
+        draw_long(live.folder / ".long")
+        row = part(page, "done").locator("li", has_text="M001_data")
+        expect(row).to_be_visible(timeout=1000 * SECONDS)
+        finished = live.daemon.wait_for("job.finished", timeout=SECONDS)
+        expect(row.get_by_role("link")).to_be_visible(timeout=1000 * SECONDS)
+        expect(row.locator(".figures")).to_contain_text(f"{finished['events']:,}")
+        expect(row.locator(".badge")).to_be_visible()
+        expect(part(page, "plot").get_by_role("img")).to_be_visible()
+        (live.folder / ".long").rename(live.folder / "long.rtdc")
+        expect(part(page, "done").locator("li", has_text="long.rtdc")).to_be_visible(timeout=1000 * SECONDS)
+        check_course(page.evaluate("window.seen"))
+        # The page without JavaScript has come to the same by itself.
+        expect(part(other, "done").get_by_role("link", name="M001_data")).to_be_visible(timeout=20_000)
+        sight.check()
+        row.get_by_role("link").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("simulated cells")
+        expect(page.locator(".marks").first).to_be_visible()
+        sight.check()
+        page.go_back()
+        expect(page.locator("#link")).to_have_attribute("data-state", "live")
+
+
+def check_course(seen) -> None:
+    """Fail unless a page has shown a file that grew, then progress, then the result, in this order."""
+    sizes = [one["recording"] for one in seen if "M001_data" in one["recording"] and "/s" in one["recording"]]
+    steps = [one["progress"] for one in seen if "long.rtdc" in one["running"] and one["progress"] is not None]
+    assert len(set(sizes)) > 1, sizes
+    assert steps
+    assert steps == sorted(steps)
+    first = [
+        next(number for number, one in enumerate(seen) if "M001_data" in one[name])
+        for name in ("recording", "running", "done")
+    ]
+    assert first == sorted(first)
+
+
+@pytest.fixture(scope="module")
+def busy(live, results, browser):
+    """Let something be recorded, something wait and something be processed, and let it stay like that."""
+    daemon = live.daemon
+    for name in (GOOD, BAD, EMPTY, MARKUP, ALPHABETS, LONG):
+        live.publish(results.measurement(name))
+    for name in (GOOD, BAD, EMPTY, MARKUP, ALPHABETS, LONG):
+        daemon.wait_for("report.written", path=str(live.folder / f"{name}.rtdc"), timeout=SECONDS)
+    broken = live.folder / f"{BROKEN}.rtdc"
+    broken.write_bytes(b"no measurement")
+    daemon.wait_for("job.failed", path=str(broken), timeout=SECONDS)
+    command = [sys.executable, "-m", "dcnumd", "simulate", live.folder, "--size", "48x120", "--frames"]
+    subprocess.run([*command, "12000"], check=True, capture_output=True)
+    # The process that does the work is stopped in the middle of it.
+    started = daemon.wait_for("job.started", timeout=SECONDS, count=len(daemon.matching("job.finished")) + 1)
+    worker = daemon.matching("worker.started", role="pipeline")[-1]["pid"]
+    with window(browser) as context:
+        page = context.new_page()
+        page.goto(live.url)
+        expect(page.locator("#part-now progress")).not_to_have_attribute("value", "0", timeout=1000 * SECONDS)
+        os.kill(worker, signal.SIGSTOP)
+    live.publish(results.measurement(GOOD), "M900_waits.rtdc")
+    live.publish(results.measurement(GOOD), f"M901_{'waits_' * 30}.rtdc")
+    recorder = subprocess.Popen([*command, "200000", "--rate", "1500", "--realtime"], stdout=subprocess.DEVNULL)
+    yield pathlib.Path(started["path"]).name
+    recorder.kill()
+    recorder.wait()
+    os.kill(worker, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_live_page_looks_right(browser, live, busy, theme, width):
+    """Nothing overlaps, is cut, empty or wider than the window, and nothing is asked from elsewhere."""
+    with looking(browser, live.url, theme, width) as sight:
+        page = sight.page
+        expect(part(page, "recording").locator("li")).to_contain_text("/s", timeout=20_000)
+        expect(part(page, "running")).to_contain_text(busy)
+        expect(part(page, "waiting")).to_contain_text("M900_waits")
+        expect(part(page, "failed")).to_contain_text(BROKEN)
+        expect(part(page, "done").locator("li", has_text=MARKUP)).to_be_visible()
+        sight.keep(f"live-{theme}-{width}")
+        sight.check()
+        assert not serious_faults(page)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_live_page_is_printed(browser, live, busy, theme):
+    """On A4, with what is going on."""
+    with looking(browser, live.url, theme) as sight:
+        document = sight.print(f"live-{theme}")
+    whole = "".join("".join(page.extract_text() for page in document.pages).split())
+    assert 1 <= len(document.pages) <= 4
+    assert not [text for text in ("Beingrecorded", "Beingprocessed", "M900_waits", "M002_data") if text not in whole]

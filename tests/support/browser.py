@@ -1,0 +1,308 @@
+"""A real browser that looks at pages: what it is told while they load, and what is wrong with how they look."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import pathlib
+import shutil
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import PIL.Image
+import pypdf
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    Playwright,
+    Request,
+    Response,
+    sync_playwright,
+)
+
+Theme = Literal["light", "dark"]
+
+THEMES: tuple[Theme, ...] = ("light", "dark")
+PHONE, DESK = 390, 1400
+WIDTHS = (PHONE, DESK)
+"""Of the window [px]."""
+HEIGHT = 900
+
+FOLDER = pathlib.Path(__file__).parents[2]
+FEW_COLOURS = 12
+"""A picture has more; a frame around nothing has fewer."""
+COLOURFUL = 60
+"""Difference of the largest and smallest of red, green and blue: more than that of axes, grids and text."""
+INK = 5
+"""Pixels that the data of a plot cover at least, be it one point."""
+
+
+def find_chromium() -> str | None:
+    """Return the browser that is installed; None if there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def launch(playwright: Playwright, chromium: str) -> Browser:
+    """Start the browser; as root it runs without its sandbox, which root cannot have."""
+    return playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start a browser; it ends before tests of other modules run, which have event loops of their own."""
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("there is no Chromium on this computer (apt install chromium)")
+    with sync_playwright() as playwright:
+        started = launch(playwright, chromium)
+        yield started
+        started.close()
+
+
+def artefact(name: str) -> pathlib.Path:
+    """Return where something for people to look at is kept."""
+    folder = pathlib.Path(os.environ.get("DCNUMD_ARTEFACTS") or FOLDER / "build" / "artefacts")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+@dataclasses.dataclass
+class Sight:
+    """A page in a window, and everything that it should not have done."""
+
+    page: Page
+    origin: str
+    faults: list[str] = dataclasses.field(default_factory=list)
+
+    def listen(self) -> None:
+        """Note faults from now on."""
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.faults.append(f"error of a script: {error}"))
+        self.page.on("dialog", self._dismiss)
+        self.page.on("request", self._follow)
+        self.page.on("requestfailed", self._miss)
+        self.page.on("response", self._answer)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.faults.append(f"console: {message.text}")
+
+    def _dismiss(self, dialog: Dialog) -> None:
+        self.faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _follow(self, request: Request) -> None:
+        if not is_near(request.url, self.origin):
+            self.faults.append(f"request to another host: {request.url}")
+
+    def _miss(self, request: Request) -> None:
+        # Who goes to another page waits no longer for the rest of this one.
+        if request.failure != "net::ERR_ABORTED":
+            self.faults.append(f"request failed: {request.url}: {request.failure}")
+
+    def _answer(self, response: Response) -> None:
+        if response.status >= 400:
+            self.faults.append(f"answer {response.status}: {response.url}")
+
+    def check(self) -> None:
+        """Fail if anything was wrong so far, or is wrong with how the page looks now."""
+        found = [*self.faults, *self.page.evaluate(LOOK)]
+        assert not found, "\n".join(found)
+
+    def keep(self, name: str) -> None:
+        """Keep a picture of the whole page, and fail if one of the plots or pictures in it is empty."""
+        # What is outside of the window may be left out by the browser until it is scrolled there.
+        high = self.page.evaluate("document.documentElement.scrollHeight")
+        self.page.set_viewport_size({"width": self.page.viewport_size["width"], "height": max(high, HEIGHT)})
+        content = self.page.screenshot(path=artefact(f"{name}.png"), full_page=True)
+        if self.page.locator(".marks").count():
+            # Numbers lie upon the points, so that they could hide that there are none.
+            content = self.page.screenshot(
+                full_page=True, animations="disabled", style=".marks { opacity: 0 !important }"
+            )
+        picture = PIL.Image.open(io.BytesIO(content)).convert("RGB")
+        found = empty_in(picture, self.page.evaluate(PICTURES))
+        assert not found, "\n".join(found)
+
+    def print(self, name: str) -> pypdf.PdfReader:
+        """Print the page on A4 and keep that."""
+        content = self.page.pdf(path=artefact(f"{name}.pdf"), format="A4", print_background=True)
+        return pypdf.PdfReader(io.BytesIO(content))
+
+
+def is_near(url: str, origin: str) -> bool:
+    """Return whether something comes out of a page, from this computer's disk, or from where the page comes from."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme in {"data", "blob", "about"}:
+        return True
+    if not origin:
+        return parts.scheme == "file" and not parts.netloc
+    return f"{parts.scheme}://{parts.netloc}" == origin
+
+
+def window(browser: Browser, theme: Theme = "light", width: int = DESK, **options: Any) -> BrowserContext:
+    """Open a window of its own: nothing is remembered, and nothing moves for show."""
+    viewport = {"width": width, "height": HEIGHT}
+    return browser.new_context(color_scheme=theme, viewport=viewport, reduced_motion="reduce", **options)
+
+
+@contextlib.contextmanager
+def looking(browser: Browser, url: str, theme: Theme = "light", width: int = DESK, **options: Any) -> Iterator[Sight]:
+    """Look at a page, from before it is loaded until the end."""
+    with window(browser, theme, width, **options) as context:
+        parts = urllib.parse.urlsplit(url)
+        sight = Sight(context.new_page(), "" if parts.scheme == "file" else f"{parts.scheme}://{parts.netloc}")
+        sight.listen()
+        sight.page.goto(url)
+        yield sight
+
+
+def empty_in(picture: PIL.Image.Image, places: list[dict[str, Any]]) -> list[str]:
+    """Return which of the plots and pictures of a page show nothing.
+
+    Parameters
+    ----------
+    picture
+        The whole page.
+    places
+        Where they are, see `PICTURES`.
+    """
+    found = []
+    for place in places:
+        left, top, width, height = (round(place[key]) for key in ("x", "y", "width", "height"))
+        part = np.asarray(picture.crop((left, top, left + width, top + height)), np.int16)
+        colours = len(np.unique(part.reshape(-1, 3), axis=0))
+        ink = int(np.sum(np.ptp(part, axis=2) > COLOURFUL))
+        if not place["loaded"] or colours < FEW_COLOURS or (place["plot"] and ink < INK):
+            size = f"{width} x {height} px"
+            found.append(f"empty: {place['name']}, {size}, {colours} colours, {ink} px of data")
+    return found
+
+
+def serious_faults(page: Page) -> list[str]:
+    """Return what keeps people with a disability from using a page, as axe-core finds it."""
+    results = Axe().run(page, options={"resultTypes": ["violations"], "preload": False})
+    return [
+        f"{one['impact']} {one['id']}: {one['help']}: {node['target']} {node['failureSummary']}"
+        for one in results.response["violations"]
+        if one["impact"] in {"serious", "critical"}
+        for node in one["nodes"]
+    ]
+
+
+HELPERS = """
+const name = (e) => {
+  const own = [e.tagName.toLowerCase(), ...e.classList].join(".") + (e.id ? "#" + e.id : "");
+  return `${own} in ${e.parentElement?.tagName.toLowerCase()} "${e.textContent.trim().slice(0, 30)}"`;
+};
+// for eyes: neither for screen readers only, nor of no size, nor transparent
+const seen = (e) => {
+  if (!e.checkVisibility({opacityProperty: true, visibilityProperty: true})) return false;
+  for (let at = e; at && at !== document.body; at = at.parentElement) {
+    const box = at.getBoundingClientRect();
+    if (getComputedStyle(at).position === "absolute" && (box.width < 2 || box.height < 2)) return false;
+  }
+  return true;
+};
+const page = (box) => ({x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height});
+const scrolled = (e) => e.parentElement?.closest(".scroll");
+"""
+
+PICTURES = (
+    "() => {"
+    + HELPERS
+    + """
+  return [...document.querySelectorAll("svg, img")]
+    .filter((e) => !e.parentElement.closest("svg") && !e.matches(".marks") && seen(e))
+    .map((e) => ({
+      name: name(e), ...page(e.getBoundingClientRect()),
+      loaded: e.tagName !== "IMG" || (e.complete && e.naturalWidth > 0),
+      plot: e.matches(".plot svg, td.plot img, [src^='/plot']"),
+    }))
+    .filter((p) => p.width >= 24 && p.height >= 24 || !p.loaded);
+}"""
+)
+"""All plots and pictures that are large enough to show something, and where they are on the page [px]."""
+
+LOOK = (
+    "() => {"
+    + HELPERS
+    + """
+  const found = [];
+  const all = [...document.body.querySelectorAll("*")].filter(seen);
+  if (document.documentElement.scrollWidth > innerWidth)
+    found.push(`the page is ${document.documentElement.scrollWidth} px wide, the window ${innerWidth} px`);
+
+  // every line of text, without the empty space above and below its letters
+  const lines = [];
+  for (const e of all) {
+    for (const node of e.childNodes) {
+      if (node.nodeType !== Node.TEXT_NODE || !node.data.trim() || e.closest("noscript, option")) continue;
+      const range = document.createRange();
+      range.selectNodeContents(node);
+      for (const box of range.getClientRects()) {
+        if (box.width < 1 || box.height < 1) continue;
+        const air = box.height * 0.2;
+        lines.push({e, text: node.data.trim().slice(0, 40), left: box.left, right: box.right,
+                    top: box.top + air, bottom: box.bottom - air});
+      }
+    }
+  }
+  const meet = (a, b, by) =>
+    Math.min(a.right, b.right) - Math.max(a.left, b.left) > by &&
+    Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > by;
+  // Marks in a plot lie where the data are, and close together if the data are.
+  const free = lines.filter((line) => !line.e.closest(".marks")).sort((a, b) => a.top - b.top);
+  free.forEach((a, i) => {
+    for (let j = i + 1; j < free.length && free[j].top < a.bottom; j++)
+      if (meet(a, free[j], 1)) found.push(`text on text: "${a.text}" and "${free[j].text}"`);
+  });
+
+  for (const line of lines) {
+    const drawing = line.e.closest("svg");
+    const around = drawing ? drawing.getBoundingClientRect() : {left: 0, right: innerWidth};
+    if (!scrolled(line.e) && (line.left < around.left - 1 || line.right > around.right + 1))
+      found.push(`text beyond the edge: "${line.text}"`);
+    if (drawing && (line.top < around.top - 1 || line.bottom > around.bottom + 1))
+      found.push(`text beyond the edge: "${line.text}"`);
+  }
+  for (const e of all) {
+    const {overflowX, textOverflow} = getComputedStyle(e);
+    if (e.closest("svg") || !["hidden", "clip"].includes(overflowX) || textOverflow === "ellipsis") continue;
+    if (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1) found.push(`cut: ${name(e)}`);
+  }
+
+  // boxes that lie beside or below each other, and pictures with text that is not theirs
+  const kinds = "h1, h2, h3, section, figure, form, table, tr, td, th, li, dl > div, .card, .badge, button";
+  const boxes = all.filter((e) => e.matches(kinds));
+  const siblings = new Map();
+  for (const e of boxes) siblings.set(e.parentElement, [...(siblings.get(e.parentElement) ?? []), e]);
+  for (const group of siblings.values()) {
+    const places = group.map((e) => ({e, box: e.getBoundingClientRect()}));
+    places.forEach((a, i) => {
+      for (const b of places.slice(i + 1))
+        if (meet(a.box, b.box, 1)) found.push(`box on box: ${name(a.e)} and ${name(b.e)}`);
+    });
+  }
+  for (const e of all.filter((e) => e.matches("img, svg:not(.marks)") && !e.parentElement.closest("svg"))) {
+    const box = e.getBoundingClientRect();
+    for (const line of free) {
+      // A label that belongs to a picture may lie in it.
+      if (line.e.closest("svg") === e || line.e.closest("a, li")?.contains(e)) continue;
+      if (meet(box, line, 1)) found.push(`text on a picture: "${line.text}" on ${name(e)}`);
+    }
+  }
+  return [...new Set(found)];
+}"""
+)
+"""What is wrong with how a page looks, each as a sentence."""
