@@ -60,6 +60,8 @@ def run(folder: pathlib.Path, *, files: int, first: int, tolerance: float) -> tu
         f"[output]\nfolder = {json.dumps(str(results))}\n"
         f"[state]\nfolder = {json.dumps(str(folder / 'state'))}\n"
         "[resources]\nnum_workers = 2\nmin_free_gb = 0.01\nnice = 0\n"
+        # Reports come later than the results, so that what their process holds would depend on the moment.
+        "[report]\nenabled = false\n"
     )
     family = Family({"TMPDIR": str(folder / "tmp")})
     daemon = Daemon.start(config, environment=family.environment)
