@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import os
 import pathlib
@@ -149,28 +148,31 @@ class Reporter:
 
     async def _report(self, entry_id: int, attempts: int) -> None:
         """Make one report, whatever comes of it."""
-        with contextlib.suppress(KeyError):
+        try:
             entry = self._ledger.get(entry_id)
-            # Another result may be on its way meanwhile, or the row forgotten.
-            if entry.report_state != "wanted" or entry.output is None:
-                return
-            path, result = _paths(entry)
-            folder = self._settings.index_folder_for(path)
-            request = self._settings.report_request_for(path, result, entry.job_id)
-            begin = time.monotonic()
-            try:
-                summary = await self._make(request, folder)
-                # It may have failed before.
-                former = _failure(entry, self._settings.watched_folder_of(path) or folder).key
-                row = _row(entry, request, summary, folder)
-                listed = await self._update_index(folder, [row], removed=former)
-            except DcnumdError as error:
-                self._give_up(entry, request, error, attempts + 1)
-                return
-            if not listed and attempts + 1 < self._settings.retry.attempts:
-                self._delay(entry.id, attempts + 1)
-            else:
-                self._record(entry, summary, time.monotonic() - begin)
+        except KeyError:
+            # It was forgotten meanwhile.
+            return
+        # Another result may be on its way meanwhile.
+        if entry.report_state != "wanted" or entry.output is None:
+            return
+        path, result = _paths(entry)
+        folder = self._settings.index_folder_for(path)
+        request = self._settings.report_request_for(path, result, entry.job_id)
+        begin = time.monotonic()
+        try:
+            summary = await self._make(request, folder)
+            # It may have failed before.
+            former = _failure(entry, self._settings.watched_folder_of(path) or folder).key
+            row = _row(entry, request, summary, folder)
+            listed = await self._update_index(folder, [row], removed=former)
+        except DcnumdError as error:
+            self._give_up(entry, request, error, attempts + 1)
+            return
+        if not listed and attempts + 1 < self._settings.retry.attempts:
+            self._delay(entry.id, attempts + 1)
+        else:
+            self._record(entry, summary, time.monotonic() - begin)
 
     async def _make(self, request: ReportRequest, folder: pathlib.Path) -> ReportSummary:
         await self._make_sure(folder, request.path_report)
