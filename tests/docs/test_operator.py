@@ -14,6 +14,7 @@ import urllib.request
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.faults import wait_until
 
 GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "operator.md"
 BLOCK = re.compile(r'^```sh title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -84,9 +85,9 @@ def test_the_exercise_works_as_it_is_written(tmp_path):
         windows.type(blocks[4])
         daemon.wait_for("job.failed")
         shown = windows.type(blocks[5])
+        index = tmp_path / "practice" / "results" / "index.html"
+        wait_until(lambda: all(f"M00{number}_data" in index.read_text("utf-8") for number in range(1, 6)))
     assert "4 done" in shown
     assert "not_hdf5" in shown
     names = {path.name for path in (tmp_path / "practice" / "results").iterdir()}
     assert {"index.html", "M001_data_dcn.html", "M004_data_dcn.rtdc"} <= names
-    index = (tmp_path / "practice" / "results" / "index.html").read_text("utf-8")
-    assert all(f"M00{number}_data" in index for number in range(1, 6))
