@@ -22,6 +22,7 @@ from dcnumd.daemon.records import Entry, ReportState, job_log, utc_now
 from dcnumd.daemon.tally import Tally
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.report.request import IndexRow, ReportRequest, ReportSummary
+from dcnumd.report.wording import cause_of, explained
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -328,7 +329,8 @@ def _row(entry: Entry, request: ReportRequest, summary: ReportSummary, folder: p
 
 
 def _failure(entry: Entry, folder: pathlib.Path) -> IndexRow:
-    """Return the row of a failed measurement."""
+    """Return the row of a failed measurement, with its cause, the cure, and what exactly was wrong."""
+    cause = cause_of(entry.reason)
     return IndexRow(
         key=os.path.relpath(entry.path, folder),
         name=pathlib.PurePath(entry.path).name,
@@ -336,5 +338,5 @@ def _failure(entry: Entry, folder: pathlib.Path) -> IndexRow:
         recorded="",
         finished=entry.finished_at or "",
         state="failed",
-        texts=(entry.reason, entry.error),
+        texts=(entry.reason, f"{cause.what}. {cause.cure}".rstrip(), explained(entry.error, entry.path)),
     )

@@ -9,6 +9,7 @@ import pathlib
 import stat
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import structlog
 
@@ -197,8 +198,8 @@ class View:
         """Start jobs again."""
         self._set_paused(paused=False)
 
-    async def report(self, entry_id: int) -> bytes | None:
-        """Return the page of a measurement's report; None if there is none in a folder of reports."""
+    async def report(self, entry_id: int, ending: Literal[".html", ".json"], name: str = "") -> bytes | None:
+        """Return the page or the figures of a report; None if the folder of reports has none, or not of that name."""
         if self._shift is None:
             return None
         try:
@@ -207,9 +208,12 @@ class View:
             return None
         if entry.report is None or not entry.report.endswith(".html"):
             return None
+        path = pathlib.Path(entry.report.removesuffix(".html") + ending)
+        if name not in ("", path.name):
+            return None
         root = self.settings.index_folder_for(pathlib.Path(entry.path))
         try:
-            return await in_thread(os.fspath(root), _read_inside, pathlib.Path(entry.report), root)
+            return await in_thread(os.fspath(root), _read_inside, path, root)
         except OSError:
             return None
 

@@ -21,16 +21,10 @@ from dcnumd.report.figures import Check, FeatureFigures, Figures
 from dcnumd.report.gallery import BackgroundPictures, Gallery
 from dcnumd.report.plots import DENSITY_COLOURS, Plot
 from dcnumd.report.request import Light
+from dcnumd.report.wording import VERDICTS
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
-VERDICTS: dict[Light, tuple[str, str]] = {
-    "green": ("Looks good", "None of the checks found anything that needs a look."),
-    "yellow": ("Needs a look", "The measurement can be used; look at this before the next sample."),
-    "red": ("Hardly of use", "Something is badly wrong with this measurement."),
-    "grey": ("Not judged", "There is not enough in this result to judge it."),
-}
-"""What the traffic light says, and what it means."""
 STATE_COLOURS = {"ok": "green", "warning": "yellow", "alarm": "red", "unknown": "grey"}
 STATE_WORDS = {"ok": "fine", "warning": "look", "alarm": "bad", "unknown": "unknown"}
 SEVERITY = ("alarm", "warning", "unknown", "ok")

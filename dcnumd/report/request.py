@@ -104,7 +104,7 @@ class IndexRow:
     events: int | None = None
     light: Light = "grey"
     texts: tuple[str, ...] = ()
-    """What the traffic light says, or why it failed."""
+    """What the traffic light says; or the reason code of a failure, its cause and cure, and what exactly was wrong."""
     link: str = ""
     """Path of the report, or else of the result, relative to the folder of the index; empty for none."""
     thumbnail: bytes = b""

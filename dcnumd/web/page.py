@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from dcnumd.errors import printable
+from dcnumd.report.wording import cause_of, explained
 from dcnumd.web import words
 from dcnumd.web.state import Snapshot, Totals
 
@@ -38,11 +39,11 @@ class Page:
             lstrip_blocks=True,
             undefined=jinja2.StrictUndefined,
         )
-        environment.globals.update(LIGHTS=words.LIGHTS, STAGES=words.STAGES, cause_of=words.cause_of)
+        environment.globals.update(LIGHTS=words.LIGHTS, STAGES=words.STAGES, cause_of=cause_of)
         environment.filters.update(
             clock=words.clock,
             duration=words.duration,
-            explained=words.explained,
+            explained=explained,
             file_name=words.file_name,
             folder_name=words.folder_name,
             left=words.time_left,

@@ -54,7 +54,9 @@ class Pages:
             web.get("/events", self.events, allow_head=False),
             web.get("/plot.png", self.plot),
             web.get("/static/{name}", self.static),
-            web.get(measurement, self.report),
+            # The slash makes the report's own link, which is relative, lead to its figures.
+            web.get(f"{measurement}/", self.report),
+            web.get(rf"{measurement}/{{name:[^/]+\.json}}", self.figures),
             web.post(f"{measurement}/retry", self._button(self._retry)),
             web.post("/pause", self._button(self._pause)),
             web.post("/resume", self._button(self._resume)),
@@ -136,11 +138,18 @@ class Pages:
 
     async def report(self, request: web.Request) -> web.Response:
         """Show the report of a measurement."""
-        content = await self._control.report(int(request.match_info["id"]))
+        content = await self._control.report(int(request.match_info["id"]), ".html")
         if content is None:
             raise web.HTTPNotFound(text="There is no report of this measurement, or it was moved.")
         headers = {"Content-Security-Policy": REPORT_POLICY}
         return web.Response(body=content, content_type="text/html", charset="utf-8", headers=headers)
+
+    async def figures(self, request: web.Request) -> web.Response:
+        """Return the figures of a report, which it links by the name that they have beside it."""
+        content = await self._control.report(int(request.match_info["id"]), ".json", request.match_info["name"])
+        if content is None:
+            raise web.HTTPNotFound(text="There are no figures of this measurement, or they were moved.")
+        return web.Response(body=content, content_type="application/json")
 
     async def healthz(self, _: web.Request) -> web.Response:
         """Tell a monitor whether somebody has to come."""

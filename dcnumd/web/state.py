@@ -163,5 +163,5 @@ class Control(Protocol):
     def plot(self) -> bytes:
         """Return the scatter plot of the last report, a PNG; empty if there is none."""
 
-    async def report(self, entry_id: int) -> bytes | None:
-        """Return the page of a measurement's report; None if there is none."""
+    async def report(self, entry_id: int, ending: Literal[".html", ".json"], name: str = "") -> bytes | None:
+        """Return the page or the figures of a measurement's report; None if there are none, or not of that name."""

@@ -105,6 +105,7 @@ def test_failed_measurement_is_in_the_index_until_it_is_done(start_daemon, write
     path.write_bytes(b"no measurement")
     assert start_daemon("--once", *QUICK, config=write_config(REPORTS), ready=False).wait(SECONDS) == 1
     assert "not_hdf5" in text_of(index)
+    assert "It is no measurement. Move it somewhere else." in text_of(index)
     path.unlink()
     draw_measurement(path)
     assert start_daemon("--once", *QUICK, config=write_config(REPORTS), ready=False).wait(SECONDS) == 0

@@ -13,7 +13,8 @@ import pytest
 
 from dcnumd.errors import printable
 from dcnumd.report.make import make_report
-from dcnumd.report.page import VERDICTS, duration, number
+from dcnumd.report.page import duration, number
+from dcnumd.report.wording import VERDICTS
 from tests.support.reports import Page, columns_of, request_for, write_result
 
 HOSTILE = [

@@ -153,6 +153,7 @@ class Desk:
         self.counted = Totals(120, {"damaged": 2, "no_images": 1}, 4, 4_800_000, 1_185_120, 390.0, 118, 2, 1)
         self.picture = b""
         self.reports: dict[int, bytes] = {}
+        self.figures: dict[tuple[int, str], bytes] = {}
         self.retried: list[int] = []
         self.rendered = 0
         self.broken: Exception | None = None
@@ -220,8 +221,8 @@ class Desk:
     def plot(self) -> bytes:
         return self.picture
 
-    async def report(self, entry_id: int) -> bytes | None:
-        return self.reports.get(entry_id)
+    async def report(self, entry_id: int, ending: str, name: str = "") -> bytes | None:
+        return self.reports.get(entry_id) if ending == ".html" else self.figures.get((entry_id, name))
 
 
 @dataclasses.dataclass

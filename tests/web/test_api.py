@@ -23,6 +23,7 @@ def checked(served, path, method="GET", **headers):
     """Ask, and hold the answer against the document."""
     answer = served.ask(path, method, **headers)
     plain = re.sub(r"/\d+", "/{id}", path.partition("?")[0])
+    plain = re.sub(r"(/{id}/).+\.json$", r"\1{name}", plain)
     described = DOCUMENT["paths"][plain][method.lower()]["responses"][str(answer.status)]
     if "$ref" in described:
         described = DOCUMENT["components"]["responses"][described["$ref"].rpartition("/")[2]]
@@ -129,7 +130,8 @@ def test_answers_that_are_no_json_have_their_type(serve):
     served = serve(busy())
     served.desk.picture = png()
     served.desk.reports[99] = b"<!DOCTYPE html>"
-    for path in ("/plot.png", "/measurements/99", "/metrics"):
+    served.desk.figures[99, "M001_dcn.json"] = b"{}"
+    for path in ("/plot.png", "/measurements/99/", "/measurements/99/M001_dcn.json", "/metrics"):
         assert checked(served, path).status == 200
 
 

@@ -61,7 +61,7 @@ def test_page_follows_a_measurement_from_recording_to_report(serve, open_page):
 
     served.show(snapshot(done=(done(1, "M1.rtdc"),), counts={"done": 1}, plot_id=1))
     expect(page.locator("h1")).to_have_text("Ready")
-    expect(page.locator("#part-done a")).to_have_attribute("href", "/measurements/1")
+    expect(page.locator("#part-done a")).to_have_attribute("href", "/measurements/1/")
     expect(page.locator("#part-plot img")).to_have_js_property("naturalWidth", 90)
 
 

@@ -50,7 +50,7 @@ def test_who_says_nothing_is_dropped(serve, request_):
 def test_who_takes_no_answer_is_dropped(serve):
     served = serve()
     served.desk.reports[1] = b"x" * 20_000_000
-    request = b"GET /measurements/1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    request = b"GET /measurements/1/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with contextlib.closing(hang(served.address, request)):
         deadline = time.monotonic() + 10
         while not served.call(served.page._transports):
@@ -133,7 +133,7 @@ def test_end_does_not_wait_for_clients(serve):
         b"",
         b"GET / HTT",
         GET_EVENTS,
-        b"GET /measurements/1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /measurements/1/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"POST /api/v1/pause HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n" + TOKEN.encode(),
     ]
     with contextlib.ExitStack() as stack:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import re
 import signal
 import time
+import urllib.parse
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -79,14 +81,18 @@ def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pa
     assert (row["id"], row["frames"], row["has_report"]) == (done["plot_id"], 400, True)
     assert row["events"] > 0
     assert ask(live.address, "/plot.png").body.startswith(b"\x89PNG")
-    report = ask(live.address, f"/measurements/{row['id']}")
+    page = f"/measurements/{row['id']}/"
+    report = ask(live.address, page)
     assert report.status == 200
     assert "M1 &lt;b&gt;" in report.text
+    (link,) = re.findall(r'href="([^"#]+\.json)"', report.text)
+    assert ask(live.address, urllib.parse.urljoin(page, link)).json["events"] == row["events"]
+    assert ask(live.address, f"{page}other.json").status == 404
 
     (watched_folder / "M2.rtdc").write_bytes(b"no measurement" * 100)
     failed = live.until(lambda now: now["failed"], "failed")["failed"][0]
     assert failed["reason"] == "not_hdf5"
-    assert ask(live.address, f"/measurements/{failed['id']}").status == 404
+    assert ask(live.address, f"/measurements/{failed['id']}/").status == 404
     assert live.post(f"/api/v1/measurements/{failed['id']}/retry").status == 200
     live.daemon.wait_for("job.failed", count=2, reason="not_hdf5")
     families = text_string_to_metric_families(ask(live.address, "/metrics").text)

@@ -62,8 +62,8 @@ def test_page_tells_without_a_script_what_is_going_on(serve):
     ):
         assert text in page.text
     links = {link["href"] for link in page.all("a")}
-    assert {"/measurements/99", "/measurements/96"} <= links
-    assert "/measurements/95" not in links
+    assert {"/measurements/99/", "/measurements/96/"} <= links
+    assert "/measurements/95/" not in links
     (bar,) = page.all("progress")
     assert (bar["value"], bar["max"]) == ("17240", "40000")
     assert [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "refresh"] == ["5"]
@@ -164,13 +164,16 @@ def test_plot_and_report_come_from_the_desk(serve):
     answer = served.ask("/plot.png?99")
     assert (answer.status, answer.headers["Content-Type"], answer.body) == (200, "image/png", png())
 
-    assert served.ask("/measurements/99").status == 404
+    assert served.ask("/measurements/99/").status == 404
     served.desk.reports[99] = "<!DOCTYPE html><title>Zellen \N{EN DASH} µm²</title>".encode()
-    answer = served.ask("/measurements/99")
+    answer = served.ask("/measurements/99/")
     assert (answer.status, answer.body) == (200, served.desk.reports[99])
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith("sandbox; default-src 'none';")
     assert "script-src" not in policy
+    assert served.ask("/measurements/99/M001_dcn.json").status == 404
+    served.desk.figures[99, "M001 µ_dcn.json"] = b'{"events": 7}'
+    assert served.ask("/measurements/99/M001%20%C2%B5_dcn.json").json == {"events": 7}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +185,8 @@ def test_plot_and_report_come_from_the_desk(serve):
         "/static/..%2f..%2fstate.py",
         "/static//etc/passwd",
         "/measurements/1234567890123456789012345",
-        "/measurements/-1",
+        "/measurements/-1/",
+        "/measurements/99/..%2f..%2fetc%2fpasswd.json",
         "/measurements/%D9%A1%00",
         "/nothing",
     ],

@@ -1,32 +1,15 @@
-"""Each reason and each warning has words, and numbers are said as people say them."""
+"""Warnings have words, and numbers are said as people say them."""
 
 from __future__ import annotations
 
-import pathlib
-import re
 import time
 
 import pytest
 
 from dcnumd.web import words
 
-OPERATIONS = pathlib.Path(__file__).parents[2] / "docs" / "operations.md"
 
-
-def test_every_reason_has_a_cure():
-    """What the engineer's guide knows, the operator's page knows, too."""
-    text = OPERATIONS.read_text("utf-8").partition("## Reason codes")[2].partition("### Without an event")[0]
-    rows = re.findall(r"^\| (`.+?) \|", text, re.MULTILINE)
-    codes = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
-    assert len(codes) > 40
-    assert codes - set(words.CAUSES) - {"not_watched", "not_a_file"} == set()
-    for cause in words.CAUSES.values():
-        assert not cause.what.endswith(".")
-        assert cause.cure.endswith(".")
-
-
-def test_unknown_codes_speak_for_themselves():
-    assert words.cause_of("flux_capacitor").what == "Flux capacitor"
+def test_unknown_warnings_speak_for_themselves():
     assert words.warning_words(("few_events", "flux_capacitor")) == "few events, flux capacitor"
 
 
