@@ -295,7 +295,7 @@ def _background(pictures: BackgroundPictures) -> dict[str, object]:
             "grey levels."
         )
     else:
-        change = "The first and the last background are the same."
+        change = "The first and the last background image are the same; the brightness over time is shown above."
     return {
         "mean": data_uri(pictures.mean),
         "change": data_uri(pictures.change) if pictures.change else "",

@@ -79,4 +79,6 @@ def test_index_is_printed(browser, results, theme):
         document = sight.print(f"index-{theme}")
     whole = "".join("".join(page.extract_text() for page in document.pages).split())
     assert 1 <= len(document.pages) <= 3
+    # The table begins right below its heading.
+    assert "Looks good" in document.pages[0].extract_text().partition("Verdict")[2]
     assert not [name for name in ("M001_data", "M002_data", "M003_data", "not_hdf5") if name not in whole]
