@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import multiprocessing
 import os
+import pathlib
 import signal
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -112,7 +114,7 @@ class Child:
         if self._executor is not None:
             return
         self._prepare = prepare or self._prepare
-        executor = self._spawn()
+        executor, courtesy = self._spawn(), self._courtesy
         futures = [executor.submit(call) for call in self._prepare or (os.getpid,)]
         try:
             for future in futures:
@@ -128,6 +130,9 @@ class Child:
             killed = died and (executor.process.exitcode or 0) < 0
             message = f"the {self.name} process cannot start: {why}"
             raise WorkerError(message, "worker_start", transient=killed) from error
+        if courtesy != self._courtesy:
+            # It was to give way, or no longer, while it began with what held before.
+            self._schedule()
         log.info("worker.started", pid=executor.process.pid, role=self.name)
 
     def ask_to_stop(self, call_id: str) -> None:
@@ -143,6 +148,12 @@ class Child:
     def resume(self) -> None:
         """Let them go on."""
         self._signal(signal.SIGCONT)
+
+    def give_way(self, *, idle: bool) -> None:
+        """Leave the processors to whoever wants them, or use them like others again; nothing without any courtesy."""
+        if self._courtesy.nice and self._courtesy.idle != idle:
+            self._courtesy = dataclasses.replace(self._courtesy, idle=idle)
+            self._schedule()
 
     def terminate(self) -> None:
         """Have the process and its workers end by SIGTERM."""
@@ -191,6 +202,12 @@ class Child:
         loop = asyncio.get_running_loop()
         executor.ended.add_done_callback(lambda _: _call_soon(loop, self._lost, executor))
         return executor
+
+    def _schedule(self) -> None:
+        if self.pid is not None:
+            with contextlib.suppress(OSError):
+                for thread in pathlib.Path(f"/proc/{self.pid}/task").iterdir():
+                    self._courtesy.schedule(int(thread.name))
 
     def _signal(self, number: signal.Signals) -> None:
         pid = self.pid

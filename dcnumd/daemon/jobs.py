@@ -196,6 +196,7 @@ class JobRunner:
     async def _take_turn(self, waiting: Waiting, gate: Gate) -> None:
         """Process one measurement if it is still what was queued."""
         queued = waiting.entry
+        self._reporter.give_way(idle=True)
         try:
             entry = self._ledger.get(queued.id)
             # What was queued may have been replaced by another content since.
@@ -218,6 +219,7 @@ class JobRunner:
             gate.leave_queue(queued.path)
         finally:
             self.running = None
+            self._reporter.give_way(idle=False)
 
     async def _process(self, waiting: Waiting, gate: Gate) -> None:
         """Process one measurement and record what came of it."""

@@ -1,4 +1,4 @@
-"""Has reports made of results, one after the other, by a process that only uses the time that nobody else needs."""
+"""Has reports made of results, one after the other, by a process that gives way to measurements."""
 
 from __future__ import annotations
 
@@ -114,6 +114,10 @@ class Reporter:
         if self._settings.report.enabled:
             self._failures_changed = True
             self._filled.set()
+
+    def give_way(self, *, idle: bool) -> None:
+        """Use only the time that nobody else needs, so that no measurement is delayed; or as much as others again."""
+        self._child.give_way(idle=idle)
 
     def hold(self) -> None:
         """Stop the process where it is."""

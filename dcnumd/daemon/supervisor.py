@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import os
 import pathlib
@@ -102,9 +101,7 @@ class Supervisor:
         courtesy = Courtesy(resources.nice, resources.cpus)
         self._probe = Child("probe", log_settings, courtesy)
         self._pipeline = Child("pipeline", log_settings, courtesy, self._on_progress)
-        # Reports are for people, so the next measurement comes first.
-        last = dataclasses.replace(courtesy, idle=True) if resources.nice else courtesy
-        self._report = Child("report", log_settings, last)
+        self._report = Child("report", log_settings, courtesy)
         self._children = (self._pipeline, self._probe, self._report)
 
     async def run(self) -> int:

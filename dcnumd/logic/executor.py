@@ -65,13 +65,17 @@ class Courtesy:
             return
         with contextlib.suppress(OSError):
             os.nice(self.nice)
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE if self.idle else os.SCHED_BATCH, os.sched_param(0))
+        self.schedule(0)
         if (number := IOPRIO_SET.get(platform.machine())) is not None:
             # a refusal is told by the value that it returns
             ctypes.CDLL(None).syscall(number, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE)
         with contextlib.suppress(OSError):
             pathlib.Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
+
+    def schedule(self, thread: int) -> None:
+        """Put a thread, 0 is this one, in its scheduling class; out of the idle one, the system lets only some."""
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(thread, os.SCHED_IDLE if self.idle else os.SCHED_BATCH, os.sched_param(0))
 
 
 class Channel:

@@ -14,6 +14,7 @@ import pytest
 from dcnumd.daemon.ledger import Ledger, ledger_path
 from dcnumd.daemon.records import Stamp
 from tests.support.daemon import draw_measurement
+from tests.support.faults import wait_until
 
 # Without courtesy, reports do not wait until nobody else works on this computer.
 REPORTS = "[report]\nenabled = true\n"
@@ -131,6 +132,25 @@ def test_killed_process_makes_the_report_again(start_daemon, write_config, watch
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.wait(60) == 0
     assert not [path for path in watched_folder.rglob(".*") if path.is_file()]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others may not leave the idle class")
+def test_reports_give_way_to_measurements(start_daemon, write_config, watched_folder):
+    """A report leaves the processors to a measurement that is processed, and only as long as that."""
+    daemon = start_daemon("--set", "resources.nice=10", config=write_config(REPORTS))
+    draw_measurement(watched_folder / "M001_data.rtdc")
+    daemon.wait_for("report.written", timeout=SECONDS)
+    process, pipeline = (
+        psutil.Process(daemon.wait_for("worker.started", role=role)["pid"]) for role in ("report", "pipeline")
+    )
+    wait_until(lambda: os.sched_getscheduler(process.pid) == os.SCHED_BATCH)
+    pipeline.suspend()
+    draw_measurement(watched_folder / "M002_data.rtdc", seed=2)
+    daemon.wait_for("job.started", timeout=SECONDS, count=2)
+    assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
+    pipeline.resume()
+    daemon.wait_for("job.finished", timeout=SECONDS, count=2)
+    wait_until(lambda: os.sched_getscheduler(process.pid) == os.SCHED_BATCH)
 
 
 def test_report_that_was_not_made_is_made_after_the_restart(start_daemon, write_config, watched_folder, state_folder):
