@@ -116,6 +116,7 @@ def measure_idle(bench: Bench) -> Outcome:
     path = bench.path(SHORT)
     with Daemon(bench.new_folder("idle"), settings(), bench.workers, bench.timeout) as daemon:
         daemon.run(path)
+        daemon.wait_for("report.written")
         time.sleep(2.0)  # what follows a job, such as the listing of the folder, is not idleness
         pids = process_tree(daemon.process.pid)
         cpu, woken, begin = cpu_seconds(pids), wake_ups(pids), time.perf_counter()
