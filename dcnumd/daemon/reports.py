@@ -168,7 +168,7 @@ class Reporter:
         try:
             summary = await self._make(request, folder)
             # It may have failed before.
-            former = _failure(entry, self._settings.watched_folder_of(path) or folder).key
+            former = _failure_key(entry, self._settings.watched_folder_of(path) or folder)
             row = _row(entry, request, summary, folder)
             listed = await self._update_index(folder, [row], removed=former)
         except DcnumdError as error:
@@ -332,11 +332,16 @@ def _row(entry: Entry, request: ReportRequest, summary: ReportSummary, folder: p
     )
 
 
+def _failure_key(entry: Entry, folder: pathlib.Path) -> str:
+    """Return what the row of a measurement is recognised by while it has failed."""
+    return os.path.relpath(entry.path, folder)
+
+
 def _failure(entry: Entry, folder: pathlib.Path) -> IndexRow:
     """Return the row of a failed measurement, with its cause, the cure, and what exactly was wrong."""
     cause = cause_of(entry.reason)
     return IndexRow(
-        key=os.path.relpath(entry.path, folder),
+        key=_failure_key(entry, folder),
         name=pathlib.PurePath(entry.path).name,
         sample=entry.sample,
         recorded="",

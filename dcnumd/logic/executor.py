@@ -54,14 +54,14 @@ class Courtesy:
     cpus: tuple[int, ...] = ()
     """Processors that it may use; empty: all."""
     idle: bool = False
-    """Use them only when nobody else does."""
+    """Use them only when nobody else does; means nothing without `nice`."""
 
     def apply(self) -> None:
         """Step back, this process and those that it starts; what the system refuses is left out."""
         if self.cpus:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, self.cpus)
-        if not (self.nice or self.idle):
+        if not self.nice:
             return
         with contextlib.suppress(OSError):
             os.nice(self.nice)

@@ -19,7 +19,7 @@ from dcnumd.errors import ResultError
 from dcnumd.report.index_rebuild import content_of_file, rows_of_reports
 from dcnumd.report.index_row import Line, encoded_key, joined, local_time, shown, shown_row
 from dcnumd.report.request import IndexRow
-from dcnumd.report.wording import VERDICTS
+from dcnumd.report.wording import LIGHTS
 from dcnumd.write.result import MAY_PASS, REASONS, ResultFile
 
 NAME = "index.html"
@@ -178,7 +178,7 @@ def _line(row: IndexRow) -> Line:
 
 def _page(folder: pathlib.Path, lines: Sequence[Line]) -> Iterator[bytes | memoryview]:
     """Yield the parts of the page."""
-    words: dict[str, str] = {**{light: verdict.what for light, verdict in VERDICTS.items()}, "failed": "Failed"}
+    words = LIGHTS | {"failed": "Failed"}
     counts = collections.Counter(line.light.decode() for line in lines)
     style, script, script_hash = _parts()
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

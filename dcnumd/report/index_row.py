@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 import markupsafe
 
 from dcnumd.report.request import IndexRow
-from dcnumd.report.wording import VERDICTS
+from dcnumd.report.wording import LIGHTS
 
 MAX_TEXT = 400
 """Characters of a name or sentence that are shown."""
@@ -24,7 +24,7 @@ MAX_THUMBNAIL = 2**16
 PRINTED = frozenset("\u200c\u200d\u00a0")
 """Not printable to Python, and yet part of words and numbers: they join characters or keep them apart."""
 
-STATES = frozenset((*(light.encode() for light in VERDICTS), b"failed"))
+STATES = frozenset((*(light.encode() for light in LIGHTS), b"failed"))
 NAMES = [b"<tr data-key=", b" data-at=", b" data-light=", b" data-events="]
 """How a row begins, without the values."""
 END = b"</tr>"
@@ -121,7 +121,7 @@ def shown_row(row: IndexRow) -> ShownRow:
         at=shown(row.finished),
         light="failed" if failed else row.light,
         colour="red" if failed else row.light,
-        word="Failed" if failed else VERDICTS[row.light].what,
+        word="Failed" if failed else LIGHTS[row.light],
         name=shown(row.name) or "(no name)",
         link=encoded_link(row.link),
         sample=shown(row.sample),

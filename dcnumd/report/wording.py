@@ -21,6 +21,8 @@ VERDICTS: dict[Light, Verdict] = {
     "red": Verdict("Hardly of use", "Something is badly wrong with this measurement."),
     "grey": Verdict("Not judged", "There is not enough in this result to judge it."),
 }
+LIGHTS: dict[str, str] = {light: verdict.what for light, verdict in VERDICTS.items()}
+"""What a traffic light says, alone."""
 WARNINGS = {
     "few_events": "few events",
     "flicker": "flicker",

@@ -7,7 +7,7 @@ import pathlib
 from typing import NamedTuple
 
 from dcnumd.errors import printable
-from dcnumd.report.wording import CAUSES, VERDICTS, WARNINGS
+from dcnumd.report import wording
 from dcnumd.web.state import Snapshot
 
 UNKNOWN = "\N{EN DASH}"
@@ -15,8 +15,8 @@ UNKNOWN = "\N{EN DASH}"
 STAGES = {"background": "Background", "segmentation": "Cells", "writing": "Writing"}
 """The stages of a job in their order."""
 
-LIGHTS: dict[str, str] = {"": "No report", **{light: verdict.what for light, verdict in VERDICTS.items()}}
-"""What a traffic light says."""
+LIGHTS = wording.LIGHTS | {"": "No report"}
+"""What a traffic light says, or that there is none."""
 
 
 class Headline(NamedTuple):
@@ -57,14 +57,14 @@ def headline(snapshot: Snapshot) -> Headline:
 
 def _why_all_wait(snapshot: Snapshot) -> str:
     reasons = {waiting.reason for waiting in snapshot.waiting}
-    if len(reasons) == 1 and (cause := CAUSES.get(reasons.pop())) is not None:
+    if len(reasons) == 1 and (cause := wording.CAUSES.get(reasons.pop())) is not None:
         return f"{cause.what}. {cause.cure}"
     return "The next measurement is about to be processed."
 
 
 def warning_words(names: tuple[str, ...]) -> str:
     """Return what the traffic light warns of."""
-    return ", ".join(WARNINGS.get(name, name.replace("_", " ")) for name in names)
+    return ", ".join(wording.WARNINGS.get(name, name.replace("_", " ")) for name in names)
 
 
 def file_name(path: str) -> str:

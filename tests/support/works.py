@@ -35,7 +35,7 @@ class Works:
         self.tidied = []
         places = Places(self.settings, self.ledger)
         self.tally = Tally()
-        self.report = Child("report", self.settings.log, Courtesy(0, idle=True))
+        self.report = Child("report", self.settings.log, Courtesy(0))
         heard = self._tidy, lambda *_: None, self.changed.set
         self.reports = Reporter(self.settings, self.ledger, places, self.report, self.tally, *heard)
         parts = self.overseer, self.inspector, places, self.reports, self.tally, self._tidy, self.changed.set
