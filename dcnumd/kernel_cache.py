@@ -279,15 +279,15 @@ def _is_usable(folder: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(folder: pathlib.Path, on_wait: Callable[[], object]) -> Iterator[None]:
-    """Hold the lock of a folder, which the system frees when this process dies."""
+def _locked(folder: pathlib.Path, on_wait: Callable[[], object]) -> Iterator[int]:
+    """Hold the lock of a folder, which the system frees when all that have its descriptor are dead."""
     with (folder / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             on_wait()
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
 def _compile_locked(folder: pathlib.Path, announce: Announce) -> None:
@@ -296,7 +296,7 @@ def _compile_locked(folder: pathlib.Path, announce: Announce) -> None:
     def tell_waiting() -> None:
         announce(f"Waiting for another dcnumd that compiles the kernels to {folder}.")
 
-    with _locked(folder, tell_waiting):
+    with _locked(folder, tell_waiting) as lock:
         if is_complete(folder):
             return
         begin = time.monotonic()
@@ -304,8 +304,8 @@ def _compile_locked(folder: pathlib.Path, announce: Announce) -> None:
         reason = "the ones in the cache are damaged" if damaged else "once for each version of dcnumd and numba"
         announce(f"Compiling the numerical kernels ({reason}); this takes about 15 s. They are kept in {folder}.")
         _empty(folder)
-        _run("fill", folder, min(len(os.sched_getaffinity(0)), MOST_PROCESSES))
-        _run("check", folder, 1)
+        _run("fill", folder, min(len(os.sched_getaffinity(0)), MOST_PROCESSES), lock)
+        _run("check", folder, 1, lock)
         _write(folder / MARKER, json.dumps({"key": cache_key(), "files": _checksums(folder)}).encode())
         _sync(folder)
         announce(f"The kernels are compiled, after {time.monotonic() - begin:.0f} s.")
@@ -329,8 +329,8 @@ def _sync(folder: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def _run(action: str, folder: pathlib.Path, count: int) -> None:
-    """Have all kernels called by some processes, which fill a folder or check it.
+def _run(action: str, folder: pathlib.Path, count: int, lock: int) -> None:
+    """Have all kernels called by some processes, which fill a folder or check it, and hold its lock as long.
 
     Raises
     ------
@@ -346,8 +346,9 @@ def _run(action: str, folder: pathlib.Path, count: int) -> None:
         for _ in range(count):
             process = subprocess.Popen(  # noqa: S603 -- our own module
                 # what lies in the current folder must not take the place of what this process has loaded
-                [sys.executable, "-P", "-c", COMPILE_CODE.format(path=sys.path), action, os.fspath(folder)],
+                [sys.executable, "-P", "-c", COMPILE_CODE.format(path=sys.path), action, folder, str(os.getpid())],
                 stdin=numbers,
+                pass_fds=(lock,),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -76,6 +78,16 @@ def finish(process):
     return output.splitlines()
 
 
+def compilers(folder):
+    """Return the processes that fill a folder or check it."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if b"warm_up" in (command := path.read_bytes()) and os.fsencode(folder) in command.split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
 def entries(folder):
     """Return the files with compiled code."""
     return sorted(folder.glob("*.kernel"))
@@ -133,6 +145,28 @@ def test_compiling_is_killed_then_done_by_one_of_two_then_repaired(tmp_path, few
     assert lines[-1] == f"{folder} False"
     assert {path.name for path in folder.iterdir()} == complete
     assert finish(start(ENSURE, cache, few_kernels)) == [f"{folder} False"]
+
+
+def test_who_compiles_ends_with_its_parent(tmp_path, few_kernels):
+    """Nobody writes to a folder any more when the next one can lock it, though its owner was killed."""
+    cache = tmp_path / "cache"
+    owner = start(ENSURE, cache, few_kernels)
+    owner.stdout.readline()
+    (folder,) = cache.iterdir()
+    while not (left_alone := compilers(folder)):
+        assert owner.poll() is None
+    for pid in left_alone:
+        os.kill(pid, signal.SIGSTOP)
+    owner.kill()
+    owner.wait()
+    for pid in left_alone:
+        # gone already if it had got as far as to end with its parent
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    with (folder / LOCK).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert compilers(folder) == []
+    owner.communicate()
 
 
 @pytest.mark.parametrize("how", ["missing", "empty", "truncated", "zeros", "one byte"])

@@ -20,8 +20,8 @@ from dcnumd.errors import DcnumdError
 from dcnumd.feat.feat_background.base import get_available_background_methods
 from dcnumd.meta.ppid import method_keywords
 from dcnumd.report.request import ReportLimits
+from dcnumd.report.wording import WARNINGS
 from dcnumd.segm.segm_thresh import SegmentThresh
-from dcnumd.web.words import WARNINGS
 from tests.support.events import event_names
 
 TOP = pathlib.Path(__file__).parents[2]

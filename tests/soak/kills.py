@@ -96,10 +96,10 @@ class Soak:
         assert self.daemon is not None
         victims = self.victims(target)
         self.rng.shuffle(victims)
-        killed = [victim.role for victim in victims if victim.kill()]
-        if "daemon" in killed:
-            self.daemon.process.wait()
-        return killed
+        killed = [victim for victim in victims if victim.kill()]
+        if self.daemon.process.pid in {victim.pid for victim in killed}:
+            self.daemon.process.wait(START_SECONDS)
+        return [victim.role for victim in killed]
 
     def victims(self, target: str) -> list[Process]:
         """Return the processes to kill."""

@@ -23,7 +23,7 @@ class Process:
     pid: int
     parent: int
     role: str
-    """``daemon``, ``child`` (pipeline or probe), ``fork server``, ``worker`` or ``tracker``."""
+    """``daemon``, ``child`` (pipeline, probe or reporter), ``fork server``, ``worker``, ``tracker`` or ``other``."""
 
     def kill(self, number: int = signal.SIGKILL) -> bool:
         """Send a signal; return whether there was a process to send it to."""
@@ -97,7 +97,8 @@ def _role(pid: int, family: dict[int, tuple[int, str]]) -> str:
         return "worker" if "multiprocessing.forkserver" in above else "fork server"
     if "multiprocessing.spawn" in command:
         return "child"
-    return "daemon"
+    # between fork and exec a process looks like its parent
+    return "daemon" if "-m dcnumd" in command and "-m dcnumd" not in above else "other"
 
 
 @dataclasses.dataclass(frozen=True)
