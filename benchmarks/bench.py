@@ -85,7 +85,7 @@ class Bench:
     frames: int = 10_000
     """What stands for 10,000 frames."""
     workers: int = 2
-    timeout: float = 1800.0
+    timeout: float = 900.0
     """Of one run [s]."""
     idle_seconds: float = 120.0
     stock: Stock = dataclasses.field(init=False)

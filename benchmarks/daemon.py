@@ -83,7 +83,6 @@ class Daemon:
                 "watch.settle_seconds": SETTLE_SECONDS,
                 "output.folder": os.fspath(folder / "results"),
                 "resources.num_workers": workers,
-                "resources.nice": 0,
                 "resources.min_free_gb": 0.0,
                 "state.folder": os.fspath(folder / "state"),
                 "log.format": "json",
@@ -92,6 +91,7 @@ class Daemon:
         )
         self.ready_seconds = 0.0
         """From the start of the process to ``daemon.ready`` [s]."""
+        self._reports = bool(dict(settings).get("report.enabled", True))
         self._timeout = timeout
         self._extra = extra
         self._events: list[Event] = []
@@ -100,7 +100,7 @@ class Daemon:
         self._count = 0
 
     def __enter__(self) -> Self:
-        self.started = time.perf_counter()
+        self.started = time.time()  # the clock of the log
         self.process = subprocess.Popen(
             [*DCNUMD, "run", "-c", os.fspath(self.config)],
             stderr=subprocess.PIPE,
@@ -116,7 +116,7 @@ class Daemon:
         except BaseException:
             self.__exit__()
             raise
-        self.ready_seconds = time.perf_counter() - self.started
+        self.ready_seconds = time.time() - self.started
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -131,10 +131,11 @@ class Daemon:
             self.process.stderr.close()
 
     def run(self, measurement: pathlib.Path) -> DaemonJob:
-        """Have a measurement processed, under a path of its own, and wait for the durable result.
+        """Have a measurement processed, under a path of its own, and wait for the durable result and its report.
 
-        The file is linked into the watched folder at once and taken away afterwards, because a further link changes
-        the stat of all links to a file, and the daemon would look at them again.
+        What is timed next does not compete with the report. The file is linked into the watched folder at once and
+        taken away afterwards, because a further link changes the stat of all links to a file, and the daemon would
+        look at them again.
 
         Parameters
         ----------
@@ -147,6 +148,8 @@ class Daemon:
         finished = self.wait_for("job.finished", path=os.fspath(path))
         settled = self.wait_for("file.settled", path=os.fspath(path))
         started = self.wait_for("job.started", path=os.fspath(path))
+        if self._reports:
+            self.wait_for("report.written", path=os.fspath(path))
         path.unlink()
         return DaemonJob(settled, started, finished)
 

@@ -77,9 +77,7 @@ def measure_batch(bench: Bench) -> Outcome:
 
 def batch_seconds(bench: Bench, measurement: pathlib.Path, *, enabled: bool) -> float:
     """Return how long a daemon takes for a batch, from the first ``job.started`` to the last ``job.finished`` [s]."""
-    # As the daemon is by default: without courtesy, reports would not step back either.
-    used = settings({"report.enabled": enabled, "resources.nice": 10})
-    daemon = Daemon(bench.new_folder("batch"), used, bench.workers, bench.timeout)
+    daemon = Daemon(bench.new_folder("batch"), settings({"report.enabled": enabled}), bench.workers, bench.timeout)
     # All before it starts: a further link to a file changes the stat of all.
     paths = [daemon.watched / f"B{number:03d}_data.rtdc" for number in range(BATCH)]
     for path in paths:

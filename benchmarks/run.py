@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=usable_cores(), help="worker processes of both programs")
     parser.add_argument("--workers-up-to", type=int, default=0, help="in the case scaling; 0: as --workers")
     parser.add_argument("--idle-seconds", type=float, default=120.0, help="in the case idle")
-    parser.add_argument("--timeout", type=float, default=1800.0, help="of one run [s]")
+    parser.add_argument("--timeout", type=float, default=900.0, help="of one run [s]")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="work in DIR, a new folder; keep what differs")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all numbers")
     parser.add_argument("--readme", type=pathlib.Path, metavar="FILE", help="put the tables into this README")
