@@ -34,6 +34,7 @@ def test_metrics_of_a_busy_day(serve):
         ("dcnumd_finished_total",): 120,
         ("dcnumd_failed_total", "damaged"): 2,
         ("dcnumd_failed_total", "no_images"): 1,
+        ("dcnumd_failed_total", "checksum"): 0,
         ("dcnumd_events_total",): 1_185_120,
         ("dcnumd_worker_losses_total",): 1,
     }
@@ -44,6 +45,8 @@ def test_metrics_of_a_day_that_has_not_begun(serve):
     found = samples(serve())
     assert found["dcnumd_running",] == 0
     assert ("dcnumd_last_success_timestamp_seconds",) not in found
+    # an alert needs a value before the first failure
+    assert found["dcnumd_failed_total", "not_hdf5"] == 0
 
 
 def test_names_of_folders_cannot_break_lines(serve):
