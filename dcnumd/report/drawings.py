@@ -9,7 +9,18 @@ from PIL import Image
 from dcnumd.report import plots
 from dcnumd.report.figures import Course, FeatureFigures, Figures
 from dcnumd.report.gallery import Gallery, background_pictures, choose, make_gallery
-from dcnumd.report.page import CellView, ChartView, Drawings, ScatterView, count_of, number, with_unit
+from dcnumd.report.marks import beside
+from dcnumd.report.page import (
+    MANY_CELLS,
+    CellView,
+    ChartView,
+    Drawings,
+    Mark,
+    ScatterView,
+    count_of,
+    number,
+    with_unit,
+)
 from dcnumd.report.plots import Cloud
 from dcnumd.report.request import PAIR, ReportRequest
 from dcnumd.report.result_file import ResultData
@@ -105,9 +116,10 @@ def _pairs(
         shown = [cell for cell in cells if cell.marked and points.has(cell.event)]
         marked = np.array([cell.event for cell in shown], np.int64)
         plot = plots.scatter(points, dots, axis_labels(figures, pair), marked, f"scatter{place}")
+        places = plot.points if len(cells) > MANY_CELLS else beside(plot, dots)
         marks = tuple(
-            (cell.number, round(float(x), 1), round(float(y), 1))
-            for cell, (x, y) in zip(shown, plot.points, strict=True)
+            Mark(cell.number, *np.round([*point, *place], 1).tolist())
+            for cell, point, place in zip(shown, plot.points, places, strict=True)
         )
         x, y = (_title(figures, name) for name in pair)
         views.append(

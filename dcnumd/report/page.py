@@ -10,6 +10,7 @@ import math
 import pathlib
 import urllib.parse
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jinja2
 import numpy as np
@@ -30,17 +31,29 @@ STATE_WORDS = {"ok": "fine", "warning": "look", "alarm": "bad", "unknown": "unkn
 SEVERITY = ("alarm", "warning", "unknown", "ok")
 LIGHT_HEX = {"green": "#1a7f37", "yellow": "#ffd33d", "red": "#b3261e", "grey": "#5d6671"}
 UNKNOWN = "\u2013"
+MANY_CELLS = 60
+"""With more, numbers would hide the plot: only their points are marked."""
+
+
+class Mark(NamedTuple):
+    """A cell of the gallery in a scatter plot: its number, its point, and where the number stands."""
+
+    number: int
+    x: float
+    y: float
+    number_x: float
+    number_y: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScatterView:
-    """One scatter plot; `marks` are the number and the place of each cell of the gallery."""
+    """One scatter plot, with the cells of the gallery."""
 
     title: str
     plot: Plot
     text: str
     note: str
-    marks: tuple[tuple[int, float, float], ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,6 +122,7 @@ def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
         missing=(*figures.missing, *drawings.missing),
         pairs=drawings.pairs,
         cells=drawings.cells,
+        many=len(drawings.cells) > MANY_CELLS,
         gallery=gallery,
         sheet=data_uri(gallery.sheet, "jpeg") if gallery else "",
         gallery_note=_gallery_note(gallery, figures.pixel_size_um, values=drawings.cells[0].marked) if gallery else "",

@@ -1,0 +1,85 @@
+"""Where the numbers of the gallery's cells stand in a scatter plot: beside their points, and hiding little."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from dcnumd.report.plots import SCATTER_BOX, Plot
+
+Floats = npt.NDArray[np.float64]
+
+RADIUS = 6.4
+"""Of the disc around a number, in the plot's own units."""
+CLEARANCE = 2 * RADIUS + 1.5
+"""Least distance between the centres of two discs; on a phone, where they are larger, they just touch."""
+DISTANCES = (10.0, 15.0, 21.0, 28.0, 36.0)
+DIRECTIONS = 16
+OVERLAP_COST, POINT_COST, HIDING_COST, DISTANCE_COST = 8.0, 4.0, 1.0, 0.02
+"""Of a disc on a disc, of a disc on a point that has a number, of hiding others, and of each unit of distance."""
+
+
+def beside(plot: Plot, raster: Image.Image) -> Floats:
+    """Return places for the numbers of the points that are marked in a plot.
+
+    One after the other, each number takes the best place that the former ones have left.
+
+    Parameters
+    ----------
+    plot
+        The plot with its marked points.
+    raster
+        All its points, see `plots.dots`.
+
+    Returns
+    -------
+    places : ndarray of shape (N, 2)
+        x and y of the centres, in the plot's own units and inside of its axes.
+    """
+    left, bottom, across, up = SCATTER_BOX
+    size = np.array([plot.width, plot.height])
+    first = size * (left, 1 - bottom - up)
+    extent = size * (across, up)
+    angles = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
+    offsets = np.concatenate([distance * np.column_stack([np.cos(angles), np.sin(angles)]) for distance in DISTANCES])
+    lengths = np.hypot(*offsets.T)
+    hidden = _Hidden(np.asarray(raster)[..., 3] > 0, first, extent)
+    places = np.empty_like(plot.points)
+    for number, point in enumerate(plot.points):
+        candidates = np.clip(point + offsets, first + RADIUS, first + extent - RADIUS)
+        cost = (
+            OVERLAP_COST * _overlap(candidates, places[:number], CLEARANCE)
+            + POINT_COST * _overlap(candidates, plot.points, RADIUS + 2)
+            + HIDING_COST * hidden.share(candidates)
+            + DISTANCE_COST * lengths
+        )
+        places[number] = candidates[np.argmin(cost)]
+    return places
+
+
+def _overlap(candidates: Floats, others: Floats, distance: float) -> Floats:
+    """Return how far candidates reach into others that should be some distance away, added up (0: not at all)."""
+    between = np.hypot(*(candidates[:, None] - others[None]).transpose(2, 0, 1))
+    total: Floats = np.clip(1 - between / distance, 0, None).sum(axis=1)
+    return total
+
+
+class _Hidden:
+    """Tells how much of what is drawn a disc would hide; it is taken for a square."""
+
+    def __init__(self, drawn: npt.NDArray[np.bool_], first: Floats, extent: Floats) -> None:
+        self._sums = np.pad(drawn.cumsum(axis=0, dtype=np.int64).cumsum(axis=1), ((1, 0), (1, 0)))
+        self._first = first
+        self._scale = np.array(drawn.shape[::-1]) / extent
+        self._half = RADIUS * self._scale
+
+    def share(self, places: Floats) -> Floats:
+        """Return which share of a disc lies on something that is drawn."""
+        centre = (places - self._first) * self._scale
+        last = np.array(self._sums.shape[::-1]) - 1
+        x0, y0 = np.clip(centre - self._half, 0, last).astype(np.int64).T
+        x1, y1 = np.clip(centre + self._half, 0, last).astype(np.int64).T
+        sums = self._sums[y1, x1] - self._sums[y0, x1] - self._sums[y1, x0] + self._sums[y0, x0]
+        share: Floats = sums / (4 * self._half.prod())
+        return share
