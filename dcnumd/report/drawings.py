@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from dcnumd.report import plots
+from dcnumd.report import plots, scatter
+from dcnumd.report.cloud import Cloud, cloud
 from dcnumd.report.figures import Course, FeatureFigures, Figures
 from dcnumd.report.gallery import Gallery, background_pictures, choose, make_gallery
 from dcnumd.report.marks import beside
@@ -21,7 +22,6 @@ from dcnumd.report.page import (
     number,
     with_unit,
 )
-from dcnumd.report.plots import Cloud
 from dcnumd.report.request import PAIR, ReportRequest
 from dcnumd.report.result_file import ResultData
 
@@ -33,7 +33,7 @@ UNITS = {"area_um": "µm²", "bright_avg": "grey level", "volume": "µm³"}
 def cloud_of(data: ResultData, pair: tuple[str, str]) -> Cloud | None:
     """Return the events of a scatter plot; None if there is nothing to plot."""
     x, y = (data.scalar(name) for name in pair)
-    return None if x is None or y is None else plots.cloud(x, y)
+    return None if x is None or y is None else cloud(x, y)
 
 
 def axis_labels(figures: Figures, pair: tuple[str, str]) -> tuple[str, str]:
@@ -112,10 +112,10 @@ def _pairs(
         if points is None:
             missing.append(_why_no_plot(data, figures, pair))
             continue
-        dots = raster if pair == PAIR and raster is not None else plots.dots(points)
+        dots = raster if pair == PAIR and raster is not None else scatter.dots(points)
         shown = [cell for cell in cells if cell.marked and points.has(cell.event)]
         marked = np.array([cell.event for cell in shown], np.int64)
-        plot = plots.scatter(points, dots, axis_labels(figures, pair), marked, f"scatter{place}")
+        plot = scatter.plot(points, dots, axis_labels(figures, pair), marked, f"scatter{place}")
         places = plot.points if len(cells) > MANY_CELLS else beside(plot, dots)
         marks = tuple(
             Mark(cell.number, *np.round([*point, *place], 1).tolist())

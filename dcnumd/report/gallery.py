@@ -12,7 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 from skimage.measure import find_contours
 
-from dcnumd.report.plots import Cloud, as_png
+from dcnumd.report.cloud import Cloud
+from dcnumd.report.scatter import as_png
 
 Frame = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
-from dcnumd.report import plots
+from dcnumd.report import scatter
 from dcnumd.report.document import as_document
 from dcnumd.report.drawings import axis_labels, cloud_of, draw
 from dcnumd.report.figures import measure
@@ -45,7 +45,7 @@ def make_report(request: ReportRequest) -> ReportSummary:
         figures = measure(data, request.limits)
         main = cloud_of(data, PAIR)
         labels = axis_labels(figures, PAIR)
-        raster = plots.dots(main) if main is not None else None
+        raster = scatter.dots(main) if main is not None else None
         contents: dict[Format, bytes] = {}
         if "json" in request.formats:
             document = as_document(figures)
@@ -53,7 +53,7 @@ def make_report(request: ReportRequest) -> ReportSummary:
             # A name that is no text in any language stays one for programs: "\\udc80" is an escape in JSON, too.
             contents["json"] = text.encode("utf-8", "backslashreplace") + b"\n"
         if "png" in request.formats and main is not None and raster is not None:
-            contents["png"] = plots.picture(main, raster, labels, paper=True)
+            contents["png"] = scatter.picture(main, raster, labels, paper=True)
         if "html" in request.formats:
             data_name = report_path(request, "json").name if "json" in request.formats else ""
             page = render(figures, draw(data, figures, request, main, raster), data_name)
@@ -70,8 +70,8 @@ def make_report(request: ReportRequest) -> ReportSummary:
         recorded=figures.recorded,
         events=figures.events,
         frames=figures.frames,
-        thumbnail=plots.thumbnail(main) if main is not None else b"",
-        plot=plots.picture(main, raster, labels) if main is not None and raster is not None else b"",
+        thumbnail=scatter.thumbnail(main) if main is not None else b"",
+        plot=scatter.picture(main, raster, labels) if main is not None and raster is not None else b"",
     )
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from dcnumd.report.plots import SCATTER_BOX, Plot
-
-Floats = npt.NDArray[np.float64]
+from dcnumd.report.cloud import Floats
+from dcnumd.report.plots import Plot
+from dcnumd.report.scatter import SCATTER_BOX
 
 RADIUS = 6.4
 """Of the disc around a number, in the plot's own units."""
@@ -30,7 +30,7 @@ def beside(plot: Plot, raster: Image.Image) -> Floats:
     plot
         The plot with its marked points.
     raster
-        All its points, see `plots.dots`.
+        All its points, see `scatter.dots`.
 
     Returns
     -------

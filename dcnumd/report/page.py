@@ -20,8 +20,9 @@ from dcnumd import __version__
 from dcnumd.errors import printable
 from dcnumd.report.figures import Check, FeatureFigures, Figures
 from dcnumd.report.gallery import BackgroundPictures, Gallery
-from dcnumd.report.plots import DENSITY_COLOURS, Plot
+from dcnumd.report.plots import Plot
 from dcnumd.report.request import Light
+from dcnumd.report.scatter import DENSITY_COLOURS
 from dcnumd.report.wording import VERDICTS
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"

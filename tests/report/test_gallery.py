@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcnumd.report import plots
+from dcnumd.report.cloud import cloud
 from dcnumd.report.gallery import background_pictures, choose, contour_path, make_gallery
 
 
@@ -55,7 +55,7 @@ def tile_of(gallery, cell):
 
 def spread(events=4000, seed=7):
     rng = np.random.default_rng(seed)
-    return plots.cloud(rng.normal(60, 10, events), np.abs(rng.normal(0.08, 0.02, events)))
+    return cloud(rng.normal(60, 10, events), np.abs(rng.normal(0.08, 0.02, events)))
 
 
 def test_cells_come_from_all_over_the_plot():
@@ -87,14 +87,14 @@ def test_the_usual_event_is_among_them_and_the_choice_is_the_same_each_time():
 @pytest.mark.parametrize(("events", "wanted", "found"), [(1, 24, 1), (5, 24, 5), (10, 0, 0), (600, 500, 500)])
 def test_no_more_cells_than_there_are(events, wanted, found):
     """Each at most once, even where all are equal."""
-    same = plots.cloud(np.full(events, 50.0), np.full(events, 0.1))
+    same = cloud(np.full(events, 50.0), np.full(events, 0.1))
     chosen = choose(same, wanted)
     assert len(chosen) == len(set(chosen.tolist())) == found
 
 
 def test_huge_measurements_are_looked_at_in_part():
     """From the first to the last event."""
-    points = plots.cloud(np.linspace(1, 2, 200_000), np.linspace(1, 2, 200_000))
+    points = cloud(np.linspace(1, 2, 200_000), np.linspace(1, 2, 200_000))
     chosen = choose(points, 50)
     assert len(chosen) == 50
     assert chosen.min() < 20_000

@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dcnumd.report import plots
+from dcnumd.report import scatter
+from dcnumd.report.cloud import cloud
 from dcnumd.report.marks import CLEARANCE, RADIUS, beside
-from dcnumd.report.plots import SCATTER_BOX
+from dcnumd.report.scatter import SCATTER_BOX
 
 LABELS = ("area [µm²]", "deformation [1]")
 
 
 def drawn(x, y, step):
     """Return a plot of points, of which every so-manieth is marked, and its raster."""
-    found = plots.cloud(x, y)
-    raster = plots.dots(found)
-    return plots.scatter(found, raster, LABELS, found.index[::step], "s"), raster
+    found = cloud(x, y)
+    raster = scatter.dots(found)
+    return scatter.plot(found, raster, LABELS, found.index[::step], "s"), raster
 
 
 def distances(places, others):
@@ -63,16 +64,16 @@ def test_numbers_leave_a_crowd():
     rng = np.random.default_rng(4)
     x, y = rng.uniform(40, 60, 4000), rng.uniform(0.1, 0.2, 4000)
     x[0], y[0], x[1], y[1] = 40.2, 0.15, 110.0, 0.4
-    found = plots.cloud(x, y)
-    raster = plots.dots(found)
-    plot = plots.scatter(found, raster, LABELS, np.array([0]), "s")
+    found = cloud(x, y)
+    raster = scatter.dots(found)
+    plot = scatter.plot(found, raster, LABELS, np.array([0]), "s")
     ((number_x, _),) = beside(plot, raster)
     assert number_x < plot.points[0, 0] - RADIUS
 
 
 def test_nothing_is_marked():
     """A plot without a gallery."""
-    found = plots.cloud(np.array([10.0, 20.0]), np.array([0.1, 0.2]))
-    raster = plots.dots(found)
-    plot = plots.scatter(found, raster, LABELS, np.empty(0, np.int64), "s")
+    found = cloud(np.array([10.0, 20.0]), np.array([0.1, 0.2]))
+    raster = scatter.dots(found)
+    plot = scatter.plot(found, raster, LABELS, np.empty(0, np.int64), "s")
     assert beside(plot, raster).shape == (0, 2)

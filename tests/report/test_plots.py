@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcnumd.report import plots
+from dcnumd.report import plots, scatter
+from dcnumd.report.cloud import cloud, limits
 
 LABELS = ("area [µm²]", "deformation [1]")
 NOTHING = np.empty(0, np.int64)
@@ -22,7 +23,7 @@ def two_clouds(events=3000):
     few = events // 10
     x = np.concatenate([rng.normal(50, 4, events - few), rng.normal(120, 9, few)])
     y = np.concatenate([rng.normal(0.05, 0.006, events - few), rng.normal(0.15, 0.02, few)])
-    return plots.cloud(x, np.abs(y))
+    return cloud(x, np.abs(y))
 
 
 def parsed(plot):
@@ -40,8 +41,8 @@ def texts(plot):
 def test_nothing_to_show_gives_no_plot(values):
     """Empty axes would look as if something had been measured."""
     values = np.array(values, np.float64)
-    assert plots.limits(values) is None
-    assert plots.cloud(values, values) is None
+    assert limits(values) is None
+    assert cloud(values, values) is None
     assert plots.histogram(values, "area", None, "a") is None
     assert plots.course(values, values, "events/s", "c", rate=True) is None
 
@@ -55,12 +56,12 @@ def test_one_interval_is_no_course():
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e12, 1e-12])
 def test_a_single_event_gets_axes_around_it(value):
     """So do many equal events."""
-    low, high = plots.limits(np.full(4, value))
+    low, high = limits(np.full(4, value))
     assert low <= value < high
-    one = plots.cloud(np.array([value]), np.array([value]))
+    one = cloud(np.array([value]), np.array([value]))
     assert one.index.tolist() == [0]
     assert one.density.tolist() == [1.0]
-    plot = plots.scatter(one, plots.dots(one), LABELS, one.index, "s")
+    plot = scatter.plot(one, scatter.dots(one), LABELS, one.index, "s")
     assert 0 < plot.points[0, 0] < plot.width
     assert 0 < plot.points[0, 1] < plot.height
 
@@ -68,10 +69,10 @@ def test_a_single_event_gets_axes_around_it(value):
 def test_outliers_do_not_squeeze_the_plot():
     """Those beyond the axes are counted; values that cannot be negative begin at zero."""
     x = np.concatenate([np.linspace(20, 60, 1000), [1e6, 2e6]])
-    low, high = plots.limits(x)
+    low, high = limits(x)
     assert low == 0
     assert 60 < high < 100
-    found = plots.cloud(x, np.linspace(0.0, 0.1, 1002))
+    found = cloud(x, np.linspace(0.0, 0.1, 1002))
     assert found.outside == 2
     assert not found.has(1000)
     assert found.has(999)
@@ -81,7 +82,7 @@ def test_events_without_both_values_are_passed_over():
     """The others keep their number in the result."""
     x = np.array([1.0, np.nan, 2.0, 3.0, np.inf])
     y = np.array([0.1, 0.2, np.nan, 0.3, 0.4])
-    assert plots.cloud(x, y).index.tolist() == [0, 3]
+    assert cloud(x, y).index.tolist() == [0, 3]
 
 
 def test_density_is_higher_where_events_are_many():
@@ -97,7 +98,7 @@ def test_marked_points_lie_where_the_axes_say():
     """The place of a point follows from the ticks, which matplotlib has placed."""
     found = two_clouds()
     event = int(found.index[len(found.index) // 2])
-    plot = plots.scatter(found, plots.dots(found), LABELS, np.array([event]), "s")
+    plot = scatter.plot(found, scatter.dots(found), LABELS, np.array([event]), "s")
     at = {"middle": {}, "end": {}}
     for element in parsed(plot).iter("text"):
         anchor = re.search(r"text-anchor: (\w+)", element.attrib["style"])
@@ -113,9 +114,9 @@ def test_marked_points_lie_where_the_axes_say():
 
 def test_points_are_where_the_raster_has_them():
     """What is laid over the raster fits it, at either end of the axes."""
-    found = plots.cloud(np.array([1.0, 2.0, 9.0]), np.array([0.2, 0.5, 0.9]))
-    raster = np.asarray(plots.dots(found))
-    plot = plots.scatter(found, plots.dots(found), LABELS, found.index, "s")
+    found = cloud(np.array([1.0, 2.0, 9.0]), np.array([0.2, 0.5, 0.9]))
+    raster = np.asarray(scatter.dots(found))
+    plot = scatter.plot(found, scatter.dots(found), LABELS, found.index, "s")
     image = next(parsed(plot).iter("image"))
     x, y, width, height = (float(image.attrib[name]) for name in ("x", "y", "width", "height"))
     for px, py in plot.points:
@@ -143,7 +144,7 @@ def test_colours_come_from_the_style_sheet():
     """Dark mode and print change them; a fixed black would vanish."""
     found = two_clouds(300)
     drawn = [
-        plots.scatter(found, plots.dots(found), LABELS, NOTHING, "s"),
+        scatter.plot(found, scatter.dots(found), LABELS, NOTHING, "s"),
         plots.histogram(found.x, "area", 50.0, "h"),
         plots.course([0, 1, 2], [5, 6, 7], "events/s", "c", rate=True),
         plots.course([0, 1, 2], [5, 6, 7], "grey level", "c", rate=False),
@@ -165,7 +166,7 @@ def test_names_are_text_and_nothing_else(name):
 def test_thumbnail_is_tiny_and_shows_the_cloud():
     """It fits into a row of an index of thousands."""
     found = two_clouds(10_000)
-    png = plots.thumbnail(found)
+    png = scatter.thumbnail(found)
     image = Image.open(io.BytesIO(png))
     assert len(png) < 900
     assert image.size == (96, 64)
@@ -180,14 +181,14 @@ def test_thumbnail_is_tiny_and_shows_the_cloud():
 def test_thumbnail_of_a_wide_cloud_is_tiny_too():
     """Noise all over is the worst that there is."""
     rng = np.random.default_rng(2)
-    assert len(plots.thumbnail(plots.cloud(rng.random(100_000), rng.random(100_000)))) < 900
+    assert len(scatter.thumbnail(cloud(rng.random(100_000), rng.random(100_000)))) < 900
 
 
 def test_picture_is_a_png_for_any_ground():
     """Transparent for pages, white for paper."""
     found = two_clouds()
-    live = Image.open(io.BytesIO(plots.picture(found, plots.dots(found), LABELS))).convert("RGBA")
-    paper = Image.open(io.BytesIO(plots.picture(found, plots.dots(found), LABELS, paper=True))).convert("RGBA")
+    live = Image.open(io.BytesIO(scatter.picture(found, scatter.dots(found), LABELS))).convert("RGBA")
+    paper = Image.open(io.BytesIO(scatter.picture(found, scatter.dots(found), LABELS, paper=True))).convert("RGBA")
     assert live.size == paper.size == (900, 634)
     assert live.getpixel((2, 2))[3] == 0
     assert min(paper.getpixel((2, 2))) >= 250
@@ -198,6 +199,6 @@ def test_picture_is_a_png_for_any_ground():
 def test_many_points_are_thinned_only_where_they_hide_each_other():
     """A hundred thousand events cost little more than ten thousand, and the plot looks the same."""
     rng = np.random.default_rng(3)
-    found = plots.cloud(rng.normal(50, 5, 100_000), rng.normal(0.5, 0.05, 100_000))
-    few = plots.dots(found)
+    found = cloud(rng.normal(50, 5, 100_000), rng.normal(0.5, 0.05, 100_000))
+    few = scatter.dots(found)
     assert np.asarray(few)[..., 3].mean() > 40

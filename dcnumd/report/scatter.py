@@ -1,0 +1,174 @@
+"""The scatter plot: on the page, as a picture, as a thumbnail."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import math
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from dcnumd.report.cloud import Cloud, unit
+from dcnumd.report.plots import LINE, MUTED, Plot, as_svg, name_axes, style
+
+GREY = "#7d858f"
+"""Reads on white as on black: for pictures of which nobody knows where they are shown."""
+
+DENSITY_COLOURS: ListedColormap | LinearSegmentedColormap = ListedColormap(
+    mpl.colormaps["viridis"](np.linspace(0.22, 0.95, 64))
+)
+"""Few to many events; the darkest part is left out, it would vanish in dark mode."""
+
+DRAWN_CELLS = (480, 360)
+"""Of the points that fall on the same one of so many cells across and up, one is drawn."""
+SCATTER_SIZE, SCATTER_BOX = (420, 296), (0.14, 0.145, 0.84, 0.835)
+"""View box of the plot, and the part of it between the axes: left, bottom, width, height."""
+PICTURE_SIZE = (900, 634)
+"""Pixels; of the same shape."""
+PICTURE_DPI = 150
+PALETTE = 160
+THUMBNAIL_SIZE = (96, 64)
+THUMBNAIL_COLOURS = 7
+
+
+def plot(points: Cloud, raster: Image.Image, labels: tuple[str, str], marked: npt.NDArray[np.int64], key: str) -> Plot:
+    """Draw a scatter plot, coloured by density.
+
+    Parameters
+    ----------
+    points
+        The events.
+    raster
+        They drawn, see `dots`.
+    labels
+        Of the axes.
+    marked
+        Events (numbers in the result) whose places in the plot are wanted.
+    key
+        Tells this plot from the others of the page.
+    """
+    left, bottom, width, height = SCATTER_BOX
+    with mpl.rc_context(style(11.0)):
+        figure = Figure(figsize=(SCATTER_SIZE[0] / 72, SCATTER_SIZE[1] / 72))
+        _prepare(figure.add_axes(SCATTER_BOX), points, labels)
+        axes = as_svg(figure, key)
+    x0, y0 = left * axes.width, (1 - bottom - height) * axes.height
+    x1, y1 = width * axes.width, height * axes.height
+    at = np.searchsorted(points.index, marked)
+    across, up = unit(points.x[at], points.limits_x), unit(points.y[at], points.limits_y)
+    data = base64.b64encode(_few_colours(raster)).decode()
+    # Thousands of points are a picture: as shapes they would be many times larger, and slow in every browser.
+    inside = f'<image x="{x0}" y="{y0}" width="{x1}" height="{y1}" href="data:image/png;base64,{data}"/>'
+    return dataclasses.replace(
+        axes, svg=axes.svg + inside, points=np.column_stack([x0 + across * x1, y0 + (1 - up) * y1])
+    )
+
+
+def dots(points: Cloud) -> Image.Image:
+    """Draw the points of a scatter plot, without axes: the densest on top, of those that hide each other only one."""
+    order = np.argsort(-points.density, kind="stable")
+    columns, rows = DRAWN_CELLS
+    cell = (unit(points.x, points.limits_x) * columns).astype(np.int64) * (rows + 1)
+    cell += (unit(points.y, points.limits_y) * rows).astype(np.int64)
+    # The first of each cell is the densest.
+    kept = order[np.unique(cell[order], return_index=True)[1]]
+    kept = kept[np.argsort(points.density[kept], kind="stable")]
+    size = np.interp(math.log10(len(points.x)), [0, 2, 4, 5], [30, 20, 7, 3])
+    left, top, right, bottom = _box_in_picture()
+    figure = Figure(figsize=((right - left) / PICTURE_DPI, (bottom - top) / PICTURE_DPI), dpi=PICTURE_DPI)
+    figure.set_facecolor("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(*points.limits_x)
+    axes.set_ylim(*points.limits_y)
+    axes.scatter(points.x[kept], points.y[kept], s=size, c=DENSITY_COLOURS(points.density[kept]), linewidths=0)
+    return _drawn(figure)
+
+
+def picture(points: Cloud, raster: Image.Image, labels: tuple[str, str], *, paper: bool = False) -> bytes:
+    """Draw the scatter plot as a PNG of 900 x 634 pixels.
+
+    Parameters
+    ----------
+    points
+        The events.
+    raster
+        They drawn, see `dots`.
+    labels
+        Of the axes.
+    paper
+        Black on white; else grey on a transparent ground, which suits any page.
+    """
+    colours = {MUTED: "#333333", LINE: "#cccccc"} if paper else {MUTED: GREY, LINE: f"{GREY}55"}
+    with mpl.rc_context(style(11.0, colours)):
+        width, height = PICTURE_SIZE
+        figure = Figure(figsize=(width / PICTURE_DPI, height / PICTURE_DPI), dpi=PICTURE_DPI)
+        figure.set_facecolor("white" if paper else "none")
+        _prepare(figure.add_axes(SCATTER_BOX), points, labels)
+        image = _drawn(figure)
+    image.alpha_composite(raster, _box_in_picture()[:2])
+    return _few_colours(image.convert("RGB") if paper else image)
+
+
+def thumbnail(points: Cloud) -> bytes:
+    """Return the scatter plot as a tiny PNG: 96 x 64 pixels in a few colours on a transparent ground."""
+    width, height = THUMBNAIL_SIZE
+    across = np.minimum((unit(points.x, points.limits_x) * width).astype(np.int64), width - 1)
+    down = height - 1 - np.minimum((unit(points.y, points.limits_y) * height).astype(np.int64), height - 1)
+    pixels = np.zeros((height, width), np.uint8)
+    level = 1 + np.minimum((points.density * THUMBNAIL_COLOURS).astype(np.uint8), THUMBNAIL_COLOURS - 1)
+    # Single pixels would vanish, so every event takes two by two; the densest come last.
+    for row, column in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        np.maximum.at(pixels, (np.maximum(down + row, 0), np.maximum(across + column, 0)), level)
+    image = Image.fromarray(pixels, "P")
+    colours = np.round(DENSITY_COLOURS(np.linspace(0, 1, THUMBNAIL_COLOURS))[:, :3] * 255).astype(np.uint8)
+    image.putpalette(b"\0\0\0" + colours.tobytes())
+    return as_png(image, transparency=0, bits=3)
+
+
+def as_png(image: Image.Image, **options: Any) -> bytes:
+    """Return an image as a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def _prepare(axes: Axes, points: Cloud, labels: tuple[str, str]) -> None:
+    """Give axes the limits, ticks and names of a scatter plot."""
+    axes.set_xlim(*points.limits_x)
+    axes.set_ylim(*points.limits_y)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    name_axes(axes, *labels)
+
+
+def _box_in_picture() -> tuple[int, int, int, int]:
+    """Return the part of the picture between the axes [px]: left, top, right, bottom."""
+    (width, height), (left, bottom, across, up) = PICTURE_SIZE, SCATTER_BOX
+    return (
+        round(left * width),
+        round((1 - bottom - up) * height),
+        round((left + across) * width),
+        round((1 - bottom) * height),
+    )
+
+
+def _drawn(figure: Figure) -> Image.Image:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return Image.fromarray(np.array(canvas.buffer_rgba()))  # type: ignore[no-untyped-call]
+
+
+def _few_colours(image: Image.Image) -> bytes:
+    """Return a PNG with a palette, a quarter of the size of one without."""
+    return as_png(image.quantize(PALETTE, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
