@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from dcnumd.logic.job import BasinStrategy, ExistingPolicy, Job, PipelineSettings
+from dcnumd.logic.memory import beside_pipeline, in_mb
 from dcnumd.report.request import Format, ReportLimits, ReportRequest
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -306,6 +307,7 @@ class Settings:
             trusted_folders=(*self.folders(), *outputs),
             trust_basins=group.watch.allow_basins_outside,
             result_root=self.output_root_of(path),
+            other_memory_mb=in_mb(beside_pipeline(reports=self.report.enabled)),
         )
 
     def sharing(self, output_folder: pathlib.Path) -> list[pathlib.Path]:

@@ -188,6 +188,7 @@ def test_check_accepts_a_sound_config_and_shows_its_pipeline(config):
         ("pipeline.segmenter.treshold=3", "treshold"),
         ("pipeline.background.code=none", "none"),
         ("resources.cpus=[9999]", "cannot be used here"),
+        ("resources.max_memory_mb=400", "MB of it beside the pipeline; resources.max_memory_mb is 400"),
         ("state.folder=/dev/null/x", "not a folder"),
     ],
 )
@@ -203,7 +204,7 @@ def test_check_notes_what_the_daemon_can_wait_for(config):
     """A full disk keeps measurements waiting, not the daemon from starting; memory is told, and where it is limited."""
     for override, subject, text in (
         ("resources.min_free_gb=1e9", "space", "measurements wait for more"),
-        ("resources.max_memory_mb=500", "memory", "held below 500 MB"),
+        ("resources.max_memory_mb=900", "memory", "held below 900 MB"),
     ):
         ended = dcnumd("check", "--json", "-c", config, "--set", override)
         assert ended.returncode == 0

@@ -15,9 +15,17 @@ import click
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.config import Settings
 from dcnumd.daemon.ownership import lock_owner
-from dcnumd.errors import DcnumdError
+from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.kernel_cache import candidates, is_complete
-from dcnumd.logic.memory import REPORT_BYTES, SERVICE_BYTES, estimate, in_mb, physical_cores
+from dcnumd.logic.memory import (
+    beside_pipeline,
+    expected_workload,
+    fitting_layout,
+    in_mb,
+    needed,
+    physical_cores,
+    usual_layout,
+)
 
 Level = Literal["ok", "note", "problem"]
 
@@ -117,17 +125,20 @@ def _memory(settings: Settings) -> Iterator[Finding]:
     resources = settings.resources
     workers = resources.num_workers or physical_cores(resources.cpus or None)
     limit = resources.max_memory_mb
+    others = beside_pipeline(reports=settings.report.enabled)
     for group in settings.groups:
-        sizes = [
-            in_mb(
-                SERVICE_BYTES
-                + REPORT_BYTES * settings.report.enabled
-                + estimate(workers, shape, group.pipeline_settings(), basin_strategy=group.output.basin_strategy)
-            )
-            for shape in (USUAL_FRAME, LARGE_FRAME)
-        ]
+        pipeline, strategy = group.pipeline_settings(), group.output.basin_strategy
+        works = [expected_workload(shape, pipeline, basin_strategy=strategy) for shape in (USUAL_FRAME, LARGE_FRAME)]
+        sizes = [in_mb(others + needed(workers, work, usual_layout(workers, work))) for work in works]
         usual, large = (f"{height}x{width} pixels" for height, width in (USUAL_FRAME, LARGE_FRAME))
         text = f"at most {sizes[0]} MB with {workers} workers and frames of {usual}, {sizes[1]} MB with {large}"
+        try:
+            if limit:
+                shortest = expected_workload(USUAL_FRAME, pipeline, basin_strategy=strategy, seconds=1.0)
+                fitting_layout(workers, shortest, limit * 10**6, others)
+        except WorkerError as error:
+            yield Finding("problem", "memory", str(error))
+            continue
         if 0 < limit < max(sizes):
             yield Finding("note", "memory", f"{text}; held below {limit} MB (resources.max_memory_mb)")
         else:

@@ -176,7 +176,8 @@ def settings_key(settings: Settings) -> str:
         dataclasses.asdict(settings.pipeline),
         dataclasses.asdict(settings.output),
         settings.watch.allow_basins_outside,
-        settings.resources.max_memory_mb,
+        # reports take a part of what is allowed
+        settings.resources.max_memory_mb and (settings.resources.max_memory_mb, settings.report.enabled),
     )
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

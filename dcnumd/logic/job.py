@@ -55,7 +55,9 @@ class Job:
     result_root: pathlib.Path | None = None
     """No symbolic link may lead the result out of this folder; None: the result's own folder."""
     max_memory_mb: int = 0
-    """All processes of the pipeline together take no more than this [MB]; 0: no limit."""
+    """All processes together take no more than this [MB]; 0: no limit."""
+    other_memory_mb: int = 0
+    """Of it, what those beside the pipeline take [MB]."""
 
 
 Outcome = Literal["done", "skipped"]

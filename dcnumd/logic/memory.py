@@ -129,8 +129,13 @@ def _unit_bytes(kinds: int, item_size: int) -> int:
     return kinds * best_chunk_items(item_size) * item_size * 202 // 100
 
 
-def fitting_layout(num_workers: int, work: Workload, max_bytes: int) -> Layout:
-    """Return the layout that is best within a limit.
+def beside_pipeline(*, reports: bool) -> int:
+    """Return how many bytes the other processes of the daemon take at most."""
+    return SERVICE_BYTES + REPORT_BYTES * reports
+
+
+def fitting_layout(num_workers: int, work: Workload, max_bytes: int, other_bytes: int = 0) -> Layout:
+    """Return the layout that is best within a limit, of which other processes take a part.
 
     Raises
     ------
@@ -141,12 +146,14 @@ def fitting_layout(num_workers: int, work: Workload, max_bytes: int) -> Layout:
     for units, least in ((usual.units, FEW_FRAMES), (FEW_UNITS, 1)):
         for frames in range(usual.slot_frames, min(least, usual.slot_frames) - 1, -1):
             layout = Layout(usual.slots, frames // work.chunk_frames * work.chunk_frames or frames, units)
-            if needed(num_workers, work, layout) <= max_bytes:
+            if needed(num_workers, work, layout) + other_bytes <= max_bytes:
                 return layout
     least_bytes = needed(num_workers, work, dataclasses.replace(usual, slot_frames=1, units=FEW_UNITS))
     height, width = work.frame_shape
+    others = f", {in_mb(other_bytes)} MB of it beside the pipeline" if other_bytes else ""
     raise WorkerError(
-        f"frames of {height}x{width} pixels and {num_workers} workers take at least {in_mb(least_bytes)} MB of memory; "
+        f"frames of {height}x{width} pixels and {num_workers} workers take at least "
+        f"{in_mb(least_bytes + other_bytes)} MB of memory{others}; "
         f"resources.max_memory_mb is {max_bytes // 10**6}. Allow more, or use fewer workers",
         "memory_limit",
     )
@@ -157,21 +164,18 @@ def in_mb(size: int) -> int:
     return -(-size // 10**6)
 
 
-def estimate(
-    num_workers: int,
+def expected_workload(
     frame_shape: tuple[int, int],
     settings: PipelineSettings,
     *,
     basin_strategy: BasinStrategy = "tap",
     seconds: float = 600.0,
     frame_rate: float = 3000.0,
-) -> int:
-    """Return how many bytes all processes of the pipeline take at most, before there is a measurement.
+) -> Workload:
+    """Return what a measurement will ask for, before there is one.
 
     Parameters
     ----------
-    num_workers
-        Number of worker processes, at least 1; see `physical_cores`.
     frame_shape
         Height and width of a frame [px].
     settings
@@ -184,8 +188,7 @@ def estimate(
     # instruments store about 1 MiB in a chunk, as we do
     chunk = best_chunk_items(frame_shape[0] * frame_shape[1])
     frames = max(1, int(seconds * frame_rate))
-    work = workload(settings, basin_strategy, frame_shape, frames, chunk, seconds)
-    return needed(num_workers, work, usual_layout(num_workers, work))
+    return workload(settings, basin_strategy, frame_shape, frames, chunk, seconds)
 
 
 def workload(

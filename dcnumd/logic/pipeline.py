@@ -138,10 +138,11 @@ class Pipeline:
         WorkerError
             Reason ``memory_limit``: the job may not take enough memory for this file.
         """
-        limit = plan.job.max_memory_mb * 10**6
-        if not limit:
+        job = plan.job
+        if not job.max_memory_mb:
             return usual_layout(self.num_workers, _workload(plan, 0.0))
-        return fitting_layout(self.num_workers, _workload(plan, _duration(plan)), limit)
+        work = _workload(plan, _duration(plan))
+        return fitting_layout(self.num_workers, work, job.max_memory_mb * 10**6, job.other_memory_mb * 10**6)
 
     def prepare(
         self,

@@ -14,10 +14,13 @@ import click
 import pytest
 
 from dcnumd.cli import COMMANDS
+from dcnumd.commands.check import LARGE_FRAME, USUAL_FRAME
 from dcnumd.config import Settings
 from dcnumd.config_file import load_settings
 from dcnumd.errors import DcnumdError
 from dcnumd.feat.feat_background.base import get_available_background_methods
+from dcnumd.logic import memory
+from dcnumd.logic.job import PipelineSettings
 from dcnumd.meta.ppid import method_keywords
 from dcnumd.report.request import ReportLimits
 from dcnumd.report.wording import WARNINGS
@@ -192,6 +195,20 @@ def test_every_warning_of_the_traffic_light_has_its_cure():
     assert sorted(described) == sorted(WARNINGS)
     limits = {key.removeprefix("report.limits.") for key in KEY.findall(below) if key.startswith("report.limits.")}
     assert limits == {field.name for field in dataclasses.fields(ReportLimits)}
+
+
+def test_the_memory_for_sizing_is_what_follows_from_the_settings():
+    """The table says what `dcnumd check` would say."""
+    below = section((DOCS / "operations.md").read_text("utf-8"), "## Sizing")
+    rows = re.findall(r"^\| (\d+) \| (\d+) MB \| ([\d.]+) GB \|$", below, re.MULTILINE)
+    assert [int(workers) for workers, *_ in rows] == [1, 2, 4, 8]
+    for workers, usual, large in rows:
+        works = [memory.expected_workload(shape, PipelineSettings()) for shape in (USUAL_FRAME, LARGE_FRAME)]
+        layouts = [memory.usual_layout(int(workers), work) for work in works]
+        sizes = [memory.needed(int(workers), *both) for both in zip(works, layouts, strict=True)]
+        found = [memory.in_mb(size + memory.beside_pipeline(reports=True)) for size in sizes]
+        assert (f"{found[0]}", f"{found[1] / 1000:.1f}") == (usual, large)
+    assert f"{memory.in_mb(memory.REPORT_BYTES)} MB of it are for reports" in below
 
 
 def test_every_route_is_described():

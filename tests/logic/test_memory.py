@@ -96,7 +96,8 @@ def test_memory_stays_below_the_bound_and_near_it(name, background, strategy, re
 def test_memory_does_not_depend_on_the_length():
     """Ten times the frames: a few numbers and background images more, nothing else."""
     settings = PipelineSettings()
-    bounds = [memory.estimate(2, (80, 320), settings, seconds=seconds) for seconds in (60, 600)]
+    works = [memory.expected_workload((80, 320), settings, seconds=seconds) for seconds in (60, 600)]
+    bounds = [memory.needed(2, work, memory.usual_layout(2, work)) for work in works]
     assert bounds[1] - bounds[0] < 540 * (3000 * memory.FRAME_BYTES + 4 * 80 * 320)
 
 
@@ -128,6 +129,10 @@ def test_limit_that_cannot_be_kept_is_told(recordings, tmp_path):
     assert list(tmp_path.iterdir()) == []
     needed = int(str(caught.value).partition("at least ")[2].split()[0])
     assert process_measurement(dataclasses.replace(job, max_memory_mb=needed)).frames == 400
+    with_others = dataclasses.replace(job, path_out=tmp_path / "2.rtdc", other_memory_mb=50)
+    with pytest.raises(WorkerError, match=rf"at least {needed + 50} MB of memory, 50 MB of it beside the pipeline"):
+        process_measurement(dataclasses.replace(with_others, max_memory_mb=needed + 49))
+    assert process_measurement(dataclasses.replace(with_others, max_memory_mb=needed + 50)).frames == 400
 
 
 @pytest.mark.parametrize("workers", [1, 2, MANY_WORKERS])
