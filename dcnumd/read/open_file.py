@@ -48,10 +48,17 @@ HDF5_FAULTS = (OSError, RuntimeError, LookupError, ValueError, TypeError, Arithm
 """What h5py raises, depending on which part of a file is damaged."""
 
 
-def open_measurement(path: str | pathlib.Path) -> h5py.File:
+def open_measurement(path: str | pathlib.Path, *, keep_chunks: bool = True) -> h5py.File:
     """Open an HDF5 file for reading, without a lock.
 
     A reader's lock would make the instrument's next write fail.
+
+    Parameters
+    ----------
+    path
+        The file.
+    keep_chunks
+        Keep the last chunk of each dataset unpacked, for a next read of it; with many datasets that is much memory.
 
     Raises
     ------
@@ -67,7 +74,7 @@ def open_measurement(path: str | pathlib.Path) -> h5py.File:
     except ValueError as error:
         raise MeasurementError(f"{path}: cannot be a file name ({error})", reason="unreadable") from error
     try:
-        return h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=None if keep_chunks else 0)
     except HDF5_FAULTS as error:
         raise _explain(path, head, error) from error
 

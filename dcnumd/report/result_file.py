@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dcnumd.errors import MeasurementError
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
-from dcnumd.read.open_file import members
+from dcnumd.read.open_file import members, open_measurement
 from dcnumd.read.trust import Trust, trust_in_force, trusting
 from dcnumd.report.processing import Run, read_run
 from dcnumd.report.request import ReportRequest
@@ -257,7 +257,8 @@ def open_result(request: ReportRequest) -> Iterator[ResultData]:
         It cannot be opened; or nothing in it says that it is a result, which has the reason ``no_result``.
     """
     path = pathlib.Path(request.path_result)
-    with trusting(Trust(request.trusted_folders, basins=request.trust_basins)), HDF5Data(path) as data:
+    trust = Trust(request.trusted_folders, basins=request.trust_basins)
+    with trusting(trust), open_measurement(path, keep_chunks=False) as h5, HDF5Data(h5) as data:
         events = members(data.h5, "events")
         processed = "pipeline:dcnum hash" in data.meta or {"area_um", "deform"} <= events.keys()
         if "events" not in data.h5 or not processed:

@@ -201,3 +201,29 @@ def test_measurement_that_is_gone(processed, tmp_path):
     assert not page.of("li", "cell")
     said = page.text[page.text.index("What this report cannot show") :]
     assert "M001_data.rtdc" in said
+
+
+def peak_memory(result: pathlib.Path) -> int:
+    """Return the most that a new process takes to make a report [bytes]."""
+    code = (
+        "import pathlib, resource, sys; from dcnumd.report.make import make_report\n"
+        "from dcnumd.report.request import ReportRequest\n"
+        "result = pathlib.Path(sys.argv[1]); make_report(ReportRequest(result, result.with_suffix('')))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, str(result)]
+    return 1024 * int(subprocess.run(command, check=True, capture_output=True, timeout=200).stdout)
+
+
+def test_memory_hardly_depends_on_the_number_of_events(tmp_path):
+    """Of many features of very many events only some are held at a time, packed or unpacked."""
+    features, events = 60, 2**17
+    peaks = []
+    for count in (100, events):
+        result = write_result(tmp_path / f"{count}_dcn.rtdc", count, without=("image", "mask", "image_bg"))
+        with h5py.File(result, "a") as h5:
+            for number in range(features):
+                values = np.random.default_rng(number).normal(size=count)
+                h5.create_dataset(f"events/userdef{number}", data=values, chunks=(min(count, 1000),))
+        peaks.append(peak_memory(result))
+    assert peaks[1] - peaks[0] < features * events * 8 // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html.parser
 import pathlib
 from collections.abc import Mapping
@@ -83,9 +84,9 @@ def write_result(
         for name, column in values.items():
             if column is not None:
                 group[name] = np.asarray(column, np.float64)
-        for name, frames in _pictures(events).items():
+        for name in ("image", "mask", "image_bg"):
             if name not in without:
-                group[name] = frames
+                group[name] = _pictures(events)[name]
         h5.attrs.update(
             {key: value for key, value in {**ATTRIBUTES, **(attributes or {})}.items() if value is not None}
         )
@@ -94,6 +95,7 @@ def write_result(
     return path
 
 
+@functools.lru_cache(maxsize=1)
 def _pictures(events: int) -> dict[str, np.ndarray]:
     """Return frames with a cell each, its mask, and a background that becomes brighter."""
     rows, columns = np.mgrid[: FRAME[0], : FRAME[1]]
