@@ -88,6 +88,12 @@ def compilers(folder):
     return found
 
 
+def wait_until_left(folder):
+    """Wait until nobody holds the lock of a folder: those who compile have it until they are gone."""
+    with (folder / LOCK).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
 def entries(folder):
     """Return the files with compiled code."""
     return sorted(folder.glob("*.kernel"))
@@ -118,6 +124,7 @@ def test_compiling_is_killed_then_done_by_one_of_two_then_repaired(tmp_path, few
     killed.kill()
     killed.communicate()
     (folder,) = cache.iterdir()
+    wait_until_left(folder)
     assert not (folder / MARKER).exists()
     for name, days in (("kernels-old", 31), ("kernels-recent", 29), ("other", 31)):
         (cache / name / "inside").mkdir(parents=True)
@@ -163,9 +170,8 @@ def test_who_compiles_ends_with_its_parent(tmp_path, few_kernels):
         # gone already if it had got as far as to end with its parent
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-    with (folder / LOCK).open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert compilers(folder) == []
+    wait_until_left(folder)
+    assert compilers(folder) == []
     owner.communicate()
 
 
