@@ -22,9 +22,8 @@ from dcnumd.logic.memory import (
     expected_workload,
     fitting_layout,
     in_mb,
-    needed,
     physical_cores,
-    usual_layout,
+    usually_needed,
 )
 
 Level = Literal["ok", "note", "problem"]
@@ -129,20 +128,19 @@ def _memory(settings: Settings) -> Iterator[Finding]:
     for group in settings.groups:
         pipeline, strategy = group.pipeline_settings(), group.output.basin_strategy
         works = [expected_workload(shape, pipeline, basin_strategy=strategy) for shape in (USUAL_FRAME, LARGE_FRAME)]
-        sizes = [in_mb(others + needed(workers, work, usual_layout(workers, work))) for work in works]
+        sizes = [in_mb(others + usually_needed(workers, work)) for work in works]
         usual, large = (f"{height}x{width} pixels" for height, width in (USUAL_FRAME, LARGE_FRAME))
         text = f"at most {sizes[0]} MB with {workers} workers and frames of {usual}, {sizes[1]} MB with {large}"
+        if not 0 < limit < max(sizes):
+            yield Finding("ok", "memory", text)
+            continue
+        shortest = expected_workload(USUAL_FRAME, pipeline, basin_strategy=strategy, seconds=1.0)
         try:
-            if limit:
-                shortest = expected_workload(USUAL_FRAME, pipeline, basin_strategy=strategy, seconds=1.0)
-                fitting_layout(workers, shortest, limit * 10**6, others)
+            fitting_layout(workers, shortest, limit * 10**6, others)
         except WorkerError as error:
             yield Finding("problem", "memory", str(error))
-            continue
-        if 0 < limit < max(sizes):
-            yield Finding("note", "memory", f"{text}; held below {limit} MB (resources.max_memory_mb)")
         else:
-            yield Finding("ok", "memory", text)
+            yield Finding("note", "memory", f"{text}; held below {limit} MB (resources.max_memory_mb)")
 
 
 def _kernels() -> Finding:

@@ -117,6 +117,11 @@ def needed(num_workers: int, work: Workload, layout: Layout) -> int:
     return PIPELINE_BYTES + workers + medians + slots + staging + backgrounds + work.frames * FRAME_BYTES
 
 
+def usually_needed(num_workers: int, work: Workload) -> int:
+    """Return how many bytes that is when there is enough memory for the best layout."""
+    return needed(num_workers, work, usual_layout(num_workers, work))
+
+
 def _bytes_of_reading(work: Workload) -> int:
     """Return what a worker takes for the chunks that it reads, and for the features of events."""
     chunk = work.chunk_frames * work.pixels

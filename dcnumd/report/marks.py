@@ -8,12 +8,12 @@ from PIL import Image
 
 from dcnumd.report.cloud import Floats
 from dcnumd.report.plots import Plot
-from dcnumd.report.scatter import SCATTER_BOX
+from dcnumd.report.scatter import box_in
 
 RADIUS = 6.4
 """Of the disc around a number, in the plot's own units."""
 CLEARANCE = 2 * RADIUS + 1.5
-"""Least distance between the centres of two discs; on a phone, where they are larger, they just touch."""
+"""Least distance between the centres of two discs; on a phone, where they are larger, they may overlap a little."""
 DISTANCES = (10.0, 15.0, 21.0, 28.0, 36.0)
 DIRECTIONS = 16
 OVERLAP_COST, POINT_COST, HIDING_COST, DISTANCE_COST = 8.0, 4.0, 1.0, 0.02
@@ -37,10 +37,8 @@ def beside(plot: Plot, raster: Image.Image) -> Floats:
     places : ndarray of shape (N, 2)
         x and y of the centres, in the plot's own units and inside of its axes.
     """
-    left, bottom, across, up = SCATTER_BOX
-    size = np.array([plot.width, plot.height])
-    first = size * (left, 1 - bottom - up)
-    extent = size * (across, up)
+    left, top, width, height = box_in(plot.width, plot.height)
+    first, extent = np.array([left, top]), np.array([width, height])
     angles = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
     offsets = np.concatenate([distance * np.column_stack([np.cos(angles), np.sin(angles)]) for distance in DISTANCES])
     lengths = np.hypot(*offsets.T)

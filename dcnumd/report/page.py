@@ -20,6 +20,7 @@ from dcnumd import __version__
 from dcnumd.errors import printable
 from dcnumd.report.figures import Check, FeatureFigures, Figures
 from dcnumd.report.gallery import BackgroundPictures, Gallery
+from dcnumd.report.marks import RADIUS
 from dcnumd.report.plots import Plot
 from dcnumd.report.request import Light
 from dcnumd.report.scatter import DENSITY_COLOURS
@@ -124,6 +125,7 @@ def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
         pairs=drawings.pairs,
         cells=drawings.cells,
         many=len(drawings.cells) > MANY_CELLS,
+        mark_radius=RADIUS,
         gallery=gallery,
         sheet=data_uri(gallery.sheet, "jpeg") if gallery else "",
         gallery_note=_gallery_note(gallery, figures.pixel_size_um, values=drawings.cells[0].marked) if gallery else "",

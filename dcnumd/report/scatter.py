@@ -57,21 +57,25 @@ def plot(points: Cloud, raster: Image.Image, labels: tuple[str, str], marked: np
     key
         Tells this plot from the others of the page.
     """
-    left, bottom, width, height = SCATTER_BOX
     with mpl.rc_context(style(11.0)):
         figure = Figure(figsize=(SCATTER_SIZE[0] / 72, SCATTER_SIZE[1] / 72))
         _prepare(figure.add_axes(SCATTER_BOX), points, labels)
         axes = as_svg(figure, key)
-    x0, y0 = left * axes.width, (1 - bottom - height) * axes.height
-    x1, y1 = width * axes.width, height * axes.height
+    left, top, width, height = box_in(axes.width, axes.height)
     at = np.searchsorted(points.index, marked)
     across, up = unit(points.x[at], points.limits_x), unit(points.y[at], points.limits_y)
     data = base64.b64encode(_few_colours(raster)).decode()
     # Thousands of points are a picture: as shapes they would be many times larger, and slow in every browser.
-    inside = f'<image x="{x0}" y="{y0}" width="{x1}" height="{y1}" href="data:image/png;base64,{data}"/>'
+    inside = f'<image x="{left}" y="{top}" width="{width}" height="{height}" href="data:image/png;base64,{data}"/>'
     return dataclasses.replace(
-        axes, svg=axes.svg + inside, points=np.column_stack([x0 + across * x1, y0 + (1 - up) * y1])
+        axes, svg=axes.svg + inside, points=np.column_stack([left + across * width, top + (1 - up) * height])
     )
+
+
+def box_in(width: float, height: float) -> tuple[float, float, float, float]:
+    """Return the part of a drawing of some size that is between the axes: left, top, width, height."""
+    left, bottom, across, up = SCATTER_BOX
+    return left * width, (1 - bottom - up) * height, across * width, up * height
 
 
 def dots(points: Cloud) -> Image.Image:
@@ -154,13 +158,8 @@ def _prepare(axes: Axes, points: Cloud, labels: tuple[str, str]) -> None:
 
 def _box_in_picture() -> tuple[int, int, int, int]:
     """Return the part of the picture between the axes [px]: left, top, right, bottom."""
-    (width, height), (left, bottom, across, up) = PICTURE_SIZE, SCATTER_BOX
-    return (
-        round(left * width),
-        round((1 - bottom - up) * height),
-        round((left + across) * width),
-        round((1 - bottom) * height),
-    )
+    left, top, width, height = box_in(*PICTURE_SIZE)
+    return round(left), round(top), round(left + width), round(top + height)
 
 
 def _drawn(figure: Figure) -> Image.Image:

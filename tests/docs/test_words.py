@@ -204,9 +204,8 @@ def test_the_memory_for_sizing_is_what_follows_from_the_settings():
     assert [int(workers) for workers, *_ in rows] == [1, 2, 4, 8]
     for workers, usual, large in rows:
         works = [memory.expected_workload(shape, PipelineSettings()) for shape in (USUAL_FRAME, LARGE_FRAME)]
-        layouts = [memory.usual_layout(int(workers), work) for work in works]
-        sizes = [memory.needed(int(workers), *both) for both in zip(works, layouts, strict=True)]
-        found = [memory.in_mb(size + memory.beside_pipeline(reports=True)) for size in sizes]
+        others = memory.beside_pipeline(reports=True)
+        found = [memory.in_mb(others + memory.usually_needed(int(workers), work)) for work in works]
         assert (f"{found[0]}", f"{found[1] / 1000:.1f}") == (usual, large)
     assert f"{memory.in_mb(memory.REPORT_BYTES)} MB of it are for reports" in below
 

@@ -72,7 +72,7 @@ def expected(path, spec, background, strategy):
         chunk, times = h5["events/image"].chunks[0], h5["events/time"][:]
     settings = PipelineSettings(background_code=background)
     work = memory.workload(settings, strategy, spec.size, spec.frames, chunk, float(np.ptp(times)))
-    return memory.needed(2, work, memory.usual_layout(2, work))
+    return memory.usually_needed(2, work)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_memory_does_not_depend_on_the_length():
     """Ten times the frames: a few numbers and background images more, nothing else."""
     settings = PipelineSettings()
     works = [memory.expected_workload((80, 320), settings, seconds=seconds) for seconds in (60, 600)]
-    bounds = [memory.needed(2, work, memory.usual_layout(2, work)) for work in works]
+    bounds = [memory.usually_needed(2, work) for work in works]
     assert bounds[1] - bounds[0] < 540 * (3000 * memory.FRAME_BYTES + 4 * 80 * 320)
 
 

@@ -13,11 +13,11 @@ from dcnumd.report.scatter import SCATTER_BOX
 LABELS = ("area [µm²]", "deformation [1]")
 
 
-def drawn(x, y, step):
-    """Return a plot of points, of which every so-manieth is marked, and its raster."""
+def drawn(x, y, marked=slice(None)):
+    """Return a plot of points, of which some are marked, and its raster."""
     found = cloud(x, y)
     raster = scatter.dots(found)
-    return scatter.plot(found, raster, LABELS, found.index[::step], "s"), raster
+    return scatter.plot(found, raster, LABELS, found.index[marked], "s"), raster
 
 
 def distances(places, others):
@@ -31,7 +31,6 @@ def few():
     return drawn(
         np.r_[rng.uniform(30, 110, 20), rng.uniform(10, 14, 6)],
         np.r_[rng.uniform(0.05, 0.35, 20), rng.uniform(0.02, 0.03, 6)],
-        1,
     )
 
 
@@ -50,7 +49,7 @@ def test_no_number_hides_a_point_or_another_number(few):
 def test_numbers_stay_between_the_axes(few):
     """Also those of points in the corners."""
     left, bottom, across, up = SCATTER_BOX
-    corners = drawn(np.array([10.0, 10.0, 90.0, 90.0]), np.array([0.01, 0.3, 0.01, 0.3]), 1)
+    corners = drawn(np.array([10.0, 10.0, 90.0, 90.0]), np.array([0.01, 0.3, 0.01, 0.3]))
     for plot, raster in (few, corners):
         x, y = beside(plot, raster).T
         assert x.min() >= left * plot.width + RADIUS - 1e-6
@@ -64,16 +63,12 @@ def test_numbers_leave_a_crowd():
     rng = np.random.default_rng(4)
     x, y = rng.uniform(40, 60, 4000), rng.uniform(0.1, 0.2, 4000)
     x[0], y[0], x[1], y[1] = 40.2, 0.15, 110.0, 0.4
-    found = cloud(x, y)
-    raster = scatter.dots(found)
-    plot = scatter.plot(found, raster, LABELS, np.array([0]), "s")
+    plot, raster = drawn(x, y, slice(1))
     ((number_x, _),) = beside(plot, raster)
     assert number_x < plot.points[0, 0] - RADIUS
 
 
 def test_nothing_is_marked():
     """A plot without a gallery."""
-    found = cloud(np.array([10.0, 20.0]), np.array([0.1, 0.2]))
-    raster = scatter.dots(found)
-    plot = scatter.plot(found, raster, LABELS, np.empty(0, np.int64), "s")
+    plot, raster = drawn(np.array([10.0, 20.0]), np.array([0.1, 0.2]), slice(0))
     assert beside(plot, raster).shape == (0, 2)

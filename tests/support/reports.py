@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import html.parser
 import pathlib
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from dcnumd.report.request import ReportRequest
 
 FRAME = (48, 120)
+PICTURES = ("image", "mask", "image_bg")
 FRAME_RATE = 1000.0
 ATTRIBUTES: Mapping[str, Any] = {
     "experiment:date": "2026-11-21",
@@ -84,9 +84,10 @@ def write_result(
         for name, column in values.items():
             if column is not None:
                 group[name] = np.asarray(column, np.float64)
-        for name in ("image", "mask", "image_bg"):
-            if name not in without:
-                group[name] = _pictures(events)[name]
+        wanted = [name for name in PICTURES if name not in without]
+        pictures = _pictures(events) if wanted else {}
+        for name in wanted:
+            group[name] = pictures[name]
         h5.attrs.update(
             {key: value for key, value in {**ATTRIBUTES, **(attributes or {})}.items() if value is not None}
         )
@@ -95,7 +96,6 @@ def write_result(
     return path
 
 
-@functools.lru_cache(maxsize=1)
 def _pictures(events: int) -> dict[str, np.ndarray]:
     """Return frames with a cell each, its mask, and a background that becomes brighter."""
     rows, columns = np.mgrid[: FRAME[0], : FRAME[1]]
