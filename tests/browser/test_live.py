@@ -147,13 +147,14 @@ def busy(live, results, browser):
     broken.write_bytes(b"no measurement")
     daemon.wait_for("job.failed", path=str(broken), timeout=SECONDS)
     command = [sys.executable, "-m", "dcnumd", "simulate", live.folder, "--size", "48x120", "--frames"]
-    subprocess.run([*command, "12000"], check=True, capture_output=True)
-    # The process that does the work is stopped in the middle of it.
-    started = daemon.wait_for("job.started", timeout=SECONDS, count=len(daemon.matching("job.finished")) + 1)
-    worker = daemon.matching("worker.started", role="pipeline")[-1]["pid"]
+    # The process that does the work is stopped in the middle of it; a page that is opened first is in time for that.
     with window(browser) as context:
         page = context.new_page()
         page.goto(live.url)
+        subprocess.run([*command, "30000"], check=True, capture_output=True)
+        started = daemon.wait_for("job.started", timeout=SECONDS, count=len(daemon.matching("job.finished")) + 1)
+        worker = daemon.matching("worker.started", role="pipeline")[-1]["pid"]
+        expect(page.locator("#part-now progress")).to_be_visible(timeout=1000 * SECONDS)
         expect(page.locator("#part-now progress")).not_to_have_attribute("value", "0", timeout=1000 * SECONDS)
         os.kill(worker, signal.SIGSTOP)
     live.publish(results.measurement(GOOD), "M900_waits.rtdc")
