@@ -180,9 +180,7 @@ class Child:
         # From here on its end is no loss.
         self._executor = None
         ended = asyncio.get_running_loop().run_in_executor(None, executor.shutdown)
-        try:
-            await asyncio.wait_for(asyncio.shield(ended), seconds)
-        except TimeoutError:
+        if not (await asyncio.wait([ended], timeout=seconds))[0]:
             _end_group(executor)
             await ended
 

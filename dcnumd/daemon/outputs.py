@@ -134,7 +134,8 @@ class OutputFolders:
             times = [obstacle.look_at for root, obstacle in self._obstacles.items() if self._queue.parked(root)]
             timeout = max(0.0, min(times) - time.monotonic()) if times else None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._blocked.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._blocked.wait()
             for root, obstacle in list(self._obstacles.items()):
                 if self._queue.parked(root) and obstacle.look_at <= time.monotonic():
                     await self._look_again(root, obstacle)

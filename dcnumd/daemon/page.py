@@ -53,7 +53,8 @@ class PageKeeper:
             failed = bool(self._settings.listen) and page is None
             try:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), RETRY_SECONDS if failed else None)
+                    async with asyncio.timeout(RETRY_SECONDS if failed else None):
+                        await self._changed.wait()
             finally:
                 if page is not None:
                     await page.close()

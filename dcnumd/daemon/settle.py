@@ -192,7 +192,8 @@ class Gate:
             moment = self.candidates.next_time()
             timeout = None if moment is None else max(0.0, moment - time.monotonic())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
 
     async def keep_looking(self) -> None:
         """Have the probe look into each quiet file, one after the other, and decide what becomes of it."""

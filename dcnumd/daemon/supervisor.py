@@ -226,7 +226,8 @@ class Supervisor:
                 if not self._ledger_lost:
                     self._lose_ledger(error)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), LEDGER_SECONDS)
+                    async with asyncio.timeout(LEDGER_SECONDS):
+                        await self._stop.wait()
             else:
                 if self._ledger_lost:
                     log.info("ledger.recovered")

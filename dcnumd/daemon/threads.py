@@ -64,9 +64,14 @@ async def in_thread(folder: str, function: Callable[P, R], *args: P.args, **kwar
 
     threading.Thread(target=work, name=getattr(function, "__name__", "call"), daemon=True).start()
     try:
-        return await asyncio.wait_for(answer, ANSWER_SECONDS)
-    except TimeoutError as error:
-        # Both this and `came_back` run in the event loop, so none is counted twice.
-        given_up.set()
-        _hanging[folder] += 1
-        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from error
+        # The function may itself raise a TimeoutError: a share's, which has answered.
+        if (await asyncio.wait([answer], timeout=ANSWER_SECONDS))[0]:
+            return answer.result()
+    finally:
+        # Nobody asks for it any more, be it there or still to come.
+        if not answer.cancel():
+            answer.exception()
+    # Both this and `came_back` run in the event loop, so none is counted twice.
+    given_up.set()
+    _hanging[folder] += 1
+    raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

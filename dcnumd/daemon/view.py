@@ -101,7 +101,8 @@ class View:
         """Wait until something is different from `version`, and return the version then."""
         while self.version <= version:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._touched.wait(), TICK_SECONDS)
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._touched.wait()
             self._notice()
         return self.version
 

@@ -133,7 +133,8 @@ class FolderWatch:
             self._report_means()
             self.ready.set()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._rescan.wait(), self._pause_seconds())
+                async with asyncio.timeout(self._pause_seconds()):
+                    await self._rescan.wait()
             self._rescan.clear()
 
     def _pause_seconds(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -18,6 +19,20 @@ def test_answer_and_error_come_back(tmp_path):
     assert asyncio.run(threads.in_thread("/in", os.path.exists, tmp_path)) is True
     with pytest.raises(FileNotFoundError):
         asyncio.run(threads.in_thread("/in", os.stat, tmp_path / "missing"))
+
+
+def test_share_that_gives_up_itself_has_answered(tmp_path):
+    """The error of a share that is mounted `soft` is an answer like others: the next call is made as usual."""
+
+    def give_up():
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    async def run():
+        with pytest.raises(TimeoutError):
+            await threads.in_thread("/in", give_up)
+        assert await threads.in_thread("/in", os.path.exists, tmp_path) is True
+
+    asyncio.run(run())
 
 
 def test_call_that_hangs_is_given_up_and_keeps_nobody_waiting(tmp_path):

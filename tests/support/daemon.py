@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import h5py
 import numpy as np
+import pytest
 
 from tests.support.events import fault_of
 
@@ -25,6 +26,7 @@ Event = dict[str, Any]
 
 START_SECONDS = 120.0
 """The first child that is started compiles kernels, if their cache is empty."""
+WORDS_SECONDS = 10.0
 
 
 @dataclasses.dataclass
@@ -44,9 +46,9 @@ class Daemon:
     def start(cls, config: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Self:
         """Start a daemon and listen to it; `environment` comes on top of this process's own."""
         command = [sys.executable, "-m", "dcnumd", "run", "-c", os.fspath(config), *arguments]
-        process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, errors="replace", env={**os.environ, **(environment or {})}
-        )
+        # One that hangs can be asked where.
+        variables = {**os.environ, "PYTHONFAULTHANDLER": "1", **(environment or {})}
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=variables)
         daemon = cls(process)
         daemon._listener = threading.Thread(target=daemon.listen, name="daemon log")
         daemon._listener.start()
@@ -107,11 +109,22 @@ class Daemon:
 
     def wait(self, timeout: float = 60.0) -> int:
         """Wait for the end and return the exit code."""
-        code = self.process.wait(timeout)
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still there after {timeout} s:\n{self.last_words()}")
         with self.heard:
             self.heard.wait_for(lambda: self.ended, timeout)
         self.check_events()
         return code
+
+    def last_words(self) -> str:
+        """Kill a daemon that hangs, and return its log, at the end of which it tells where it was."""
+        waiting = pathlib.Path(f"/proc/{self.process.pid}/wchan").read_text()
+        self.process.send_signal(signal.SIGABRT)
+        with self.heard:
+            self.heard.wait_for(lambda: self.ended, WORDS_SECONDS)
+        return f"{self.log()}\nIt waited in the kernel for {waiting}."
 
     def close(self) -> None:
         """Kill the daemon if it still runs, let go of its log, and check all of it."""

@@ -1,0 +1,108 @@
+"""What waits for something with a limit ends when it is told to, also at the very moment at which that has come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+
+import pytest
+
+from dcnumd.config import LogSettings, Settings, WatchSettings
+from dcnumd.daemon.tally import Tally
+from dcnumd.daemon.threads import in_thread
+from dcnumd.daemon.view import View
+from dcnumd.daemon.watch import FolderWatch
+from tests.support.works import Works
+
+JOB_SECONDS = 120.0
+SETTINGS = Settings(watch=WatchSettings(settle_seconds=600.0, rescan_seconds=600.0), log=LogSettings(level="error"))
+
+
+@contextlib.asynccontextmanager
+async def settling(folder, measurement):
+    """Have a file settle that is written to."""
+    path = folder / "M.rtdc"
+    measurement(path)
+    works = Works(folder, SETTINGS, with_jobs=False)
+    admitting = asyncio.create_task(works.gate.keep_admitting())
+    await works.offer(path)
+
+    def wake():
+        os.utime(path, (1, 1))
+        works.gate.offer([(str(path), works.gate.candidates.get(str(path)).stamp.at(str(path)))])
+
+    try:
+        yield works.gate.keep_settling(), wake
+    finally:
+        admitting.cancel()
+        await works.close()
+
+
+@contextlib.asynccontextmanager
+async def watching(folder, measurement):
+    """Watch a folder that is to be scanned at once."""
+    watch = FolderWatch(folder, SETTINGS, list)
+    yield watch.keep_watching(), watch.look_again
+
+
+@contextlib.asynccontextmanager
+async def showing(folder, measurement):
+    """Wait for news as the live page does."""
+    view = View(SETTINGS, Tally(), lambda: True, int)
+
+    async def follow():
+        version = view.version
+        while True:
+            version = await view.changed(version)
+
+    yield follow(), view.touch
+
+
+@contextlib.asynccontextmanager
+async def asking(folder, measurement):
+    """Ask a share that answers."""
+    answered = threading.Event()
+
+    async def ask():
+        await in_thread("/in", answered.wait)
+        await asyncio.Event().wait()
+
+    def answer():
+        before = [thread for thread in threading.enumerate() if thread.name == "wait"]
+        answered.set()
+        for thread in before:
+            thread.join()
+
+    yield ask(), answer
+    answered.set()
+
+
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("waiting", [settling, watching, showing, asking])
+def test_end_is_not_missed(waiting, turns, tmp_path, measurement):
+    """However many turns of the event loop lie between the wake and the end, the end comes."""
+
+    async def run():
+        async with waiting(tmp_path, measurement) as (work, wake):
+            task = asyncio.create_task(work)
+            # until it waits for nothing else
+            await asyncio.sleep(0.1)
+            wake()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task], timeout=10)
+            assert task.cancelled()
+
+    asyncio.run(run())
+
+
+def test_daemon_stops_between_two_jobs(start_daemon, watched_folder, measurement):
+    """Who stops it when a job has ended and the next one is about to begin waits for neither, nor for ever."""
+    for number in range(4):
+        measurement(watched_folder / f"M{number}.rtdc", seed=number)
+    daemon = start_daemon(ready=False)
+    daemon.wait_for("job.finished", timeout=JOB_SECONDS)
+    assert daemon.stop() == 0
