@@ -34,7 +34,7 @@ async def settling(folder, measurement):
         works.gate.offer([(str(path), works.gate.candidates.get(str(path)).stamp.at(str(path)))])
 
     try:
-        yield works.gate.keep_settling(), wake
+        yield works.gate.keep_settling(), works.gate._wake._waiters, wake
     finally:
         admitting.cancel()
         await works.close()
@@ -44,7 +44,7 @@ async def settling(folder, measurement):
 async def watching(folder, measurement):
     """Watch a folder that is to be scanned at once."""
     watch = FolderWatch(folder, SETTINGS, list)
-    yield watch.keep_watching(), watch.look_again
+    yield watch.keep_watching(), watch._rescan._waiters, watch.look_again
 
 
 @contextlib.asynccontextmanager
@@ -57,7 +57,7 @@ async def showing(folder, measurement):
         while True:
             version = await view.changed(version)
 
-    yield follow(), view.touch
+    yield follow(), view._touched._waiters, view.touch
 
 
 @contextlib.asynccontextmanager
@@ -70,12 +70,11 @@ async def asking(folder, measurement):
         await asyncio.Event().wait()
 
     def answer():
-        before = [thread for thread in threading.enumerate() if thread.name == "wait"]
+        (asked,) = [thread for thread in threading.enumerate() if thread.name == "wait"]
         answered.set()
-        for thread in before:
-            thread.join()
+        asked.join()
 
-    yield ask(), answer
+    yield ask(), answered._cond._waiters, answer
     answered.set()
 
 
@@ -85,10 +84,10 @@ def test_end_is_not_missed(waiting, turns, tmp_path, measurement):
     """However many turns of the event loop lie between the wake and the end, the end comes."""
 
     async def run():
-        async with waiting(tmp_path, measurement) as (work, wake):
+        async with waiting(tmp_path, measurement) as (work, waiters, wake):
             task = asyncio.create_task(work)
-            # until it waits for nothing else
-            await asyncio.sleep(0.1)
+            while not waiters:  # noqa: ASYNC110 -- nothing tells when somebody begins to wait
+                await asyncio.sleep(0.001)
             wake()
             for _ in range(turns):
                 await asyncio.sleep(0)
