@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import multiprocessing
 import os
+import select
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -30,6 +33,8 @@ SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """What lies in the current folder must not take the place of what this process has loaded."""
 PARENT = "DCNUMD_FORK_SERVER_PARENT"
 """Tells the server with whom it ends: a process id, which is 0 if it does not."""
+GONE_SECONDS = 1.0
+"""Who is killed is gone after this time."""
 PR_SET_PDEATHSIG = 1
 """From prctl.h: the signal that a process gets when the thread ends that has started it."""
 
@@ -84,10 +89,25 @@ def die_with(parent: int) -> None:
 
 
 def die_with_starter() -> None:
-    """In the server: have the system kill it when the process ends that has started it."""
+    """In the server: have the system kill it when the process ends that has started it.
+
+    Workers begin with what that process hands to them, and do not find it if it is killed meanwhile. That is nobody's
+    fault, and not to be read in a journal as if it were one.
+    """
     parent = int(os.environ.pop(PARENT, "0"))
     if parent:
         die_with(parent)
+        sys.excepthook = functools.partial(_report_unless_gone, parent)
+
+
+def _report_unless_gone(owner: int, *fault: Any) -> None:
+    """Report what ends this process, as usual, unless its owner ends."""
+    with contextlib.suppress(ProcessLookupError):
+        # A process that is being killed has let go of its files a moment before it is gone.
+        end = select.poll()
+        end.register(os.pidfd_open(owner), select.POLLIN)
+        if not end.poll(GONE_SECONDS * 1000):
+            sys.__excepthook__(*fault)
 
 
 @contextlib.contextmanager

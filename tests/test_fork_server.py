@@ -1,0 +1,78 @@
+"""The process that workers are forked from, and whom it belongs to."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+SCRIPT = """
+    import os, sys
+    from dcnumd.fork_server import context, start_fork_server
+    from dcnumd.logic.chunk_slot_data import SharedBlock
+
+    class Gate:
+        # who takes it out of its pickle waits until somebody opens the other end
+        def __reduce__(self):
+            return os.open, (sys.argv[1], os.O_RDONLY)
+
+    class Fault:
+        def __reduce__(self):
+            return os.open, (sys.argv[1] + " is missing", os.O_RDONLY)
+
+    if __name__ == "__main__":
+        start_fork_server()
+        process = context.Process(target=print, args=(Gate(), {argument}))
+        process.start()
+        print(process.pid, flush=True)
+        process.join()
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that has a worker start with an argument, at which it stops before it takes it."""
+    os.mkfifo(tmp_path / "gate")
+    script = tmp_path / "starter.py"
+
+    def start(argument):
+        script.write_text(textwrap.dedent(SCRIPT).replace("{argument}", argument))
+        process = subprocess.Popen(
+            [sys.executable, script, tmp_path / "gate"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.fspath(pathlib.Path(__file__).parents[1])},
+        )
+        assert process.stdout is not None
+        assert int(process.stdout.readline())
+        return process
+
+    return start
+
+
+def open_gate(tmp_path):
+    with (tmp_path / "gate").open("w"):
+        pass
+
+
+def test_worker_whose_owner_was_killed_says_nothing(start, tmp_path):
+    """SIGKILL to the owner while a worker begins: what is missing then is nobody's fault, and no traceback is shown."""
+    with start("SharedBlock(4096)") as owner:
+        owner.kill()
+        owner.wait()
+        open_gate(tmp_path)
+        # the last one to close it is the worker
+        assert owner.stderr.read() == ""
+
+
+def test_worker_that_cannot_begin_says_why(start, tmp_path):
+    """While its owner is there, a fault is a fault."""
+    with start("Fault()") as owner:
+        open_gate(tmp_path)
+        assert "FileNotFoundError" in owner.stderr.read()
+        assert owner.wait() == 0
