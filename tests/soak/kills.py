@@ -9,6 +9,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import random
@@ -31,6 +32,8 @@ MOMENTS = ("at once", "anytime", "started", "temporary", "result")
 """When to kill: some time after the last kill, or as soon as one of these is seen and then a little later."""
 START_SECONDS = 120.0
 FINISH_SECONDS = 120.0
+HALF_BORN = ("in spawn_main", "in _main", "EOFError: Ran out of input")
+"""What Python itself says in a process whose parent was killed between starting it and telling it what to do."""
 
 
 @dataclasses.dataclass
@@ -265,8 +268,12 @@ def count_jobs(soak: Soak, store: Sequence[pathlib.Path]) -> Iterator[str]:
     for event in soak.events:
         if event["event"] == "job.failed" and not event["will_retry"]:
             yield f"failed for good: {json.dumps(event)}"
-        elif event["event"] in {"not json", "daemon.stopped"} and event.get("level") != "info":
+        elif event["event"] == "daemon.stopped" and event["level"] != "info":
             yield f"said in the log: {json.dumps(event)}"
+    for strange, events in itertools.groupby(soak.events, lambda event: event["event"] == "not json"):
+        words = "".join(event["line"] for event in events) if strange else ""
+        if words and not all(part in words for part in HALF_BORN):
+            yield f"said in the log: {words}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
