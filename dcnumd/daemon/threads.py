@@ -68,9 +68,8 @@ async def in_thread(folder: str, function: Callable[P, R], *args: P.args, **kwar
         if (await asyncio.wait([answer], timeout=ANSWER_SECONDS))[0]:
             return answer.result()
     finally:
-        # Nobody asks for it any more, be it there or still to come.
-        if not answer.cancel():
-            answer.exception()
+        # Also tells Python that nobody asks for it any more, if it is there.
+        answer.cancel()
     # Both this and `came_back` run in the event loop, so none is counted twice.
     given_up.set()
     _hanging[folder] += 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 
@@ -33,6 +35,32 @@ def test_share_that_gives_up_itself_has_answered(tmp_path):
         assert await threads.in_thread("/in", os.path.exists, tmp_path) is True
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_error_that_nobody_waits_for_is_not_reported(turns, caplog):
+    """Who is told to end while an answer comes leaves nothing that Python complains about later."""
+    go = threading.Event()
+
+    def refuse():
+        go.wait()
+        raise PermissionError
+
+    async def run():
+        asked = asyncio.create_task(threads.in_thread("/in", refuse))
+        await asyncio.sleep(0)
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "refuse"]
+        go.set()
+        thread.join()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.wait([asked])
+        assert asked.cancelled() or isinstance(asked.exception(), PermissionError)
+
+    asyncio.run(run())
+    gc.collect()
+    assert not caplog.records
 
 
 def test_call_that_hangs_is_given_up_and_keeps_nobody_waiting(tmp_path):
