@@ -180,6 +180,8 @@ def test_daemon_gives_the_same_as_dcnum(measurement, oracle, tmp_path):
     config.write_text(
         f'[watch]\nfolders = ["{watched}"]\nsettle_seconds = 0.2\n'
         f'[state]\nfolder = "{tmp_path / "state"}"\n[output]\nbasin_strategy = "drain"\n'
+        # what other tests compute at the same time must not starve it
+        "[resources]\nnice = 0\n[report]\nenabled = false\n"
     )
     command = [sys.executable, "-m", "dcnumd", "run", "--once", "-c", config]
     subprocess.run(command, check=True, timeout=120)

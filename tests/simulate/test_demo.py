@@ -82,11 +82,13 @@ def test_failed_measurement_ends_the_demo():
         outcome.take({"event": "job.failed", "path": "/demo/a.rtdc", "will_retry": False, "error": "no images"})
 
 
+@pytest.mark.timeout(900)
 def test_demo_processes_what_it_records(tmp_path):
     """`dcnumd demo` ends with three measurements whose cells were found, and their reports; no process is left."""
     keep = tmp_path / "kept"
     command = [sys.executable, "-m", "dcnumd", "demo", "--keep", str(keep)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    # its daemon gives way to other programs, as it does beside an instrument, and waits for other tests
+    run = subprocess.run(command, capture_output=True, text=True, timeout=850, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     for event in ("daemon.ready", "file.settled", "job.finished", "daemon.stopped"):
         assert event in run.stdout
