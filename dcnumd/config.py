@@ -307,6 +307,7 @@ class Settings:
             trusted_folders=(*self.folders(), *outputs),
             trust_basins=group.watch.allow_basins_outside,
             result_root=self.output_root_of(path),
+            replace_former=True,
             other_memory_mb=in_mb(beside_pipeline(reports=self.report.enabled)),
         )
 

@@ -18,7 +18,8 @@ import pytest
 from dcnumd import __version__
 from dcnumd.cli import COMMANDS, cli, main
 from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.records import Content, Stamp, State
+from dcnumd.daemon.records import Content, State
+from dcnumd.logic.stamp import Stamp
 
 
 def dcnumd(*arguments, **keywords):

@@ -22,7 +22,7 @@ from dcnumd.config import Settings
 from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, MeasurementError
 from dcnumd.fork_server import start_fork_server
 from dcnumd.kernel_cache import ensure_compiled
-from dcnumd.logic.job import Job, JobResult, Progress
+from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
 
 NOT_COMPLETE = {
     "open_for_writing": "is open for writing, or its recording was interrupted",
@@ -146,6 +146,8 @@ def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelle
     found = look(job)
     if found.verdict != "complete":
         raise MeasurementError(f"{job.path_in}: {NOT_COMPLETE[found.verdict]}", found.verdict, transient=True)
+    if found.content is not None:
+        job = dataclasses.replace(job, known=KnownContent(found.stamp, found.content.digest))
     return process_measurement(job, on_progress=lambda progress: show(job, progress), cancel=cancelled)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from dcnumd.config import Settings
-from dcnumd.daemon.records import Stamp
+from dcnumd.logic.stamp import Stamp
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -18,6 +18,8 @@ R = TypeVar("R")
 
 LOOK_SECONDS = 60.0
 """A look inside a file takes moments; one that takes so long hangs, on a share that is down for example."""
+LOOK_BYTES_PER_SECOND = 20e6
+"""A look may have to read all of a file without checksums; a slow share gives that many bytes in a second."""
 KILL_SECONDS = 5.0
 """A killed probe is gone after so long, unless its system call cannot be interrupted."""
 
@@ -38,8 +40,8 @@ class Inspector:
         self._probe = probe
         self._looking = asyncio.Lock()
 
-    async def look_into(self, path: str) -> Look:
-        """Have the probe look into a file, within a time.
+    async def look_into(self, path: str, size: int) -> Look:
+        """Have the probe look into a file of `size` bytes, within a time.
 
         Raises
         ------
@@ -48,7 +50,7 @@ class Inspector:
             ``unreachable`` if it could not even be ended.
         """
         job = self._settings.watched_job_for(pathlib.Path(path), "")
-        return await self.have(path, look, job)
+        return await self._have(LOOK_SECONDS + size / LOOK_BYTES_PER_SECOND, path, look, job)
 
     async def have(self, path: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Have the probe call a function that is about `path`, with the limits of `look_into`.
@@ -58,24 +60,27 @@ class Inspector:
         DcnumdError
             As `look_into`.
         """
+        return await self._have(LOOK_SECONDS, path, function, *args, **kwargs)
+
+    async def _have(self, seconds: float, path: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         # One after the other, so that nobody's time passes while the probe is busy with another file.
         async with self._looking:
             call = asyncio.create_task(self._probe.call(function, *args, **kwargs), name=f"look {path}")
             try:
-                await asyncio.wait([call], timeout=LOOK_SECONDS)
+                await asyncio.wait([call], timeout=seconds)
                 if not call.done():
-                    await self._end(call, path)
+                    await self._end(call, path, seconds)
                 return call.result()
             finally:
                 # Also tells Python that nobody else asks for what it ended with.
                 call.cancel()
 
-    async def _end(self, call: asyncio.Task[R], path: str) -> None:
+    async def _end(self, call: asyncio.Task[R], path: str, seconds: float) -> None:
         """End a call that hangs, and say so."""
         self._probe.kill()
         # The call ends by itself when the process is gone, and then the next one gets a new process.
         await asyncio.wait([call], timeout=KILL_SECONDS)
-        message = f"{path}: cannot be read: no answer for {LOOK_SECONDS:g} s"
+        message = f"{path}: cannot be read: no answer for {seconds:.0f} s"
         if call.done():
             raise MeasurementError(message, "look_timeout", transient=True)
         self._probe.abandon()

@@ -20,13 +20,14 @@ from dcnumd.daemon.outputs import SURROUNDINGS, OutputFolders
 from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.queue import JobQueue, Waiting
-from dcnumd.daemon.records import Entry, Stamp, State, job_log
+from dcnumd.daemon.records import Entry, State, job_log
 from dcnumd.daemon.reports import Reporter
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.tally import Tally
 from dcnumd.daemon.threads import in_thread
-from dcnumd.errors import DcnumdError, JobCancelledError, ResultError, WorkerError
-from dcnumd.logic.job import Job, JobResult, Progress
+from dcnumd.errors import DcnumdError, JobCancelledError, MeasurementError, ResultError, WorkerError
+from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
+from dcnumd.logic.stamp import Stamp
 
 log = structlog.get_logger()
 
@@ -292,7 +293,9 @@ class JobRunner:
             now = await in_thread(self._folder_of(entry), Stamp.at, entry.path)
         except OSError:
             now = entry.stamp
-        if now == entry.stamp:
+        # A scan may have noticed already what the job has met.
+        changed = isinstance(error, MeasurementError) and error.reason == "changed"
+        if now == entry.stamp and not changed:
             gate.fail(entry, error)
         else:
             self._give_back(entry, now, gate)
@@ -308,6 +311,8 @@ class JobRunner:
 
     def _job(self, entry: Entry) -> Job:
         job = self._settings.watched_job_for(pathlib.Path(entry.path), entry.job_id)
+        if entry.stamp is not None and entry.digest:
+            job = dataclasses.replace(job, known=KnownContent(entry.stamp, entry.digest))
         return dataclasses.replace(job, existing="replace") if entry.replace_output else job
 
     async def _record(self, entry: Entry, result: JobResult, gate: Gate) -> None:
@@ -368,7 +373,7 @@ class JobRunner:
     async def _look_again(self, entry: Entry, now: Stamp | None) -> Stamp | None:
         """Return the stamp of a file that changed; it becomes that of its row if only its date is new."""
         try:
-            found = await self._inspector.look_into(entry.path)
+            found = await self._inspector.look_into(entry.path, entry.size or 0)
         except DcnumdError:
             return now
         if found.verdict == "complete" and found.content == entry.content:

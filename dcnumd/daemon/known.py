@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.records import Stamp
+from dcnumd.logic.stamp import Stamp
 
 MAX_SETTLED = 250_000
 """Of so many files it is remembered that there is nothing to do; beyond that, the ledger is asked anew."""

@@ -14,8 +14,9 @@ from typing import Any
 
 from dcnumd.daemon.ledger_queries import LedgerQueries, text_of
 from dcnumd.daemon.ledger_schema import migrate
-from dcnumd.daemon.records import FINAL, TRANSITIONS, Content, Entry, Stamp, State, utc_now
+from dcnumd.daemon.records import FINAL, TRANSITIONS, Content, Entry, State, utc_now
 from dcnumd.errors import DcnumdError
+from dcnumd.logic.stamp import Stamp
 
 LEDGER_NAME = "ledger.sqlite"
 
@@ -233,6 +234,7 @@ class Ledger(LedgerQueries):
                 content_size=content.size,
                 md5_5m=content.md5_5m,
                 identifier=content.identifier,
+                digest=content.digest,
                 ppid=ppid,
                 pphash=pphash,
                 changed_at=utc_now(),

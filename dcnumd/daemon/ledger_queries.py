@@ -35,9 +35,10 @@ class LedgerQueries:
         return self._one("path = CAST(? AS TEXT) ORDER BY revision DESC", text_of(path))
 
     def find(self, path: str, content: Content, pphash: str) -> Entry | None:
-        """Return the row of a path with this content and pipeline."""
+        """Return the row of a path with this content and pipeline; one of an earlier version knows no digest."""
         return self._one(
-            "path = CAST(? AS TEXT) AND content_size = ? AND md5_5m = ? AND identifier = ? AND pphash = ?",
+            "path = CAST(? AS TEXT) AND content_size = ? AND md5_5m = ? AND identifier = ? AND digest IN (?, '')"
+            " AND pphash = ? ORDER BY digest DESC",
             text_of(path),
             *content,
             pphash,

@@ -42,6 +42,7 @@ COLUMNS = (
     "warnings",
     "report",
     "report_state",
+    "digest",
 )
 
 # Entry n leads from schema version n to n + 1; what was released is never edited.
@@ -95,9 +96,16 @@ MIGRATIONS = (
     CREATE INDEX by_wanted_report ON measurements (finished_at) WHERE report_state = 'wanted';
     CREATE INDEX by_end ON measurements (finished_at, revision) WHERE finished_at IS NOT NULL;
     """,
+    """
+    -- A content is more than the first bytes of a file.
+    ALTER TABLE measurements ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+    DROP INDEX by_content;
+    CREATE UNIQUE INDEX by_content ON measurements (path, content_size, md5_5m, identifier, digest, pphash)
+        WHERE md5_5m IS NOT NULL;
+    """,
 )
 
-LATER = {"sample": "''", "light": "''", "warnings": "''", "report": "NULL", "report_state": "''"}
+LATER = {"sample": "''", "light": "''", "warnings": "''", "report": "NULL", "report_state": "''", "digest": "''"}
 """What the columns that came later are in a ledger that is only read and has not been brought to this version yet."""
 
 

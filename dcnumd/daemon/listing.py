@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 
 from dcnumd.config import Settings
-from dcnumd.daemon.records import Stamp
+from dcnumd.logic.stamp import Stamp
 
 Found = list[tuple[str, Stamp]]
 """Absolute paths of possible measurements, with their stat."""

@@ -15,9 +15,10 @@ import struct
 from collections.abc import Iterator
 from typing import Literal
 
-from dcnumd.daemon.records import Content, Stamp
+from dcnumd.daemon.records import Content
 from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.stamp import Stamp
 
 INSPECT = "dcnumd.logic.inspect"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -32,6 +33,8 @@ HEAD_BYTES = 96
 LOCKS = pathlib.Path("/proc/locks")
 CPU_SECONDS = 20.0
 """A look takes milliseconds; the process that computes for so long ends, and so does this attempt at the file."""
+CPU_BYTES_PER_SECOND = 100e6
+"""What has no checksums is read and digested; a slow computer digests that many bytes in a second."""
 LOOK_BYTES = 2**30
 """Memory that a look may take [bytes]: a chunk of the largest size that is read, packed and unpacked."""
 BLANK_END = 512
@@ -120,19 +123,20 @@ def look(job: Job) -> Look:
         If the file cannot be processed, or cannot be read just now (then it is transient).
     """
     load()
-    with _bounded():
-        return _look(job)
+    first = _first_bytes(job)
+    with _bounded(first.status.st_size):
+        return _look(job, first)
 
 
 @contextlib.contextmanager
-def _bounded() -> Iterator[None]:
-    """Keep HDF5 from taking whatever time or memory a damaged file asks for."""
+def _bounded(file_size: int) -> Iterator[None]:
+    """Keep HDF5 from taking whatever time or memory a damaged file of a size [bytes] asks for."""
     size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     limits = [limit for limit in (size + LOOK_BYTES, soft, hard) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
     # some damages let it turn in circles for ever, where nothing but a signal's own action ends it
-    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS)
+    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS + file_size / CPU_BYTES_PER_SECOND)
     try:
         yield
     finally:
@@ -140,8 +144,7 @@ def _bounded() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _look(job: Job) -> Look:
-    first = _first_bytes(job)
+def _look(job: Job, first: _FirstBytes) -> Look:
     stamp, superblock = Stamp.of(first.status), read_superblock(first.head)
     if not stamp.size:
         return Look("truncated", stamp)
@@ -167,7 +170,7 @@ def _look(job: Job) -> Look:
     return Look(
         "complete",
         stamp,
-        Content(found.size, found.md5_5m, found.identifier or ""),
+        Content(found.size, found.md5_5m, found.identifier or "", found.digest),
         found.frames,
         found.ppid,
         found.pphash,

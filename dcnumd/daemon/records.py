@@ -7,14 +7,13 @@ import datetime as dt
 import enum
 import hashlib
 import json
-import os
-import pathlib
 from typing import Literal, NamedTuple
 
 import structlog
 
 from dcnumd import __version__
 from dcnumd.config import Settings
+from dcnumd.logic.stamp import Stamp
 
 log = structlog.get_logger()
 
@@ -56,40 +55,15 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 """Where a measurement can go from each state."""
 
 
-class Stamp(NamedTuple):
-    """A file's stat, compared only for equality with an earlier one of the same path."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, stat: os.stat_result) -> Stamp:
-        """Return the stamp of a stat result."""
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-
-    @classmethod
-    def at(cls, path: str) -> Stamp | None:
-        """Return the stamp of the file at `path`, None if there is none.
-
-        Raises
-        ------
-        OSError
-            If that cannot be found out, because a share does not answer for example.
-        """
-        try:
-            return cls.of(pathlib.Path(path).stat())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-
 class Content(NamedTuple):
     """What makes a measurement the same one again, wherever it lies."""
 
     size: int
     md5_5m: str
+    """MD5 of the first 5 MiB, by which ledgers before the digest knew a content."""
     identifier: str
+    digest: str = ""
+    """See `dcnumd.read.content.content_digest`; empty in rows of an earlier version."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,6 +109,8 @@ class Entry:
     report: str | None = None
     """Path of the page, or of what else the report consists of."""
     report_state: ReportState = ""
+    digest: str = ""
+    """Digest of the content; empty before the file was inspected, and in rows of an earlier version."""
 
     @property
     def stamp(self) -> Stamp | None:
@@ -148,7 +124,7 @@ class Entry:
         """What is in the file; None before it was inspected."""
         if self.content_size is None or self.md5_5m is None or self.identifier is None:
             return None
-        return Content(self.content_size, self.md5_5m, self.identifier)
+        return Content(self.content_size, self.md5_5m, self.identifier, self.digest)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

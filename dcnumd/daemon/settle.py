@@ -21,9 +21,10 @@ from dcnumd.daemon.known import Found, KnownFiles
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.probe import Look
-from dcnumd.daemon.records import FINAL, Entry, Stamp, State, job_log, settings_key, utc_now
+from dcnumd.daemon.records import FINAL, Entry, State, job_log, settings_key, utc_now
 from dcnumd.daemon.threads import in_thread
 from dcnumd.errors import DcnumdError, MeasurementError
+from dcnumd.logic.stamp import Stamp
 
 log = structlog.get_logger()
 
@@ -201,7 +202,7 @@ class Gate:
             candidate = await self._to_look.get()
             before = candidate.stamp
             try:
-                found = await self._inspector.look_into(candidate.path)
+                found = await self._inspector.look_into(candidate.path, candidate.stamp.size)
                 known = found.content and self._ledger.find(candidate.path, found.content, found.pphash)
                 missing = await self._missing(known or None)
             except sqlite3.Error:

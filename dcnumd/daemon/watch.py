@@ -20,7 +20,7 @@ from dcnumd.daemon.folder_thread import FolderThread
 from dcnumd.daemon.inotify import FolderEvents
 from dcnumd.daemon.listing import CandidateFilter, Found, Listing, list_folder
 from dcnumd.daemon.mounts import Place, see
-from dcnumd.daemon.records import Stamp
+from dcnumd.logic.stamp import Stamp
 
 log = structlog.get_logger()
 

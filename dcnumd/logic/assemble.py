@@ -19,6 +19,7 @@ from dcnumd.errors import ResultError
 from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.columns import BACKGROUND_MAP, FRAME_MAP, Columns, input_scalars
 from dcnumd.logic.job import Job
+from dcnumd.logic.origin import Origin
 from dcnumd.logic.plan import Plan
 from dcnumd.meta.ppid import PipelineID
 from dcnumd.write.metadata import copy_logs, copy_metadata, copy_tables
@@ -88,7 +89,9 @@ def write_event_count(h5: h5py.File, events: int) -> None:
     h5.attrs["experiment:event count"] = events
 
 
-def write_logs(job: Job, identifier: PipelineID, writer: HDF5Writer, lines: Sequence[str], stamp: str) -> None:
+def write_logs(
+    job: Job, origin: Origin, identifier: PipelineID, writer: HDF5Writer, lines: Sequence[str], stamp: str
+) -> None:
     """Write the job as JSON and the run's log lines, none of which is too long for dclab's check."""
     existing = writer.h5.get("logs", ())
     number = 1
@@ -96,16 +99,17 @@ def write_logs(job: Job, identifier: PipelineID, writer: HDF5Writer, lines: Sequ
     while f"dcnumd-job-{stamp}" in existing:
         number += 1
         stamp = f"{stamp.partition('_')[0]}_{number}"
-    document = json.dumps(_describe(job, identifier), indent=2, default=str)
+    document = json.dumps(_describe(job, origin, identifier), indent=2, default=str)
     writer.store_log(f"dcnumd-job-{stamp}", document.splitlines())
     wrapped = [part for line in lines for part in textwrap.wrap(line, LOG_WIDTH, subsequent_indent="    ")]
     writer.store_log(f"dcnumd-log-{stamp}", wrapped)
 
 
-def _describe(job: Job, identifier: PipelineID) -> dict[str, Any]:
+def _describe(job: Job, origin: Origin, identifier: PipelineID) -> dict[str, Any]:
     return {
         "dcnumd version": dcnumd.__version__,
-        "job": dataclasses.asdict(job),
+        "job": dataclasses.asdict(dataclasses.replace(job, known=None)),
+        "input": {"size": origin.size, "frames": origin.frames, "digest": origin.digest},
         "pipeline": {"hash": identifier.hash, "identifiers": dataclasses.asdict(identifier)},
         "python": platform.python_version(),
         "libraries": {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__},

@@ -7,6 +7,7 @@ import dataclasses
 from dcnumd.logic.job import Job
 from dcnumd.logic.plan import open_plan
 from dcnumd.read.blank import is_blank
+from dcnumd.read.content import content_digest
 
 SAMPLE_LENGTH = 200
 """Longer names of samples are cut."""
@@ -23,6 +24,8 @@ class Inspection:
     """Measurement identifier, if the file has one."""
     md5_5m: str
     """MD5 of the first 5 MiB, hexadecimal."""
+    digest: str
+    """See `content_digest`; empty if something was never written."""
     size: int
     """Size of the file [bytes]."""
     sample: str
@@ -40,13 +43,15 @@ def inspect_measurement(job: Job) -> Inspection:
         The measurement cannot be processed, or not with these settings.
     """
     with open_plan(job) as plan:
+        blank = is_blank(plan.data)
         return Inspection(
             ppid=str(plan.pipeline_id),
             pphash=plan.pipeline_id.hash,
             frames=plan.count,
             identifier=plan.data.measurement_identifier,
             md5_5m=plan.data.md5_5m,
+            digest="" if blank else content_digest(plan.data),
             size=job.path_in.stat().st_size,
             sample=str(plan.data.meta.get("experiment:sample", ""))[:SAMPLE_LENGTH],
-            blank=is_blank(plan.data),
+            blank=blank,
         )

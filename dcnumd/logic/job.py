@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+from dcnumd.logic.stamp import Stamp
 
 BasinStrategy = Literal["tap", "drain"]
 """``drain`` copies images and frame-wise scalars into the result, ``tap`` refers to the input."""
@@ -35,6 +37,14 @@ class PipelineSettings:
     gate_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+class KnownContent(NamedTuple):
+    """The content that a file had under a stamp."""
+
+    stamp: Stamp
+    digest: str
+    """See `dcnumd.read.content.content_digest`."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
     """One measurement to process; both paths are absolute."""
@@ -58,6 +68,10 @@ class Job:
     """All processes together take no more than this [MB]; 0: no limit."""
     other_memory_mb: int = 0
     """Of it, what those beside the pipeline take [MB]."""
+    replace_former: bool = False
+    """With `existing` = ``skip``, replace a result that says that dcnumd made it of a former content of `path_in`."""
+    known: KnownContent | None = None
+    """What is known of the content of `path_in`, so that it need not be found out again."""
 
 
 Outcome = Literal["done", "skipped"]

@@ -13,20 +13,20 @@ from typing import Self
 import h5py
 import numpy as np
 
-from dcnumd.errors import MeasurementError, WorkerError
+from dcnumd.errors import MeasurementError, ResultError, WorkerError
 from dcnumd.kernel_cache import ensure_compiled, note_use
 from dcnumd.logic.assemble import verify_result, write_basins, write_event_count, write_logs, write_metadata
 from dcnumd.logic.background import PreparedBackground, prepare_background
 from dcnumd.logic.collector import Collector
 from dcnumd.logic.columns import Columns
-from dcnumd.logic.job import Job, JobResult, Progress
+from dcnumd.logic.job import ExistingPolicy, Job, JobResult, Progress
 from dcnumd.logic.job_line import JobLine, never
 from dcnumd.logic.memory import physical_cores
+from dcnumd.logic.origin import Input
 from dcnumd.logic.pipeline import FileRun, Pipeline
 from dcnumd.logic.plan import Plan, open_plan
-from dcnumd.logic.reuse import copy_processed, existing_result, is_processed
+from dcnumd.logic.reuse import copy_processed, is_processed, settle_existing
 from dcnumd.logic.staging import Kind
-from dcnumd.logic.stamp import FileStamp
 from dcnumd.logic.timing import OnSpan, StageTimes, bottleneck
 from dcnumd.write.packed import PackedDataset, create_packed
 from dcnumd.write.result import ResultFile
@@ -136,34 +136,46 @@ def process_measurement(
         What went wrong; nothing is left of the result then.
     """
     line = JobLine(job.job_id, on_progress, cancel)
-    before = FileStamp.of(job.path_in)
+    source = Input(job)
     try:
-        return _process(job, line, before, on_span)
+        return _process(job, line, source, on_span)
     except (MeasurementError, WorkerError):
         # what looks like damage may be somebody who writes to the file, or takes it away
-        before.check(job.path_in)
+        source.check()
         raise
 
 
-def _process(job: Job, line: JobLine, before: FileStamp, on_span: OnSpan | None) -> JobResult:
+def _process(job: Job, line: JobLine, source: Input, on_span: OnSpan | None) -> JobResult:
     with RunLog() as log, open_plan(job) as plan:
         line.frames = plan.count
-        skipped = existing_result(plan)
-        if skipped is not None:
-            return skipped
-        if is_processed(plan):
-            return copy_processed(plan, before, line)
-        return _compute(plan, log, before, StageTimes(on_span), line)
+        origin = source.identify(plan)
+        existing = settle_existing(plan, origin)
+        if isinstance(existing, JobResult):
+            return existing
+        try:
+            if is_processed(plan):
+                return copy_processed(plan, source, existing, line)
+            return _compute(plan, log, source, existing, StageTimes(on_span), line)
+        except ResultError as error:
+            if error.reason != "output_exists":
+                raise
+            # somebody else was quicker, perhaps with the very same result
+            existing = settle_existing(plan, origin)
+            if isinstance(existing, JobResult):
+                return existing
+            raise
 
 
-def _compute(plan: Plan, log: RunLog, before: FileStamp, times: StageTimes, line: JobLine) -> JobResult:
-    job, identifier = plan.job, plan.pipeline_id
+def _compute(
+    plan: Plan, log: RunLog, source: Input, existing: ExistingPolicy, times: StageTimes, line: JobLine
+) -> JobResult:
+    job, identifier, origin = plan.job, plan.pipeline_id, source.identify(plan)
     log.add(f"Processing {job.path_in} ({plan.count} frames) with {identifier}")
     pipeline = engine.pipeline(job.num_workers)
     layout = pipeline.layout(plan)
     segmenter = pipeline.engage(plan)
     line.report("background")
-    with ResultFile(job.path_out, existing=job.existing, job_id=job.job_id, root=job.result_root) as result:
+    with ResultFile(job.path_out, existing=existing, job_id=job.job_id, root=job.result_root) as result:
         background = prepare_background(plan, segmenter, result.scratch, times, line)
         with HDF5Writer(result.temporary, "w", ds_kwds=dataset_keywords(job.compression)) as writer:
             images, columns = _image_kinds(plan, background), Columns(plan, background)
@@ -176,12 +188,13 @@ def _compute(plan: Plan, log: RunLog, before: FileStamp, times: StageTimes, line
                 datasets.finish(events)
                 write_basins(plan, background, columns, writer)
                 write_event_count(writer.h5, events)
+                origin.write(writer.h5)
                 _tell(log, plan, run.collector, times.seconds)
-                write_logs(job, identifier, writer, log.lines, log.stamp)
+                write_logs(job, origin, identifier, writer, log.lines, log.stamp)
         with times.stage("publish"):
             line.report("writing", plan.count, events)
             bytes_written = result.temporary.stat().st_size
-            _publish(result, plan, events, before)
+            _publish(result, plan, events, source, existing)
     return JobResult(
         outcome="done",
         reason="",
@@ -244,9 +257,12 @@ def _tell(log: RunLog, plan: Plan, collector: Collector, seconds: Mapping[str, f
     log.add("Seconds per stage: " + ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()))
 
 
-def _publish(result: ResultFile, plan: Plan, events: int, before: FileStamp) -> None:
+def _publish(result: ResultFile, plan: Plan, events: int, source: Input, existing: ExistingPolicy) -> None:
     """Give a closed result its name, if it is what it must be and the input is still what it was."""
     with h5py.File(result.temporary, "r", locking=False) as h5:
         verify_result(h5, plan.pipeline_id, events)
-    before.check(plan.job.path_in)
+    source.check()
+    if existing != plan.job.existing and isinstance(settle_existing(plan, source.identify(plan)), JobResult):
+        # what was to be replaced is something else by now
+        raise ResultError(f"{result.path}: was made by another program meanwhile", "output_exists")
     result.commit()

@@ -7,28 +7,46 @@ import os
 import pathlib
 import stat
 import time
+from typing import Literal
 
 import h5py
 
-from dcnumd.errors import ResultError
+from dcnumd.errors import DcnumdError, ResultError
 from dcnumd.logic.assemble import run_identifier, verify_result
-from dcnumd.logic.columns import FRAME_MAP
-from dcnumd.logic.job import JobResult
+from dcnumd.logic.job import ExistingPolicy, JobResult
 from dcnumd.logic.job_line import JobLine
+from dcnumd.logic.origin import Input, Origin
 from dcnumd.logic.plan import Plan
-from dcnumd.logic.stamp import FileStamp
+from dcnumd.logic.silent_result import may_be_made_of
+from dcnumd.read.content import content_digest
+from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.open_file import HDF5_FAULTS, unreadable
 from dcnumd.write.result import ResultFile
 
 COPY_BYTES = 2**24
-"""A file is copied in parts of so many bytes."""
+"""A file is copied in parts of this size [bytes]."""
+
+Belonging = Literal["same", "former", "other"]
+"""Of what the file in the place of a result is made: of this content, by this pipeline (``same``); by dcnumd of a
+former content of this path (``former``); of something else, or it is no whole result (``other``)."""
 
 
-def existing_result(plan: Plan) -> JobResult | None:
-    """Return the outcome of a job whose result has a file in its place already, None if it must be computed.
+def settle_existing(plan: Plan, origin: Origin) -> JobResult | ExistingPolicy:
+    """Decide about a file that is in the place of a job's result.
 
-    Its reason is ``output_exists`` only when that file is whole, of the same pipeline, and about this measurement;
-    frames and events are given then. Otherwise it is ``output_differs``.
+    Parameters
+    ----------
+    plan
+        The job.
+    origin
+        What its result would be made of.
+
+    Returns
+    -------
+    outcome
+        The outcome of a job that has nothing to do: ``output_exists`` if the file is the result that would be computed
+        (frames and events are given then), else ``output_differs``. Or, if the result must be computed, what is to
+        happen to a file in its place.
 
     Raises
     ------
@@ -37,44 +55,55 @@ def existing_result(plan: Plan) -> JobResult | None:
     """
     job, identifier = plan.job, plan.pipeline_id
     if job.existing == "replace" or not os.path.lexists(job.path_out):
-        return None
+        return job.existing
     if job.existing == "fail":
         raise ResultError(f'{job.path_out}: the file exists already and output.existing is "fail"', "output_exists")
-    events = _events_of_whole(plan)
+    belonging, events = _belonging(plan, origin)
+    if belonging == "former" and job.replace_former:
+        return "replace"
+    same = belonging == "same"
     return JobResult(
         outcome="skipped",
-        reason="output_differs" if events is None else "output_exists",
+        reason="output_exists" if same else "output_differs",
         path_in=job.path_in,
         path_out=job.path_out,
         ppid=str(identifier),
         pphash=identifier.hash,
-        frames=plan.count if events is not None else 0,
-        events=events or 0,
+        frames=plan.count if same else 0,
+        events=events if same else 0,
     )
 
 
-def _events_of_whole(plan: Plan) -> int | None:
-    """Return the number of events of the file in the place of the result, None if it is not what would be computed."""
+def _belonging(plan: Plan, origin: Origin) -> tuple[Belonging, int]:
+    """Return to what the file in the place of the result belongs, and its number of events."""
     path = plan.job.path_out
     try:
         # nothing else is opened: a pipe would wait for its other end
         if not stat.S_ISREG(path.stat().st_mode):
-            return None
+            return "other", 0
         with h5py.File(path, "r", locking=False) as h5:
             events = int(h5.attrs.get("pipeline:dcnum yield", -1))
-            verify_result(h5, plan.pipeline_id, events)
-            return events if _is_about(h5, plan) else None
-    except (*HDF5_FAULTS, ResultError):
-        return None
+            return _judge(h5, plan, origin, events), events
+    except (*HDF5_FAULTS, DcnumdError):
+        return "other", 0
 
 
-def _is_about(h5: h5py.File, plan: Plan) -> bool:
-    """Return whether a result is that of the measurement at hand, as far as it says."""
-    if h5.attrs.get("experiment:run identifier") != run_identifier(plan):
-        return False
-    frames = h5["events"].get(FRAME_MAP)
-    # not every measurement has an identifier; but what refers to frames that do not exist is about another one
-    return frames is None or not len(frames) or plan.data.index_mapping is not None or frames[-1] < plan.count
+def _judge(h5: h5py.File, plan: Plan, origin: Origin, events: int) -> Belonging:
+    if is_processed(plan) and _is_copy(h5, origin):
+        return "same"
+    stated = Origin.read(h5)
+    if stated is not None and stated.digest != origin.digest:
+        return "former" if stated.path == origin.path else "other"
+    verify_result(h5, plan.pipeline_id, events)
+    if stated is None:
+        return "same" if may_be_made_of(h5, plan) else "other"
+    return "same" if h5.attrs.get("experiment:run identifier") == run_identifier(plan) else "other"
+
+
+def _is_copy(h5: h5py.File, origin: Origin) -> bool:
+    """Return whether a result is the copy that `copy_processed` makes."""
+    with HDF5Data(h5) as result:
+        return content_digest(result) == origin.digest
 
 
 def is_processed(plan: Plan) -> bool:
@@ -91,15 +120,15 @@ def is_processed(plan: Plan) -> bool:
     )
 
 
-def copy_processed(plan: Plan, before: FileStamp, line: JobLine) -> JobResult:
-    """Make the result of an input that needs no processing: a verified copy of what had the stamp `before`."""
+def copy_processed(plan: Plan, source: Input, existing: ExistingPolicy, line: JobLine) -> JobResult:
+    """Make the result of an input that needs no processing: a verified copy."""
     job, identifier = plan.job, plan.pipeline_id
     begin = time.perf_counter()
-    with ResultFile(job.path_out, existing=job.existing, job_id=job.job_id, root=job.result_root) as result:
+    with ResultFile(job.path_out, existing=existing, job_id=job.job_id, root=job.result_root) as result:
         _copy(job.path_in, result.temporary, line)
         with h5py.File(result.temporary, "r", locking=False) as h5:
             verify_result(h5, identifier, plan.count)
-        before.check(job.path_in)
+        source.check()
         result.commit()
     return JobResult(
         outcome="done",

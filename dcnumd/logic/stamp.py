@@ -1,4 +1,7 @@
-"""Whether a file is still what it was."""
+"""What the file system says of a file, to notice that somebody wrote to it.
+
+This module imports no numerical code, so that the supervisor can compare stamps.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +9,30 @@ import os
 import pathlib
 from typing import NamedTuple
 
-from dcnumd.errors import MeasurementError
-from dcnumd.read.open_file import unreadable
 
-
-class FileStamp(NamedTuple):
-    """What changes when somebody writes to a file, or puts another one in its place."""
+class Stamp(NamedTuple):
+    """A file's stat, compared only for equality with an earlier one of the same path."""
 
     size: int
     mtime_ns: int
+    ctime_ns: int
     inode: int
 
     @classmethod
-    def of(cls, path: pathlib.Path) -> FileStamp:
-        """Return the stamp of a file as it is now."""
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise unreadable(path, error) from error
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+    def of(cls, stat: os.stat_result) -> Stamp:
+        """Return the stamp of a stat result."""
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
-    def check(self, path: pathlib.Path) -> None:
-        """Make sure that a file still has this stamp.
+    @classmethod
+    def at(cls, path: str | pathlib.Path) -> Stamp | None:
+        """Return the stamp of the file at `path`, None if there is none.
 
         Raises
         ------
-        MeasurementError
-            Reason ``changed``: it was written to or replaced, and the next attempt may succeed; or ``vanished``.
+        OSError
+            If that cannot be found out, because a share does not answer for example.
         """
-        if not os.path.lexists(path):
-            raise MeasurementError(
-                f"{path}: the file was moved or deleted while it was processed; the result was thrown away", "vanished"
-            )
-        if FileStamp.of(path) != self:
-            raise MeasurementError(
-                f"{path}: the file was changed while it was processed; the result was thrown away",
-                "changed",
-                transient=True,
-            )
+        try:
+            return cls.of(pathlib.Path(path).stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return None

@@ -288,11 +288,19 @@ class HDF5Data:
         """Return the dataset of a feature in the file itself."""
         return self._dataset(f"events/{feature}")
 
+    def stored_names(self, group: str) -> list[str]:
+        """Return the names of all datasets in a group of the file itself."""
+        return self._survey.names(group)
+
+    def stored(self, path: str) -> h5py.Dataset | None:
+        """Return a dataset of the file itself by its path; None when there is none."""
+        item = member(self.h5, path) if self._survey.check(path) else None
+        return item if isinstance(item, h5py.Dataset) else None
+
     def _dataset(self, path: str) -> h5py.Dataset | None:
         """Return a dataset of the file itself; None when there is none, or it has no axis."""
-        h5 = self.h5
-        item = member(h5, path) if self._survey.check(path) else None
-        if not isinstance(item, h5py.Dataset):
+        item = self.stored(path)
+        if item is None:
             return None
         with damage_named(self.path, path):
             # a type that numpy does not know is found here, not where the values are used

@@ -70,7 +70,7 @@ def check_attributes(item: h5py.h5g.GroupID | h5py.h5d.DatasetID, where: str, na
         if size > MAX_ATTRIBUTE_BYTES:
             raise too_large(where, f"attribute {_name(attribute)} of {name}", size, MAX_ATTRIBUTE_BYTES, "bytes")
         # what has a variable length takes 16 bytes here
-        if size > 16 * MAX_VARIABLE_ITEMS and _varies(attribute.get_type()):
+        if size > 16 * MAX_VARIABLE_ITEMS and varies(attribute.get_type()):
             items = attribute.get_space().get_simple_extent_npoints()
             raise too_large(where, f"attribute {_name(attribute)} of {name}", items, MAX_VARIABLE_ITEMS, "texts")
 
@@ -131,8 +131,8 @@ def check_storage(dataset: h5py.h5d.DatasetID, where: str, name: str) -> int:
     return size
 
 
-def _varies(kind: h5py.h5t.TypeID) -> bool:
-    """Return whether values of a type are of variable length."""
+def varies(kind: h5py.h5t.TypeID) -> bool:
+    """Return whether values of a type are of variable length, or have parts that are."""
     if isinstance(kind, h5py.h5t.TypeStringID):
         return bool(kind.is_variable_str())
     return bool(kind.detect_class(h5py.h5t.VLEN))

@@ -8,7 +8,8 @@ import pathlib
 import pytest
 
 from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.records import Content, Entry, Stamp, State
+from dcnumd.daemon.records import Content, Entry, State
+from dcnumd.logic.stamp import Stamp
 
 HOSTILE = os.fsdecode(b"M9\xff\x1b[31m\n<script>.rtdc")
 """A name that is no text and would colour the terminal."""

@@ -17,10 +17,10 @@ import structlog
 
 from dcnumd.config import LogSettings, Settings
 from dcnumd.daemon.child import Child
-from dcnumd.daemon.records import Stamp
 from dcnumd.errors import JobCancelledError, MeasurementError, WorkerError
 from dcnumd.logic.executor import Courtesy, run_job, warm_up
 from dcnumd.logic.job import Progress
+from dcnumd.logic.stamp import Stamp
 from dcnumd.write.result import remove_leftovers
 from tests.support.works import with_works
 

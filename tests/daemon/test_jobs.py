@@ -13,7 +13,8 @@ import pytest
 from dcnumd.config import LogSettings, ResourceSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon import outputs
 from dcnumd.daemon.ledger import Ledger, ledger_path
-from dcnumd.daemon.records import Stamp, State
+from dcnumd.daemon.records import State
+from dcnumd.logic.stamp import Stamp
 from tests.support.works import with_works
 
 pytestmark = pytest.mark.timeout(300)

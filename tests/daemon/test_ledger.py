@@ -14,8 +14,9 @@ import pytest
 from dcnumd.daemon.ledger import Ledger, ledger_path
 from dcnumd.daemon.ledger_schema import MIGRATIONS
 from dcnumd.daemon.ownership import lock_owner, owner_lock
-from dcnumd.daemon.records import Content, Stamp, State
+from dcnumd.daemon.records import Content, State
 from dcnumd.errors import DcnumdError
+from dcnumd.logic.stamp import Stamp
 
 STAMP = Stamp(100, 1, 2, 3)
 CONTENT = Content(100, "0" * 32, "id")

@@ -8,7 +8,7 @@ import pytest
 
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.queue import JobQueue
-from dcnumd.daemon.records import Stamp
+from dcnumd.logic.stamp import Stamp
 
 
 @pytest.fixture

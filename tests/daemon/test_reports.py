@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from dcnumd.daemon.ledger import Ledger, ledger_path
-from dcnumd.daemon.records import Stamp
+from dcnumd.logic.stamp import Stamp
 from tests.support.daemon import draw_measurement
 from tests.support.faults import wait_until
 

@@ -11,8 +11,9 @@ import time
 from dcnumd.config import LogSettings, OutputSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon import inspector, settle
 from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.records import Stamp, State
+from dcnumd.daemon.records import State
 from dcnumd.errors import MeasurementError
+from dcnumd.logic.stamp import Stamp
 from tests.support.works import with_works
 
 SETTINGS = Settings(

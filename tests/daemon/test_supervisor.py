@@ -11,8 +11,8 @@ from dcnumd.config import LogSettings, Settings, StateSettings, WatchSettings
 from dcnumd.daemon import supervisor
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.overseer import Overseer
-from dcnumd.daemon.records import Stamp
 from dcnumd.daemon.shift import Shift
+from dcnumd.logic.stamp import Stamp
 
 
 @contextlib.contextmanager

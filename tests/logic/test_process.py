@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 import os
 import pathlib
 import signal
@@ -181,6 +182,24 @@ def test_input_that_is_moved_meanwhile_is_not_published(replaced, recordings, tm
         process_measurement(job_for(path, tmp_path / "out"), on_progress=move)
     assert (caught.value.reason, caught.value.transient) == (("changed", True) if replaced else ("vanished", False))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("again", ["dated", "copied"])
+def test_input_with_the_same_content_is_no_change(again, recordings, tmp_path):
+    """A new date, or another copy of the same file in its place, costs no attempt: the content is what counts."""
+    path = tmp_path / "touched.rtdc"
+    path.write_bytes(recordings[0].read_bytes())
+    times = itertools.count(10**9)
+
+    def touch(_progress):
+        if again == "copied":
+            (tmp_path / "copy.rtdc").write_bytes(recordings[0].read_bytes())
+            (tmp_path / "copy.rtdc").replace(path)
+        date = next(times)
+        os.utime(path, (date, date))
+
+    result = process_measurement(job_for(path, tmp_path / "out"), on_progress=touch)
+    assert (result.outcome, next(times) > 10**9 + 1) == ("done", True)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])

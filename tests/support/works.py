@@ -12,11 +12,12 @@ from dcnumd.daemon.jobs import JobRunner
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.places import Places
-from dcnumd.daemon.records import Stamp, State
+from dcnumd.daemon.records import State
 from dcnumd.daemon.reports import Reporter
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.tally import Tally
 from dcnumd.logic.executor import Courtesy
+from dcnumd.logic.stamp import Stamp
 
 
 class Works:

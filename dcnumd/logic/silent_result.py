@@ -1,0 +1,69 @@
+"""Results that do not say which content they are made of, as those of dcnum: what they do say must fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import h5py
+import numpy as np
+
+from dcnumd.logic.assemble import run_identifier
+from dcnumd.logic.columns import FRAME_MAP
+from dcnumd.logic.plan import Plan
+from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.read.metadata import Attribute, read_attributes
+
+NOT_COPIED = frozenset({"experiment:event count", "experiment:run identifier", "imaging:pixel size"})
+"""Attributes that a pipeline writes anew; so are those of the section ``pipeline``."""
+RUN_LOG = re.compile("dcnumd?-log-.*")
+FRAMES = re.compile(r"Processing .* \((\d+) frames\) with|Reached dataset end \(frame \d+ of (\d+)\)", re.DOTALL)
+"""What the run's log says of the number of frames: dcnumd's, and dcnum's."""
+COPIED = ("time", "frame", "image")
+"""Features that a result may have from its input."""
+
+
+def may_be_made_of(h5: h5py.File, plan: Plan) -> bool:
+    """Return whether nothing in a whole result says that it is made of something else than the input of a job."""
+    data = plan.data
+    return (
+        h5.attrs.get("experiment:run identifier") == run_identifier(plan)
+        and _has_attributes(read_attributes(h5), data.meta)
+        and _frames_told(h5, data) <= {plan.count}
+        and (data.index_mapping is not None or _has_frames(h5, data))
+    )
+
+
+def _has_attributes(found: Mapping[str, Attribute], expected: Mapping[str, Attribute]) -> bool:
+    """Return whether a result has the metadata of its input; texts also tell NaN from a number."""
+    return all(
+        str(found.get(key)) == str(value)
+        for key, value in expected.items()
+        if key not in NOT_COPIED and not key.startswith("pipeline:") and value not in ("", [])
+    )
+
+
+def _frames_told(h5: h5py.File, data: HDF5Data) -> set[int]:
+    """Return the numbers of frames that the logs of a result tell, other than those from its input."""
+    with HDF5Data(h5) as result:
+        new = {name: lines for name, lines in result.logs.items() if name not in data.logs and RUN_LOG.fullmatch(name)}
+    return {int(told[1] or told[2]) for lines in new.values() for told in FRAMES.finditer(" ".join(lines))}
+
+
+def _has_frames(h5: h5py.File, data: HDF5Data) -> bool:
+    """Return whether the events of a result can be from frames of its input."""
+    frame_map = h5["events"].get(FRAME_MAP)
+    if frame_map is None or not len(frame_map):
+        return True
+    frames = frame_map[:]
+    if frames.max() >= len(data):
+        return False
+    for name in COPIED:
+        copied, stack = h5["events"].get(name), data.find(name)
+        if copied is None or stack is None:
+            continue
+        # of images, the first and the last event suffice
+        events = np.arange(len(frames)) if copied.ndim == 1 else np.unique([0, len(frames) - 1])
+        if not np.array_equal(copied[events], stack[frames[events]], equal_nan=copied.ndim == 1):
+            return False
+    return True

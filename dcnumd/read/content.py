@@ -1,0 +1,247 @@
+"""What a measurement consists of, as a digest: two files with the same digest give the same result.
+
+A digest sees the root's attributes and every dataset that can get into a result or decide what is in it. Of images it
+takes the checksums that HDF5 keeps beside compressed chunks rather than the chunks themselves. What has no checksum is
+read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.errors import MeasurementError
+from dcnumd.read.chunk_table import Filter, dataset_filters
+from dcnumd.read.frame_source import FLETCHER32, GZIP
+from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
+from dcnumd.read.limits import varies
+from dcnumd.read.open_file import HDF5_FAULTS, damage_named, unreadable
+
+BLOCK_BYTES = 2**24
+"""Largest part of a file that is read at once [bytes]."""
+ROWS_PER_BLOCK = 256
+"""Number of items of variable length that are read at once."""
+CHECKSUM_BYTES = 4
+"""Size of the checksum at the end of a chunk: Fletcher's, or the Adler-32 with which zlib ends its data [bytes]."""
+GROUPS = ("events", "basin_events", "logs", "tables", "basins")
+"""Groups whose datasets are digested; what a group inside them holds gets into no result."""
+UNREADABLE = b"cannot be read"
+"""Stands for what is damaged."""
+
+
+def content_digest(data: HDF5Data) -> str:
+    """Return the digest of a measurement and of what it takes from its basins (BLAKE2b, 32 hexadecimal digits).
+
+    The order of the chunks in the file, and what else is only a matter of its layout, does not count.
+
+    Parameters
+    ----------
+    data
+        The measurement; an index mapping has no influence.
+
+    Raises
+    ------
+    MeasurementError
+        The file cannot be read just now. What is damaged raises none: it is digested as such.
+    """
+    with contextlib.closing(_Digest()) as digest:
+        digest.add_attributes(data.h5)
+        for group in GROUPS:
+            digest.add_group(data, group)
+        for name, dataset in _elsewhere(data):
+            digest.add_dataset(f"basin {name}", dataset)
+        return digest.text
+
+
+def files_of(data: HDF5Data) -> tuple[pathlib.Path, ...]:
+    """Return the files other than its own in which a measurement has data."""
+    files = {dataset.file.filename for _, dataset in _elsewhere(data)}
+    return tuple(map(pathlib.Path, sorted(files)))
+
+
+def _elsewhere(data: HDF5Data) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yield what a measurement has in other files."""
+    own = data.h5.filename
+    for feature in ("image", "image_bg", *FRAME_SCALARS):
+        try:
+            stack = data.find(feature)
+        except MeasurementError as error:
+            if error.transient:
+                raise
+            continue
+        if stack is not None and stack.dataset.file.filename != own:
+            yield feature, stack.dataset
+
+
+class _Digest:
+    """A digest in the making; it keeps the files open that it reads from."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._descriptors: dict[str, int] = {}
+
+    def close(self) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    @property
+    def text(self) -> str:
+        return self._hash.hexdigest()
+
+    def add_group(self, data: HDF5Data, group: str) -> None:
+        """Add all datasets in a group of a measurement, in the order of their names."""
+        for path in [f"{group}/{name}" for name in sorted(self._named(data, group))]:
+            try:
+                dataset = data.stored(path)
+            except MeasurementError as error:
+                self._note_damage(path, error)
+            else:
+                if dataset is not None:
+                    self.add_dataset(path, dataset)
+
+    def add_attributes(self, item: h5py.File | h5py.Dataset) -> None:
+        """Add all attributes of an object, in the order of their names."""
+        with damage_named(item.file.filename, "an attribute"):
+            names = sorted(item.attrs, key=_stored_name)
+        for name in names:
+            try:
+                value = _canonical(item.attrs[name])
+            except HDF5_FAULTS:
+                value = UNREADABLE
+            self._add(_stored_name(name), value)
+
+    def add_dataset(self, name: str, dataset: h5py.Dataset) -> None:
+        """Add a dataset: its type, shape and filters, its attributes, and its data."""
+        filters = dataset_filters(dataset)
+        layout = f"{dataset.shape} {dataset.chunks} {filters}"
+        self._add(_stored_name(name), dataset.id.get_type().encode(), layout.encode())
+        self.add_attributes(dataset)
+        properties = dataset.id.get_create_plist()
+        if (
+            varies(dataset.id.get_type())
+            or properties.get_layout() in {h5py.h5d.VIRTUAL, h5py.h5d.COMPACT}
+            or dataset.external
+        ):
+            self._add_values(dataset)
+        elif dataset.chunks is not None:
+            self._add_chunks(dataset, filters)
+        elif (offset := dataset.id.get_offset()) is not None:
+            self._add_stored(dataset.file, offset, dataset.id.get_storage_size())
+
+    def _named(self, data: HDF5Data, group: str) -> list[str]:
+        try:
+            return data.stored_names(group)
+        except MeasurementError as error:
+            self._note_damage(group, error)
+            return []
+
+    def _note_damage(self, path: str, error: MeasurementError) -> None:
+        if error.transient:
+            raise error
+        self._add(_stored_name(path), UNREADABLE)
+
+    def _add(self, *parts: bytes) -> None:
+        for part in parts:
+            # with its length: the parts of two digests do not run into each other
+            self._hash.update(len(part).to_bytes(8, "little"))
+            self._hash.update(part)
+
+    def _add_chunks(self, dataset: h5py.Dataset, filters: tuple[Filter, ...]) -> None:
+        chunks: list[h5py.h5d.StoreInfo] = []
+        if dataset.file.mode != "r":
+            dataset.file.flush()
+        try:
+            dataset.id.chunk_iter(chunks.append)
+        except HDF5_FAULTS:
+            self._add(UNREADABLE)
+        chunks.sort(key=lambda chunk: chunk.chunk_offset)
+        table = [(*chunk.chunk_offset, chunk.size, chunk.filter_mask) for chunk in chunks]
+        self._add(np.array(table, np.int64).tobytes())
+        for chunk in chunks:
+            checksum = CHECKSUM_BYTES if _ends_in_checksum(filters, chunk.filter_mask) else chunk.size
+            length = min(chunk.size, checksum)
+            self._add_stored(dataset.file, chunk.byte_offset + chunk.size - length, length)
+
+    def _add_stored(self, h5: h5py.File, offset: int, size: int) -> None:
+        """Add bytes of a file as they are; what would lie behind its end is left out."""
+        descriptor = self._open(h5.filename)
+        start, end = h5.userblock_size + offset, h5.userblock_size + offset + size
+        while start < end:
+            try:
+                part = os.pread(descriptor, min(BLOCK_BYTES, end - start), start)
+            except OSError as error:
+                raise unreadable(h5.filename, error) from error
+            if not part:
+                break
+            self._hash.update(part)
+            start += len(part)
+
+    def _add_values(self, dataset: h5py.Dataset) -> None:
+        """Add what HDF5 gives for a dataset: its bytes alone do not say it."""
+        try:
+            for block in _blocks(dataset):
+                self._add(_canonical(block))
+        except HDF5_FAULTS:
+            self._add(UNREADABLE)
+
+    def _open(self, filename: str) -> int:
+        if filename not in self._descriptors:
+            try:
+                self._descriptors[filename] = os.open(filename, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise unreadable(filename, error) from error
+        return self._descriptors[filename]
+
+
+def _ends_in_checksum(filters: tuple[Filter, ...], filter_mask: int) -> bool:
+    """Return whether the last bytes of a chunk are a checksum of data whose size depends on the values.
+
+    Fletcher's checksum takes zeros and bytes of 255 for the same, so that without a compressor it does not suffice.
+    """
+    applied = [code for position, (code, _) in enumerate(filters) if not filter_mask >> position & 1]
+    if applied[-1:] == [GZIP]:
+        return True
+    return applied[-1:] == [FLETCHER32] and len(applied) > 1
+
+
+def _blocks(dataset: h5py.Dataset) -> Iterator[npt.NDArray[Any] | object]:
+    """Yield the values of a dataset, not too many at once."""
+    if not dataset.shape:
+        yield dataset[()]
+        return
+    row = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
+    rows = ROWS_PER_BLOCK if dataset.dtype.hasobject else max(1, BLOCK_BYTES // row)
+    for start in range(0, len(dataset), rows):
+        yield dataset[start : start + rows]
+
+
+def _canonical(value: object) -> bytes:
+    """Return type, shape and values of what h5py gave."""
+    if isinstance(value, h5py.Empty):
+        return f"empty {value.dtype}".encode()
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        return ascii(_listed(array)).encode()
+    return f"{array.dtype.str} {array.shape} ".encode() + array.tobytes()
+
+
+def _listed(value: object) -> object:
+    """Return lists instead of arrays, whose text would leave out what they have in the middle."""
+    if isinstance(value, np.ndarray):
+        return [value.dtype.str, _listed(value.tolist())]
+    if isinstance(value, list | tuple):
+        return [_listed(item) for item in value]
+    return value
+
+
+def _stored_name(name: str | bytes) -> bytes:
+    return name if isinstance(name, bytes) else name.encode(errors="surrogateescape")
