@@ -176,7 +176,7 @@ def test_input_that_is_moved_meanwhile_is_not_published(replaced, recordings, tm
         if path.exists() and not (tmp_path / "elsewhere.rtdc").exists():
             path.rename(tmp_path / "elsewhere.rtdc")
             if replaced:
-                path.write_bytes(recordings[0].read_bytes())
+                path.write_bytes(recordings[1].read_bytes())
 
     with pytest.raises(MeasurementError) as caught:
         process_measurement(job_for(path, tmp_path / "out"), on_progress=move)

@@ -1,0 +1,144 @@
+"""The digest of a measurement sees every change of what gets into a result, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+from dcnumd.read.content import content_digest, files_of
+from dcnumd.read.hdf5_data import HDF5Data
+
+STORAGES = {
+    "contiguous": {},
+    "chunks": {"chunks": (4, 10, 20)},
+    "split chunks": {"chunks": (3, 5, 7)},
+    "fletcher32 alone": {"chunks": (4, 10, 20), "fletcher32": True},
+    "gzip": {"chunks": (4, 10, 20), "compression": "gzip"},
+    "gzip, fletcher32": {"chunks": (4, 10, 20), "compression": "gzip", "fletcher32": True},
+    "zstd": {"chunks": (4, 10, 20), **hdf5plugin.Zstd()},
+    "zstd, fletcher32": {"chunks": (4, 10, 20), **hdf5plugin.Zstd(), "fletcher32": True},
+    "lzf": {"chunks": (4, 10, 20), "compression": "lzf"},
+}
+
+
+def make(path, storage=None, libver="earliest"):
+    """Write a small measurement with logs, tables and attributes of all kinds."""
+    images = np.random.default_rng(1).integers(0, 256, (10, 10, 20), dtype=np.uint8)
+    with h5py.File(path, "w", libver=libver) as h5:
+        h5.attrs.update({"experiment:sample": "beads", "imaging:pixel size": 0.34})
+        h5.create_dataset("events/image", data=images, **(storage or {}))
+        h5["events/time"] = np.arange(10) / 2000
+        h5["events/userdef0"] = np.arange(10)
+        h5["logs/fixed"] = np.array([b"one", b"two"])
+        h5.create_dataset("logs/varying", data=["eins", "zwei"] * 300, dtype=h5py.string_dtype())
+        h5["tables/run"] = np.ones(3, [("a", "f8"), ("b", "i4")])
+        h5["tables/run"].attrs["unit"] = "s"
+    return path
+
+
+def digest_of(path):
+    with HDF5Data(path) as data:
+        return content_digest(data)
+
+
+@pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
+def test_change_of_any_frame_is_seen(storage, tmp_path):
+    """One pixel of any frame, also where the size of everything stays."""
+    path = make(tmp_path / "m.rtdc", storage)
+    found = {digest_of(path)}
+    for frame in range(10):
+        with h5py.File(path, "r+") as h5:
+            h5["events/image"][frame, 5, 5] ^= 1
+        found.add(digest_of(path))
+    assert len(found) == 11
+    # what a simple checksum takes for the same
+    for value in (0, 255):
+        with h5py.File(path, "r+") as h5:
+            h5["events/image"][3:8] = value
+        found.add(digest_of(path))
+    assert len(found) == 13
+
+
+CHANGES = {
+    "sample": lambda h5: h5.attrs.__setitem__("experiment:sample", "cells"),
+    "number": lambda h5: h5.attrs.__setitem__("imaging:pixel size", np.nextafter(0.34, 1)),
+    "type of a number": lambda h5: h5.attrs.__setitem__("imaging:pixel size", np.float32(0.34)),
+    "new attribute": lambda h5: h5.attrs.__setitem__("user:more", [1, 2]),
+    "time": lambda h5: h5["events/time"].__setitem__(9, 1.0),
+    "other feature": lambda h5: h5["events"].__setitem__("frame", np.arange(10)),
+    "fixed line": lambda h5: h5["logs/fixed"].__setitem__(1, b"six"),
+    "varying line": lambda h5: h5["logs/varying"].__setitem__(599, "acht"),
+    "table": lambda h5: h5["tables/run"].__setitem__(2, (1.0, 2)),
+    "attribute of a table": lambda h5: h5["tables/run"].attrs.__setitem__("unit", "h"),
+    "name": lambda h5: h5.move("logs/fixed", "logs/other"),
+    "length": lambda h5: h5["events"].__setitem__("userdef1", np.arange(3)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_change_of_anything_that_gets_into_a_result_is_seen(change, tmp_path):
+    """Metadata that were corrected are another content, as other frames are."""
+    path = make(tmp_path / "m.rtdc")
+    before = digest_of(path)
+    with h5py.File(path, "r+") as h5:
+        change(h5)
+    assert digest_of(path) != before
+
+
+@pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
+def test_same_data_in_another_place_are_the_same(storage, tmp_path):
+    """A copy under another name and date, and one in which objects were written in another order."""
+    path = make(tmp_path / "m.rtdc", storage)
+    shutil.copyfile(path, tmp_path / "copy.rtdc")
+    assert digest_of(tmp_path / "copy.rtdc") == digest_of(path)
+    with h5py.File(path) as old, h5py.File(tmp_path / "moved.rtdc", "w") as new:
+        for name in sorted(old, reverse=True):
+            old.copy(name, new)
+        new.attrs.update(dict(sorted(old.attrs.items(), reverse=True)))
+    assert digest_of(tmp_path / "moved.rtdc") == digest_of(path)
+
+
+def test_compressed_frames_are_not_read_again(tmp_path):
+    """Of chunks that have a checksum, only that is read."""
+    path = make(tmp_path / "m.rtdc", STORAGES["gzip, fletcher32"])
+    whole = digest_of(path)
+    with h5py.File(path) as h5:
+        first = h5["events/image"].id.get_chunk_info(0)
+    with path.open("r+b") as file:
+        file.seek(first.byte_offset)
+        file.write(bytes(first.size - 4))
+    assert digest_of(path) == whole
+
+
+def test_damaged_parts_have_a_digest(tmp_path):
+    """A log that cannot be read prevents nothing, and another damage is another content."""
+    path = make(tmp_path / "m.rtdc")
+    with h5py.File(path) as h5:
+        offset = h5["logs/varying"].id.get_offset()
+    whole = digest_of(path)
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 16] = b"\xff" * 16
+    path.write_bytes(data)
+    assert digest_of(path) != whole
+
+
+def test_frames_in_a_basin_count(tmp_path):
+    """Where the frames are in another file, a change there is a change of the measurement."""
+    make(tmp_path / "frames.rtdc")
+    path = tmp_path / "refers.rtdc"
+    definition = {"name": "b", "type": "file", "paths": ["frames.rtdc"], "features": ["image", "time"]}
+    with h5py.File(path, "w") as h5:
+        h5.attrs["experiment:event count"] = 10
+        h5["events/userdef0"] = np.arange(10)
+        h5["basins/b"] = np.array([line.encode() for line in json.dumps(definition).splitlines()])
+    before = digest_of(path)
+    with HDF5Data(path) as data:
+        assert files_of(data) == (tmp_path / "frames.rtdc",)
+    with h5py.File(tmp_path / "frames.rtdc", "r+") as h5:
+        h5["events/image"][0, 0, 0] ^= 1
+    assert digest_of(path) != before
