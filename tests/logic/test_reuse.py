@@ -1,0 +1,187 @@
+"""Whether the file in the place of a result is the result of the content at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+
+import h5py
+import hdf5plugin  # noqa: F401 -- registers the Zstandard filter
+import numpy as np
+import pytest
+
+from dcnumd.errors import MeasurementError
+from dcnumd.logic.job import Job, JobResult, KnownContent
+from dcnumd.logic.origin import PREFIX, Input, Origin
+from dcnumd.logic.plan import open_plan
+from dcnumd.logic.process import engine, process_measurement
+from dcnumd.logic.reuse import settle_existing
+from dcnumd.logic.stamp import Stamp
+from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+
+SPEC = MeasurementSpec(size=(45, 100), frames=60, density=3, seed=3)
+IDENTIFYING = ("experiment:date", "experiment:time", "setup:identifier", "experiment:run identifier")
+
+
+@pytest.fixture(scope="module", params=["named", "nameless"])
+def processed(request, tmp_path_factory):
+    """Return a measurement, with or without what identifies it, and its results of both kinds."""
+    folder = tmp_path_factory.mktemp(request.param)
+    path = folder / "M001.rtdc"
+    write_measurement(path, SPEC)
+    with h5py.File(path, "r+") as h5:
+        for key in IDENTIFYING:
+            if request.param == "nameless" and key in h5.attrs:
+                del h5.attrs[key]
+    for strategy in ("tap", "drain"):
+        process_measurement(Job(path, folder / f"{strategy}.rtdc", basin_strategy=strategy, num_workers=1))
+    engine.close()
+    return path
+
+
+@pytest.fixture
+def job(processed, tmp_path, request):
+    """Return the job of a copy of the measurement whose result is in its place."""
+    path, strategy = tmp_path / "M001.rtdc", getattr(request, "param", "tap")
+    shutil.copyfile(processed, path)
+    result = tmp_path / "M001_dcn.rtdc"
+    shutil.copyfile(processed.with_name(f"{strategy}.rtdc"), result)
+    with h5py.File(result, "r+") as h5:
+        h5["events"].attrs[PREFIX + "path"] = np.bytes_(os.fsencode(path))
+    return Job(path, result, basin_strategy=strategy)
+
+
+def be_silent(path):
+    """Have a result say nothing of its origin, as those of earlier versions."""
+    with h5py.File(path, "r+") as h5:
+        for key in [key for key in h5["events"].attrs if key.startswith(PREFIX)]:
+            del h5["events"].attrs[key]
+
+
+def settle(job):
+    """Return the reason for which a job is skipped, or what it does to an existing file."""
+    with open_plan(job) as plan:
+        outcome = settle_existing(plan, Input(job).identify(plan))
+    return outcome.reason if isinstance(outcome, JobResult) else outcome
+
+
+def grow(h5):
+    count = len(h5["events/image"]) + 5
+    for dataset in h5["events"].values():
+        last = dataset[-1]
+        dataset.resize(count, axis=0)
+        dataset[-5:] = last
+    h5.attrs["experiment:event count"] = count
+
+
+def change_frames(h5):
+    h5["events/image"][...] = h5["events/image"][:][:, ::-1, ::-1]
+
+
+def correct_sample(h5):
+    h5.attrs["experiment:sample"] = "corrected"
+
+
+def correct_flow_rate(h5):
+    h5.attrs["setup:flow rate"] = 0.08
+
+
+def change_one_pixel(h5):
+    h5["events/image"][30, 20, 50] ^= 1
+
+
+def change_time(h5):
+    h5["events/time"][...] = h5["events/time"][:] + 1
+
+
+CHANGES = (grow, change_frames, correct_sample, correct_flow_rate, change_one_pixel, change_time)
+
+
+def change_input(job, change):
+    with h5py.File(job.path_in, "r+") as h5:
+        change(h5)
+
+
+@pytest.mark.parametrize("job", ["tap", "drain"], indirect=True)
+@pytest.mark.parametrize("silent", [False, True])
+def test_result_of_the_same_content_counts(silent, job):
+    """Also one that says nothing of its origin, and that of a file that was copied or got a new date."""
+    if silent:
+        be_silent(job.path_out)
+    os.utime(job.path_in, (10**9, 10**9))
+    assert settle(job) == "output_exists"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_result_of_another_content_does_not_count(change, job):
+    """A longer recording, another one of the same name, one with corrected metadata: the result differs."""
+    change_input(job, change)
+    assert settle(job) == "output_differs"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_own_result_of_a_former_content_is_replaced_by_whoever_may(change, job):
+    """The daemon replaces what it, or `dcnumd process`, made of the same path before; but nothing of another path."""
+    change_input(job, change)
+    job = dataclasses.replace(job, replace_former=True)
+    assert settle(job) == "replace"
+    moved = job.path_in.rename(job.path_in.with_name("N001.rtdc"))
+    assert settle(dataclasses.replace(job, path_in=moved)) == "output_differs"
+
+
+@pytest.mark.parametrize("job", ["drain"], indirect=True)
+@pytest.mark.parametrize("change", [grow, change_frames, correct_sample, correct_flow_rate, change_time])
+def test_silent_result_is_held_against_what_it_says(change, job):
+    """Frames, numbers of frames in the logs, metadata and times show that it is of something else."""
+    be_silent(job.path_out)
+    change_input(job, change)
+    assert settle(dataclasses.replace(job, replace_former=True)) == "output_differs"
+
+
+def test_known_digest_is_taken_only_under_its_stamp(job):
+    """What the daemon knows of a file is not found out again, unless the file has changed."""
+    known = KnownContent(Stamp.of(job.path_in.stat()), "0" * 32)
+    with open_plan(job) as plan:
+        trusting = Input(dataclasses.replace(job, known=known))
+        assert trusting.identify(plan).digest == known.digest
+    os.utime(job.path_in, (10**9, 10**9))
+    assert settle(dataclasses.replace(job, known=known)) == "output_exists"
+
+
+def test_result_says_of_what_it_is_made(job):
+    """Path, size, number of frames and digest are attributes of the events."""
+    with h5py.File(job.path_out) as h5, open_plan(job) as plan:
+        origin = Origin.read(h5)
+        expected = Input(job).identify(plan)
+    assert origin == expected
+    assert (origin.frames, origin.size) == (SPEC.frames, job.path_in.stat().st_size)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_change_of_content_is_noticed(change, job):
+    """Whatever changes while a job runs; a new date alone does not."""
+    source = Input(job)
+    with open_plan(job) as plan:
+        source.identify(plan)
+    os.utime(job.path_in, (10**9, 10**9))
+    source.check()
+    change_input(job, change)
+    with pytest.raises(MeasurementError) as caught:
+        source.check()
+    assert (caught.value.reason, caught.value.transient) == ("changed", True)
+
+
+def test_result_that_somebody_else_made_meanwhile_is_looked_at(job):
+    """Who comes second finds the whole result and has nothing more to do; another file there is left alone."""
+    content = job.path_out.read_bytes()
+    for made, reason in ((content, "output_exists"), (b"theirs", "output_differs")):
+        job.path_out.unlink()
+
+        def make(_progress, made=made):
+            job.path_out.write_bytes(made)
+
+        result = process_measurement(dataclasses.replace(job, num_workers=1), on_progress=make)
+        assert (result.outcome, result.reason) == ("skipped", reason)
+        assert job.path_out.read_bytes() == made
+    engine.close()
