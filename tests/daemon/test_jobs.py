@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 
+import h5py
 import pytest
 
 from dcnumd.config import LogSettings, ResourceSettings, RetrySettings, Settings, WatchSettings
@@ -15,6 +16,7 @@ from dcnumd.daemon import outputs
 from dcnumd.daemon.ledger import Ledger, ledger_path
 from dcnumd.daemon.records import State
 from dcnumd.logic.stamp import Stamp
+from tests.soak.growth import append, frames_made_of
 from tests.support.works import with_works
 
 pytestmark = pytest.mark.timeout(300)
@@ -93,15 +95,107 @@ def test_result_of_a_killed_run_is_done(tmp_path, measurement):
         await works.until(lambda: works.states() == [State.DONE] and works.jobs.running is None)
 
     with_jobs(tmp_path, process)
-    with contextlib.closing(sqlite3.connect(ledger_path(tmp_path))) as connection, connection:
-        # What the ledger holds when the last of its writes was not made.
-        connection.execute("UPDATE measurements SET state = 'running', output = NULL, finished_at = NULL")
-        connection.execute("DELETE FROM transitions WHERE state = 'done'")
+    lose_the_end(tmp_path)
     inode = (tmp_path / "M_dcn.rtdc").stat().st_ino
     with_jobs(tmp_path, process)
     assert (tmp_path / "M_dcn.rtdc").stat().st_ino == inode
     with Ledger.open(tmp_path) as ledger:
         assert ledger.producer(str(tmp_path / "M_dcn.rtdc"))
+
+
+def lose_the_end(folder):
+    """Have the ledger hold what it does when the last of its writes was not made."""
+    with contextlib.closing(sqlite3.connect(ledger_path(folder))) as connection, connection:
+        connection.execute("UPDATE measurements SET state = 'running', output = NULL, finished_at = NULL")
+        connection.execute("DELETE FROM transitions WHERE state = 'done'")
+
+
+@pytest.mark.parametrize("ledger", ["interrupted", "lost"])
+def test_result_of_a_killed_run_is_not_taken_for_a_file_that_grew_since(ledger, tmp_path, measurement):
+    """What was published of the shorter file is replaced, also when nothing but the result itself tells of it."""
+    path = tmp_path / "M.rtdc"
+    measurement(path, frames=64, growable=True)
+
+    async def process(works):
+        await works.offer(path)
+        await works.until(lambda: State.DONE in works.states() and works.jobs.running is None)
+
+    with_jobs(tmp_path, process)
+    lose_the_end(tmp_path)
+    if ledger == "lost":
+        ledger_path(tmp_path).unlink()
+    append(path, 16)
+    with_jobs(tmp_path, process)
+    assert frames_made_of(tmp_path / "M_dcn.rtdc") == 80
+
+
+def test_correction_far_behind_the_beginning_is_processed(tmp_path, measurement):
+    """Frames that change in place, at the same size and behind the first 5 MiB, are another content."""
+    path = tmp_path / "M.rtdc"
+    measurement(path, frames=1200, shape=(48, 96))
+    assert path.stat().st_size > 5.2 * 2**20
+
+    async def body(works):
+        await works.offer(path)
+        await works.until(lambda: works.states() == [State.DONE] and works.jobs.running is None)
+        with h5py.File(path, "r+") as h5:
+            h5["events/image"][1180:] = 180
+        await works.offer(path)
+        await works.until(lambda: works.states() == [State.DONE] * 2 and works.jobs.running is None)
+        first, second = sorted(works.ledger.entries(), key=lambda entry: entry.id)
+        assert (first.md5_5m, first.content_size) == (second.md5_5m, second.content_size)
+        assert second.events < first.events
+
+    with_jobs(tmp_path, body)
+
+
+def test_changes_during_a_job_cost_no_attempt(tmp_path, measurement):
+    """However often a file grows while it is processed, it is processed in the end."""
+    path = tmp_path / "M.rtdc"
+    measurement(path, frames=64, growable=True)
+    left = SETTINGS.retry.attempts + 1
+
+    async def body(works):
+        move = works.ledger.move
+
+        def grow_when_running(entry_id, state, *args, **changes):
+            nonlocal left
+            entry = move(entry_id, state, *args, **changes)
+            if state is State.RUNNING and left:
+                left -= 1
+                append(path, 5)
+            return entry
+
+        works.ledger.move = grow_when_running
+        await works.offer(path)
+        await works.until(lambda: not left and State.DONE in works.states() and works.jobs.running is None)
+        assert works.gate.failures == 0
+
+    with_jobs(tmp_path, body)
+    assert frames_made_of(tmp_path / "M_dcn.rtdc") == 64 + 5 * (SETTINGS.retry.attempts + 1)
+
+
+def test_row_of_an_earlier_version_counts_as_done(tmp_path, measurement):
+    """A ledger that knows of a content only its first bytes does not have everything processed again."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def process(works):
+        await works.offer(path)
+        await works.until(lambda: works.states() == [State.DONE] and not works.gate.candidates)
+
+    with_jobs(tmp_path, process)
+    with contextlib.closing(sqlite3.connect(ledger_path(tmp_path))) as connection, connection:
+        connection.execute("UPDATE measurements SET digest = '', settings_key = 'of another version'")
+    with h5py.File(tmp_path / "M_dcn.rtdc", "r+") as h5:
+        for key in list(h5["events"].attrs):
+            del h5["events"].attrs[key]
+    inode = (tmp_path / "M_dcn.rtdc").stat().st_ino
+    with_jobs(tmp_path, process)
+    assert (tmp_path / "M_dcn.rtdc").stat().st_ino == inode
+    with Ledger.open(tmp_path) as ledger:
+        (entry,) = ledger.entries()
+        assert (len(entry.digest), entry.state) == (32, State.DONE)
 
 
 def test_unreachable_output_comes_back(tmp_path, measurement, monkeypatch):

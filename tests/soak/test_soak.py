@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from tests.soak import kills, many, model
+from tests.soak import growth, kills, many, model
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -26,3 +26,8 @@ def test_many_files_leave_nothing_in_memory(tmp_path: pathlib.Path) -> None:
     """Processes hold no more after 60 files than after 30."""
     held, faults = many.run(tmp_path, files=60, first=30, tolerance=0.05)
     assert faults == [], held
+
+
+def test_growing_files_get_the_result_of_all_their_frames(tmp_path: pathlib.Path) -> None:
+    """Before, during and after their job, around publication, and while the daemon is stopped or killed."""
+    assert growth.run(tmp_path, files=8, seed=2) == []

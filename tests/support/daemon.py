@@ -138,7 +138,9 @@ class Daemon:
         self.check_events()
 
 
-def draw_measurement(path: pathlib.Path, *, frames: int = 60, shape: tuple[int, int] = (48, 96), seed: int = 0) -> None:
+def draw_measurement(
+    path: pathlib.Path, *, frames: int = 60, shape: tuple[int, int] = (48, 96), seed: int = 0, growable: bool = False
+) -> None:
     """Write a small measurement with dark discs on a noisy background; not square, reproducible."""
     rng = np.random.default_rng(seed)
     height, width = shape
@@ -150,9 +152,13 @@ def draw_measurement(path: pathlib.Path, *, frames: int = 60, shape: tuple[int, 
         image[distance < 9] -= 40
     with h5py.File(path, "w") as h5:
         events = h5.create_group("events")
-        events.create_dataset("image", data=images.astype(np.uint8), chunks=(min(frames, 32), height, width))
-        events["frame"] = np.arange(1, frames + 1, dtype=float)
-        events["time"] = np.arange(frames) / 2000.0
+        limit = None if growable else frames
+        chunks = min(frames, 32)
+        events.create_dataset(
+            "image", data=images.astype(np.uint8), chunks=(chunks, height, width), maxshape=(limit, height, width)
+        )
+        for name, values in (("frame", np.arange(1.0, frames + 1)), ("time", np.arange(frames) / 2000.0)):
+            events.create_dataset(name, data=values, chunks=(chunks,), maxshape=(limit,))
         h5.attrs.update(
             {
                 "experiment:date": "2026-01-02",
