@@ -13,6 +13,8 @@ from dcnumd.logic.stamp import Stamp
 
 HOSTILE = os.fsdecode(b"M9\xff\x1b[31m\n<script>.rtdc")
 """A name that is no text and would colour the terminal."""
+SEEN_AT, FINISHED_AT = "2026-11-21T09:00:00.000Z", "2026-11-21T11:30:00.000Z"
+"""When measurements are found and end, unless a test says otherwise; so what is shown is the same on all days."""
 
 
 class World:
@@ -30,6 +32,7 @@ class World:
     def settling(self, name: str) -> Entry:
         """Add a measurement that is not complete."""
         entry = self.ledger.add(os.fspath(self.folder / name), Stamp(1, 2, 3, 4), "job")
+        self.ledger.amend(entry.id, seen_at=SEEN_AT)
         return self.ledger.move(entry.id, State.SETTLING)
 
     def queued(self, name: str, sample: str = "") -> Entry:
@@ -50,18 +53,21 @@ class World:
         output = entry.path.removesuffix(".rtdc") + "_dcn"
         self.ledger.finish(entry.id, f"{output}.rtdc", events=1234, seconds=0.5)
         report = f"{output}.html" if light else None
-        return self._amended(entry, light=light, warnings=warnings, report=report, **changes)
+        return self._ended(entry, light=light, warnings=warnings, report=report, **changes)
 
     def failed(self, name: str, reason: str = "no_images", error: str = "", **changes: object) -> Entry:
         """Add one that cannot be processed."""
         entry = self.queued(name)
         self.ledger.move(entry.id, State.FAILED, reason, error or f"{entry.path}: there are no images")
-        return self._amended(entry, **changes)
+        return self._ended(entry, **changes)
 
     def skipped(self, name: str, **changes: object) -> Entry:
         """Add one that needed no work."""
         entry = self.ledger.move(self.queued(name).id, State.SKIPPED, "output_exists")
-        return self._amended(entry, **changes)
+        return self._ended(entry, **changes)
+
+    def _ended(self, entry: Entry, **changes: object) -> Entry:
+        return self._amended(entry, **{"finished_at": FINISHED_AT, **changes})
 
     def _amended(self, entry: Entry, **changes: object) -> Entry:
         if changes:

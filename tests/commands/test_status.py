@@ -259,9 +259,9 @@ def test_states_on_the_screen_are_those_that_wait(world):
     world.ledger.amend(entry.id, reason="disk_full", error="no space left")
     lines = drawn(world)
     waiting = lines.index("Waiting  3")
-    assert [words(line).partition(" ")[2] for line in lines[waiting + 1 : waiting + 4]] == [
-        "ready c.rtdc disk_full: no space left",
-        "ready b.rtdc",
-        "not complete yet a.rtdc",
+    assert [words(line) for line in lines[waiting + 1 : waiting + 4]] == [
+        "09:00:00 ready c.rtdc disk_full: no space left",
+        "09:00:00 ready b.rtdc",
+        "09:00:00 not complete yet a.rtdc",
     ]
     assert State.SEEN not in {entry.state for entry in Status.of(world.ledger).waiting}
