@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -11,12 +12,16 @@ from dcnumd.errors import ConfigError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
+BACKLOG = 64
+"""So many connections wait until the daemon has time for them."""
+
 _FAULTS = {
     errno.EADDRINUSE: "the port is taken by another program; choose another one",
     errno.EADDRNOTAVAIL: "this computer has no such address",
     errno.EACCES: "ports below 1024 need a privilege that dcnumd does not have; choose another one",
     errno.EAFNOSUPPORT: "this computer does not speak this kind of address",
 }
+_ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def split_listen(listen: str) -> tuple[str, int]:
@@ -38,9 +43,41 @@ def joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def cannot_listen(listen: str, error: OSError) -> ConfigError:
+def listening(listen: str) -> list[socket.socket]:
+    """Return a socket for each address of the setting `web.listen`, which may take connections from now on.
+
+    A name may stand for several addresses; those that this computer does not have are left out while there is another,
+    such as ::1 of ``localhost`` where there is no IPv6.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be used.
+    """
+    host, port = split_listen(listen)
+    with contextlib.ExitStack() as opened:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            sockets, absent = [], []
+            for family, address in dict.fromkeys((family, address) for family, *_, address in found):
+                try:
+                    sockets.append(opened.enter_context(socket.create_server(address, family=family, backlog=BACKLOG)))
+                except OSError as error:
+                    if error.errno not in _ABSENT:
+                        raise
+                    absent.append(error)
+            if not sockets:
+                raise absent[0]
+        except (OSError, ValueError) as error:
+            raise _cannot_listen(listen, error) from error
+        opened.pop_all()
+        return sockets
+
+
+def _cannot_listen(listen: str, error: OSError | ValueError) -> ConfigError:
     """Return the error that says why nothing can be served at an address."""
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | ValueError):
+        # What cannot be the name of any computer is a ValueError.
         why = "no computer of this name is known"
     else:
         why = _FAULTS.get(error.errno or 0, error.strerror or str(error))

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from dcnumd.config import WebSettings
+from dcnumd.errors import ConfigError
 from dcnumd.web.access import Access
-from dcnumd.web.address import HostNames, cannot_listen, joined, split_listen
+from dcnumd.web.address import BACKLOG, HostNames, joined, listening, split_listen
 from dcnumd.web.api import Api
 from dcnumd.web.guard import MAX_CONNECTIONS, Guard, Refused
 from dcnumd.web.page import Page
@@ -46,7 +47,7 @@ class LivePage:
         self._guard = Guard()
         self._pages: Pages | None = None
         self._runner: web.AppRunner | None = None
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._sweeping: asyncio.Task[None] | None = None
         self.address = ""
         """Host and port, once it is served."""
@@ -59,7 +60,7 @@ class LivePage:
         ConfigError
             If the address cannot be used, or the token file.
         """
-        host, port = split_listen(self._settings.listen)
+        _, port = split_listen(self._settings.listen)
         path = self._settings.token_file
         token = await asyncio.to_thread(read_token, path) if path is not None else None
         page = await asyncio.to_thread(Page, writable=token is not None)
@@ -79,18 +80,19 @@ class LivePage:
         )
         await self._runner.setup()
         try:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(self._accept, host, port, backlog=64)
-        except OSError as error:
+            sockets = await asyncio.to_thread(listening, self._settings.listen)
+        except ConfigError:
             await self._runner.cleanup()
-            raise cannot_listen(self._settings.listen, error) from error
-        self.address = joined(*self._server.sockets[0].getsockname()[:2])
+            raise
+        loop = asyncio.get_running_loop()
+        self._servers = [await loop.create_server(self._accept, sock=sock, backlog=BACKLOG) for sock in sockets]
+        self.address = joined(*sockets[0].getsockname()[:2])
         self._sweeping = asyncio.create_task(self._guard.keep_sweeping(self._transports), name="live page guard")
 
     async def close(self) -> None:
         """Serve it no more, whatever its clients do."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         if self._pages is not None:
             self._pages.close()
         if self._sweeping is not None:

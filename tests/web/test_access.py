@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 import urllib.parse
 
@@ -261,10 +262,36 @@ def test_addresses_that_are_none_are_refused(listen):
 
 @pytest.mark.parametrize(
     ("listen", "part"),
-    [("192.0.2.77:8480", "no such address"), ("no-such-computer.invalid:8480", "no computer of this name")],
+    [
+        ("192.0.2.77:8480", "no such address"),
+        ("[2001:db8::77]:8480", "no such address|not speak this kind"),
+        ("no-such-computer.invalid:8480", "no computer of this name"),
+        ("no..name:8480", "no computer of this name"),
+    ],
 )
 def test_addresses_that_cannot_be_used_are_told(listen, part):
     with pytest.raises(ConfigError, match=part), Served(WebSettings(listen=listen)):
+        pass
+
+
+def resolve_to(monkeypatch, *addresses):
+    """Have every name stand for these addresses, each with its family."""
+    found = [(family, socket.SOCK_STREAM, 0, "", address) for family, address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+def test_a_name_is_served_at_those_of_its_addresses_that_there_are(monkeypatch):
+    """Such as localhost, which stands for ::1 too where there is no IPv6."""
+    ours = socket.AF_INET, ("127.0.0.1", 0)
+    resolve_to(monkeypatch, (socket.AF_INET, ("192.0.2.77", 0)), (socket.AF_IPX, ("127.0.0.1", 0)), ours, ours)
+    with Served(WebSettings(listen="here:0")) as served:
+        monkeypatch.undo()
+        assert served.ask("/healthz").status == 200
+
+
+def test_a_kind_of_address_that_is_not_spoken_is_told(monkeypatch):
+    resolve_to(monkeypatch, (socket.AF_IPX, ("127.0.0.1", 0)))
+    with pytest.raises(ConfigError, match="does not speak this kind of address"), Served(WebSettings(listen="here:0")):
         pass
 
 
