@@ -31,9 +31,10 @@ BOOT_SECONDS = 60.0
 STOP_SECONDS = 60.0
 COMMAND_SECONDS = 150.0
 """Starting the service is a command, and compiles the kernels the first time."""
-PROGRAM = """#!/bin/sh
-export LD_LIBRARY_PATH=/opt/python/lib PYTHONPATH=/opt/project
-exec /opt/dcnumd/bin/python -P -m dcnumd "$@"
+PYTHON = ("env", "LD_LIBRARY_PATH=/opt/python/lib", "PYTHONPATH=/opt/project", "/opt/dcnumd/bin/python", "-P")
+"""Python in the container, with the place of its library, which only the system's finds by itself."""
+PROGRAM = f"""#!/bin/sh
+exec {" ".join(PYTHON)} -m dcnumd "$@"
 """
 JOURNAL = "[Journal]\nStorage=volatile\nRateLimitBurst=0\n"
 

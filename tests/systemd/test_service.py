@@ -14,7 +14,7 @@ import pytest
 
 from dcnumd.kernel_cache import ensure_compiled
 from tests.support.daemon import START_SECONDS, draw_measurement
-from tests.systemd.conftest import Container
+from tests.systemd.conftest import PYTHON, Container
 
 ADDRESS = "127.0.0.1:8480"
 """Of the live page."""
@@ -79,7 +79,7 @@ def test_the_service_processes_a_measurement_under_its_own_limits(container):
             assert (results / "M001_data_dcn.html").stat().st_size > 0
             journal.wait_for("web.started", address=ADDRESS)
             healthy = f"import urllib.request; print(urllib.request.urlopen('http://{ADDRESS}/healthz').status)"
-            assert container.run("/opt/dcnumd/bin/python", "-c", healthy).stdout.strip() == "200"
+            assert container.run(*PYTHON, "-c", healthy).stdout.strip() == "200"
             with h5py.File(results / "M001_data_dcn.rtdc") as h5:
                 assert h5.attrs["pipeline:dcnum yield"] == finished["events"] == len(h5["events/area_um"])
             assert [path.name for path in acquisition.iterdir()] == ["M001_data.rtdc"]
