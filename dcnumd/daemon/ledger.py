@@ -115,11 +115,12 @@ class Ledger(LedgerQueries):
             connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, isolation_level=None, timeout=10)
             try:
                 connection.execute("SELECT count(*) FROM measurements")
-            except sqlite3.OperationalError as error:
+                return cls(connection)
+            except sqlite3.Error as error:
                 connection.close()
+                if not isinstance(error, sqlite3.OperationalError):
+                    raise
                 failure = error
-                continue
-            return cls(connection)
         raise DcnumdError(f"{path}: the ledger cannot be read: {failure}", "ledger")
 
     def __enter__(self) -> Ledger:

@@ -165,6 +165,17 @@ def test_reading_does_not_disturb(ledger, tmp_path):
     assert Ledger.open_to_read(tmp_path / "nowhere") is None
 
 
+@pytest.mark.parametrize("opened", [Ledger.open, Ledger.open_to_read])
+def test_what_is_no_ledger_is_not_kept_open(tmp_path, opened):
+    """Who looks again and again, such as `status --watch`, does not run out of open files."""
+    path = ledger_path(tmp_path)
+    path.write_bytes(b"no ledger " * 1000)
+    with pytest.raises((sqlite3.DatabaseError, DcnumdError), match="not a database"):
+        opened(tmp_path)
+    descriptors = pathlib.Path("/proc/self/fd").iterdir()
+    assert path not in {pathlib.Path(os.path.realpath(descriptor)) for descriptor in descriptors}
+
+
 def test_change_by_another_process_is_noticed(ledger, tmp_path):
     """The data version moves when somebody else writes, not when we do."""
     version = ledger.data_version()
