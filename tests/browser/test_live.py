@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -85,6 +86,17 @@ def record(live):
         process.wait()
 
 
+@contextlib.contextmanager
+def stopped(daemon: Daemon):
+    """Stop the process that does the work, so that the page shows in any case what is to be shown for a moment only."""
+    worker = daemon.matching("worker.started", role="pipeline")[-1]["pid"]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
 def part(page: Page, name: str):
     """Return a part of the page by its heading."""
     return page.locator(f"section[aria-labelledby={name}]")
@@ -98,8 +110,10 @@ def test_page_follows_a_measurement(browser, live, record):
         other.goto(live.url)
         expect(part(other, "done")).not_to_contain_text("M001_data")
         page.evaluate(OBSERVE)
-        record(8000, rate=1000)
         draw_long(live.folder / ".long")
+        record(8000, rate=1000)
+        with stopped(live.daemon):
+            expect(part(page, "running")).to_contain_text("M001_data", timeout=1000 * SECONDS)
         row = part(page, "done").locator("li", has_text="M001_data")
         expect(row).to_be_visible(timeout=1000 * SECONDS)
         finished = live.daemon.wait_for("job.finished", timeout=SECONDS)
@@ -107,7 +121,9 @@ def test_page_follows_a_measurement(browser, live, record):
         expect(row.locator(".figures")).to_contain_text(f"{finished['events']:,}")
         expect(row.locator(".badge")).to_be_visible()
         expect(part(page, "plot").get_by_role("img")).to_be_visible()
-        (live.folder / ".long").rename(live.folder / "long.rtdc")
+        with stopped(live.daemon):
+            (live.folder / ".long").rename(live.folder / "long.rtdc")
+            expect(part(page, "running")).to_contain_text("long.rtdc", timeout=1000 * SECONDS)
         expect(part(page, "done").locator("li", has_text="long.rtdc")).to_be_visible(timeout=1000 * SECONDS)
         check_course(page.evaluate("window.seen"))
         # The page without JavaScript has come to the same by itself.
