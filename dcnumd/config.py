@@ -284,7 +284,7 @@ class Settings:
 
     def job_for(self, path: pathlib.Path, job_id: str) -> Job:
         """Return the job that processes the measurement `path` under these settings."""
-        path = pathlib.Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() would follow links
+        path = plain_path(path)
         group = self.group_of(path)
         return Job(
             path_in=path,
@@ -316,6 +316,17 @@ class Settings:
         return [
             folder for group in self.groups if group.output.folder == output_folder for folder in group.watch.folders
         ]
+
+
+def plain_path(path: pathlib.Path) -> pathlib.Path:
+    """Return a path from the root, without ``..``; symbolic links are followed only where one comes before ``..``."""
+    plain = pathlib.Path("/")
+    for part in path.absolute().parts[1:]:
+        if part != "..":
+            plain /= part
+        else:
+            plain = (plain.resolve() if plain.is_symlink() else plain).parent
+    return plain
 
 
 def _mirrored(

@@ -203,6 +203,25 @@ def test_relative_path_becomes_absolute(tmp_path, monkeypatch):
     assert job.path_out == tmp_path / "data/M_dcn.rtdc"
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("link/M.rtdc", "link/M.rtdc"),
+        ("link/../M.rtdc", "far/M.rtdc"),
+        ("link/a/../M.rtdc", "link/M.rtdc"),
+        ("link/sub/../../M.rtdc", "far/M.rtdc"),
+        ("near/link/../M.rtdc", "near/M.rtdc"),
+        ("near/../link/./../deep/M.rtdc", "far/deep/M.rtdc"),
+    ],
+)
+def test_job_is_about_the_file_that_the_system_means(path, expected, tmp_path):
+    """What comes before ``..`` may be a symbolic link; other links stay, since rows of the ledger have them."""
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "near" / "link").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("far/deep")
+    assert Settings().job_for(tmp_path / path, "").path_in == tmp_path / expected
+
+
 def test_watch_tables_have_settings_of_their_own(config):
     """Several [[watch]] tables may say otherwise than the common sections, key by key."""
     settings = config(

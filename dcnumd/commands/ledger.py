@@ -14,7 +14,7 @@ import click
 
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
-from dcnumd.config import Settings
+from dcnumd.config import Settings, plain_path
 from dcnumd.daemon.ledger import Ledger, ledger_path
 from dcnumd.daemon.listing import CandidateFilter
 from dcnumd.daemon.ownership import lock_owner
@@ -38,7 +38,7 @@ FILES = click.argument("files", metavar="FILE…", nargs=-1, required=True, type
 @with_settings(config_needed=False)
 def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
     """Tell the way of one FILE, and why it is where it is. Exit code 1 if nothing is known of it."""
-    path = os.path.abspath(file)  # noqa: PTH100 -- resolves '..' without following links
+    path = os.fspath(plain_path(file))
     with reading(settings) as ledger:
         entries = ledger.entries(path=path) if ledger else []
         ways = {entry.id: ledger.transitions(entry.id) for entry in entries} if ledger else {}
@@ -109,7 +109,7 @@ def _changing(settings: Settings, files: tuple[pathlib.Path, ...]) -> Iterator[t
 
 
 def _entry_of(ledger: Ledger, file: pathlib.Path) -> Entry:
-    path = os.path.abspath(file)  # noqa: PTH100 -- resolves '..' without following links
+    path = os.fspath(plain_path(file))
     entry = ledger.latest(path)
     if entry is None:
         raise click.UsageError(f"{printable(path)}: is not in the ledger")

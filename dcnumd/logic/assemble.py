@@ -49,8 +49,9 @@ def write_basins(plan: Plan, background: PreparedBackground, columns: Columns, w
 
 
 def _refer_to_input(plan: Plan, writer: HDF5Writer, scalars: Sequence[str]) -> None:
-    path = plan.data.path
-    relative = os.path.relpath(path, plan.job.path_out.parent)
+    # the system looks a relative path up from where links lead to, not from where they are
+    path, folder = plan.data.path.resolve(), plan.job.path_out.parent.resolve()
+    relative = os.path.relpath(path, folder)
     for features in (scalars, ["image"]):
         if features:
             writer.store_basin(

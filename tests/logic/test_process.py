@@ -23,6 +23,7 @@ from dcnumd.errors import JobCancelledError, MeasurementError, MethodError, Resu
 from dcnumd.logic.inspect import inspect_measurement
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
+from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.segm.segmenter_mpo import SegmentTask
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 
@@ -333,6 +334,47 @@ def test_dclab_opens_the_result_and_has_nothing_to_object(strategy, recordings, 
     assert violations == []
     # the paths of this test are too long for a line of the job's log; JSON strings cannot be broken
     assert [alert for alert in alerts if "dcnumd-job" not in alert] == []
+
+
+def link(name, to):
+    """Make a symbolic link and the folder that it is in."""
+    name.parent.mkdir(parents=True, exist_ok=True)
+    to.mkdir(parents=True, exist_ok=True)
+    name.symlink_to(os.path.relpath(to, name.parent))
+
+
+@pytest.mark.parametrize("linked", ["srv/results", "srv/acq", "srv/acq/day", "srv", "M001.rtdc", "dots"])
+def test_results_find_their_measurement_after_a_move(linked, recordings, tmp_path):
+    """Wherever there are symbolic links, a tree that is moved as a whole keeps its images, in dclab and here."""
+    tree, elsewhere = tmp_path / "a", tmp_path / "a" / "disk" / "very" / "deep"
+    folder, results = tree / "srv" / "acq" / "day", tree / "srv" / "results" / "day"
+    if linked.startswith("srv"):
+        link(tree / linked, elsewhere / "there")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "M001.rtdc"
+    if linked == "M001.rtdc":
+        link(tree / "raw", elsewhere / "raw")
+        (elsewhere / "raw" / "0001.rtdc").write_bytes(recordings[0].read_bytes())
+        path.symlink_to(os.path.relpath(tree / "raw" / "0001.rtdc", folder))
+    else:
+        path.write_bytes(recordings[0].read_bytes())
+    if linked == "dots":
+        link(tree / "way" / "in", elsewhere / "way")
+        results = tree / "way" / "in" / ".." / "results"
+    result = process_measurement(job_for(path, results, basin_strategy="tap"))
+    moved = tmp_path / "b" / result.path_out.relative_to(tree)
+    tree.rename(tmp_path / "b")
+    with dclab.new_dataset(moved) as dataset, h5py.File(recordings[0], locking=False) as source:
+        frames = read_events(moved)["basinmap0"]
+        np.testing.assert_array_equal(dataset["image"][3], source["events/image"][frames[3]])
+        np.testing.assert_array_equal(dataset["time"][:], source["events/time"][:][frames])
+    with HDF5Data(moved) as data:
+        np.testing.assert_array_equal(data["image"][3], source_image(recordings[0], frames[3]))
+
+
+def source_image(path, frame):
+    with h5py.File(path, locking=False) as h5:
+        return h5["events/image"][frame]
 
 
 def test_inspection_tells_what_processing_will_say(recordings, tmp_path):

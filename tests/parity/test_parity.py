@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import pathlib
 import shutil
 import subprocess
 import sys
 
+import h5py
 import pytest
 
 from benchmarks.compare import differences
@@ -79,6 +81,28 @@ def test_tap_equals_dcnum(name, background, measurement, oracle, tmp_path):
         background_code=background,
         background_kwargs=kwargs,
     )
+
+
+def test_tap_refers_to_the_place_that_dcnum_refers_to(measurement, oracle, tmp_path):
+    """Whatever is a symbolic link, the file, its folder or that of the results: the paths are those of dcnum."""
+    raw, results = tmp_path / "disk" / "raw" / "0001.rtdc", tmp_path / "disk" / "far" / "away"
+    raw.parent.mkdir(parents=True)
+    results.mkdir(parents=True)
+    shutil.copy(measurement("naiad"), raw)
+    (tmp_path / "srv").mkdir()
+    (tmp_path / "srv" / "M001.rtdc").symlink_to("../disk/raw/0001.rtdc")
+    (tmp_path / "acq").symlink_to("srv")
+    (tmp_path / "results").symlink_to("disk/far/away")
+    path, folder = tmp_path / "acq" / "M001.rtdc", tmp_path / "results"
+    found = [basin_paths(result) for result in assert_equal_results(path, folder, oracle, basin_strategy="tap")]
+    assert found[0] == found[1] == {(str(raw), "../../raw/0001.rtdc")}
+
+
+def basin_paths(path):
+    """Return the paths of all basins that are files."""
+    with h5py.File(path, locking=False) as h5:
+        basins = [json.loads(b"\n".join(lines[:])) for lines in h5["basins"].values()]
+    return {tuple(basin["paths"]) for basin in basins if basin["type"] == "file"}
 
 
 @pytest.mark.parametrize(
