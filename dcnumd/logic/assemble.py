@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import platform
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,11 +20,9 @@ from dcnumd.logic.job import Job
 from dcnumd.logic.origin import Origin
 from dcnumd.logic.plan import Plan
 from dcnumd.meta.ppid import PipelineID
+from dcnumd.write.log_lines import fold, json_lines
 from dcnumd.write.metadata import copy_logs, copy_metadata, copy_tables
 from dcnumd.write.writer import HDF5Writer
-
-LOG_WIDTH = 100
-"""Longest line of a log that dclab accepts."""
 
 
 def write_basins(plan: Plan, background: PreparedBackground, columns: Columns, writer: HDF5Writer) -> None:
@@ -93,17 +89,15 @@ def write_event_count(h5: h5py.File, events: int) -> None:
 def write_logs(
     job: Job, origin: Origin, identifier: PipelineID, writer: HDF5Writer, lines: Sequence[str], stamp: str
 ) -> None:
-    """Write the job as JSON and the run's log lines, none of which is too long for dclab's check."""
+    """Write the job as JSON, and the run's log lines."""
     existing = writer.h5.get("logs", ())
     number = 1
     # the input may be the result of another run in the same second
     while f"dcnumd-job-{stamp}" in existing:
         number += 1
         stamp = f"{stamp.partition('_')[0]}_{number}"
-    document = json.dumps(_describe(job, origin, identifier), indent=2, default=str)
-    writer.store_log(f"dcnumd-job-{stamp}", document.splitlines())
-    wrapped = [part for line in lines for part in textwrap.wrap(line, LOG_WIDTH, subsequent_indent="    ")]
-    writer.store_log(f"dcnumd-log-{stamp}", wrapped)
+    writer.store_log(f"dcnumd-job-{stamp}", json_lines(_describe(job, origin, identifier)))
+    writer.store_log(f"dcnumd-log-{stamp}", [part for line in lines for part in fold(line)])
 
 
 def _describe(job: Job, origin: Origin, identifier: PipelineID) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dcnumd.write.log_lines import CONTINUED, joined
+
 LOG_NAME = re.compile(r"(dcnumd|dcnum)-(job|log)-(.*)")
 LINE = re.compile(r"(\d\d):(\d\d):(\d\d) ")
-CONTINUED = "    "
 FRAMES = re.compile(r"\((\d+) frames\)|\(frame \d+ of (\d+)\)")
 DROPPED = re.compile(r"dropped (\d+) masks")
 STAGES = re.compile(r"Seconds per stage: (.*)")
@@ -149,8 +150,8 @@ def _read_job(program: str, lines: list[str]) -> tuple[dict[str, str], str]:
     if isinstance(libraries, dict):
         found |= {name: _version(libraries.get(name)) for name in SHOWN_LIBRARIES}
     settings = job.get("job")
-    path_in = settings.get("path_in") if isinstance(settings, dict) else ""
-    return {name: text for name, text in found.items() if text}, path_in if isinstance(path_in, str) else ""
+    path_in = joined(settings.get("path_in")) if isinstance(settings, dict) else ""
+    return {name: text for name, text in found.items() if text}, path_in
 
 
 def _version(value: Any) -> str:

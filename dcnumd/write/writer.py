@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from dcnumd.errors import ConfigError, ResultError
 from dcnumd.write.chunk_size import best_chunk_items
+from dcnumd.write.log_lines import encode_line
 from dcnumd.write.space import make_room
 
 logger = logging.getLogger(__name__)
@@ -312,8 +313,7 @@ class HDF5Writer:
 
 def store_lines(group: h5py.Group, name: str, lines: Sequence[str], ds_kwds: Mapping[str, Any]) -> h5py.Dataset:
     """Store lines as fixed-length strings (UTF-8), as long as the longest one."""
-    # names of files need not be valid text; what is not comes as an escape
-    encoded = [line.encode("utf-8", "backslashreplace") for line in lines]
+    encoded = [encode_line(line) for line in lines]
     length = max(1, max((len(line) for line in encoded), default=1))
     data = np.array(encoded, dtype=f"S{length}")
     if not data.size:
