@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 import dcnumd
-from dcnumd.read.metadata import stored_attributes, stored_lines, stored_values, to_text
+from dcnumd.read.metadata import plain_attribute, stored_attributes, stored_lines, stored_values, to_text
 from dcnumd.read.open_file import members
 from dcnumd.write.writer import dataset_keywords, make_room_in
 
@@ -42,13 +42,17 @@ def copy_tables(source: h5py.File, target: h5py.File) -> None:
 
 
 def _store(target: h5py.File, group: str, name: str, data: Any, source: h5py.Dataset) -> None:
-    """Store `data` and the attributes of `source`, and say which software did so."""
+    """Store `data` and the attributes of `source`, and add to the software that wrote it the one that copied it."""
     items = target.require_group(group)
     if name in items:
         return
     layout = {"maxshape": data.shape, "chunks": data.shape, **dataset_keywords()} if np.ndim(data) else {}
     make_room_in(target, np.asarray(data).nbytes)
     copy = items.create_dataset(name, data=data, **layout)
-    for key, value in stored_attributes(source).items():
+    attributes = stored_attributes(source)
+    for key, value in attributes.items():
         copy.attrs[key] = value
-    copy.attrs["software"] = SOFTWARE
+    writer = attributes.get("software")
+    # arrays and attributes without a value have a size, texts have none
+    written = [to_text(plain_attribute(writer))] if getattr(writer, "size", writer is not None) else []
+    copy.attrs["software"] = " | ".join([*written, SOFTWARE])

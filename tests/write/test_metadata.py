@@ -5,9 +5,12 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+from dcnum import __version__ as dcnum_version
 from dcnum import write as dcnum_write
 
-from dcnumd.write.metadata import copy_logs, copy_metadata, copy_tables
+from dcnumd.write.metadata import SOFTWARE, copy_logs, copy_metadata, copy_tables
+
+DCNUM = f"dcnum {dcnum_version}"
 
 
 @pytest.fixture
@@ -26,6 +29,11 @@ def source(tmp_path):
         h5.create_dataset("logs/empty", shape=(0,), dtype=h5py.string_dtype())
         h5["tables/flow"] = np.array([(1, 0.5)], dtype=[("frame", "i4"), ("flow", "f8")])
         h5["tables/flow"].attrs["unit"] = "µl/s"
+        for number, software in enumerate(["Recorder 1.2", "", DCNUM, SOFTWARE, f"Recorder 1.2 | {SOFTWARE}"]):
+            h5[f"logs/by {number}"] = np.array([b"line"])
+            h5[f"tables/by {number}"] = np.array([(1,)], dtype=[("frame", "i4")])
+            for group in ("logs", "tables"):
+                h5[f"{group}/by {number}"].attrs["software"] = software
         yield h5
 
 
@@ -54,7 +62,28 @@ def test_copies_equal_dcnum(source, tmp_path):
                 )
                 assert np.array_equal(copy[:], dataset[:])
                 assert copy.attrs.keys() == dataset.attrs.keys()
-                assert copy.attrs["software"].startswith("dcnumd ")
+                assert copy.attrs["software"] == dataset.attrs["software"].removesuffix(DCNUM) + SOFTWARE
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (np.bytes_("Recorder 1.2"), f"Recorder 1.2 | {SOFTWARE}"),
+        (np.array([b"Recorder 1.2"]), f"Recorder 1.2 | {SOFTWARE}"),
+        (b"Recorder \xff", f"Recorder \N{REPLACEMENT CHARACTER} | {SOFTWARE}"),
+        (2, f"2 | {SOFTWARE}"),
+        (h5py.Empty("S1"), SOFTWARE),
+        (np.array([], "S1"), SOFTWARE),
+    ],
+    ids=str,
+)
+def test_software_that_dcnum_does_not_copy(stored, expected, tmp_path):
+    """Where dcnum ends with an error, the text counts; an attribute without a value says nothing."""
+    with h5py.File(tmp_path / "source.rtdc", "w") as source, h5py.File(tmp_path / "ours.rtdc", "w") as ours:
+        source["tables/flow"] = np.ones(3)
+        source["tables/flow"].attrs["software"] = stored
+        copy_tables(source, ours)
+        assert ours["tables/flow"].attrs["software"] == expected
 
 
 def test_logs_keep_their_bytes(tmp_path):
