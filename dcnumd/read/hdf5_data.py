@@ -141,6 +141,11 @@ class HDF5Data:
         with damage_named(self.path, "an attribute"):
             return metadata.measurement_identifier(self.h5.attrs)
 
+    def is_identified_by(self, identifier: str) -> bool:
+        """Return whether this is the measurement that is meant, see `metadata.is_identified_by`."""
+        with damage_named(self.path, "an attribute"):
+            return metadata.is_identified_by(self.h5.attrs, identifier)
+
     @functools.cached_property
     def pixel_size(self) -> float:
         """Pixel size [µm]: the override, else what the file says (0 when it says nothing), corrected if faulty."""
@@ -411,7 +416,7 @@ class HDF5Data:
         except MeasurementError as error:
             failures.add_error(error)
             return None
-        if basin.identifier is None or data.measurement_identifier == basin.identifier:
+        if basin.identifier is None or data.is_identified_by(basin.identifier):
             return data
         failures.add(f"{path} is measurement {data.measurement_identifier!r}, expected {basin.identifier!r}")
         data.close()

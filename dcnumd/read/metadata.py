@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import h5py
@@ -16,6 +16,9 @@ from dcnumd.read.limits import MAX_COPIED_BYTES, too_large
 from dcnumd.read.open_file import damage_named, members
 
 LINES_PER_BLOCK = 256
+RUN_IDENTIFIER = "experiment:run identifier"
+IDENTIFYING = ("experiment:time", "experiment:date", "setup:identifier")
+"""What a measurement without a run identifier is told by."""
 Attribute = str | int | float | bool | list[object]
 
 
@@ -136,21 +139,39 @@ def measurement_identifier(attributes: Mapping[str, object]) -> str | None:
     """Return what identifies a measurement wherever its file lies.
 
     It is ``experiment:run identifier``; for older files the UUID of the MD5 of
-    ``{experiment:time}_{experiment:date}_{setup:identifier}`` when all three exist.
+    ``{experiment:time}_{experiment:date}_{setup:identifier}`` when all three exist. However they are stored, they count
+    as the text that dclab makes of them: it refuses a basin with another identifier.
 
     Parameters
     ----------
     attributes
-        The root attributes as HDF5 returns them. Those stored as fixed-length strings enter the MD5 in Python's
-        notation (``b'…'``): the identifiers that dcnum has given to such files depend on it.
+        The root attributes as HDF5 returns them.
     """
-    identifier = attributes.get("experiment:run identifier")
+    identifier = _text_of(attributes, RUN_IDENTIFIER)
     if identifier:
-        return to_text(identifier)
-    parts = [attributes.get(key) for key in ("experiment:time", "experiment:date", "setup:identifier")]
-    if not all(parts):
-        return None
-    digest = hashlib.md5("_".join(str(part) for part in parts).encode(), usedforsecurity=False)
+        return identifier
+    parts = [_text_of(attributes, key) for key in IDENTIFYING]
+    return _uuid_of(parts) if all(parts) else None
+
+
+def is_identified_by(attributes: Mapping[str, object], identifier: str) -> bool:
+    """Return whether a measurement has this identifier, or may have been given it by dcnum.
+
+    Where dcnum finds fixed-length strings, it computes the identifier from Python's notation (``b'…'``) of them.
+    """
+    if identifier == measurement_identifier(attributes):
+        return True
+    return not _text_of(attributes, RUN_IDENTIFIER) and identifier == _uuid_of(map(attributes.get, IDENTIFYING))
+
+
+def _text_of(attributes: Mapping[str, object], key: str) -> str:
+    value = attributes.get(key)
+    return "" if value is None else to_text(value)
+
+
+def _uuid_of(parts: Iterable[object]) -> str:
+    text = "_".join(f"{part}" for part in parts)
+    digest = hashlib.md5(text.encode(errors="surrogateescape"), usedforsecurity=False)
     return str(uuid.UUID(hex=digest.hexdigest()))
 
 

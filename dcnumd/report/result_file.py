@@ -214,7 +214,7 @@ class ResultData:
             return None
         data = self._opened.enter_context(HDF5Data(path))
         expected = str(self.meta.get("experiment:run identifier", "")).rpartition("_dcn-")[0]
-        return data if expected and data.measurement_identifier == expected else None
+        return data if expected and data.is_identified_by(expected) else None
 
     @functools.cached_property
     def source_frames(self) -> ImageStack | None:

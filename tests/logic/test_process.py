@@ -337,6 +337,20 @@ def test_dclab_opens_the_result_and_has_nothing_to_object(strategy, recordings, 
     assert alerts == []
 
 
+def test_dclab_finds_images_whatever_the_strings_are(recordings, tmp_path):
+    """Date, time and instrument as fixed-length strings: dclab knows the measurement, and the result as its own."""
+    path = tmp_path / "fixed.rtdc"
+    path.write_bytes(recordings[0].read_bytes())
+    with h5py.File(path, "a", locking=False) as h5:
+        for key in ("experiment:date", "experiment:time", "setup:identifier"):
+            h5.attrs[key] = np.bytes_(h5.attrs[key])
+    result = process_measurement(job_for(path, tmp_path, basin_strategy="tap"))
+    with dclab.new_dataset(result.path_out) as dataset, dclab.new_dataset(path) as source:
+        identifier = source.get_measurement_identifier()
+        assert dataset.get_measurement_identifier() == f"{identifier}_dcn-{result.pphash[:7]}"
+        assert len(dataset["image"]) == len(dataset["time"]) == result.events
+
+
 def test_logs_of_long_names_have_no_long_lines(recordings, tmp_path):
     """However long paths and warnings are, dclab has nothing to object; job and path can be read again."""
     folder = tmp_path.joinpath(*["Zellen µm 0123456789 " * 8] * 3, "x" * 200, os.fsdecode(b"\xff" * 40))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 
+import dclab
 import h5py
 import numpy as np
 import pytest
@@ -58,7 +60,7 @@ def test_data_equals_dcnum(shared_data, open_in_dcnum, name, mapping):
         assert ours.get_ppid() == oracle.get_ppid()
         assert len(ours) == len(oracle)
         assert_same_features(ours, oracle)
-        assert ours.measurement_identifier == dcnum_read.get_measurement_identifier(oracle.h5)
+        assert ours.is_identified_by(dcnum_read.get_measurement_identifier(oracle.h5))
 
 
 def test_frame_scalars_are_dcnums():
@@ -77,20 +79,58 @@ def test_frame_scalars_are_dcnums():
             "experiment:date": "2026-01-02",
             "setup:identifier": "ZMD",
         },
-        {
-            "experiment:run identifier": "",
-            "experiment:time": "12:00:00",
-            "experiment:date": "2026-01-02",
-            "setup:identifier": np.bytes_("ZMD"),
-        },
         {"experiment:run identifier": "abc"},
     ],
 )
 def test_measurement_identifier_equals_dcnum(write_measurement, frames, attributes):
-    """The identifier is that of dcnum, whichever attributes exist and however they are stored."""
+    """The identifier is that of dcnum, whichever attributes exist."""
     path = write_measurement(frames, attributes=attributes)
     with HDF5Data(path) as data:
         assert data.measurement_identifier == (dcnum_read.get_measurement_identifier(data.h5) or None)
+
+
+@pytest.mark.filterwarnings("ignore:Type of configuration key", "ignore:Empty value for")
+@pytest.mark.parametrize("key", ["experiment:time", "experiment:date", "setup:identifier", "experiment:run identifier"])
+@pytest.mark.parametrize(
+    "value",
+    [np.bytes_("ab"), "ab", " ab ", np.bytes_(""), 5, 0, np.float32(2.7), True, np.array([b"ab"]), ["a", "b"]],
+    ids=repr,
+)
+def test_measurement_identifier_equals_dclab(write_measurement, frames, key, value):
+    """However attributes are stored, the identifier is that of dclab, which refuses a basin with another."""
+    stored = {"experiment:time": "12:00:00", "experiment:date": "2026-01-02", "setup:identifier": "ZMD", key: value}
+    path = write_measurement(frames, attributes={"experiment:run identifier": ""} | stored)
+    with dclab.new_dataset(path) as dataset, HDF5Data(path) as data:
+        assert data.measurement_identifier == dataset.get_measurement_identifier()
+
+
+@pytest.mark.parametrize("kind", [np.bytes_, str, np.float32])
+def test_identifiers_of_dcnum_are_known(write_measurement, frames, kind):
+    """A result of dcnum opens, whatever dcnum has made of the attributes; other measurements do not take its place."""
+    stored = {"experiment:time": kind("12.7"), "experiment:date": kind("1.7"), "setup:identifier": kind("3.1")}
+    path = write_measurement(frames, attributes={"experiment:run identifier": "", **stored})
+    with HDF5Data(path) as data:
+        given = dcnum_read.get_measurement_identifier(data.h5)
+        assert data.is_identified_by(given)
+        assert data.is_identified_by(data.measurement_identifier)
+        assert (given == data.measurement_identifier) is (kind is str)
+        assert not data.is_identified_by("other")
+    with h5py.File(path.with_name("referring.rtdc"), "w") as h5:
+        for name, identifier in (("good", given), ("bad", given[::-1])):
+            basin = {"type": "file", "paths": [path.name], "features": ["image"], "identifier": identifier}
+            h5[f"{name}/basins/x"] = np.array([json.dumps(basin).encode()])
+        h5["basins"] = h5["good/basins"]
+    with HDF5Data(path.with_name("referring.rtdc")) as data:
+        assert np.array_equal(data["image"][:], frames)
+    with h5py.File(path.with_name("referring.rtdc"), "a") as h5:
+        del h5["basins"]
+        h5["basins"] = h5["bad/basins"]
+    with HDF5Data(path.with_name("referring.rtdc")) as data, pytest.raises(MeasurementError, match="is measurement"):
+        data.find("image")
+    with h5py.File(path, "a") as h5:
+        h5.attrs["experiment:run identifier"] = "named since"
+    with HDF5Data(path) as data:
+        assert not data.is_identified_by(given)
 
 
 def test_pixel_size_override_wins(write_measurement, frames):
