@@ -56,7 +56,7 @@ class SectionReader:
             if key in fields and key != rest:
                 values[key] = self._value(dotted, value, hints[key], fields[key].metadata)
             elif rest is not None:
-                values.setdefault(rest, {})[key] = value
+                values.setdefault(rest, {})[key] = self._finite(dotted, value)
             else:
                 raise self.error(dotted, _unknown_key(key, list(fields), prefix))
         return kind(**values)
@@ -68,7 +68,7 @@ class SectionReader:
             return self.read(typing.cast("type[Any]", hint), value, f"{key}.")
         if origin is Mapping:
             self._expect(key, value, dict, "a section")
-            return dict(value)
+            return dict(self._finite(key, value))
         if origin is types.UnionType:
             hint = next(member for member in typing.get_args(hint) if member is not types.NoneType)
             if hint is pathlib.Path and value == "":
@@ -102,10 +102,12 @@ class SectionReader:
     def _scalar(self, key: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> Any:
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError:
+                value = math.inf if value > 0 else -math.inf
         self._expect(key, value, kind, words[kind])
-        if isinstance(value, float) and not math.isfinite(value):
-            raise self.error(key, f"got {value}; a finite number is expected")
+        self._finite(key, value)
         if "minimum" in metadata and value < metadata["minimum"]:
             raise self.error(key, f"got {value}; {metadata['minimum']} or more is allowed")
         if "maximum" in metadata and value > metadata["maximum"]:
@@ -116,6 +118,18 @@ class SectionReader:
             raise self.error(key, f"got {value!r}; {metadata['pattern'][1]} is expected")
         if metadata.get("file_name") and (not value or set(value) & set("/\0")):
             raise self.error(key, f"got {value!r}; a text that can be part of a file name is needed")
+        return value
+
+    def _finite(self, key: str, value: Any) -> Any:
+        """Return a value that has neither NaN nor infinity in it, which TOML knows and no method can use."""
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                self._finite(f"{key}.{name}", inner)
+        elif isinstance(value, list):
+            for inner in value:
+                self._finite(key, inner)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise self.error(key, f"got {value}; a finite number is expected")
         return value
 
     def _expect(self, key: str, value: Any, kind: type, words: str) -> None:

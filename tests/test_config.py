@@ -71,6 +71,28 @@ def test_sample_shows_every_key():
         ("[watch]\nsettle_seconds = '5'", "watch.settle_seconds: got '5'; a number is expected"),
         ("[watch]\nsettle_seconds = 0", "watch.settle_seconds: got 0.0; more than 0 is allowed"),
         ("[watch]\nsettle_seconds = inf", "watch.settle_seconds: got inf; a finite number is expected"),
+        ("[output]\nsuffix = nan", "output.suffix: got nan; a text is expected"),
+        ("[resources]\nnice = nan", "resources.nice: got nan; a whole number is expected"),
+        ("[pipeline]\npixel_size = nan", "pipeline.pixel_size: got nan; a finite number is expected"),
+        (f"[pipeline]\npixel_size = 1{'0' * 400}", "pipeline.pixel_size: got inf; a finite number is expected"),
+        ("[report.limits]\nmax_flicker = inf", "report.limits.max_flicker: got inf; a finite number is expected"),
+        (
+            "[pipeline.background]\nsplit_time = -inf",
+            "pipeline.background.split_time: got -inf; a finite number is expected",
+        ),
+        ("[pipeline.segmenter]\nthresh = nan", "pipeline.segmenter.thresh: got nan; a finite number is expected"),
+        (
+            "[pipeline.segmenter.mask]\nclosing_disk = nan",
+            "pipeline.segmenter.mask.closing_disk: got nan; a finite number is expected",
+        ),
+        (
+            "[pipeline.segmenter]\ncode = 'mine'\nlevels = [1.0, nan]\nother = {a = {b = 1.0}}",
+            "pipeline.segmenter.levels: got nan; a finite number is expected",
+        ),
+        (
+            "[[watch]]\nfolders = ['a']\n[[watch]]\nfolders = ['b']\npipeline.segmenter.thresh = inf",
+            "watch[2].pipeline.segmenter.thresh: got inf; a finite number is expected",
+        ),
         ("[watch]\nfolders = '/data'", "watch.folders: got '/data'; a list of texts is expected"),
         ("[watch]\nfolders = [1]", "watch.folders: got 1; a path as text is expected"),
         ("[watch]\nfolders = []", "watch.folders: got an empty list; at least one entry is needed"),
@@ -118,6 +140,10 @@ def test_override_wins_and_may_be_toml_or_text(config):
         ("wach.folders=['a']", "--set wach.folders=['a']: wach: unknown key; did you mean watch?"),
         ("log.level=loud", "--set log.level=loud: log.level: got 'loud'; allowed are "),
         ("log.level", "--set log.level: expected key=value"),
+        (
+            "pipeline.segmenter.thresh=nan",
+            "--set pipeline.segmenter.thresh=nan: pipeline.segmenter.thresh: got nan; a finite number is expected",
+        ),
         ("watch.folders.x=1", "--set watch.folders.x=1: watch.folders: got a section; a list of texts is expected"),
     ],
 )

@@ -55,9 +55,10 @@ def check(settings: Settings, as_json: bool) -> int:
     for group in settings.groups:
         try:
             ppids.append(pipeline_id(group))
-            findings.append(Finding("ok", "pipeline", ppids[-1]))
         except DcnumdError as error:
             findings.append(Finding("problem", "pipeline", error.message))
+        else:
+            findings += [_memory(group), Finding("ok", "pipeline", ppids[-1])]
     sound = all(finding.level != "problem" for finding in findings)
     if as_json:
         found = [dataclasses.asdict(finding) for finding in findings]
@@ -85,7 +86,6 @@ def look_at(settings: Settings) -> Iterator[Finding]:
     for target in targets:
         yield from _target(target, settings.resources.min_free_gb)
     yield _processors(settings.resources.cpus)
-    yield from _memory(settings)
     yield _state(settings.state_folder())
     if settings.log.file is not None:
         yield _writable("log.file", settings.log.file.parent)
@@ -119,28 +119,25 @@ def _processors(wanted: tuple[int, ...]) -> Finding:
     return Finding("ok", "resources.cpus", f"{sorted(wanted or allowed)}")
 
 
-def _memory(settings: Settings) -> Iterator[Finding]:
-    """Say how much memory all processes take at most, for usual frames and for large ones."""
+def _memory(settings: Settings) -> Finding:
+    """Say how much memory all processes take at most with a sound pipeline, for usual frames and for large ones."""
     resources = settings.resources
     workers = resources.num_workers or physical_cores(resources.cpus or None)
     limit = resources.max_memory_mb
     others = beside_pipeline(reports=settings.report.enabled)
-    for group in settings.groups:
-        pipeline, strategy = group.pipeline_settings(), group.output.basin_strategy
-        works = [expected_workload(shape, pipeline, basin_strategy=strategy) for shape in (USUAL_FRAME, LARGE_FRAME)]
-        sizes = [in_mb(others + usually_needed(workers, work)) for work in works]
-        usual, large = (f"{height}x{width} pixels" for height, width in (USUAL_FRAME, LARGE_FRAME))
-        text = f"at most {sizes[0]} MB with {workers} workers and frames of {usual}, {sizes[1]} MB with {large}"
-        if not 0 < limit < max(sizes):
-            yield Finding("ok", "memory", text)
-            continue
-        shortest = expected_workload(USUAL_FRAME, pipeline, basin_strategy=strategy, seconds=1.0)
-        try:
-            fitting_layout(workers, shortest, limit * 10**6, others)
-        except WorkerError as error:
-            yield Finding("problem", "memory", str(error))
-        else:
-            yield Finding("note", "memory", f"{text}; held below {limit} MB (resources.max_memory_mb)")
+    pipeline, strategy = settings.pipeline_settings(), settings.output.basin_strategy
+    works = [expected_workload(shape, pipeline, basin_strategy=strategy) for shape in (USUAL_FRAME, LARGE_FRAME)]
+    sizes = [in_mb(others + usually_needed(workers, work)) for work in works]
+    usual, large = (f"{height}x{width} pixels" for height, width in (USUAL_FRAME, LARGE_FRAME))
+    text = f"at most {sizes[0]} MB with {workers} workers and frames of {usual}, {sizes[1]} MB with {large}"
+    if not 0 < limit < max(sizes):
+        return Finding("ok", "memory", text)
+    shortest = expected_workload(USUAL_FRAME, pipeline, basin_strategy=strategy, seconds=1.0)
+    try:
+        fitting_layout(workers, shortest, limit * 10**6, others)
+    except WorkerError as error:
+        return Finding("problem", "memory", str(error))
+    return Finding("note", "memory", f"{text}; held below {limit} MB (resources.max_memory_mb)")
 
 
 def _kernels() -> Finding:
