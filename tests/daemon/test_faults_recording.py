@@ -44,7 +44,7 @@ def test_writer_appends_undisturbed_while_its_file_settles(start_daemon, watched
         time.sleep(rng.uniform(0.0, 0.25))
     writer.close()
     daemon.wait_for("file.settled", path=str(path))
-    wait_until(lambda: frames_processed(daemon, path) == writer.frames, JOB_SECONDS)
+    wait_until(lambda: frames_processed(daemon, path) == writer.frames, JOB_SECONDS, daemon)
     assert faults_of(result_of(path)) == []
     assert not daemon.matching("job.failed", will_retry=False)
 
@@ -68,7 +68,7 @@ def test_writer_appends_undisturbed_to_a_queued_measurement(start_daemon, watche
     for worker in workers:
         worker.resume()
     daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    wait_until(lambda: frames_processed(daemon, path) == writer.frames, JOB_SECONDS)
+    wait_until(lambda: frames_processed(daemon, path) == writer.frames, JOB_SECONDS, daemon)
     assert len(daemon.matching("job.finished", path=str(path))) == 1
 
 
@@ -82,7 +82,7 @@ def test_writer_appends_undisturbed_to_a_running_measurement(start_daemon, long_
         writer.append()
     writer.close()
     daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    wait_until(lambda: frames_processed(daemon, path) == writer.frames, JOB_SECONDS)
+    wait_until(lambda: frames_processed(daemon, path) == writer.frames, JOB_SECONDS, daemon)
     assert len(daemon.matching("job.finished", path=str(path))) == 1
     assert faults_of(result_of(path)) == []
 
@@ -98,7 +98,7 @@ def test_writer_appends_undisturbed_to_a_held_measurement(start_daemon, long_mea
         for _ in range(3):
             writer.append()
     writer.close()
-    wait_until(lambda: frames_processed(daemon, path) == writer.frames, JOB_SECONDS)
+    wait_until(lambda: frames_processed(daemon, path) == writer.frames, JOB_SECONDS, daemon)
     assert len(daemon.matching("job.finished", path=str(path))) == 1
 
 

@@ -78,11 +78,11 @@ def workers_of(daemon: Daemon) -> list[psutil.Process]:
     return [process for process in servers if process.parent() in servers]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait for something that nobody announces."""
+def wait_until(condition: Callable[[], object], seconds: float = 30.0, daemon: Daemon | None = None) -> None:
+    """Wait for something that nobody announces; if that is in vain, show the log of the daemon that is to bring it."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"waited in vain\n{daemon.log() if daemon else ''}"
         time.sleep(0.01)
 
 
