@@ -203,21 +203,11 @@ class JobRunner:
             # What was queued may have been replaced by another content since.
             if entry.state is State.QUEUED:
                 await self._process(dataclasses.replace(waiting, entry=entry), gate)
-        except KeyError:
-            # It was forgotten since; the next scan finds it anew.
-            gate.leave_queue(queued.path)
-        except ValueError as error:
-            # Its row went another way meanwhile; whatever the mistake, it costs this row and not the daemon.
-            job_log(queued).error(
-                "job.failed",
-                reason="internal",
-                error=str(error),
-                error_type=type(error).__name__,
-                attempt=queued.attempts + 1,
-                will_retry=False,
-                exc_info=error,
-            )
-            gate.leave_queue(queued.path)
+        except sqlite3.Error:
+            # No measurement is to blame for the ledger.
+            raise
+        except Exception as error:  # noqa: BLE001 -- its row went another way, for example, or was forgotten
+            gate.lose(queued.path, queued.id, error)
         finally:
             self.running = None
             self._reporter.give_way(idle=False)
@@ -246,6 +236,8 @@ class JobRunner:
             with self._ledger.transaction():
                 self._ledger.note_untidy(os.fspath(job.path_out.parent))
                 entry = self.running = self._ledger.move(entry.id, State.RUNNING, frames_done=0)
+            # It may have been queued again while its folder was looked at.
+            self._queue.remove(entry)
             self._reported_at = self._noted_at = time.monotonic()
             job_log(entry).info("job.started", attempt=entry.attempts + 1, output=os.fspath(job.path_out))
             self._on_change()

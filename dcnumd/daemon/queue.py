@@ -26,46 +26,66 @@ class Waiting:
 class JobQueue:
     """Hands out the measurement of highest priority; among those, the oldest or the newest.
 
-    Measurements whose result has no place just now are parked, and keep nobody else waiting.
+    A path is in it at most once: who is put in again, with another date or another content, takes the place that this
+    has. Measurements whose result has no place just now are parked, and keep nobody else waiting.
     """
 
     def __init__(self, order: QueueOrder) -> None:
         self._sign = -1 if order == "newest" else 1
+        self._present: dict[str, Waiting] = {}
+        """What counts, by its path; whatever else is in a list was replaced or taken out."""
         self._waiting: list[Waiting] = []
         self._parked: dict[pathlib.Path, list[Waiting]] = {}
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._waiting) + sum(len(parked) for parked in self._parked.values())
+        return len(self._present)
 
     def put(self, entry: Entry, priority: int) -> None:
         """Append a measurement."""
+        former = self._present.get(entry.path)
+        since = time.monotonic() if former is None else former.since
         urgency = (-priority, self._sign * (entry.mtime_ns or 0), next(self._numbers))
-        heapq.heappush(self._waiting, Waiting(urgency, entry, time.monotonic()))
+        waiting = self._present[entry.path] = Waiting(urgency, entry, since)
+        heapq.heappush(self._waiting, waiting)
 
     def take(self) -> Waiting | None:
         """Take out the next one; None if none can go on."""
-        return heapq.heappop(self._waiting) if self._waiting else None
+        while self._waiting:
+            waiting = heapq.heappop(self._waiting)
+            if self._counts(waiting):
+                del self._present[waiting.entry.path]
+                return waiting
+        return None
 
-    def put_back(self, waiting: Waiting) -> None:
-        """Put one back in its place."""
-        heapq.heappush(self._waiting, waiting)
+    def remove(self, entry: Entry) -> None:
+        """Take out this measurement, if it is in."""
+        waiting = self._present.get(entry.path)
+        if waiting is not None and waiting.entry.id == entry.id:
+            del self._present[entry.path]
 
     def park(self, waiting: Waiting, root: pathlib.Path) -> None:
-        """Keep one until `release` is called for the folder that its result goes to."""
-        self._parked.setdefault(root, []).append(waiting)
+        """Keep one that was taken until `release` is called for the folder that its result goes to.
+
+        It is dropped if its path was put in again meanwhile.
+        """
+        if self._present.setdefault(waiting.entry.path, waiting) is waiting:
+            self._parked.setdefault(root, []).append(waiting)
 
     def parked(self, root: pathlib.Path) -> list[Waiting]:
         """Return those that wait for a folder."""
-        return self._parked.get(root, [])
+        return [waiting for waiting in self._parked.get(root, ()) if self._counts(waiting)]
 
     def release(self, root: pathlib.Path) -> None:
         """Let those go on that wait for a folder."""
         for waiting in self._parked.pop(root, []):
-            self.put_back(waiting)
+            if self._counts(waiting):
+                heapq.heappush(self._waiting, waiting)
 
     def oldest_wait(self) -> float:
         """Return for how long one has been waiting that waits longest [s]."""
-        all_of_them = itertools.chain(self._waiting, *self._parked.values())
         now = time.monotonic()
-        return now - min((waiting.since for waiting in all_of_them), default=now)
+        return now - min((waiting.since for waiting in self._present.values()), default=now)
+
+    def _counts(self, waiting: Waiting) -> bool:
+        return self._present.get(waiting.entry.path) is waiting

@@ -9,7 +9,7 @@ import pathlib
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -21,7 +21,7 @@ from dcnumd.daemon.known import Found, KnownFiles
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.probe import Look
-from dcnumd.daemon.records import FINAL, Entry, State, job_log, settings_key, utc_now
+from dcnumd.daemon.records import FINAL, TRANSITIONS, Entry, State, job_log, settings_key, utc_now
 from dcnumd.daemon.threads import in_thread
 from dcnumd.errors import DcnumdError, MeasurementError
 from dcnumd.logic.stamp import Stamp
@@ -128,6 +128,9 @@ class Gate:
         self._known.leave(path)
         if stamp is not None:
             self._known.note_settled(path, stamp)
+        candidate = self.candidates.get(path)
+        if candidate is not None and self._has_ended(candidate):
+            self._leave(candidate)
 
     def settle_again(self, entry: Entry, reason: str) -> None:
         """Take back a queued or running measurement whose file has changed."""
@@ -167,6 +170,34 @@ class Gate:
         self._ledger.move(entry.id, State.QUEUED, reason, text, attempts=attempt)
         self.leave_queue(entry.path)
         self._come_back(entry, backoff_seconds(self._settings.retry, attempt))
+
+    def lose(self, path: str, entry_id: int | None, error: Exception) -> None:
+        """Record a mistake of dcnumd itself, which costs this file and nobody else; it is left alone until it changes.
+
+        Parameters
+        ----------
+        path
+            The file.
+        entry_id
+            Its row, if that is known; else the latest one of `path`.
+        error
+            The mistake; none if the row was forgotten meanwhile.
+        """
+        candidate = self.candidates.get(path)
+        if candidate is not None and entry_id in (None, candidate.entry_id):
+            self.candidates.remove(candidate)
+            self._ledger.amend(candidate.entry_id, stamp=candidate.stamp)
+        self.leave_queue(path)
+        with contextlib.suppress(KeyError):
+            entry = self._ledger.latest(path) if entry_id is None else self._ledger.get(entry_id)
+            if entry is not None and State.FAILED in TRANSITIONS[entry.state]:
+                self.fail(entry, error)
+            elif entry is not None:
+                attempt, kind = entry.attempts + 1, type(error).__name__
+                what = {"reason": "internal", "error": str(error), "error_type": kind, "attempt": attempt}
+                job_log(entry).error("job.failed", **what, will_retry=False, exc_info=error)
+                self.leave_queue(path, entry.stamp)
+        self._on_leave()
 
     async def keep_admitting(self) -> None:
         """Decide from the ledger, and from which results are there, where each found file goes on."""
@@ -210,9 +241,11 @@ class Gate:
                 raise
             except Exception as error:  # noqa: BLE001 -- the boundary of one file: no file may stop the others
                 now = await self._stamp(candidate.path)
-                self._refuse_unless_changed(candidate, before, now, error)
+                with self._one_file(candidate.path, candidate.entry_id):
+                    self._refuse_unless_changed(candidate, before, now, error)
             else:
-                self._judge(candidate, found, missing)
+                with self._one_file(candidate.path, candidate.entry_id):
+                    self._judge(candidate, found, missing)
             self._wake.set()
 
     async def close_vanished(self, watched: Callable[[str], bool]) -> None:
@@ -226,6 +259,24 @@ class Gate:
                 log.info("file.ignored", path=row.path, reason=reason)
                 with contextlib.suppress(KeyError, ValueError):
                     self._ledger.move(row.id, State.SKIPPED, reason)
+
+    @contextlib.contextmanager
+    def _one_file(self, path: str, entry_id: int | None = None) -> Iterator[None]:
+        """Have whatever goes wrong with one file in this block stop no other, nor the daemon."""
+        try:
+            yield
+        except sqlite3.Error:
+            # No measurement is to blame for the ledger.
+            raise
+        except Exception as error:  # noqa: BLE001 -- the boundary of one file
+            self.lose(path, entry_id, error)
+
+    def _has_ended(self, candidate: Candidate) -> bool:
+        """Return whether there is nothing to wait for, since its row has come to an end or was forgotten."""
+        try:
+            return self._ledger.get(candidate.entry_id).state in FINAL
+        except KeyError:
+            return True
 
     def _group(self, path: str) -> Settings:
         return self._settings.group_of(pathlib.Path(path)) if self._settings.several else self._settings
@@ -257,7 +308,8 @@ class Gate:
                 if candidate := self.candidates.get(path):
                     self._note_change(candidate, stamp)
                 else:
-                    self._admit(path, stamp, missing)
+                    with self._one_file(path):
+                        self._admit(path, stamp, missing)
 
     async def _missing(self, *entries: Entry | None) -> frozenset[str]:
         """Return the results of these rows that are gone."""
@@ -326,7 +378,8 @@ class Gate:
                     # A share that does not answer says nothing about its files.
                     self.candidates.look_at(candidate, time.monotonic() + candidate.settle_seconds)
                 else:
-                    self._check(candidate, stamp)
+                    with self._one_file(candidate.path, candidate.entry_id):
+                        self._check(candidate, stamp)
 
     def _check(self, candidate: Candidate, stamp: Stamp | None) -> None:
         if stamp is None:

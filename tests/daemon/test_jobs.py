@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import shutil
@@ -266,3 +267,57 @@ def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_pa
         await works.until(lambda: works.states() == [State.DONE, State.DONE])
 
     with_jobs(tmp_path, body)
+
+
+def test_touched_while_waiting_for_room_has_one_turn(tmp_path, measurement, monkeypatch):
+    """However often its date changes while it waits, a measurement is in the queue once and is processed once."""
+    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.05)
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+    usage = shutil.disk_usage(tmp_path)
+    full = True
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0) if full else usage)
+
+    async def body(works):
+        nonlocal full
+        await works.offer(path)
+        for date in (1e9, 2e9):
+            await works.until(lambda: works.states() == [State.QUEUED] and not works.gate.candidates)
+            os.utime(path, (date, date))
+            await works.offer(path)
+        await works.until(lambda: works.states() == [State.QUEUED] and not works.gate.candidates)
+        assert works.jobs.queue_length == 1
+        full = False
+        await works.until(lambda: works.states() == [State.DONE] and works.jobs.idle)
+        (entry,) = works.ledger.entries()
+        assert [step.state for step in works.ledger.transitions(entry.id)].count(State.RUNNING) == 1
+
+    with_jobs(tmp_path, body)
+
+
+def test_queued_again_in_its_turn_waits_for_its_next_attempt(tmp_path, measurement):
+    """A job that failed is tried again after the pause, although its file was touched just before it began."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+    patient = dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=3, backoff_seconds=3600.0))
+
+    async def body(works):
+        move = works.ledger.move
+
+        def queue_again(entry_id, state, *args, **changes):
+            if state is State.RUNNING:
+                works.jobs.enqueue(works.ledger.get(entry_id))
+            return move(entry_id, state, *args, **changes)
+
+        works.ledger.move = queue_again
+        works.jobs.on_progress = lambda _: works.pipeline.kill()
+        await works.offer(path)
+        await works.until(lambda: works.ledger.entries()[0].attempts and works.jobs.idle)
+        (entry,) = works.ledger.entries()
+        assert (entry.state, entry.reason, entry.attempts) == (State.QUEUED, "worker_killed", 1)
+        assert [waiting.entry_id for waiting in works.gate.candidates] == [entry.id]
+        path.unlink()
+        works.gate.doubt()
+        await works.until(lambda: (works.gate.offer([]), works.states() == [State.SKIPPED])[1])
+
+    with_jobs(tmp_path, body, settings=patient)

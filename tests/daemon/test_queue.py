@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -48,8 +49,45 @@ def test_parked_measurements_keep_nobody_waiting(entry_of):
     first = queue.take()
     queue.park(first, pathlib.Path("/a"))
     assert (len(queue), [waiting.entry.job_id for waiting in queue.parked(pathlib.Path("/a"))]) == (3, ["a1"])
-    second = queue.take()
-    assert second.entry.job_id == "b1"
+    assert queue.take().entry.job_id == "b1"
     queue.release(pathlib.Path("/a"))
-    queue.put_back(second)
-    assert names(queue) == ["a1", "b1", "a2"]
+    assert names(queue) == ["a1", "a2"]
+
+
+def test_path_is_queued_once(entry_of):
+    """Who is put in again has one turn, at its new place, and has waited since the first time."""
+    queue = JobQueue("oldest")
+    queue.put(entry_of("again", 1), 0)
+    queue.put(entry_of("other", 2), 0)
+    since = queue._present["/in/again"].since
+    queue.put(entry_of("again", 3), 0)
+    assert len(queue) == 2
+    assert queue._present["/in/again"].since == since
+    assert names(queue) == ["other", "again"]
+    assert not queue
+
+
+def test_parked_path_that_is_put_in_again_has_one_turn(entry_of):
+    """Neither the parked one nor the one that was in its turn meanwhile comes a second time."""
+    queue, folder = JobQueue("oldest"), pathlib.Path("/a")
+    queue.put(entry_of("parked", 1), 0)
+    queue.put(entry_of("parked later", 2), 0)
+    queue.park(queue.take(), folder)
+    later = queue.take()
+    queue.put(entry_of("parked", 3), 0)
+    queue.put(entry_of("parked later", 4), 0)
+    queue.park(later, folder)
+    assert (len(queue), queue.parked(folder)) == (2, [])
+    queue.release(folder)
+    assert names(queue) == ["parked", "parked later"]
+
+
+def test_removed_measurement_has_no_turn(entry_of):
+    """Whoever has its turn already is taken out; another content under its path stays."""
+    queue = JobQueue("oldest")
+    entry = entry_of("M", 1)
+    queue.put(entry, 0)
+    queue.remove(dataclasses.replace(entry, id=entry.id + 1))
+    assert len(queue) == 1
+    queue.remove(entry)
+    assert (len(queue), names(queue)) == (0, [])

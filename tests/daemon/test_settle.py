@@ -8,6 +8,8 @@ import os
 import signal
 import time
 
+import structlog
+
 from dcnumd.config import LogSettings, OutputSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon import inspector, settle
 from dcnumd.daemon.ledger import Ledger
@@ -405,6 +407,64 @@ def test_unreachable_result_counts_as_present(tmp_path, measurement):
         # A name that the system refuses to look up, as it refuses all names on a stale share.
         harness.ledger.finish(entry.id, str(tmp_path / ("M" * 300)))
         harness.gate.leave_queue(entry.path)
+        await harness.offer(path)
+        assert not harness.gate.candidates
+
+    with_gate(tmp_path, body)
+
+
+def test_measurement_that_is_done_is_waited_for_no_longer(tmp_path, measurement):
+    """What waits for another attempt, and is done meanwhile by whatever means, may be deleted like any other."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+    patient = dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=3, backoff_seconds=60.0))
+
+    async def body(harness):
+        await harness.offer(path)
+        entry = await harness.next_passed()
+        harness.ledger.move(entry.id, State.RUNNING)
+        harness.gate.fail(entry, MeasurementError("share gone", "unreachable", transient=True))
+        assert [waiting.entry_id for waiting in harness.gate.candidates] == [entry.id]
+        harness.finish(entry, tmp_path / "M_dcn.rtdc")
+        assert not harness.gate.candidates
+
+    with_gate(tmp_path, body, settings=patient)
+
+
+def test_impossible_step_costs_its_file_and_nobody_else(tmp_path, measurement):
+    """A row that came to its end behind its candidate is told of as our mistake; the gate goes on with the next file."""
+    astray, after = tmp_path / "astray.rtdc", tmp_path / "after.rtdc"
+    measurement(astray, seed=1)
+    measurement(after, seed=2)
+
+    async def body(harness):
+        await harness.offer(astray)
+        candidate = harness.gate.candidates.get(str(astray))
+        harness.ledger.move(candidate.entry_id, State.DONE)
+        astray.unlink()
+        with structlog.testing.capture_logs() as heard:
+            await harness.next_left()
+        (failed,) = [event for event in heard if event["event"] == "job.failed"]
+        assert (failed["reason"], failed["path"], failed["will_retry"]) == ("internal", str(astray), False)
+        assert "cannot go from done to skipped" in failed["error"]
+        assert harness.states() == [State.DONE]
+        await harness.offer(after)
+        assert (await harness.next_passed()).path == str(after)
+
+    with_gate(tmp_path, body)
+
+
+def test_mistake_in_a_step_that_can_fail_ends_the_row(tmp_path, measurement, monkeypatch):
+    """Whatever is wrong with dcnumd itself while it decides about a file, the file has failed and is left alone."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+
+    async def body(harness):
+        monkeypatch.setattr(harness.ledger, "identify", lambda *_, **__: 1 / 0)
+        await harness.offer(path)
+        await harness.next_left()
+        (entry,) = harness.ledger.entries()
+        assert (entry.state, entry.reason, entry.error) == (State.FAILED, "internal", "division by zero")
         await harness.offer(path)
         assert not harness.gate.candidates
 
