@@ -216,6 +216,26 @@ def test_check_notes_what_the_daemon_can_wait_for(config):
         assert text in found["text"]
 
 
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ("in", "is watched, too; results in it are not taken for measurements"),
+        (".", "/in; results in it are not taken for measurements"),
+        ("link", "is watched, too; results in it are not taken for measurements"),
+        ("in/results", "/in; nothing in it is taken for a measurement"),
+        ("out", ""),
+    ],
+)
+def test_check_says_what_happens_where_results_go_to_a_watched_folder(config, output, text):
+    """Whoever lets results go to where measurements come from reads that this is no mistake."""
+    (config.parent / "link").symlink_to(config.parent / "in")
+    folder = f"output.folder={os.path.normpath(config.parent / output)}"
+    findings = json.loads(dcnumd("check", "--json", "-c", config, "--set", folder).stdout)["findings"]
+    told = [finding["text"] for finding in findings if finding["subject"] == "output.folder"]
+    assert len(told) == bool(text)
+    assert all(text in each for each in told)
+
+
 def test_check_tells_whether_the_kernels_are_compiled(config, tmp_path):
     """A facility engineer sees whether the first start will take longer, and where compiled code is kept."""
     for cache, level in ((None, "ok"), (str(tmp_path / "empty"), "note")):

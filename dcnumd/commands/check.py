@@ -77,6 +77,7 @@ def look_at(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "config", f"{settings.source}")
     for folder in settings.folders():
         yield from _watched(folder)
+    yield from _watched_outputs(settings)
     targets: dict[pathlib.Path, None] = {}
     for group in settings.groups:
         folders = [group.output.folder] if group.output.folder else filter(_is_there, group.watch.folders)
@@ -156,6 +157,23 @@ def _watched(folder: pathlib.Path) -> Iterator[Finding]:
         yield Finding("problem", "watch.folders", f"{folder} cannot be read by this user")
     else:
         yield Finding("ok", "watch.folders", f"{folder}")
+
+
+def _watched_outputs(settings: Settings) -> Iterator[Finding]:
+    """Say what happens where results go to watched folders, which they may."""
+    outputs = {output.folder: None for output in settings.outputs if output.folder is not None}
+    for output in outputs:
+        for watched in settings.folders():
+            there, here = (pathlib.Path(os.path.realpath(path)) for path in (output, watched))
+            if there == here:
+                what = "is watched, too; results in it are not taken for measurements"
+            elif there in here.parents:
+                what = f"holds the watched folder {watched}; results in it are not taken for measurements"
+            elif here in there.parents:
+                what = f"lies in the watched folder {watched}; nothing in it is taken for a measurement"
+            else:
+                continue
+            yield Finding("note", "output.folder", f"{output} {what}")
 
 
 def _target(folder: pathlib.Path, min_free_gb: float) -> Iterator[Finding]:

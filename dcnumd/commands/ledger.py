@@ -25,6 +25,7 @@ REFUSALS = {
     "hidden": "its name begins with a dot, so it is hidden",
     "temporary": "its name is that of a temporary file",
     "pattern": "its name does not fit watch.patterns",
+    "report": "it has the name of a report",
     "own_output": "it has the name of a result",
     "output_folder": "it lies in output.folder, where results go",
 }

@@ -40,8 +40,15 @@ class Inspector:
         self._probe = probe
         self._looking = asyncio.Lock()
 
-    async def look_into(self, path: str, size: int) -> Look:
-        """Have the probe look into a file of `size` bytes, within a time.
+    async def look_into(self, path: str, size: int, *, recorded: bool = False) -> Look:
+        """Have the probe look into a file, within a time.
+
+        Parameters
+        ----------
+        path, size
+            The file, and its size [bytes].
+        recorded
+            Whether the ledger has it as the result of a measurement.
 
         Raises
         ------
@@ -50,7 +57,7 @@ class Inspector:
             ``unreachable`` if it could not even be ended.
         """
         job = self._settings.watched_job_for(pathlib.Path(path), "")
-        return await self._have(LOOK_SECONDS + size / LOOK_BYTES_PER_SECOND, path, look, job)
+        return await self._have(LOOK_SECONDS + size / LOOK_BYTES_PER_SECOND, path, look, job, recorded=recorded)
 
     async def have(self, path: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Have the probe call a function that is about `path`, with the limits of `look_into`.

@@ -48,6 +48,10 @@ class LedgerQueries:
         """Return the row whose result lies at `output`."""
         return self._one("output = CAST(? AS TEXT) AND state = 'done'", text_of(output))
 
+    def is_output(self, path: str) -> bool:
+        """Return whether a result was put at `path`, even if that is to be made again."""
+        return self._one("output = CAST(? AS TEXT)", text_of(path)) is not None
+
     def entries(self, *states: State, path: str | None = None, limit: int = -1) -> list[Entry]:
         """Return rows, those changed last first."""
         conditions, values = ["1"], list[object]()

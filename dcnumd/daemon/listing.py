@@ -19,6 +19,8 @@ Found = list[tuple[str, Stamp]]
 
 RESULT_SUFFIXES = ("_dcn", "_dce")
 """Results of dcnum and of its predecessor carry these, whatever our own suffix is."""
+REPORT_SUFFIXES = (".html", ".json", ".png")
+"""Reports and indexes have such names, and no measurement has."""
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
 
 
@@ -30,14 +32,19 @@ class CandidateFilter:
     suffixes: tuple[str, ...]
     """Results end like this, those of other watched folders too."""
     output_folders: tuple[str, ...]
-    """So do the folders that results go to."""
+    """In these are results only, so they are not looked into."""
 
     @classmethod
     def of(cls, settings: Settings) -> CandidateFilter:
-        """Return the filter that `settings` ask for."""
+        """Return the filter that `settings` ask for.
+
+        Names only spare a look: a result with another name is known by what is in it. A folder of results that is
+        watched, or holds a watched folder, is therefore looked into.
+        """
         suffixes = {output.suffix for output in settings.outputs} | set(RESULT_SUFFIXES)
-        folders = {os.fspath(output.folder) for output in settings.outputs if output.folder is not None}
-        return cls(settings.watch.patterns, tuple(suffixes), tuple(folders))
+        watched = {above for folder in settings.watch.folders for above in (folder, *folder.parents)}
+        folders = {output.folder for output in settings.outputs if output.folder is not None} - watched
+        return cls(settings.watch.patterns, tuple(suffixes), tuple(map(os.fspath, folders)))
 
     def refusal(self, path: str) -> str:
         """Return why `path` is not taken, as a code; empty if it is."""
@@ -48,6 +55,8 @@ class CandidateFilter:
             return "temporary"
         if not _matcher(self.patterns)(name):
             return "pattern"
+        if name.endswith(REPORT_SUFFIXES):
+            return "report"
         stem = name.removesuffix(".rtdc")
         if stem != name and stem.endswith(self.suffixes):
             return "own_output"

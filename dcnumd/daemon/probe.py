@@ -21,10 +21,12 @@ from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.stamp import Stamp
 
 INSPECT = "dcnumd.logic.inspect"
+OWN_OUTPUT = "dcnumd.logic.own_output"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-Verdict = Literal["complete", "open_for_writing", "truncated", "blank", "changing"]
-"""``truncated``: the file is shorter than it says itself, because it is being copied or was cut off;
+Verdict = Literal["complete", "own_output", "open_for_writing", "truncated", "blank", "changing"]
+"""``own_output``: a result that was made here, which is no measurement;
+``truncated``: the file is shorter than it says itself, because it is being copied or was cut off;
 ``blank``: it has its size, but parts of it were never written, because a copy takes all its space first;
 ``changing``: it changed while it was looked at."""
 
@@ -114,8 +116,15 @@ def is_locked_for_writing(locks: str, status: os.stat_result) -> bool:
     )
 
 
-def look(job: Job) -> Look:
+def look(job: Job, *, recorded: bool = False) -> Look:
     """Say whether the input of `job` is complete, what is in it, and which pipeline it would get.
+
+    Parameters
+    ----------
+    job
+        The job that the file would get.
+    recorded
+        Whether the ledger has the file as the result of a measurement.
 
     Raises
     ------
@@ -125,7 +134,7 @@ def look(job: Job) -> Look:
     load()
     first = _first_bytes(job)
     with _bounded(first.status.st_size):
-        return _look(job, first)
+        return _look(job, first, recorded=recorded)
 
 
 @contextlib.contextmanager
@@ -144,7 +153,7 @@ def _bounded(file_size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _look(job: Job, first: _FirstBytes) -> Look:
+def _look(job: Job, first: _FirstBytes, *, recorded: bool) -> Look:
     stamp, superblock = Stamp.of(first.status), read_superblock(first.head)
     if not stamp.size:
         return Look("truncated", stamp)
@@ -154,8 +163,10 @@ def _look(job: Job, first: _FirstBytes) -> Look:
         return Look("open_for_writing", stamp)
     if superblock is not None and superblock.end_of_file > stamp.size:
         return Look("truncated", stamp)
-    inspect = importlib.import_module(INSPECT)
+    inspect, origin = importlib.import_module(INSPECT), importlib.import_module(OWN_OUTPUT)
     try:
+        if origin.is_own_output(job, recorded=recorded):
+            return Look("own_output", stamp)
         found = inspect.inspect_measurement(job)
     except MemoryError as error:
         raise WorkerError(f"{job.path_in}: not enough memory", "memory", transient=True) from error
@@ -182,6 +193,7 @@ def load() -> None:
     """Load what `look` needs, before the first file needs it."""
     # The supervisor imports this module and must stay free of numerical code; only the child gets here.
     importlib.import_module(INSPECT)
+    importlib.import_module(OWN_OUTPUT)
 
 
 def check_methods(settings: PipelineSettings) -> None:

@@ -233,7 +233,8 @@ class Gate:
             candidate = await self._to_look.get()
             before = candidate.stamp
             try:
-                found = await self._inspector.look_into(candidate.path, candidate.stamp.size)
+                recorded = self._ledger.is_output(candidate.path)
+                found = await self._inspector.look_into(candidate.path, candidate.stamp.size, recorded=recorded)
                 known = found.content and self._ledger.find(candidate.path, found.content, found.pphash)
                 missing = await self._missing(known or None)
             except sqlite3.Error:
@@ -325,9 +326,9 @@ class Gate:
         group = self._group(path)
         entry = self._ledger.latest(path)
         if entry is not None and entry.stamp == stamp and entry.settings_key == self._key(group):
-            if entry.state is State.FAILED or (
-                entry.state in {State.DONE, State.SKIPPED} and entry.output and entry.output not in missing
-            ):
+            own_output = entry.state is State.SKIPPED and entry.reason == "own_output"
+            has_output = entry.state in {State.DONE, State.SKIPPED} and entry.output and entry.output not in missing
+            if entry.state is State.FAILED or own_output or has_output:
                 self._known.note_settled(path, stamp)
                 return
             if entry.state is State.QUEUED:
@@ -403,6 +404,8 @@ class Gate:
                 return
             # Its entry was forgotten meanwhile, so the next scan finds it anew.
             self._leave(candidate)
+        elif found.verdict == "own_output":
+            self._pass_over(candidate)
         else:
             self._wait_on(candidate, found)
 
@@ -453,6 +456,16 @@ class Gate:
                 replace = self._must_replace(entry)
                 self._queue(self._ledger.move(entry.id, State.QUEUED, attempts=attempts, replace_output=int(replace)))
             self._ledger.close_others(entry)
+        self._leave(candidate)
+
+    def _pass_over(self, candidate: Candidate) -> None:
+        """Leave a result that was made here alone until it changes: it is no measurement."""
+        log.info("file.ignored", path=candidate.path, reason="own_output")
+        with self._ledger.transaction():
+            key = self._key(candidate.settings)
+            self._ledger.amend(candidate.entry_id, stamp=candidate.stamp, settings_key=key)
+            self._ledger.close_others(self._ledger.move(candidate.entry_id, State.SKIPPED, "own_output"))
+        self._known.note_settled(candidate.path, candidate.stamp)
         self._leave(candidate)
 
     def _must_replace(self, entry: Entry) -> bool:

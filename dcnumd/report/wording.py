@@ -112,6 +112,7 @@ CAUSES = {
     "basin_exists": Cause("A method wrote the same thing twice", _MAKER),
     "log_exists": Cause("A method wrote the same thing twice", _MAKER),
     "already_done": Cause("It was processed before", "Nothing to do."),
+    "own_output": Cause("It is a result that was made here", "Nothing to do."),
     "still_written": Cause("It is still being written", "Nothing to do."),
     "internal": Cause("dcnumd met an error of its own", _REPORT),
     "error": Cause("dcnumd met an error of its own", _REPORT),

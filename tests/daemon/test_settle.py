@@ -432,7 +432,7 @@ def test_measurement_that_is_done_is_waited_for_no_longer(tmp_path, measurement)
 
 
 def test_impossible_step_costs_its_file_and_nobody_else(tmp_path, measurement):
-    """A row that came to its end behind its candidate is told of as our mistake; the gate goes on with the next file."""
+    """A row that came to its end behind its candidate is told of as our mistake; the gate goes on with the next one."""
     astray, after = tmp_path / "astray.rtdc", tmp_path / "after.rtdc"
     measurement(astray, seed=1)
     measurement(after, seed=2)

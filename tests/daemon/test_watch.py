@@ -49,12 +49,30 @@ def test_names_decide_what_may_be_a_measurement(name, refusal):
     assert accepting(suffix="_mine").refusal(f"/in/{name}") == refusal
 
 
+@pytest.mark.parametrize("name", ["M_dcn.html", "M_dcn.json", "M_other.png", "index.html", "dcnumd-index.html"])
+def test_reports_are_no_measurements(name):
+    """Whatever the patterns are, and whatever the suffix was when they were made."""
+    accepts = CandidateFilter.of(Settings(watch=WatchSettings(patterns=("*",))))
+    assert accepts.refusal(f"/in/{name}") == "report"
+    assert accepts.refusal("/in/M.h5") == ""
+
+
 def test_what_lies_in_the_output_folder_is_no_input():
-    """Results are never inputs, wherever the output folder is."""
+    """A folder of results inside a watched one is passed over as a whole."""
     accepts = accepting(folder=pathlib.Path("/in/out"))
     assert accepts.refusal("/in/out/M.rtdc") == "output_folder"
     assert accepts.refusal("/in/out/deep/M.rtdc") == "output_folder"
     assert accepts.refusal("/in/outer/M.rtdc") == ""
+
+
+@pytest.mark.parametrize("output", ["/in", "/in/deep", "/", "/in/deep/er"])
+def test_output_folder_that_holds_a_watched_one_is_looked_into(output):
+    """Where results lie says nothing about the measurements beside them."""
+    folders = (pathlib.Path("/in/deep/er"), pathlib.Path("/in"))
+    settings = Settings(WatchSettings(folders=folders), OutputSettings(folder=pathlib.Path(output)))
+    accepts = CandidateFilter.of(settings)
+    assert accepts.refusal("/in/M.rtdc") == accepts.refusal("/in/deep/er/M.rtdc") == ""
+    assert accepts.refusal("/in/deep/er/M_dcn.rtdc") == "own_output"
 
 
 def test_listing_finds_files_in_folders_but_not_through_links(tmp_path):

@@ -1,0 +1,87 @@
+"""Results, reports and indexes are never taken for measurements, wherever they lie and whatever they are called."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from dcnumd.config import LogSettings, Settings, WatchSettings
+from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.records import State
+from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.process import engine, process_measurement
+from tests.support.faults import JOB_SECONDS, published
+from tests.support.works import with_works
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.mark.parametrize("output", ["acquisition", "."])
+def test_results_may_go_to_where_measurements_come_from(start_daemon, watched_folder, output):
+    """With an output folder that is watched, or holds the watched one, each measurement is processed once."""
+    where = os.path.normpath(watched_folder.parent / output)
+    options = ["--set", f"output.folder={where}", "--set", "watch.patterns=['*']", "--set", "report.enabled=true"]
+    daemon = start_daemon(*options, "--set", "watch.rescan_seconds=0.2")
+    path = published(watched_folder, "M1.rtdc")
+    finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert finished["output"] == f"{where}/M1_dcn.rtdc"
+    daemon.wait_for("report.written", timeout=JOB_SECONDS)
+    second = published(watched_folder, "M2.rtdc", seed=2)
+    daemon.wait_for("job.finished", path=str(second), timeout=JOB_SECONDS)
+    assert daemon.stop() == 0
+    assert {event["path"] for event in daemon.matching("file.detected")} == {str(path), str(second)}
+
+
+@pytest.mark.parametrize("with_ledger", [True, False])
+def test_old_results_are_no_measurements_after_a_change_of_the_suffix(
+    start_daemon, watched_folder, state_folder, with_ledger
+):
+    """Results with another name are known by what is in them, also without a ledger, and are looked at once."""
+    path = published(watched_folder, "M.rtdc")
+    for suffix in ("_a", "_b"):
+        assert start_daemon("--once", "--set", f"output.suffix={suffix}", ready=False).wait(JOB_SECONDS) == 0
+        shutil.rmtree(state_folder)
+    if with_ledger:
+        assert start_daemon("--once", "--set", "output.suffix=_b", ready=False).wait(JOB_SECONDS) == 0
+    results = [watched_folder / f"M{suffix}.rtdc" for suffix in ("_a", "_b")]
+    daemon = start_daemon("--once", "--set", "output.suffix=_c", ready=False)
+    assert daemon.wait(JOB_SECONDS) == 0
+    ignored = {event["path"] for event in daemon.matching("file.ignored", reason="own_output")}
+    assert ignored == set(map(str, results))
+    assert {event["path"] for event in daemon.matching("job.started")} <= {str(path)}
+    with Ledger.open_to_read(state_folder) as ledger:
+        for result in results:
+            (row,) = ledger.entries(path=str(result))
+            assert (row.state, row.reason) == (State.SKIPPED, "own_output")
+    again = start_daemon("--once", "--set", "output.suffix=_c", ready=False)
+    assert again.wait(JOB_SECONDS) == 0
+    assert not again.matching("file.detected")
+
+
+def test_recorded_result_is_known_until_it_is_something_else(tmp_path, measurement):
+    """What the ledger has as a result is passed over and left alone; a measurement in its place is a measurement."""
+    source, path = tmp_path / "elsewhere" / "M.rtdc", tmp_path / "acquisition" / "M_mine.rtdc"
+    for file in (source, path):
+        file.parent.mkdir()
+    measurement(source)
+    settings = Settings(WatchSettings((path.parent,), settle_seconds=0.05), log=LogSettings(level="error"))
+
+    async def body(works):
+        await works.offer(path)
+        await works.next_left()
+        (entry,) = works.ledger.entries(path=str(path))
+        assert (entry.state, entry.reason) == (State.SKIPPED, "own_output")
+        await works.offer(path)
+        assert not works.gate.candidates
+        measurement(path, seed=2)
+        await works.offer(path)
+        assert (await works.next_passed()).path == str(path)
+
+    with Ledger.open(path.parent) as ledger:
+        made = ledger.add(str(path.with_name("M.rtdc")), None, "job")
+        ledger.amend(made.id, output=str(path))
+    process_measurement(Job(source, path, PipelineSettings(), "drain", num_workers=1))
+    engine.close()
+    with_works(path.parent, body, settings, with_jobs=False)
