@@ -20,6 +20,7 @@ from dcnumd.daemon.listing import CandidateFilter
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.daemon.records import Entry, State
 from dcnumd.errors import printable
+from dcnumd.report.wording import CAUSES
 
 REFUSALS = {
     "hidden": "its name begins with a dot, so it is hidden",
@@ -51,6 +52,8 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
         click.echo(f"{printable(path)}: {explanation}")
     for entry in entries if not as_json else ():
         click.echo(entry_line(entry))
+        if entry.state not in {State.DONE, State.SKIPPED} and (cause := CAUSES.get(entry.reason)):
+            click.echo(f"    {cause.what}. {cause.cure}")
         if entry.report:
             click.echo(f"    report: {printable(entry.report)}")
         for step in ways[entry.id]:

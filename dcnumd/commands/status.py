@@ -14,8 +14,10 @@ from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.outputs import BlockedFolders, blocked_folders
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.daemon.records import Entry, State
+from dcnumd.report.wording import told_of_blocked
 
 LISTED = 10
 
@@ -32,13 +34,14 @@ class Status:
     waiting: list[Entry]
     done: list[Entry]
     failed: list[Entry]
+    blocked: BlockedFolders
 
     @classmethod
-    def of(cls, ledger: Ledger | None) -> Status:
-        """Ask a ledger; None if there is none yet."""
+    def of(cls, settings: Settings, ledger: Ledger | None) -> Status:
+        """Ask the ledger of these settings; None if there is none yet."""
         taken = dt.datetime.now(dt.UTC)
         if ledger is None:
-            return cls(taken, False, dict.fromkeys(State, 0), None, [], [], [], [])
+            return cls(taken, False, dict.fromkeys(State, 0), None, [], [], [], [], ())
         return cls(
             taken,
             True,
@@ -48,6 +51,7 @@ class Status:
             ledger.entries(State.SETTLING, State.QUEUED, limit=LISTED),
             ledger.history(State.DONE, limit=LISTED),
             ledger.history(State.FAILED, limit=LISTED),
+            blocked_folders(settings, ledger),
         )
 
 
@@ -97,7 +101,7 @@ def status(settings: Settings, watched: bool, as_json: bool) -> None:
         return
     owner = lock_owner(settings.state_folder())
     with reading(settings) as ledger:
-        now = Status.of(ledger)
+        now = Status.of(settings, ledger)
     if as_json:
         print_json(_document(settings, now, owner))
     elif sys.stdout.isatty():
@@ -135,6 +139,7 @@ def _document(settings: Settings, status: Status, owner: int | None) -> dict[str
         "ledger": os.fspath(ledger_path(settings.state_folder())),
         "counts": status.counts,
         "last_success": status.last_success,
+        "blocked": [dataclasses.asdict(blocked) for blocked in status.blocked],
         "running": running,
         "waiting": [as_dict(entry) for entry in status.waiting],
         "done": [as_dict(entry) for entry in status.done],
@@ -148,5 +153,7 @@ def _print_plain(settings: Settings, status: Status, owner: int | None) -> None:
     click.echo(f"ledger   {ledger_path(settings.state_folder())}{'' if status.has_ledger else ' (not there yet)'}")
     click.echo("counts   " + ", ".join(f"{number} {state}" for state, number in status.counts.items() if number))
     click.echo(f"success  {status.last_success or 'none so far'}")
+    for one in status.blocked:
+        click.echo(f"blocked  {told_of_blocked(one.problem, one.reason, one.error, one.waiting)}")
     for entry in (*status.running, *status.waiting, *status.done, *status.failed):
         click.echo(entry_line(entry))

@@ -22,9 +22,11 @@ from dcnumd.commands.shown import local_time, unreadable, why_not
 from dcnumd.commands.status import Pace, Status
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.outputs import BlockedFolders
 from dcnumd.daemon.ownership import lock_owner
-from dcnumd.daemon.records import Entry, State
+from dcnumd.daemon.records import SURROUNDINGS, Entry, State
 from dcnumd.errors import DcnumdError, printable
+from dcnumd.report.wording import cause_of
 
 REDRAW_SECONDS = 1.0
 """The times on the screen are that old at most."""
@@ -32,7 +34,10 @@ LOOK_SECONDS = 0.1
 """How often it is found out whether the ledger has changed."""
 WIDE = 100
 """From so many columns on there is room for words beside figures."""
-WAITING_WORDS = {State.SETTLING: "not complete yet", State.QUEUED: "ready"}
+WAITING_WORDS = {State.SETTLING: ("not complete yet", "yellow"), State.QUEUED: ("ready", "cyan")}
+"""Words for those that wait, with their colours;"""
+NO_PLACE = ("no place", "red")
+"""and if the folder of the results takes none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ class Watched:
         self._folder = settings.state_folder()
         self._ledger: Ledger | None = None
         self._mark: object = None
-        self._status = Status.of(None)
+        self._status = Status.of(settings, None)
         self._trouble = ""
 
     def close(self) -> None:
@@ -105,7 +110,7 @@ class Watched:
             self.close()
             self._ledger = Ledger.open_to_read(self._folder)
             self._mark = self._present_mark()
-            self._status = Status.of(self._ledger)
+            self._status = Status.of(self._settings, self._ledger)
         except sqlite3.Error as error:
             raise unreadable(self._folder, error) from error
 
@@ -188,7 +193,17 @@ def _head(view: View) -> list[rich.console.RenderableType]:
     else:
         told = ", ".join(f"{number:,} {state}" for state, number in status.counts.items() if number)
         numbers = words(told or "nothing was found yet", "dim")
-    return [line, numbers, *([words(view.trouble, "bold red")] if view.trouble else [])]
+    return [line, numbers, *([words(view.trouble, "bold red")] if view.trouble else []), *_blocked(status.blocked)]
+
+
+def _blocked(folders: BlockedFolders) -> Iterator[rich.console.RenderableType]:
+    """Yield two lines for each folder that takes no results, of which two are shown: the cause, and the cure."""
+    for one in folders[:2]:
+        cause = cause_of(one.reason)
+        yield words(f"■ {cause.what}, {count(one.waiting)} waiting: {one.folder}", "bold red")
+        yield words(f"  {cause.cure}", "red")
+    if len(folders) > 2:
+        yield words(f"■ {len(folders) - 2} more folders take no results", "bold red")
 
 
 def _running(view: View) -> list[rich.console.RenderableType]:
@@ -229,7 +244,7 @@ def _waiting(view: View, entries: Sequence[Entry], width: int) -> rich.table.Tab
     table.add_column(no_wrap=True, max_width=name_width(width))
     table.add_column()
     for entry in entries:
-        state = words(WAITING_WORDS[entry.state], "yellow" if entry.state is State.SETTLING else "cyan")
+        state = words(*(NO_PLACE if entry.reason in SURROUNDINGS else WAITING_WORDS[entry.state]))
         table.add_row(
             local_time(entry.seen_at, view.now), state, name_of(view.settings, entry), words(why_not(entry), "dim")
         )

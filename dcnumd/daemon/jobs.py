@@ -16,11 +16,11 @@ import structlog
 from dcnumd.config import Settings
 from dcnumd.daemon.inspector import Inspector
 from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.outputs import SURROUNDINGS, OutputFolders
+from dcnumd.daemon.outputs import OutputFolders
 from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.queue import JobQueue, Waiting
-from dcnumd.daemon.records import Entry, State, job_log
+from dcnumd.daemon.records import SURROUNDINGS, Entry, State, job_log
 from dcnumd.daemon.reports import Reporter
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.tally import Tally
@@ -92,7 +92,7 @@ class JobRunner:
         self._on_change = on_change
         self._once = once
         self._queue = JobQueue(settings.resources.order)
-        self._outputs = OutputFolders(settings, places, self._queue, self._job)
+        self._outputs = OutputFolders(settings, ledger, places, self._queue, self._job)
         self._worker_pids: set[int] = set()
         self._filled = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -110,6 +110,11 @@ class JobRunner:
     def queue_length(self) -> int:
         """Number of measurements that wait for their turn."""
         return len(self._queue)
+
+    @property
+    def outputs(self) -> OutputFolders:
+        """The folders that results go to."""
+        return self._outputs
 
     @property
     def idle(self) -> bool:

@@ -9,7 +9,7 @@ import contextlib
 import datetime as dt
 import pathlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dcnumd.daemon.ledger_queries import LedgerQueries, text_of
@@ -291,9 +291,22 @@ class Ledger(LedgerQueries):
             if other.id != entry.id:
                 self.move(other.id, State.SKIPPED, "replaced")
 
+    def note_obstacles(self, found: Iterable[tuple[int, str, str]]) -> None:
+        """Note what keeps measurements waiting in the queue, all at once: of each the row, the reason and the error.
+
+        Those that are not in the queue any more are passed over. The reason of one that can go on is empty.
+        """
+        rows = [(text_of(reason), text_of(error), entry_id) for entry_id, reason, error in found]
+        changes = "reason = CAST(? AS TEXT), error = CAST(? AS TEXT)"
+        query = f"UPDATE measurements SET {changes} WHERE id = ? AND state = 'queued'"  # noqa: S608 -- own constants
+        with self.transaction():
+            self._connection.executemany(query, rows)
+
     def recover(self) -> list[Entry]:
         """Put back what a previous run left running; called once, before the first scan."""
         with self.transaction():
+            # How the folders of results are now is found out anew.
+            self.note_obstacles((entry_id, "", "") for entry_id, *_ in self.obstacles())
             left = self.entries(State.RUNNING)
             return [self.move(entry.id, State.QUEUED, "interrupted") for entry in left]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from dcnumd.daemon.ledger_schema import COLUMNS, LATER
-from dcnumd.daemon.records import FINAL, Content, Entry, State, Transition
+from dcnumd.daemon.records import FINAL, SURROUNDINGS, Content, Entry, State, Transition
 
 
 class LedgerQueries:
@@ -120,6 +120,14 @@ class LedgerQueries:
     def wanting_reports(self) -> list[Entry]:
         """Return the results without the report that they shall have, the last one first."""
         return [_entry(row) for row in self._rows("report_state = 'wanted' ORDER BY finished_at DESC")]
+
+    def obstacles(self) -> list[tuple[int, str, str, str]]:
+        """Return what waits for a folder that takes no results: row, path, reason and error, changed last first."""
+        query = (
+            "SELECT id, path, reason, error FROM measurements WHERE state = 'queued'"  # noqa: S608 -- own constants
+            f" AND reason IN ({','.join('?' * len(SURROUNDINGS))}) ORDER BY revision DESC"
+        )
+        return [tuple(row) for row in self._connection.execute(query, sorted(SURROUNDINGS))]
 
     def changes(self) -> tuple[int, int]:
         """Return what is different as soon as anybody, this process or another one, has changed the ledger."""

@@ -8,33 +8,31 @@ import dataclasses
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Literal
 
 import structlog
 
 from dcnumd.config import Settings
 from dcnumd.daemon.backoff import backoff_seconds
+from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.queue import JobQueue, Waiting
 from dcnumd.daemon.records import Entry
 from dcnumd.errors import ResultError
 from dcnumd.logic.job import Job
+from dcnumd.web.state import Blocked, Output
 
 log = structlog.get_logger()
 
+BlockedFolders = tuple[Blocked, ...]
+"""Folders that take no results just now, for which measurements wait."""
 LOOK_SECONDS = 10.0
 """A folder that takes no results is looked at so often, and more often in the beginning."""
-SURROUNDINGS = frozenset(
-    {
-        "no_space",
-        "output_folder",
-        "output_read_only",
-        "output_no_permission",
-        "output_unreachable",
-        "output_not_mounted",
-    }
-)
-"""Reasons that are no measurement's fault: it waits, and this costs it no attempt."""
+NOTE_SECONDS = 1.0
+"""What waits is noted in the ledger at most so often: that takes a moment, and thousands may come to wait at once."""
+MEASURE_SECONDS = 30.0
+"""The room in the folders is measured so often."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -44,14 +42,19 @@ class Obstacle:
     error: ResultError
     look_at: float
     """When it is looked at again, on the monotonic clock."""
-    looks: int = 0
+    doublings: int = 0
+    """How often the pause before the next look has grown."""
     failures: int = 0
     """Jobs in a row that failed although nothing seemed wrong before, because of a quota for example."""
+    unnoted: dict[int, ResultError] = dataclasses.field(default_factory=dict)
+    """Rows that wait and do not say so in the ledger yet."""
 
     def pause(self) -> float:
         """Return when to look again [s], which is later each time."""
-        self.looks += 1
-        return min(2.0 ** (self.looks - 1), LOOK_SECONDS)
+        seconds = min(2.0**self.doublings, LOOK_SECONDS)
+        # Not with every look: after hours the power would be too large for a number.
+        self.doublings += seconds < LOOK_SECONDS
+        return seconds
 
 
 class OutputFolders:
@@ -60,7 +63,9 @@ class OutputFolders:
     Parameters
     ----------
     settings
-        How long to wait after failures.
+        Which folders there are, and how long to wait after failures.
+    ledger
+        Tells others what waits, and why.
     places
         Finds out how a folder is.
     queue
@@ -69,13 +74,31 @@ class OutputFolders:
         Makes the job of a measurement.
     """
 
-    def __init__(self, settings: Settings, places: Places, queue: JobQueue, job_of: Callable[[Entry], Job]) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, places: Places, queue: JobQueue, job_of: Callable[[Entry], Job]
+    ) -> None:
         self._settings = settings
+        self._ledger = ledger
         self._places = places
         self._queue = queue
         self._job_of = job_of
         self._obstacles: dict[pathlib.Path, Obstacle] = {}
-        self._blocked = asyncio.Event()
+        self._parked = asyncio.Event()
+        self._note_at = 0.0
+        self._free = dict[pathlib.Path, int | None].fromkeys(_roots(settings))
+
+    def free(self) -> tuple[Output, ...]:
+        """Return all folders of results, with the room that was found there last."""
+        return tuple(Output(os.fspath(root), free) for root, free in self._free.items())
+
+    def blocked(self) -> BlockedFolders:
+        """Return the folders that take no results, and what is in the way."""
+        waiting = ((root, obstacle.error, len(self._queue.parked(root))) for root, obstacle in self._obstacles.items())
+        return tuple(
+            Blocked(os.fspath(root), _problem_of(error.reason), error.reason, error.message, number)
+            for root, error, number in waiting
+            if number
+        )
 
     def root_of(self, entry: Entry) -> pathlib.Path:
         """Return the folder that stands for all results in and below it."""
@@ -114,7 +137,9 @@ class OutputFolders:
         pause = backoff_seconds(self._settings.retry, obstacle.failures) if obstacle.failures else 0.0
         obstacle.look_at = time.monotonic() + max(obstacle.pause(), pause)
         self._queue.park(waiting, root)
-        self._blocked.set()
+        if (waiting.entry.reason, waiting.entry.error) != (error.reason, error.message):
+            obstacle.unnoted[waiting.entry.id] = error
+        self._parked.set()
 
     def succeeded(self, entry: Entry) -> None:
         """Note that a folder has taken a result."""
@@ -130,16 +155,38 @@ class OutputFolders:
     async def keep_looking(self, released: Callable[[], None]) -> None:
         """Look at the folders that take no results, and call `released` whenever one of them does again."""
         while True:
-            self._blocked.clear()
+            self._parked.clear()
+            self._note_parked()
             times = [obstacle.look_at for root, obstacle in self._obstacles.items() if self._queue.parked(root)]
+            times += [self._note_at for obstacle in self._obstacles.values() if obstacle.unnoted]
             timeout = max(0.0, min(times) - time.monotonic()) if times else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    await self._blocked.wait()
+                    await self._parked.wait()
             for root, obstacle in list(self._obstacles.items()):
                 if self._queue.parked(root) and obstacle.look_at <= time.monotonic():
                     await self._look_again(root, obstacle)
                     released()
+
+    async def keep_measuring(self) -> None:
+        """Measure how much room there is in the folders, again and again."""
+        while True:
+            for root in self._free:
+                self._free[root] = await self._places.free_bytes(root)
+            await asyncio.sleep(MEASURE_SECONDS)
+
+    def _note_parked(self) -> None:
+        """Note in the ledger what has come to wait, unless it was noted only just now."""
+        if time.monotonic() < self._note_at:
+            return
+        unnoted = [obstacle.unnoted for obstacle in self._obstacles.values() if obstacle.unnoted]
+        if unnoted:
+            self._ledger.note_obstacles(
+                (entry_id, error.reason, error.message) for rows in unnoted for entry_id, error in rows.items()
+            )
+            for rows in unnoted:
+                rows.clear()
+            self._note_at = time.monotonic() + NOTE_SECONDS
 
     async def _look_again(self, root: pathlib.Path, obstacle: Obstacle) -> None:
         smallest = min((waiting.entry for waiting in self._queue.parked(root)), key=lambda entry: entry.size or 0)
@@ -150,6 +197,8 @@ class OutputFolders:
             # Where nothing was wrong to be seen, only a result that is there is a proof.
             self._report_end(root, obstacle)
             self._obstacles.pop(root, None)
+        obstacle.unnoted.clear()
+        self._ledger.note_obstacles((waiting.entry.id, "", "") for waiting in self._queue.parked(root))
         self._queue.release(root)
 
     @staticmethod
@@ -160,3 +209,26 @@ class OutputFolders:
     @staticmethod
     def _report_end(root: pathlib.Path, obstacle: Obstacle) -> None:
         log.info("disk.ok" if obstacle.error.reason == "no_space" else "output.recovered", folder=os.fspath(root))
+
+
+def blocked_folders(settings: Settings, ledger: Ledger) -> BlockedFolders:
+    """Return the folders that take no results, as the daemon noted it in the ledger when it saw them last."""
+    roots = dict[str, pathlib.Path]()
+    found = dict[pathlib.Path, Blocked]()
+    for _, path, reason, error in ledger.obstacles():
+        # Of thousands in one folder, the settings are asked once.
+        folder = os.path.dirname(path)  # noqa: PTH120 -- likewise
+        root = roots.get(folder) or roots.setdefault(folder, settings.output_root_of(pathlib.Path(path)))
+        known = found.get(root) or Blocked(os.fspath(root), _problem_of(reason), reason, error, 0)
+        found[root] = dataclasses.replace(known, waiting=known.waiting + 1)
+    return tuple(found.values())
+
+
+def _problem_of(reason: str) -> Literal["disk.low", "output.blocked"]:
+    return "disk.low" if reason == "no_space" else "output.blocked"
+
+
+def _roots(settings: Settings) -> Iterable[pathlib.Path]:
+    """Return the folders that stand for all results in and below them."""
+    for group in settings.groups:
+        yield from [group.output.folder] if group.output.folder is not None else group.watch.folders

@@ -76,6 +76,25 @@ class Places:
         except OSError as error:
             return ResultError(f"{root}: cannot be reached: {error.strerror}", "output_unreachable", transient=True)
 
+    async def free_bytes(self, root: pathlib.Path) -> int | None:
+        """Return how much room there is in a folder of results; None if that cannot be found out now."""
+        folder = os.fspath(root)
+        before = Place.from_text(self._ledger.place(folder))
+        try:
+            return await in_thread(folder, _free_bytes, root, before)
+        except OSError:
+            return None
+
+
+def _free_bytes(root: pathlib.Path, before: Place | None) -> int:
+    see(os.fspath(root), before)
+    return shutil.disk_usage(_existing(root)).free
+
+
+def _existing(folder: pathlib.Path) -> pathlib.Path:
+    """Return a folder, or the nearest one above it that is there already."""
+    return next(parent for parent in (folder, *folder.parents) if _is_there(parent))
+
 
 def _missing(paths: list[str], root: pathlib.Path, before: Place | None) -> frozenset[str]:
     absent = []
@@ -99,7 +118,7 @@ def _is_mounted(root: pathlib.Path, before: Place | None) -> bool:
 
 def _obstacle(folder: pathlib.Path, needed: float) -> ResultError | None:
     """Look at the folder of a result, or at the nearest one above it that is there already."""
-    existing = next(parent for parent in (folder, *folder.parents) if _is_there(parent))
+    existing = _existing(folder)
     if os.statvfs(existing).f_flag & os.ST_RDONLY:
         cure = "mount it for writing; for a service, name the folder to dcnumd install-service"
         return ResultError(f"{existing}: is read-only; {cure}", "output_read_only", transient=True)

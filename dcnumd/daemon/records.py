@@ -43,6 +43,18 @@ class State(enum.StrEnum):
 
 FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED})
 
+SURROUNDINGS = frozenset(
+    {
+        "no_space",
+        "output_folder",
+        "output_read_only",
+        "output_no_permission",
+        "output_unreachable",
+        "output_not_mounted",
+    }
+)
+"""Reasons that are no measurement's fault: it waits until its folder takes results, and this costs it no attempt."""
+
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.SEEN: frozenset({State.SETTLING, State.QUEUED, State.FAILED, State.SKIPPED}),
     State.SETTLING: frozenset({State.QUEUED, State.DONE, State.FAILED, State.SKIPPED}),

@@ -156,6 +156,7 @@ class Shift:
             work["courtesy"] = self.jobs.keep_courteous(self.gate)
         if self._once:
             return {**work, "scan": self._scan_once()}
+        work["space"] = self.jobs.outputs.keep_measuring()
         for folder in self.folders:
             work[f"watch {folder.folder}"] = folder.keep_watching()
         return work

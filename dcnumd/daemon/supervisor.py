@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import os
 import pathlib
@@ -37,6 +38,7 @@ from dcnumd.errors import ConfigError, DcnumdError, WorkerError
 from dcnumd.logic.executor import Courtesy, warm_up, warm_up_ahead
 from dcnumd.logic.job import Progress
 from dcnumd.report.request import ReportSummary
+from dcnumd.report.wording import told_of_blocked
 
 log = structlog.get_logger()
 
@@ -323,6 +325,7 @@ class Supervisor:
                 settling=len(shift.gate.candidates),
                 running=jobs.running.path if jobs.running else None,
                 last_success=jobs.last_success,
+                blocked=[dataclasses.asdict(blocked) for blocked in jobs.outputs.blocked()],
             )
             self._tell_status()
 
@@ -331,7 +334,9 @@ class Supervisor:
             return
         jobs = shift.jobs
         doing = f"processing {pathlib.PurePath(jobs.running.path).name}" if jobs.running else "waiting"
-        self._notifier.status(f"{doing}; {jobs.queue_length} queued, {len(shift.gate.candidates)} settling")
+        told = [f"{doing}; {jobs.queue_length} queued, {len(shift.gate.candidates)} settling"]
+        told += [told_of_blocked(one.problem, one.reason, one.error, one.waiting) for one in jobs.outputs.blocked()]
+        self._notifier.status("; ".join(told))
 
     def _is_alive(self) -> bool:
         """Return whether work goes on, or could."""

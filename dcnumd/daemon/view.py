@@ -121,6 +121,8 @@ class View:
             paused=self._paused,
             held_for_recording=held,
             folders=tuple(Folder(one.folder, one.reachable) for one in shift.folders) if shift else (),
+            outputs=shift.jobs.outputs.free() if shift else (),
+            blocked=shift.jobs.outputs.blocked() if shift else (),
             counts=lists.counts,
             queue=shift.jobs.queue_length if shift else 0,
             oldest_wait_seconds=round(shift.jobs.oldest_wait(), 1) if shift else 0.0,
@@ -233,7 +235,8 @@ class View:
             return
         written = [(candidate.path, candidate.stamp.size) for candidate in shift.gate.candidates.all_written()]
         reachable = [folder.reachable for folder in shift.folders]
-        seen = shift.ledger.changes(), written, reachable, self._is_healthy()
+        outputs = shift.jobs.outputs
+        seen = shift.ledger.changes(), written, reachable, outputs.free(), outputs.blocked(), self._is_healthy()
         if seen != self._seen:
             self._seen = seen
             self.touch()

@@ -40,7 +40,7 @@ class Lists:
 def waiting_row(entry: Entry) -> Waiting:
     """Return a measurement that waits, as the live page shows it."""
     state: Literal["settling", "queued"] = "queued" if entry.state in {State.QUEUED, State.RUNNING} else "settling"
-    return Waiting(entry.id, entry.path, state, entry.changed_at, entry.reason)
+    return Waiting(entry.id, entry.path, state, entry.changed_at, entry.reason, entry.error)
 
 
 def ended_row(entry: Entry) -> Ended:

@@ -125,6 +125,13 @@ def cause_of(reason: str) -> Cause:
     return CAUSES.get(reason, Cause(printable(reason.replace("_", " ")).capitalize(), ""))
 
 
+def told_of_blocked(problem: str, reason: str, error: str, waiting: int) -> str:
+    """Return in one line that a folder takes no results: the event, the cause, the cure, and how many wait for it."""
+    cause = cause_of(reason)
+    who = f"{waiting:,} measurements wait" if waiting != 1 else "1 measurement waits"
+    return f"{problem}: {cause.what}: {printable(error)}. {cause.cure} {who}."
+
+
 def explained(error: str, path: str) -> str:
     """Return what exactly was wrong; the measurement's own path goes without saying."""
     return printable(error).removeprefix(f"{printable(path)}: ")

@@ -57,6 +57,26 @@ def _state(snapshot: Snapshot) -> Iterator[Metric]:
     for path, is_reachable in {folder.path: folder.reachable for folder in snapshot.folders}.items():
         reachable.add_metric([_text(path)], float(is_reachable))
     yield reachable
+    yield from _places(snapshot)
+
+
+def _places(snapshot: Snapshot) -> Iterator[Metric]:
+    """Yield how the folders of results are."""
+    blocked = GaugeMetricFamily(
+        "dcnumd_output_blocked",
+        "1 while measurements wait for a folder of results that takes none, with the reason; else 0 without one.",
+        labels=["folder", "reason"],
+    )
+    reasons = dict.fromkeys((output.path for output in snapshot.outputs), "")
+    reasons |= {one.folder: one.reason for one in snapshot.blocked}
+    for path, reason in reasons.items():
+        blocked.add_metric([_text(path), reason], float(bool(reason)))
+    yield blocked
+    free = GaugeMetricFamily("dcnumd_output_free_bytes", "Room in a folder of results.", labels=["folder"])
+    for output in snapshot.outputs:
+        if output.free_bytes is not None:
+            free.add_metric([_text(output.path)], float(output.free_bytes))
+    yield free
 
 
 def _work(snapshot: Snapshot) -> Iterator[Metric]:

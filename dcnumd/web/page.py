@@ -140,6 +140,8 @@ def _failed(snapshot: Snapshot, _: Totals) -> dict[str, Any]:
 def _about(snapshot: Snapshot, totals: Totals) -> dict[str, Any]:
     return {
         "folders": snapshot.folders,
+        "outputs": snapshot.outputs,
+        "blocked": [blocked.folder for blocked in snapshot.blocked],
         "totals": totals,
         "version": snapshot.version,
         "pid": snapshot.pid,

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from dcnumd.report.wording import told_of_blocked
 from dcnumd.web import metrics
 from dcnumd.web.access import REPORT_POLICY, Access
 from dcnumd.web.api import retried
@@ -213,7 +214,7 @@ class Pages:
 
 
 def complaints(snapshot: Snapshot) -> list[str]:
-    """Return why no work goes on, or could; empty if it does."""
+    """Return why no work goes on, or could, or why measurements wait for a folder; empty if all is well."""
     reasons = []
     if snapshot.stopping:
         reasons.append("it was asked to end")
@@ -224,6 +225,7 @@ def complaints(snapshot: Snapshot) -> list[str]:
     folders = snapshot.folders
     if folders and not any(folder.reachable for folder in folders):
         reasons.append(f"no watched folder can be reached: {', '.join(folder.path for folder in folders)}")
+    reasons += [told_of_blocked(one.problem, one.reason, one.error, one.waiting) for one in snapshot.blocked]
     return reasons
 
 

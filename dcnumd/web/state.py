@@ -32,6 +32,8 @@ class Waiting:
     since: str
     reason: str
     """Why it waits longer than others; mostly empty."""
+    error: str
+    """What exactly is in the way."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,6 +87,28 @@ class Folder:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """A folder of results."""
+
+    path: str
+    free_bytes: int | None
+    """Room there; None as long as that is not known."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Blocked:
+    """A folder that takes no results just now, for which measurements wait."""
+
+    folder: str
+    problem: Literal["disk.low", "output.blocked"]
+    """The event by which the log told it."""
+    reason: str
+    error: str
+    waiting: int
+    """Number of measurements that wait for it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Totals:
     """What was counted since the start of the daemon."""
 
@@ -115,6 +139,8 @@ class Snapshot:
     paused: bool
     held_for_recording: bool
     folders: tuple[Folder, ...]
+    outputs: tuple[Output, ...]
+    blocked: tuple[Blocked, ...]
     counts: Mapping[str, int]
     """Measurements in each state of the ledger."""
     queue: int

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dcnumd.errors import printable
 from dcnumd.report import wording
-from dcnumd.web.state import Snapshot
+from dcnumd.web.state import Blocked, Snapshot
 
 UNKNOWN = "\N{EN DASH}"
 
@@ -41,6 +41,9 @@ def headline(snapshot: Snapshot) -> Headline:
     if lost:
         text = f"{', '.join(map(printable, lost))} cannot be reached. Connect the share or disk; it goes on by itself."
         return Headline("red" if len(lost) == len(snapshot.folders) else "yellow", "A folder is missing", text)
+    if snapshot.blocked:
+        light = "red" if len(snapshot.blocked) >= len(snapshot.outputs) else "yellow"
+        return Headline(light, "No place for results", " ".join(map(_why_blocked, snapshot.blocked)))
     if snapshot.paused:
         text = "No measurement is started until somebody resumes."
         return Headline("yellow", "Paused", f"{file_name(running.path)} is finished first. {text}" if running else text)
@@ -53,6 +56,12 @@ def headline(snapshot: Snapshot) -> Headline:
     if snapshot.waiting:
         return Headline("green", "Waiting", _why_all_wait(snapshot))
     return Headline("green", "Ready", "Everything is processed. Record the next measurement.")
+
+
+def _why_blocked(blocked: Blocked) -> str:
+    cause = wording.cause_of(blocked.reason)
+    who = f"{number(blocked.waiting)} {'measurement waits' if blocked.waiting == 1 else 'measurements wait'}"
+    return f"{printable(blocked.folder)}: {cause.what}, {who}. {cause.cure}"
 
 
 def _why_all_wait(snapshot: Snapshot) -> str:

@@ -22,7 +22,7 @@ from dcnumd.config_file import load_settings
 from dcnumd.daemon.ledger import ledger_path
 from dcnumd.daemon.ownership import owner_lock
 from dcnumd.daemon.records import State
-from tests.commands.conftest import HOSTILE
+from tests.commands.conftest import HOSTILE, World
 from tests.support.terminal import Terminal
 
 NOW = dt.datetime(2026, 11, 21, 12, 0, tzinfo=dt.UTC)
@@ -32,9 +32,10 @@ ALTERNATE, NORMAL = "\x1b[?1049h", "\x1b[?1049l"
 
 def drawn(world, width=80, height=24, owner=4711, trouble=""):
     """Return the lines of the screen as they are at NOW."""
-    status = dataclasses.replace(Status.of(world.ledger), taken=NOW)
+    settings = load_settings(world.config)
+    status = dataclasses.replace(Status.of(settings, world.ledger), taken=NOW)
     console = rich.console.Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
-    console.print(screen(View(load_settings(world.config), status, owner, NOW, trouble), width, height))
+    console.print(screen(View(settings, status, owner, NOW, trouble), width, height))
     return console.file.getvalue().splitlines()
 
 
@@ -197,6 +198,65 @@ def test_screen_on_a_terminal(busy, colours):
     assert ALTERNATE not in terminal.output
 
 
+FULL = "/mnt/results: 0.3 GB are free, 1.4 GB are needed; make room"
+
+
+def blocked(world, number=3):
+    """Have measurements wait for a folder that is full."""
+    rows = [world.queued(f"wait{one}.rtdc") for one in range(number)]
+    world.ledger.note_obstacles([(row.id, "no_space", FULL) for row in rows])
+
+
+@pytest.mark.parametrize("owner", [4711, None])
+def test_screen_tells_that_results_have_no_place(world, owner):
+    """Which folder, why, what to do and how many wait; also as the daemon noted it before it ended."""
+    world.queued("ready.rtdc")
+    blocked(world)
+    lines = drawn(world, width=200, owner=owner)
+    assert words(lines[2]) == f"■ The disk for the results is full, 3 waiting: {world.folder}"
+    assert words(lines[3]) == "Delete or move what is not needed on that disk; it goes on by itself."
+    waiting = [words(line).partition(" wait2.rtdc ") for line in lines if "wait2.rtdc" in line]
+    ((state, _, why),) = waiting
+    assert state.endswith("no place")
+    assert why.startswith("no_space: /mnt/results: 0.3 GB are free")
+
+
+def test_screen_with_many_folders_that_take_no_results_fits(tmp_path):
+    """Two are told in full, of the others how many they are."""
+    folders = [tmp_path / f"in{number}" for number in range(12)]
+    world = World(tmp_path)
+    world.config.write_text(f"[watch]\nfolders = {[str(folder) for folder in folders]}\n[state]\nfolder = 'state'\n")
+    for world.folder in folders:
+        blocked(world, 1)
+    lines = drawn(world, width=60, height=24)
+    world.ledger.close()
+    assert len(lines) <= 24
+    assert any(line.startswith("■ 10 more folders take no results") for line in lines)
+
+
+def test_plain_lines_and_json_tell_that_results_have_no_place(world, capfd):
+    """For `grep`, and for other programs, with cause and cure."""
+    blocked(world)
+    assert main(["status", "-c", str(world.config)]) == 0
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("blocked ")]
+    told = f"disk.low: The disk for the results is full: {FULL}. Delete or move what is not needed on that disk"
+    assert line == f"blocked  {told}; it goes on by itself. 3 measurements wait."
+    assert main(["status", "--json", "-c", str(world.config)]) == 0
+    (found,) = json.loads(capfd.readouterr().out)["blocked"]
+    assert found == {
+        "folder": str(world.folder), "problem": "disk.low", "reason": "no_space", "error": FULL, "waiting": 3,
+    }  # fmt: skip
+
+
+def test_why_tells_cause_and_cure(world, capfd):
+    """A measurement that is ready and waits all the same says what for."""
+    blocked(world, 1)
+    assert main(["why", str(world.folder / "wait0.rtdc"), "-c", str(world.config)]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].endswith(f"wait0.rtdc  no_space: {FULL}")
+    assert lines[1].strip().startswith("The disk for the results is full. Delete or move what is not needed")
+
+
 def watching(world):
     command = [sys.executable, "-m", "dcnumd", "status", "--watch", "-c", str(world.config)]
     return Terminal(command, columns=100)
@@ -264,4 +324,4 @@ def test_states_on_the_screen_are_those_that_wait(world):
         "09:00:00 ready b.rtdc",
         "09:00:00 not complete yet a.rtdc",
     ]
-    assert State.SEEN not in {entry.state for entry in Status.of(world.ledger).waiting}
+    assert State.SEEN not in {entry.state for entry in Status.of(load_settings(world.config), world.ledger).waiting}

@@ -260,7 +260,7 @@ def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_pa
     async def body(works):
         nonlocal free
         await works.offer(large)
-        await works.until(lambda: works.states() == [State.QUEUED] and works.jobs._outputs._obstacles)
+        await works.until(lambda: works.states() == [State.QUEUED] and works.jobs.outputs.blocked())
         await works.offer(small)
         await works.until(lambda: sorted(works.states()) == [State.DONE, State.QUEUED])
         free = usage.free

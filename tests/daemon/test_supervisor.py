@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
 import structlog
 
 from dcnumd.config import LogSettings, Settings, StateSettings, WatchSettings
 from dcnumd.daemon import supervisor
 from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.notify import Notifier
 from dcnumd.daemon.overseer import Overseer
-from dcnumd.daemon.shift import Shift
+from dcnumd.daemon.queue import Waiting
 from dcnumd.logic.stamp import Stamp
+from dcnumd.daemon.shift import Shift
+from dcnumd.errors import ResultError
+from tests.support.events import fault_of
 
 
 @contextlib.contextmanager
@@ -45,3 +50,42 @@ def test_heartbeat_tells_queue_and_last_success(tmp_path, monkeypatch):
     assert beat["queue"] == 1
     assert beat["oldest_wait_seconds"] >= 0.1
     assert {"running", "last_success", "settling"} <= set(beat)
+    assert beat["blocked"] == []
+
+
+def test_heartbeat_and_status_line_tell_that_results_have_no_place(tmp_path, monkeypatch):
+    """Who looks at the log or at `systemctl status` hears the event, the cause and the cure as long as it lasts."""
+    monkeypatch.setattr(supervisor, "HEARTBEAT_SECONDS", 0.01)
+    address = tmp_path / "notify"
+
+    async def run(listener):
+        with shift_in(tmp_path) as (above, shift, ledger), structlog.testing.capture_logs() as heard:
+            entry = ledger.add(str(tmp_path / "M.rtdc"), Stamp(1, 2, 3, 4), "job")
+            waiting = Waiting((0, 0, 0), entry, 0.0)
+            shift.jobs.outputs.park(waiting, ResultError("/out: is read-only; mount it", "output_read_only"))
+            above._notifier = Notifier(str(address))
+            beat = asyncio.create_task(above._beat())
+            told = await asyncio.get_running_loop().sock_recv(listener, 4096)
+            beat.cancel()
+        return heard, told
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.setblocking(False)
+        listener.bind(str(address))
+        heard, told = asyncio.run(run(listener))
+    (beat,) = [event for event in heard if event["event"] == "daemon.heartbeat"][:1]
+    assert beat["blocked"] == [
+        {
+            "folder": str(tmp_path),
+            "problem": "output.blocked",
+            "reason": "output_read_only",
+            "error": "/out: is read-only; mount it",
+            "waiting": 1,
+        }
+    ]
+    line = {**beat, "level": "info", "timestamp": "2026-01-02T03:04:05.678901Z"}
+    assert fault_of({key: value for key, value in line.items() if key != "log_level"}) is None
+    assert told.decode() == (
+        "STATUS=waiting; 1 queued, 0 settling; output.blocked: The folder of the results is read-only: "
+        "/out: is read-only; mount it. Ask the engineer to make it writable; it goes on by itself. 1 measurement waits."
+    )

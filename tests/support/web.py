@@ -19,12 +19,13 @@ from typing import Any, Self, TypeVar
 
 from dcnumd.config import WebSettings
 from dcnumd.web.server import LivePage
-from dcnumd.web.state import Ended, Folder, Recording, Running, Snapshot, Totals, Waiting
+from dcnumd.web.state import Blocked, Ended, Folder, Output, Recording, Running, Snapshot, Totals, Waiting
 
 R = TypeVar("R")
 
 TOKEN = "correct-horse-battery-staple"  # noqa: S105 -- of no door
 WAIT_SECONDS = 20.0
+NO_SPACE = "/mnt/results: 0.3 GB are free, 1.4 GB are needed (the measurement and resources.min_free_gb); make room"
 
 
 def ago(seconds: float = 0.0) -> str:
@@ -103,6 +104,8 @@ def snapshot(**fields: Any) -> Snapshot:
         paused=False,
         held_for_recording=False,
         folders=(Folder("/srv/acquisition", reachable=True),),
+        outputs=(Output("/srv/acquisition", 250_000_000_000), Output("/mnt/results", None)),
+        blocked=(),
         counts={"seen": 0, "settling": 0, "queued": 0, "running": 0, "done": 0, "failed": 0, "skipped": 0},
         queue=0,
         oldest_wait_seconds=0.0,
@@ -117,6 +120,13 @@ def snapshot(**fields: Any) -> Snapshot:
     return dataclasses.replace(idle, **fields)
 
 
+def full(**fields: Any) -> Snapshot:
+    """Return what a daemon shows whose second folder of results is full."""
+    blocked = Blocked("/mnt/results", "disk.low", "no_space", NO_SPACE, 12)
+    waiting = Waiting(7, "/srv/acquisition/M007.rtdc", "queued", ago(60.0), "no_space", NO_SPACE)
+    return snapshot(**{"blocked": (blocked,), "waiting": (waiting,), "queue": 12, **fields})
+
+
 def busy() -> Snapshot:
     """Return what a daemon shows in the middle of a day."""
     return snapshot(
@@ -125,8 +135,8 @@ def busy() -> Snapshot:
         oldest_wait_seconds=12.0,
         recording=(Recording("/srv/acquisition/2026-11-21/M103_data.rtdc", 734_000_000, 28_400_000.0, 25.0),),
         waiting=(
-            Waiting(101, "/srv/acquisition/2026-11-21/M101_data.rtdc", "queued", ago(12.0), ""),
-            Waiting(102, "/mnt/share/long term/M102_data.rtdc", "queued", ago(600.0), "no_space"),
+            Waiting(101, "/srv/acquisition/2026-11-21/M101_data.rtdc", "queued", ago(12.0), "", ""),
+            Waiting(102, "/mnt/share/long term/M102_data.rtdc", "queued", ago(600.0), "no_space", NO_SPACE),
         ),
         running=running(),
         done=(

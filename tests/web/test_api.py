@@ -12,8 +12,8 @@ import openapi_spec_validator
 import pytest
 
 from dcnumd.web.api import OPENAPI
-from dcnumd.web.state import Ended, Folder, Recording, Running, Snapshot, Totals, Waiting
-from tests.support.web import TOKEN, busy, done, png, running, snapshot
+from dcnumd.web.state import Blocked, Ended, Folder, Output, Recording, Running, Snapshot, Totals, Waiting
+from tests.support.web import TOKEN, busy, done, full, png, running, snapshot
 
 DOCUMENT = json.loads(OPENAPI.read_text("utf-8"))
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -40,7 +40,7 @@ def test_document_is_sound_and_served(serve):
     assert checked(serve(), "/api/v1/openapi.json").json == DOCUMENT
 
 
-@pytest.mark.parametrize("kind", [Ended, Folder, Recording, Running, Snapshot, Totals, Waiting])
+@pytest.mark.parametrize("kind", [Blocked, Ended, Folder, Output, Recording, Running, Snapshot, Totals, Waiting])
 def test_document_has_every_field(kind):
     """What is added to a value is described, too."""
     schema = DOCUMENT["components"]["schemas"]["Status" if kind is Snapshot else kind.__name__]
@@ -63,7 +63,7 @@ def test_every_route_is_in_the_document(serve):
     assert known == {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
 
 
-@pytest.mark.parametrize("shown", [snapshot(), busy()], ids=["idle", "busy"])
+@pytest.mark.parametrize("shown", [snapshot(), busy(), full()], ids=["idle", "busy", "full"])
 def test_status(serve, shown):
     served = serve(shown)
     status = checked(served, "/api/v1/status").json
@@ -143,11 +143,14 @@ def test_health_is_told_with_reasons(serve):
         {"ready": False},
         {"stopping": True},
         {"folders": (Folder("/a", reachable=False), Folder("/b", reachable=False))},
+        {"blocked": full().blocked},
     ]
     for fields in down:
         served.show(snapshot(**fields))
         answer = checked(served, "/healthz")
         assert (answer.status, answer.json["status"], len(answer.json["reasons"])) == (503, "failing", 1)
+    told = "disk.low: The disk for the results is full: /mnt/results: 0.3 GB are free"
+    assert answer.json["reasons"][0].startswith(told)
     for fields in ({"paused": True}, {"folders": (Folder("/a", reachable=False), Folder("/b", reachable=True))}):
         served.show(snapshot(**fields))
         assert checked(served, "/healthz").status == 200

@@ -6,6 +6,8 @@ import contextlib
 import pathlib
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.parse
 
@@ -13,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.daemon import START_SECONDS, Daemon, draw_measurement
+from tests.support.faults import published
 from tests.support.web import TOKEN, ask, hang, write_token
 
 WAIT_SECONDS = 90.0
@@ -100,6 +103,50 @@ def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pa
     assert found["dcnumd_finished_total",] == 1
     assert found["dcnumd_frames_total",] == 400
     assert found["dcnumd_failed_total", "not_hdf5"] == 2
+    assert live.daemon.stop() == 0
+
+
+def command(config, *arguments):
+    """Return what a command prints."""
+    line = [sys.executable, "-m", "dcnumd", *arguments, "-c", str(config)]
+    return subprocess.run(line, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_everybody_is_told_that_results_have_no_place(start_daemon, write_config, watched_folder):
+    """The page, the API, health, metrics, `status` and `why` say so as long as it lasts, also while nothing runs."""
+    extra = '[web]\nlisten = "127.0.0.1:0"\n'
+    config = write_config(extra)
+    roomy = config.read_text()
+    config.write_text(roomy.replace("min_free_gb = 0.01", "min_free_gb = 1e9"))
+    live = Live(start_daemon(config=config))
+    path = published(watched_folder, "M1.rtdc")
+    status = live.until(lambda now: any(one["error"] for one in now["waiting"]), "told")
+    (blocked,) = status["blocked"]
+    assert (blocked["folder"], blocked["problem"], blocked["waiting"]) == (str(watched_folder), "disk.low", 1)
+    (waiting,) = status["waiting"]
+    assert (waiting["reason"], waiting["error"]) == ("no_space", blocked["error"])
+    assert "are free" in waiting["error"]
+    live.until(lambda now: now["outputs"][0]["free_bytes"], "measured")
+    health = ask(live.address, "/healthz")
+    assert health.status == 503
+    told = "disk.low: The disk for the results is full: "
+    assert [reason.startswith(told) for reason in health.json["reasons"]] == [True]
+    assert (
+        f'dcnumd_output_blocked{{folder="{watched_folder}",reason="no_space"}} 1.0'
+        in ask(live.address, "/metrics").text
+    )
+    assert "No place for results" in ask(live.address, "/").text
+    assert f"blocked  {told}" in command(config, "status")
+    assert "The disk for the results is full. Delete or move" in command(config, "why", str(path))
+    assert live.daemon.stop() == 0
+    assert f"blocked  {told}" in command(config, "status")
+
+    config.write_text(roomy)
+    live = Live(start_daemon(config=config))
+    live.until(lambda now: now["done"], "done")
+    assert live.status()["blocked"] == []
+    assert ask(live.address, "/healthz").status == 200
+    assert "blocked" not in command(config, "status")
     assert live.daemon.stop() == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dcnumd.web.state import Folder
-from tests.support.web import busy, snapshot
+from tests.support.web import busy, full, snapshot
 
 
 def samples(served, **headers):
@@ -39,6 +39,19 @@ def test_metrics_of_a_busy_day(serve):
         ("dcnumd_worker_losses_total",): 1,
     }
     assert {key: found[key] for key in expected} == pytest.approx(expected)
+
+
+def test_metrics_of_folders_that_take_no_results(serve):
+    served = serve(full())
+    found = samples(served)
+    assert found["dcnumd_output_blocked", "/mnt/results", "no_space"] == 1
+    assert found["dcnumd_output_blocked", "/srv/acquisition", ""] == 0
+    assert found["dcnumd_output_free_bytes", "/srv/acquisition"] == 250e9
+    assert ("dcnumd_output_free_bytes", "/mnt/results") not in found
+    served.show(snapshot())
+    found = samples(served)
+    assert found["dcnumd_output_blocked", "/mnt/results", ""] == 0
+    assert ("dcnumd_output_blocked", "/mnt/results", "no_space") not in found
 
 
 def test_metrics_of_a_day_that_has_not_begun(serve):

@@ -7,8 +7,8 @@ import html.parser
 
 import pytest
 
-from dcnumd.web.state import Folder, Recording, Waiting
-from tests.support.web import ago, busy, done, failed, png, running, snapshot
+from dcnumd.web.state import Blocked, Folder, Output, Recording, Waiting
+from tests.support.web import ago, busy, done, failed, full, png, running, snapshot
 
 HOSTILE = "<script>alert(1)</script>\"'&\n\t\u202e測定\udcff.rtdc"
 
@@ -91,12 +91,19 @@ def test_page_without_a_token_has_no_button(serve):
             "A folder is missing",
             "/a cannot be reached",
         ),
+        (
+            {"blocked": full().blocked, "running": running()},
+            "yellow",
+            "No place for results",
+            "/mnt/results: The disk for the results is full, 12 measurements wait. Delete or move what is not needed",
+        ),
+        ({"blocked": full().blocked, "outputs": full().outputs[1:]}, "red", "No place for results", "12 measurements"),
         ({"running": running()}, "green", "Processing", "M100_data.rtdc"),
         ({"running": running(held=True)}, "green", "Recording", "stands still"),
         ({"recording": (Recording("/a/b.rtdc", 1, 2.0, 3.0),)}, "green", "Recording", "as soon as it is complete"),
-        ({"waiting": (Waiting(1, "/a/b.rtdc", "queued", ago(), ""),)}, "green", "Waiting", "about to be processed"),
+        ({"waiting": (Waiting(1, "/a/b.rtdc", "queued", ago(), "", ""),)}, "green", "Waiting", "about to be processed"),
         (
-            {"waiting": (Waiting(1, "/a/b.rtdc", "queued", ago(), "output_not_mounted"),)},
+            {"waiting": (Waiting(1, "/a/b.rtdc", "queued", ago(), "output_not_mounted", ""),)},
             "green",
             "Waiting",
             "Connect the share or disk",
@@ -109,6 +116,16 @@ def test_headline_says_the_state_in_a_colour_and_words(serve, fields, colour, ti
     assert banner["class"] == f"card banner banner-{colour}"
     assert f" {title} " in page.text.partition("Recording 0")[0] + " "
     assert part in page.text
+
+
+def test_page_tells_where_results_go_and_what_is_in_the_way(serve):
+    page = read(serve(full()))
+    for text in (
+        "results /srv/acquisition, 250 GB free",
+        "takes no results /mnt/results",
+        "Details no_space /mnt/results: 0.3 GB are free, 1.4 GB are needed",
+    ):
+        assert text in page.text
 
 
 def test_idle_page_says_what_will_be_there(serve):
@@ -124,8 +141,10 @@ def test_names_of_files_are_text_and_nothing_else(serve):
     path = f"/srv/{HOSTILE}"
     evil = snapshot(
         folders=(Folder(f"{path}/", reachable=False),),
+        outputs=(Output(path, 1), Output(f"{path}/", 1)),
+        blocked=(Blocked(path, "output.blocked", HOSTILE, HOSTILE, 2),),
         recording=(Recording(path, 1, 1.0, 1.0),),
-        waiting=(Waiting(3, path, "queued", ago(), HOSTILE),),
+        waiting=(Waiting(3, path, "queued", ago(), HOSTILE, HOSTILE),),
         running=running(path=path, sample=HOSTILE, stage=HOSTILE),
         done=(done(1, HOSTILE, sample=HOSTILE, warnings=(HOSTILE,), light="red"),),
         failed=(failed(2, HOSTILE, HOSTILE, HOSTILE, sample=HOSTILE),),

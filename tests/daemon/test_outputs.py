@@ -1,0 +1,206 @@
+"""Folders that take no results: their measurements wait, and say so to everybody who asks the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pathlib
+import shutil
+
+import pytest
+
+from dcnumd.config import OutputSettings, ResourceSettings, Settings, WatchSettings
+from dcnumd.daemon import outputs
+from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.outputs import OutputFolders, blocked_folders
+from dcnumd.daemon.places import Places
+from dcnumd.daemon.queue import JobQueue
+from dcnumd.daemon.records import Content, Stamp, State
+
+MANY = 1200
+
+
+class Rows:
+    """A ledger with measurements in the queue, and the folders that their results go to."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        watch = WatchSettings(folders=(folder / "in",))
+        self.settings = Settings(watch=watch, resources=ResourceSettings(min_free_gb=0.001))
+        self.ledger = Ledger.open(folder)
+        self.queue = JobQueue("oldest")
+        places = Places(self.settings, self.ledger)
+        self.folders = OutputFolders(self.settings, self.ledger, places, self.queue, self._job)
+        self.writes = 0
+        self.ledger._connection.set_trace_callback(self._count)
+
+    def _count(self, statement):
+        self.writes += statement == "COMMIT"
+
+    def _job(self, entry):
+        return self.settings.watched_job_for(pathlib.Path(entry.path), entry.job_id)
+
+    def add(self, number):
+        """Queue so many measurements."""
+        with self.ledger.transaction():
+            for _ in range(number):
+                name = f"M{len(self.queue):04}.rtdc"
+                entry = self.ledger.add(str(self.settings.watch.folders[0] / name), Stamp(1000, 2, 3, 4), name)
+                entry = self.ledger.identify(entry, Content(1000, "0" * 32, name), "13|ppid", "hash")
+                self.queue.put(self.ledger.move(entry.id, State.QUEUED), 0)
+
+    async def park(self, number):
+        """Look at the folder for each of so many measurements, which all have to wait."""
+        for _ in range(number):
+            waiting = self.queue.take()
+            error = await self.folders.look(waiting.entry)
+            assert error is not None
+            self.folders.park(waiting, error)
+
+    def reasons(self):
+        """Return the reasons and errors that the ledger has."""
+        return {(entry.reason, entry.error) for entry in self.ledger.entries(State.QUEUED)}
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """Have all disks be full, as long as the returned event is set."""
+    event, usage = asyncio.Event(), shutil.disk_usage("/")
+    event.set()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0 if event.is_set() else 10**12))
+    return event
+
+
+@contextlib.asynccontextmanager
+async def looking(rows):
+    """Have the folders looked at."""
+    task = asyncio.create_task(rows.folders.keep_looking(lambda: None))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition):
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 -- the ledger tells nobody of its changes
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def rows(tmp_path):
+    (tmp_path / "in").mkdir()
+    made = Rows(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def test_what_waits_for_a_folder_says_so_in_the_ledger(rows, full, monkeypatch):
+    """Reason and error are in the row as long as the folder takes nothing, and no longer."""
+    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.02)
+    folder = str(rows.settings.watch.folders[0])
+
+    async def run():
+        rows.add(2)
+        async with looking(rows):
+            await rows.park(2)
+            await until(lambda: {reason for reason, _ in rows.reasons()} == {"no_space"})
+            ((_, error),) = rows.reasons()
+            assert error.startswith(f"{folder}: 0.0 GB are free")
+            (blocked,) = rows.folders.blocked()
+            assert (blocked.folder, blocked.problem, blocked.reason) == (folder, "disk.low", "no_space")
+            assert (blocked.error, blocked.waiting) == (error, 2)
+            assert blocked_folders(rows.settings, rows.ledger) == (blocked,)
+            full.clear()
+            await until(lambda: rows.reasons() == {("", "")})
+            assert rows.folders.blocked() == blocked_folders(rows.settings, rows.ledger) == ()
+
+    asyncio.run(run())
+
+
+def test_thousands_that_wait_are_noted_at_once(rows, full, monkeypatch):
+    """The first one is told immediately, all others together a moment later, and all are released together."""
+    monkeypatch.setattr(outputs, "NOTE_SECONDS", 3600.0)
+    monkeypatch.setattr(outputs, "LOOK_SECONDS", 3600.0)
+    rows.add(MANY)
+
+    async def run():
+        async with looking(rows):
+            await rows.park(1)
+            await until(lambda: len(rows.ledger.obstacles()) == 1)
+            before = rows.writes
+            await rows.park(MANY - 1)
+            assert rows.writes == before
+            rows.folders._note_at = 0.0
+            rows.folders._parked.set()
+            await until(lambda: len(rows.ledger.obstacles()) == MANY)
+            (root,) = rows.folders._obstacles
+            full.clear()
+            await rows.folders._look_again(root, rows.folders._obstacles[root])
+            assert rows.reasons() == {("", "")}
+            assert rows.writes == before + 2
+
+    asyncio.run(run())
+
+
+def test_folder_may_be_full_for_days(rows, full, monkeypatch):
+    """However often it was looked at in vain, it is looked at again."""
+    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.0)
+    rows.add(1)
+
+    async def run():
+        await rows.park(1)
+        (root,) = rows.folders._obstacles
+        for _ in range(1100):
+            await rows.folders._look_again(root, rows.folders._obstacles[root])
+        assert rows.folders.blocked()
+        full.clear()
+        await rows.folders._look_again(root, rows.folders._obstacles[root])
+        assert not rows.folders.blocked()
+
+    asyncio.run(run())
+
+
+def test_row_that_left_the_queue_is_not_noted(rows):
+    """What was given up meanwhile keeps its own reason."""
+    rows.add(1)
+    (entry,) = rows.ledger.entries()
+    rows.ledger.move(entry.id, State.SKIPPED, "vanished")
+    rows.ledger.note_obstacles([(entry.id, "no_space", "full"), (entry.id + 1, "no_space", "full")])
+    assert rows.ledger.get(entry.id).reason == "vanished"
+    assert rows.ledger.obstacles() == []
+
+
+def test_next_start_finds_out_anew_what_is_in_the_way(rows):
+    """What was noted before counts as long as no daemon looks."""
+    rows.add(3)
+    first, second, _ = rows.ledger.entries()
+    rows.ledger.note_obstacles([(first.id, "output_read_only", "read-only \udcff")])
+    rows.ledger.move(second.id, State.QUEUED, "worker_killed", "killed")
+    assert [blocked.error for blocked in blocked_folders(rows.settings, rows.ledger)] == ["read-only \udcff"]
+    rows.ledger.recover()
+    assert blocked_folders(rows.settings, rows.ledger) == ()
+    assert rows.reasons() == {("", ""), ("worker_killed", "killed")}
+
+
+def test_room_of_each_folder_is_measured(tmp_path, full, monkeypatch):
+    """Each folder of results is named, also one that is not there yet; where nothing is known nothing is told."""
+    monkeypatch.setattr(outputs, "MEASURE_SECONDS", 0.0)
+    full.clear()
+    groups = [
+        Settings(watch=WatchSettings(folders=(tmp_path / "a", tmp_path / "b"))),
+        Settings(watch=WatchSettings(folders=(tmp_path / "c",)), output=OutputSettings(folder=tmp_path / "new" / "d")),
+    ]
+    settings = Settings(several=tuple(groups))
+    with Ledger.open(tmp_path) as ledger:
+        folders = OutputFolders(settings, ledger, Places(settings, ledger), JobQueue("oldest"), lambda _: None)
+        assert {output.free_bytes for output in folders.free()} == {None}
+
+        async def run():
+            task = asyncio.create_task(folders.keep_measuring())
+            await until(lambda: all(output.free_bytes == 10**12 for output in folders.free()))
+            task.cancel()
+
+        asyncio.run(run())
+        assert [pathlib.Path(output.path).name for output in folders.free()] == ["a", "b", "d"]
