@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 from collections.abc import Awaitable, Callable
 
@@ -13,10 +14,12 @@ from dcnumd.web import metrics
 from dcnumd.web.access import REPORT_POLICY, Access
 from dcnumd.web.api import retried
 from dcnumd.web.feed import Feed, Frame
+from dcnumd.web.guard import address_of
 from dcnumd.web.page import Page
 from dcnumd.web.state import Control, Snapshot
 
 MAX_LISTENERS = 50
+"""For one more, the address that has most of them gives one up."""
 ALIVE_SECONDS = 15.0
 """Silence is broken so often, so that both sides notice when the other one is gone."""
 ALIVE = b": alive\nevent: alive\ndata: 1\n\n"
@@ -45,7 +48,8 @@ class Pages:
         self._access = access
         self._page = page
         self._feed = Feed(control, page)
-        self._listeners: set[asyncio.Task[None]] = set()
+        self._listeners: dict[asyncio.Task[None], str] = {}
+        """Who listens to events, with the address, in the order in which they came."""
 
     def routes(self) -> list[web.RouteDef]:
         """Return what can be asked."""
@@ -79,17 +83,18 @@ class Pages:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Tell a browser what changes, as long as it listens."""
-        if len(self._listeners) >= MAX_LISTENERS:
+        address = address_of(request.transport)
+        if len(self._listeners) >= MAX_LISTENERS and not self._make_room_for(address):
             raise web.HTTPServiceUnavailable(text="Too many pages are open.", headers={"Retry-After": "30"})
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         trusted = self._access.session(request) is not None
         # A task of its own can be ended from `close`, and ends with the request.
         task = asyncio.create_task(self._tell(request, response, trusted=trusted), name="live page events")
-        self._listeners.add(task)
+        self._listeners[task] = address
         try:
             await asyncio.wait([task])
         finally:
-            self._listeners.discard(task)
+            self._listeners.pop(task, None)
             task.cancel()
         if not task.cancelled() and (error := task.exception()) is not None:
             if not response.prepared:
@@ -97,6 +102,16 @@ class Pages:
             if request.transport is not None:
                 request.transport.abort()
         return response
+
+    def _make_room_for(self, address: str) -> bool:
+        """End the oldest listener of the address that has most, if that leaves it no less than `address` then has."""
+        ((crowd, number),) = collections.Counter(self._listeners.values()).most_common(1)
+        if number <= list(self._listeners.values()).count(address) + 1:
+            return False
+        oldest = next(task for task, its_address in self._listeners.items() if its_address == crowd)
+        del self._listeners[oldest]
+        oldest.cancel()
+        return True
 
     async def _tell(self, request: web.Request, response: web.StreamResponse, *, trusted: bool) -> None:
         await response.prepare(request)

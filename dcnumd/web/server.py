@@ -14,7 +14,7 @@ from dcnumd.errors import ConfigError
 from dcnumd.web.access import Access
 from dcnumd.web.address import BACKLOG, HostNames, joined, listening, split_listen
 from dcnumd.web.api import Api
-from dcnumd.web.guard import MAX_CONNECTIONS, Guard, Refused
+from dcnumd.web.guard import Guard, Refused
 from dcnumd.web.page import Page
 from dcnumd.web.pages import Pages
 from dcnumd.web.state import Control
@@ -115,7 +115,7 @@ class LivePage:
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
             return await access.check(request, handler)
 
-        application = web.Application(middlewares=[guard, check], client_max_size=MAX_FORM)
+        application = web.Application(middlewares=[check, guard], client_max_size=MAX_FORM)
         application.on_response_prepare.append(access.add_headers)
         self._pages = Pages(self._control, access, page)
         application.add_routes(self._pages.routes())
@@ -125,7 +125,7 @@ class LivePage:
     def _accept(self) -> asyncio.Protocol:
         assert self._runner is not None
         server = self._runner.server
-        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+        if server is None or not self._guard.make_room(self._transports()):
             return Refused()
         return server()
 

@@ -351,13 +351,14 @@ def write_token(path: pathlib.Path, text: str = f"{TOKEN}\n", mode: int = 0o600)
     return path
 
 
-def hang(address: str, request: bytes) -> socket.socket:
-    """Return a client that sends something and takes nothing."""
+def hang(address: str, request: bytes, source: str = "127.0.0.1") -> socket.socket:
+    """Return a client, at an address of this computer, that sends something and takes nothing."""
     host, _, port = address.rpartition(":")
     client = socket.socket()
     # It has hardly any room, so that the server notices soon.
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.settimeout(WAIT_SECONDS)
+    client.bind((source, 0))
     client.connect((host, int(port)))
     client.sendall(request)
     return client

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dcnumd.web import feed, guard, pages, server
+from dcnumd.web import feed, guard, pages
 from tests.support.web import TOKEN, busy, done, hang, snapshot
 
 GET_EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -100,8 +100,74 @@ def test_form_that_does_not_arrive_is_given_up(serve, token_file, monkeypatch):
         assert dropped(client)
 
 
+GET_HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def answered(client):
+    """Return the status that a client is answered with, which is kept open."""
+    answer = b""
+    while b"}" not in answer:
+        answer += client.recv(65536)
+    return int(answer.split()[1])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"", b"GET / HTTP/1.1\r\nHost: loc", GET_HEALTH, b"GET /measurements/1/ HTTP/1.1\r\nHost: localhost\r\n\r\n"],
+    ids=["silent", "half", "kept", "stalled"],
+)
+def test_connections_that_one_client_keeps_open_shut_nobody_out(serve, request_):
+    """The crowd itself makes room, whether the others are at its address or at another one."""
+    served = serve()
+    served.desk.reports[1] = b"x" * 2_000_000
+    with contextlib.ExitStack() as stack:
+        other = stack.enter_context(contextlib.closing(hang(served.address, GET_HEALTH, "127.0.0.2")))
+        assert answered(other) == 200
+        for _ in range(guard.MAX_CONNECTIONS + 30):
+            stack.enter_context(contextlib.closing(hang(served.address, request_)))
+        for _ in range(3):
+            assert served.ask("/healthz").status == served.ask("/").status == 200
+        other.sendall(GET_HEALTH)
+        assert answered(other) == 200
+        assert len(served.call(served.page._transports)) <= guard.MAX_CONNECTIONS
+
+
+def test_monitors_are_answered_however_many_others_are(serve, monkeypatch):
+    """A part of the connections can always be taken, since not all are answered at once."""
+    monkeypatch.setattr(guard, "MAX_ANSWERS", 2)
+    served = serve()
+    with served.listening() as first, served.listening() as second:
+        assert first.next()
+        assert second.next()
+        refused = served.ask("/api/v1/status")
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "30")
+        assert refused.json == {"error": "Too many are being answered."}
+        assert served.ask("/healthz").status == served.ask("/metrics").status == 200
+
+
+def test_listeners_of_one_client_shut_nobody_out(serve, monkeypatch):
+    """Who has most of them gives up the oldest one, until all have the same share."""
+    monkeypatch.setattr(pages, "MAX_LISTENERS", 3)
+    served = serve()
+    with contextlib.ExitStack() as stack:
+
+        def listen(source):
+            client = stack.enter_context(contextlib.closing(hang(served.address, GET_EVENTS, source)))
+            return client, client.recv(16).split()[1]
+
+        crowd = [listen("127.0.0.1") for _ in range(4)]
+        assert [status for _, status in crowd] == [b"200", b"200", b"200", b"503"]
+        assert listen("127.0.0.2")[1] == b"200"
+        told = b""
+        while not told.endswith(b"\r\n0\r\n\r\n"):
+            part = crowd[0][0].recv(65536)
+            assert part
+            told += part
+        assert listen("127.0.0.2")[1] == b"503"
+
+
 def test_crowds_are_cut_off(serve, monkeypatch):
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(guard, "MAX_CONNECTIONS", 3)
     served = serve()
     with contextlib.ExitStack() as stack:
         for _ in range(3):
