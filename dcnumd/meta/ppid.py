@@ -141,6 +141,13 @@ def method_keywords(cls: type, method: str) -> tuple[Keyword, ...]:
     )
 
 
+def keyword_defaults(cls: type, method: str) -> dict[str, Any]:
+    """Return the defaults of the keyword-only arguments of a method, in order; those without one are left out."""
+    return {
+        keyword.name: keyword.default for keyword in method_keywords(cls, method) if keyword.default is not _UNKNOWN
+    }
+
+
 def get_unique_prefix(names: Sequence[str]) -> list[str]:
     """Cut each name to its shortest prefix that none of the other names starts with.
 

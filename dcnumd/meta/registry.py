@@ -1,9 +1,10 @@
-"""Methods that can be named in a configuration: our own, and those of installed packages."""
+"""Methods that can be named in a configuration: our own, those of installed packages, and those that are defined."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Protocol, TypeVar
 
 from dcnumd.errors import MethodError
@@ -22,6 +23,8 @@ M = TypeVar("M", bound=Method)
 
 def find_methods(group: str, base: type[M], built_in: Mapping[str, str]) -> dict[str, type[M]]:
     """Return all methods of a kind by their code.
+
+    A class that is merely defined, with no entry point, is among them unless its code is taken; the last one counts.
 
     Parameters
     ----------
@@ -42,7 +45,15 @@ def find_methods(group: str, base: type[M], built_in: Mapping[str, str]) -> dict
     for entry in (*own, *importlib.metadata.entry_points(group=group)):
         method = _load(entry, base)
         found.setdefault(method.get_ppid_code(), method)
-    return found
+    return {method.get_ppid_code(): method for method in _defined(base)} | found
+
+
+def _defined(base: type[M]) -> Iterator[type[M]]:
+    """Yield all classes derived from `base` that can be used, also those derived from one another."""
+    for method in base.__subclasses__():
+        if not inspect.isabstract(method):
+            yield method
+        yield from _defined(method)
 
 
 def get_method(code: str, kind: str, group: str, base: type[M], built_in: Mapping[str, str]) -> type[M]:

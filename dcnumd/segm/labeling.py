@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from dcnumd.segm import kernels_frames, kernels_labeling
 
+MAX_LABEL = np.iinfo(np.uint16).max
+"""Largest number of a label."""
+
 
 def label_thresholded(
     images: npt.NDArray[np.uint8],
@@ -22,7 +25,7 @@ def label_thresholded(
     thresh: float,
     clear_border: bool,
     fill_holes: bool,
-    closing_disk: int,
+    closing_disk: int | None,
     labels: npt.NDArray[np.uint16],
 ) -> None:
     """Label everything that is darker than the background by more than a threshold.
@@ -63,20 +66,31 @@ def label_thresholded(
         raise ValueError(f"bg_off has shape {bg_off.shape}, expected ({len(images)},) or (0,)")
     height, width = images.shape[1:]
     radius = _check_radius(closing_disk, height, width)
-    if labels.size:
+    if not labels.size:
+        return
+
+    def run(clear_border: bool, fill_holes: bool, radius: int) -> None:
         kernels_labeling.label_thresholded_frames(
             _flatten(images),
             _flatten(backgrounds),
             _normalize(background_index),
             _normalize(bg_off),
             float(thresh),
-            bool(clear_border),
-            bool(fill_holes),
+            clear_border,
+            fill_holes,
             radius,
             height,
             width,
             _flatten(labels),
         )
+
+    if _most_components(height, width) > MAX_LABEL:
+        run(False, False, 0)
+        if labels.max() == MAX_LABEL:
+            # numbers may have begun again, and dcnum clears the border by numbers: then everything goes step by step
+            process_labels(labels, clear_border=clear_border, fill_holes=fill_holes, closing_disk=radius)
+            return
+    run(bool(clear_border), bool(fill_holes), radius)
 
 
 def label_masks(masks: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint16]) -> None:
@@ -99,10 +113,51 @@ def label_masks(masks: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint16]) ->
     _check_stack("masks", masks, np.bool_)
     _check_stack("labels", labels, np.uint16, shape=masks.shape)
     _check_output("labels", labels)
-    _label_dark(np.logical_not(masks), labels, fill_holes=False, radius=0)
+    _label_dark(np.logical_not(masks), labels)
 
 
-def process_labels(labels: npt.NDArray[np.uint16], *, clear_border: bool, fill_holes: bool, closing_disk: int) -> None:
+def process_frame(
+    frame: npt.NDArray[Any], *, clear_border: bool, fill_holes: bool, closing_disk: int | None
+) -> npt.NDArray[np.uint16]:
+    """Return the post-processed labels of one frame, which may be a boolean mask or integer labels of any kind.
+
+    Parameters
+    ----------
+    frame
+        Boolean mask, or integer labels with 0 for background (y, x); it is left as it is.
+    clear_border, fill_holes, closing_disk
+        See `process_labels`.
+
+    Returns
+    -------
+    labels
+        uint16 (y, x).
+
+    Raises
+    ------
+    ValueError
+        `frame` has another shape, or `closing_disk` is not a whole number from 0 on.
+    """
+    if frame.ndim != 2:
+        raise ValueError(f"labels have shape {frame.shape}, expected (y, x)")
+    radius = _check_radius(closing_disk, *frame.shape)
+    labels: npt.NDArray[np.uint16] = np.empty((1, *frame.shape), np.uint16)
+    result: npt.NDArray[np.uint16] = labels[0]
+    is_mask = frame.dtype == np.bool_
+    if clear_border and not is_mask:
+        edge = np.concatenate([frame[0], frame[-1], frame[:, 0], frame[:, -1]])
+        frame = np.where(np.isin(frame, edge[edge != 0]), 0, frame)
+    if is_mask or fill_holes or radius:
+        background = (frame <= 0)[np.newaxis]
+        _label_dark(background, labels, clear_border=clear_border and is_mask, fill_holes=fill_holes, radius=radius)
+    else:
+        result[...] = frame
+    return result
+
+
+def process_labels(
+    labels: npt.NDArray[np.uint16], *, clear_border: bool, fill_holes: bool, closing_disk: int | None
+) -> None:
     """Post-process labels in place.
 
     The steps are done in the order of the parameters. `fill_holes` and `closing_disk` work on the mask of all labels
@@ -118,8 +173,8 @@ def process_labels(labels: npt.NDArray[np.uint16], *, clear_border: bool, fill_h
         Fill what the background cannot reach from the top left corner. Row 0 and the first two pixels of row 1 become
         background.
     closing_disk
-        Radius of the disk of a morphological opening [px], 0 for none. What is outside the frame neither erodes nor
-        dilates.
+        Radius of the disk of a morphological opening [px], 0 or None for none. What is outside the frame neither erodes
+        nor dilates.
 
     Raises
     ------
@@ -135,7 +190,7 @@ def process_labels(labels: npt.NDArray[np.uint16], *, clear_border: bool, fill_h
     if clear_border and labels.size:
         kernels_labeling.remove_border_labels(_flatten(labels), height, width)
     if fill_holes or radius:
-        _label_dark(labels == 0, labels, fill_holes=bool(fill_holes), radius=radius)
+        _label_dark(labels == 0, labels, fill_holes=fill_holes, radius=radius)
 
 
 def duplicate_frames(images: npt.NDArray[np.uint8], previous: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.bool_]:
@@ -174,7 +229,12 @@ def duplicate_frames(images: npt.NDArray[np.uint8], previous: npt.NDArray[np.uin
 
 
 def _label_dark(
-    background: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint16], *, fill_holes: bool, radius: int
+    background: npt.NDArray[np.bool_],
+    labels: npt.NDArray[np.uint16],
+    *,
+    clear_border: bool = False,
+    fill_holes: bool = False,
+    radius: int = 0,
 ) -> None:
     """Label what is not background, as if that were the grey value of a frame: 1 for background, 0 for a mask."""
     if not labels.size:
@@ -186,8 +246,8 @@ def _label_dark(
         np.zeros(frames, np.int64),
         np.empty(0, np.float64),
         1.0,
-        False,
-        fill_holes,
+        bool(clear_border),
+        bool(fill_holes),
         radius,
         height,
         width,
@@ -245,8 +305,15 @@ def _check_backgrounds(
         )
 
 
-def _check_radius(closing_disk: float, height: int, width: int) -> int:
+def _most_components(height: int, width: int) -> int:
+    """Return how many 8-connected components a frame can have at most."""
+    return ((height + 1) // 2) * ((width + 1) // 2)
+
+
+def _check_radius(closing_disk: float | None, height: int, width: int) -> int:
     """Return the radius of the disk; one that covers the frame from everywhere need not grow further."""
+    if closing_disk is None:
+        return 0
     if closing_disk < 0 or closing_disk != int(closing_disk):
         raise ValueError(f"closing_disk is {closing_disk!r}, expected a whole number of pixels, 0 for none")
     return min(int(closing_disk), height + width)

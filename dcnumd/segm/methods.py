@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dcnumd.errors import MethodError
 from dcnumd.meta.registry import find_methods, get_method
+from dcnumd.segm.segmenter import BUILT_IN, ENTRY_POINT_GROUP
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
-
-ENTRY_POINT_GROUP = "dcnumd.segmenters"
-BUILT_IN = {"thresh": "dcnumd.segm.segm_thresh:SegmentThresh"}
-"""Segmenters of this package: code → where the class is."""
 
 
 def get_available_segmenters() -> dict[str, type[MPOSegmenter]]:
-    """Return all segmenters by their code: the built-in ones and those of installed packages."""
-    return find_methods(ENTRY_POINT_GROUP, MPOSegmenter, BUILT_IN)  # type: ignore[type-abstract]  # a base, not made
+    """Return all segmenters by their code: built-in, of installed packages, and merely defined.
+
+    Raises
+    ------
+    MethodError
+        An entry point cannot be loaded or is no subclass of `MPOSegmenter`.
+    """
+    found = find_methods(ENTRY_POINT_GROUP, MPOSegmenter, BUILT_IN)  # type: ignore[type-abstract]  # a base, not made
+    return {code: segmenter for code, segmenter in found.items() if segmenter.is_available()}
 
 
 def get_segmenter(code: str) -> type[MPOSegmenter]:
@@ -21,6 +26,12 @@ def get_segmenter(code: str) -> type[MPOSegmenter]:
     Raises
     ------
     MethodError
-        There is none; the message names those that are there.
+        There is none, or it lacks something on this computer; the message names those that are there.
     """
-    return get_method(code, "segmenter", ENTRY_POINT_GROUP, MPOSegmenter, BUILT_IN)  # type: ignore[type-abstract]  # likewise
+    segmenter = get_method(code, "segmenter", ENTRY_POINT_GROUP, MPOSegmenter, BUILT_IN)  # type: ignore[type-abstract]  # likewise
+    if not segmenter.is_available():
+        available = ", ".join(sorted(get_available_segmenters()))
+        raise MethodError(
+            f"segmenter {code!r} lacks something that it needs on this computer, available are {available}"
+        )
+    return segmenter

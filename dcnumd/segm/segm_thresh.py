@@ -63,9 +63,9 @@ class SegmentThresh(MPOSegmenter):
             backgrounds,
             background_index,
             np.empty(0) if bg_off is None else bg_off[start:stop],
-            float(self.kwargs.get("thresh", -6)),
-            bool(self.kwargs_mask["clear_border"]),
-            bool(self.kwargs_mask["fill_holes"]),
-            int(self.kwargs_mask["closing_disk"]),
+            float(self.kwargs["thresh"]),
+            self.kwargs_mask["clear_border"],
+            self.kwargs_mask["fill_holes"],
+            self.kwargs_mask["closing_disk"],
             slot.labels[start:stop],
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -12,17 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import MethodError
-from dcnumd.meta.ppid import kwargs_to_ppid, ppid_to_kwargs
+from dcnumd.meta.ppid import keyword_defaults, kwargs_to_ppid, method_keywords, ppid_to_kwargs
+from dcnumd.meta.registry import get_method
 from dcnumd.segm import labeling
 
-
-def keyword_defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the keyword-only arguments of a function with their defaults, in order."""
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+ENTRY_POINT_GROUP = "dcnumd.segmenters"
+BUILT_IN = {"thresh": "dcnumd.segm.segm_thresh:SegmentThresh"}
+"""Segmenters of this package: code → where the class is."""
 
 
 class Segmenter(abc.ABC):
@@ -50,15 +45,15 @@ class Segmenter(abc.ABC):
     """Required hardware ("cpu" or "gpu"), defined in the first-level subclass."""
     requires_background_correction: ClassVar[bool] = False
     """Whether `segment_algorithm` takes background-corrected images (int16) instead of raw ones."""
-    mask_postprocessing: ClassVar[bool] = False
+    mask_postprocessing: ClassVar[bool] = True
     """Whether `process_labels` is applied after the segmentation."""
     mask_default_kwargs: ClassVar[dict[str, Any]] = {}
     """This segmenter's own defaults for the keywords of `process_labels`."""
 
     def __init__(self, *, kwargs_mask: Mapping[str, Any] | None = None, debug: bool = False, **kwargs: Any) -> None:
-        self.debug = debug
-        self.kwargs = kwargs
         self.check_settings(kwargs, kwargs_mask or {})
+        self.debug = debug
+        self.kwargs: dict[str, Any] = {**keyword_defaults(type(self), "segment_algorithm"), **kwargs}
         self.kwargs_mask: dict[str, Any] = {}
         if self.mask_postprocessing:
             self.kwargs_mask = self._complete_mask_kwargs(kwargs_mask)
@@ -77,17 +72,17 @@ class Segmenter(abc.ABC):
             cls._check_keywords("process_labels", kwargs_mask)
         elif kwargs_mask:
             raise MethodError(
-                f"segmenter {cls.get_ppid_code()!r} does no mask post-processing, "
+                f"segmenter {cls.get_ppid_code()!r} does not support mask postprocessing, "
                 f"but got mask keywords {', '.join(sorted(kwargs_mask))}"
             )
 
     @classmethod
     def _complete_mask_kwargs(cls, given: Mapping[str, Any] | None) -> dict[str, Any]:
-        return {**keyword_defaults(cls.process_labels), **cls.mask_default_kwargs, **(given or {})}
+        return {**keyword_defaults(cls, "process_labels"), **cls.mask_default_kwargs, **(given or {})}
 
     @classmethod
     def _check_keywords(cls, method: str, given: Mapping[str, Any]) -> None:
-        allowed = keyword_defaults(getattr(cls, method))
+        allowed = [keyword.name for keyword in method_keywords(cls, method)]
         unknown = sorted(set(given) - set(allowed))
         if unknown:
             raise MethodError(
@@ -111,6 +106,11 @@ class Segmenter(abc.ABC):
             2D array of the same shape: boolean mask, or integer labels with 0 for background.
         """
 
+    @staticmethod
+    def is_available() -> bool:
+        """Return whether what the segmenter needs is there; subclasses with needs of their own say so."""
+        return True
+
     def segment_algorithm_wrapper(self) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
         """Return `segment_algorithm` with this instance's keyword arguments."""
         return functools.partial(self.segment_algorithm, **self.kwargs)
@@ -121,30 +121,30 @@ class Segmenter(abc.ABC):
         *,
         clear_border: bool = True,
         fill_holes: bool = True,
-        closing_disk: int = 5,
-    ) -> npt.NDArray[Any]:
+        closing_disk: int | bool | None = 5,
+    ) -> npt.NDArray[np.uint16]:
         """Post-process the labels of one frame.
 
         Parameters
         ----------
         labels
-            2D integer array; 0 is background.
+            2D integer labels with 0 for background, or a boolean mask, whose 8-connected components count as labels.
         clear_border
             Remove labels that touch the frame's border.
         fill_holes
             Fill what is enclosed by a mask.
         closing_disk
-            Radius of the disk for a morphological opening [px]; 0 for none.
+            Radius of the disk for a morphological opening [px]; 0, False and None for none.
 
         Returns
         -------
         labels
-            uint16 array of the same shape; labelled anew in raster order, unless only `clear_border` is on:
-            then the remaining labels keep their numbers.
+            uint16 array of the same shape; labelled anew in raster order, unless labels are given and only
+            `clear_border` is on: then the remaining ones keep their numbers. Above 65535 numbers start again at 0.
         """
-        result: npt.NDArray[np.uint16] = np.array(labels, dtype=np.uint16, ndmin=3)
-        labeling.process_labels(result, clear_border=clear_border, fill_holes=fill_holes, closing_disk=closing_disk)
-        return result.reshape(labels.shape)
+        return labeling.process_frame(
+            labels, clear_border=clear_border, fill_holes=fill_holes, closing_disk=closing_disk
+        )
 
     def get_ppid(self) -> str:
         """Return this segmenter's pipeline identifier, for example ``thresh:t=-6:cle=1^f=1^clo=2``."""
@@ -157,18 +157,46 @@ class Segmenter(abc.ABC):
 
     @classmethod
     def get_ppid_from_ppkw(cls, kwargs: Mapping[str, Any], kwargs_mask: Mapping[str, Any] | None = None) -> str:
-        """Return the pipeline identifier for given keyword arguments."""
-        parts = [cls.get_ppid_code(), kwargs_to_ppid(cls, "segment_algorithm", kwargs)]
+        """Return the pipeline identifier for given keyword arguments; the rest has its defaults.
+
+        Parameters
+        ----------
+        kwargs
+            Keyword arguments for the constructor: those of `segment_algorithm`, and ``kwargs_mask`` if the next
+            parameter is None. Others, like ``num_workers``, are no part of an identifier.
+        kwargs_mask
+            Keyword arguments for mask post-processing.
+
+        Raises
+        ------
+        MethodError
+            A keyword does not exist, or there is no mask post-processing for which mask keywords could be meant.
+        """
+        given_mask = kwargs.get("kwargs_mask") if kwargs_mask is None else kwargs_mask
+        settings = {name: value for name, value in kwargs.items() if name not in cls._constructor_keywords()}
+        cls.check_settings(settings, given_mask or {})
+        parts = [cls.get_ppid_code(), kwargs_to_ppid(cls, "segment_algorithm", settings)]
         if cls.mask_postprocessing:
-            parts.append(kwargs_to_ppid(cls, "process_labels", cls._complete_mask_kwargs(kwargs_mask)))
+            parts.append(kwargs_to_ppid(cls, "process_labels", cls._complete_mask_kwargs(given_mask)))
         return ":".join(parts)
 
     @classmethod
-    def get_ppkw_from_ppid(cls, segm_ppid: str) -> dict[str, Any]:
-        """Return the keyword arguments (``kwargs_mask`` among them) that a pipeline identifier stands for."""
+    def _constructor_keywords(cls) -> set[str]:
+        """Return the names of keywords that are not for `segment_algorithm`, though that may use them, too."""
+        own = {keyword.name for keyword in method_keywords(cls, "segment_algorithm")}
+        return {keyword.name for keyword in method_keywords(cls, "__init__")} - own
+
+    @staticmethod
+    def get_ppkw_from_ppid(segm_ppid: str) -> dict[str, Any]:
+        """Return the keyword arguments (``kwargs_mask`` among them) that an identifier, of any segmenter, stands for.
+
+        Raises
+        ------
+        MethodError
+            There is no such segmenter, or it has no such keyword.
+        """
         code, _, keywords = segm_ppid.partition(":")
-        if code != cls.get_ppid_code():
-            raise MethodError(f"{segm_ppid!r} is not a pipeline identifier of segmenter {cls.get_ppid_code()!r}")
+        cls = get_method(code, "segmenter", ENTRY_POINT_GROUP, Segmenter, BUILT_IN)  # type: ignore[type-abstract]  # a base, not made
         if not cls.mask_postprocessing:
             return ppid_to_kwargs(cls, "segment_algorithm", keywords)
         keywords, _, mask_keywords = keywords.partition(":")

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd import fork_server
-from dcnumd.errors import DcnumdError, WorkerError
+from dcnumd.errors import DcnumdError, MethodError, WorkerError
 from dcnumd.logic.chunk_slot_data import BlockHandle, ChunkSlotData, SharedBlock
 from dcnumd.segm import labeling
 from dcnumd.segm.crew import (
@@ -206,7 +206,16 @@ class MPOSegmenter(Segmenter, abc.ABC):
         -------
         mask
             bool (frame, y, x), after mask post-processing.
+
+        Raises
+        ------
+        MethodError
+            `bg_off` is given, but the segmenter works on raw images.
         """
+        if bg_off is not None and not self.requires_background_correction:
+            raise MethodError(
+                f"segmenter {self.get_ppid_code()!r} does not employ background correction, but got bg_off"
+            )
         mask = np.empty(images.shape, np.bool_)
         labels = np.empty(images.shape, np.uint16)
         self._label_images(images, bg_off, mask, labels)
@@ -227,21 +236,17 @@ class MPOSegmenter(Segmenter, abc.ABC):
     ) -> None:
         """Fill `mask` with the outcome of the algorithm and `labels` with what post-processing makes of it."""
         algorithm = self.segment_algorithm_wrapper()
-        labelled = False
         for index, image in enumerate(images):
-            outcome = algorithm(image if bg_off is None else image - bg_off[index])
-            if outcome.shape != image.shape:
+            outcome = np.asarray(algorithm(image if bg_off is None else image - bg_off[index]))
+            if outcome.shape not in {image.shape, (1, *image.shape)}:
                 raise WorkerError(
                     f"segmenter {self.get_ppid_code()!r} returned an array of shape {outcome.shape} "
                     f"for a frame of shape {image.shape}",
                     "segmenter_output",
                 )
-            labelled = outcome.dtype != np.bool_
-            mask[index] = outcome != 0
-            if labelled:
-                labels[index] = outcome
-        if not labelled:
-            labeling.label_masks(mask, labels)
+            # numbers, also those of labels, count as true unless they are 0
+            mask[index] = outcome
+        labeling.label_masks(mask, labels)
         if self.mask_postprocessing:
             self._process_labels(labels)
 

@@ -144,14 +144,21 @@ def test_label_thresholded_number_of_a_split_blob():
     assert labels[0, 15, 10] == 2
 
 
+@pytest.mark.parametrize("clear_border", [False, True])
 @pytest.mark.parametrize("fill_holes", [False, True])
-def test_label_thresholded_more_labels_than_numbers(fill_holes):
-    """Beyond 65535 labels the numbers begin again, as in dcnum."""
-    masks = np.zeros((1, 550, 550), bool)
+@pytest.mark.parametrize("disk", [0, 2])
+def test_label_thresholded_more_labels_than_numbers(clear_border, fill_holes, disk):
+    """Beyond 65535 labels the numbers begin again, and each step of dcnum sees such numbers."""
+    masks = np.zeros((2, 550, 550), bool)
     masks[0, ::2, ::2] = True
-    mask_kwargs = {"clear_border": False, "fill_holes": fill_holes, "closing_disk": 0}
+    masks[0, 50:90, 60:100] = masks[0, 500:520, 300:320] = True
+    masks[1, 10:30, 40:60] = True
+    mask_kwargs = {"clear_border": clear_border, "fill_holes": fill_holes, "closing_disk": disk}
     assert scipy.ndimage.label(masks[0], EIGHT_CONNECTED)[1] > 65535
-    np.testing.assert_array_equal(threshold(masks, **mask_kwargs), dcnum_threshold(masks, **mask_kwargs))
+    # in the pipeline labels are stored as uint16 between the steps
+    labels = reference_labels(masks).astype(np.uint16)
+    expected = np.array([Segmenter.process_labels(frame.copy(), **mask_kwargs).astype(np.uint16) for frame in labels])
+    np.testing.assert_array_equal(threshold(masks, **mask_kwargs), expected)
 
 
 finite_numbers = st.floats(-300, 300) | st.integers(-260, 260).map(float)

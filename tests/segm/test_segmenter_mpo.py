@@ -16,13 +16,13 @@ from dcnumd.segm.segmenter_mpo import MPOSegmenter, SegmentTask
 
 
 class SegmentBright(MPOSegmenter):
-    """A third-party segmenter on raw frames that labels by itself and wants no post-processing."""
+    """A third-party segmenter on raw frames that wants no post-processing."""
+
+    mask_postprocessing = False
 
     @staticmethod
     def segment_algorithm(image, *, level: int = 200):
-        labels = np.zeros(image.shape, np.uint16)
-        labels[image >= level] = 7
-        return labels
+        return image >= level
 
 
 class SegmentBothSides(SegmentThresh):
@@ -130,14 +130,14 @@ def test_exception_in_an_algorithm_reaches_the_caller():
         segmenter.segment_chunk(0, [filled_slot(np.zeros_like(images), backgrounds)])
 
 
-def test_foreign_segmenter_may_return_labels_of_raw_frames():
-    """Integer labels are taken as they are; raw frames are given when no correction is asked for."""
+def test_foreign_segmenter_gets_raw_frames():
+    """Raw frames are given when no correction is asked for."""
     images, backgrounds = blobs()
     images[:, 2:5, 2:5] = 220
     slot = filled_slot(images, backgrounds)
     segmenter = SegmentBright(level=210)
     segmenter.label_batch(slot, 0, len(images), slot.image_bg, np.arange(len(images)))
-    np.testing.assert_array_equal(slot.labels, np.where(images >= 210, 7, 0))
+    np.testing.assert_array_equal(slot.labels, images >= 210)
     assert segmenter.get_ppid() == "bright:l=210"
     assert SegmentBright.get_ppkw_from_ppid("bright:l=30") == {"level": 30}
 
@@ -170,7 +170,7 @@ def test_wrong_keywords_are_refused_by_name():
     """A misspelt keyword is an error that lists what there is."""
     with pytest.raises(MethodError, match=r"no keyword 'threshold' .* expected one of thresh"):
         SegmentThresh(threshold=3)
-    with pytest.raises(MethodError, match="no mask post-processing"):
+    with pytest.raises(MethodError, match="does not support mask postprocessing"):
         SegmentBright(kwargs_mask={"closing_disk": 2})
     with pytest.raises(MethodError, match=r"unknown segmenter 'tresh', available are .*thresh"):
         get_segmenter("tresh")

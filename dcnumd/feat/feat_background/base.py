@@ -188,7 +188,15 @@ class Background(abc.ABC):
 
     @classmethod
     def get_ppid_code(cls) -> str:
-        """Return the name under which the method is known: its class name without ``Background``."""
+        """Return the name under which the method is known: its class name without ``Background``.
+
+        Raises
+        ------
+        MethodError
+            This is the base class itself, which is no method.
+        """
+        if cls is Background:
+            raise MethodError("the base class Background is no method and has no code")
         return cls.__name__.lower().removeprefix("background")
 
     @classmethod
@@ -220,7 +228,7 @@ class Background(abc.ABC):
         output = self.writer.h5
         remove_background(self.writer)
         self.process_approach()
-        for name in ("events/image_bg", "events/bg_off", "basin_events/image_bg"):
+        for name in ("events/image_bg", "events/bg_off", "basin_events/image_bg", "basin_events/bg_off"):
             if name in output:
                 output[name].attrs["dcnum ppid background"] = self.get_ppid()
                 output[name].attrs["dcnum ppid generation"] = ppid.DCNUM_PPID_GENERATION
@@ -246,9 +254,10 @@ def complete_kwargs(cls: type[Background], kwargs: Mapping[str, Any]) -> dict[st
 
 
 def get_available_background_methods() -> dict[str, type[Background]]:
-    """Return all background methods by their code: the built-in ones and those of installed packages.
+    """Return all background methods by their code: built-in, of installed packages, and merely defined.
 
-    A package offers its subclasses of `Background` as entry points of the group ``dcnumd.backgrounds``.
+    A package offers its subclasses of `Background` as entry points of the group ``dcnumd.backgrounds``; those
+    that this process has defined otherwise are found, too.
 
     Raises
     ------

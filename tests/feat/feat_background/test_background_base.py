@@ -43,7 +43,8 @@ def test_methods_are_found_by_code() -> None:
     for code, method in available.items():
         assert method.get_ppid_code() == code
     assert get_background("rollmed") is BackgroundRollMed
-    with pytest.raises(MethodError, match="unknown background 'median', available are copy, rollmed, sparsemed"):
+    assert available["firstframe"] is BackgroundFirstFrame, "it is merely defined"
+    with pytest.raises(MethodError, match=r"unknown background 'median', available are copy, .*rollmed, sparsemed"):
         get_background("median")
 
 
@@ -91,6 +92,15 @@ def test_identifier_gives_keywords_of_any_method(text: str, kwargs: dict[str, An
     assert Background.get_ppkw_from_ppid(text) == kwargs
     method = get_background(text.partition(":")[0])
     assert method.get_ppkw_from_ppid(method.get_ppid_from_ppkw(kwargs)) == kwargs
+
+
+def test_base_class_reads_identifiers_but_has_none() -> None:
+    """The base class is no method."""
+    text = "sparsemed:k=30^s=1^t=0^f=0.8^o=0"
+    kwargs = Background.get_ppkw_from_ppid(text)
+    assert get_background("sparsemed").get_ppid_from_ppkw(kwargs) == text
+    with pytest.raises(ValueError, match="no method"):
+        Background.get_ppid_from_ppkw(kwargs)
 
 
 def test_third_party_method_in_a_new_file(make_measurement: Make, tmp_path: pathlib.Path) -> None:
