@@ -163,9 +163,9 @@ def _look(job: Job, first: _FirstBytes, *, recorded: bool) -> Look:
         return Look("open_for_writing", stamp)
     if superblock is not None and superblock.end_of_file > stamp.size:
         return Look("truncated", stamp)
-    inspect, origin = importlib.import_module(INSPECT), importlib.import_module(OWN_OUTPUT)
+    inspect, own_output = importlib.import_module(INSPECT), importlib.import_module(OWN_OUTPUT)
     try:
-        if origin.is_own_output(job, recorded=recorded):
+        if own_output.is_own_output(job, recorded=recorded):
             return Look("own_output", stamp)
         found = inspect.inspect_measurement(job)
     except MemoryError as error:

@@ -42,7 +42,8 @@ class Origin:
     @classmethod
     def read(cls, h5: h5py.File) -> Origin | None:
         """Return what a result says that it is made of; None when it says nothing, as those of dcnum."""
-        attributes = h5["events"].attrs
+        events = h5.get("events")
+        attributes = {} if events is None else events.attrs
         if any(PREFIX + field.name not in attributes for field in dataclasses.fields(cls)):
             return None
         path, size, frames, digest = (attributes[PREFIX + field.name] for field in dataclasses.fields(cls))

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 
 from dcnumd.errors import MeasurementError
 from dcnumd.logic.job import Job
+from dcnumd.logic.origin import Origin
 from dcnumd.meta.ppid import PipelineID
 from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.read.open_file import damage_named
 from dcnumd.read.trust import Trust, trusting
+from dcnumd.write.log_lines import joined
 
 PARTS = ("generation", "data", "background", "segmenter", "feature", "gate")
 JOB_LOGS = ("dcnumd-job-", "dcnum-job-")
@@ -42,7 +45,7 @@ def is_own_output(job: Job, *, recorded: bool) -> bool:
             return False
         here = Trust(job.trusted_folders or ())
         try:
-            return recorded or _logs_lead(data, here) or _basins_lead(data, here)
+            return recorded or _origin_leads(data, here) or _logs_lead(data, here) or _basins_lead(data, here)
         except MeasurementError:
             # What cannot be understood says nothing; if it is needed, whoever needs it will tell.
             return False
@@ -56,13 +59,20 @@ def is_result(attributes: Mapping[str, object]) -> bool:
     return PipelineID(*map(str, parts)).hash == attributes.get("pipeline:dcnum hash")
 
 
+def _origin_leads(data: HDF5Data, here: Trust) -> bool:
+    """Return whether the measurement that a result says to be made of lies in trusted folders."""
+    with damage_named(data.path, "the origin"):
+        origin = Origin.read(data.h5)
+    return origin is not None and here.allows(os.fsdecode(origin.path))
+
+
 def _logs_lead(data: HDF5Data, here: Trust) -> bool:
     """Return whether a log names a measurement or a result in trusted folders."""
     for name, lines in data.logs.items():
         if name.startswith(JOB_LOGS):
             try:
                 job = json.loads("".join(lines))["job"]
-                paths = [pathlib.Path(job["path_out"]), pathlib.Path(job["path_in"])]
+                paths = [pathlib.Path(joined(job[name])) for name in ("path_out", "path_in")]
             except (ValueError, LookupError, TypeError, RecursionError):
                 continue
             if any(path.is_absolute() and here.allows(path) for path in paths):

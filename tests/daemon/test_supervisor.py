@@ -14,9 +14,9 @@ from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.notify import Notifier
 from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.queue import Waiting
-from dcnumd.logic.stamp import Stamp
 from dcnumd.daemon.shift import Shift
 from dcnumd.errors import ResultError
+from dcnumd.logic.stamp import Stamp
 from tests.support.events import fault_of
 
 

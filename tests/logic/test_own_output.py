@@ -9,7 +9,7 @@ import h5py
 import pytest
 
 from dcnumd.logic.job import Job, PipelineSettings
-from dcnumd.logic.origin import is_own_output
+from dcnumd.logic.own_output import is_own_output
 from dcnumd.logic.process import engine, process_measurement
 from tests.support.daemon import draw_measurement
 from tests.support.oracle import Oracle
