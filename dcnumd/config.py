@@ -17,6 +17,7 @@ from dcnumd.report.request import Format, ReportLimits, ReportRequest
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
+DeletedPolicy = Literal["leave", "remake"]
 QueueOrder = Literal["oldest", "newest"]
 Compression = Literal[
     "none",
@@ -58,6 +59,8 @@ class OutputSettings:
     basin_strategy: BasinStrategy = "tap"
     compression: Compression = "zstd-5"
     existing: ExistingPolicy = "skip"
+    deleted: DeletedPolicy = "leave"
+    """What the daemon does about a result that it made and that is gone."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

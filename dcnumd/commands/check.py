@@ -78,6 +78,9 @@ def look_at(settings: Settings) -> Iterator[Finding]:
     for folder in settings.folders():
         yield from _watched(folder)
     yield from _watched_outputs(settings)
+    for policy in {group.output.deleted: None for group in settings.groups}:
+        again = "not made again" if policy == "leave" else "made again at the next scan"
+        yield Finding("ok", "output.deleted", f'"{policy}": a result that is taken away is {again}')
     targets: dict[pathlib.Path, None] = {}
     for group in settings.groups:
         folders = [group.output.folder] if group.output.folder else filter(_is_there, group.watch.folders)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dcnumd.commands.shown import short_path
 from dcnumd.config import Settings
-from dcnumd.daemon.records import Entry, State
+from dcnumd.daemon.records import OUTPUT_GONE, Entry, State
 from dcnumd.errors import printable
 
 LIGHTS = {
@@ -84,8 +84,9 @@ def words(text: str, style: str = "") -> Text:
 
 
 def warnings_of(entry: Entry) -> str:
-    """Return the names of the checks that warn, for reading."""
-    return ", ".join(entry.warnings.split()).replace("_", " ")
+    """Return the names of the checks that warn, for reading; and that the result is gone, if it is."""
+    gone = ["result gone"] if entry.reason == OUTPUT_GONE else []
+    return ", ".join(gone + entry.warnings.split()).replace("_", " ")
 
 
 def count(number: int | None) -> str:

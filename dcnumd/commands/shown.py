@@ -16,7 +16,7 @@ import click
 
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger, ledger_path
-from dcnumd.daemon.records import Entry, State
+from dcnumd.daemon.records import OUTPUT_GONE, Entry, State
 from dcnumd.errors import DcnumdError, printable
 
 COLOURS = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan", State.SKIPPED: "yellow"}
@@ -73,6 +73,8 @@ def entry_line(entry: Entry) -> str:
         State.DONE: f"{entry.frames} frames, {entry.events} events in {entry.seconds or 0:.1f} s -> {entry.output}",
         State.RUNNING: f"{entry.frames_done or 0} of {entry.frames} frames",
     }.get(entry.state, why_not(entry))
+    if entry.state is State.DONE and entry.reason == OUTPUT_GONE:
+        details += " (gone)"
     if entry.light:
         details += f", report {entry.light}{f' ({entry.warnings})' if entry.warnings else ''}"
     state = click.style(f"{entry.state:9}", fg=COLOURS.get(entry.state))

@@ -49,6 +49,14 @@ class KnownFiles:
         active, settled = self._active, self._settled
         return [(path, stamp) for path, stamp in found if active.get(path) != stamp and settled.get(path) != stamp]
 
+    def settled(self, found: Found) -> list[tuple[str, Stamp]]:
+        """Return the files for which there is nothing to do, so far."""
+        return [(path, stamp) for path, stamp in found if self._settled.get(path) == stamp]
+
+    def unsettle(self, path: str) -> None:
+        """Have a file looked at again."""
+        self._settled.pop(path, None)
+
     def note_active(self, path: str, stamp: Stamp) -> None:
         """Remember that a file waits for its turn."""
         self._active[path] = stamp

@@ -259,6 +259,12 @@ class Ledger(LedgerQueries):
             )
             return self.move(entry_id, State.DONE, output=output, replace_output=0, **changes)
 
+    def note_presence(self, entry_id: int, *, is_there: bool) -> None:
+        """Note that the result of a row was taken away, or is back; the row stays done."""
+        with self.transaction():
+            self._record(entry_id, State.DONE, "output_returned" if is_there else "output_gone", "")
+            self._update(entry_id, reason="" if is_there else "output_gone", changed_at=utc_now())
+
     def remember_place(self, folder: str, place: str) -> None:
         """Remember where `folder` is mounted."""
         if self.place(folder) != place:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import NamedTuple
 
 from dcnumd.daemon.ledger_schema import COLUMNS, LATER
 from dcnumd.daemon.records import FINAL, SURROUNDINGS, Content, Entry, State, Transition
+
+
+class Made(NamedTuple):
+    """The result of a measurement that is done."""
+
+    id: int
+    """Number of the row."""
+    output: str
+    reason: str
 
 
 class LedgerQueries:
@@ -51,6 +61,14 @@ class LedgerQueries:
     def is_output(self, path: str) -> bool:
         """Return whether a result was put at `path`, even if that is to be made again."""
         return self._one("output = CAST(? AS TEXT)", text_of(path)) is not None
+
+    def result_of(self, path: str) -> Made | None:
+        """Return the result of a measurement whose row was changed last; None if it is not done."""
+        query = "SELECT id, output, reason, state FROM measurements WHERE path = CAST(? AS TEXT)"
+        row = self._connection.execute(f"{query} ORDER BY revision DESC LIMIT 1", (text_of(path),)).fetchone()
+        if row is None or row["state"] != State.DONE or not row["output"]:
+            return None
+        return Made(row["id"], row["output"], row["reason"])
 
     def entries(self, *states: State, path: str | None = None, limit: int = -1) -> list[Entry]:
         """Return rows, those changed last first."""

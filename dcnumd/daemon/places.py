@@ -33,23 +33,21 @@ class Places:
         self._settings = settings
         self._ledger = ledger
 
-    async def missing(self, outputs: Mapping[str, pathlib.Path]) -> frozenset[str]:
-        """Return those results that are certainly gone; one that cannot be reached just now is not.
+    async def look_for(self, outputs: Mapping[str, pathlib.Path]) -> dict[str, bool]:
+        """Return of each result whether it is there or certainly gone; of one that cannot be reached, nothing.
 
         Parameters
         ----------
         outputs
             Each result with the folder that stands for all results in and below it.
         """
-        if not outputs:
-            return frozenset()
-        gone: frozenset[str] = frozenset()
+        found: dict[str, bool] = {}
         for root in set(outputs.values()):
             before = Place.from_text(self._ledger.place(os.fspath(root)))
             paths = [path for path, its_root in outputs.items() if its_root == root]
             with contextlib.suppress(OSError):
-                gone |= await in_thread(os.fspath(root), _missing, paths, root, before)
-        return gone
+                found |= await in_thread(os.fspath(root), _look_for, paths, root, before)
+        return found
 
     async def obstacle(self, root: pathlib.Path, path_out: pathlib.Path, size: int) -> ResultError | None:
         """Return why a result cannot be written now, None if it can.
@@ -96,20 +94,20 @@ def _existing(folder: pathlib.Path) -> pathlib.Path:
     return next(parent for parent in (folder, *folder.parents) if _is_there(parent))
 
 
-def _missing(paths: list[str], root: pathlib.Path, before: Place | None) -> frozenset[str]:
-    absent = []
+def _look_for(paths: list[str], root: pathlib.Path, before: Place | None) -> dict[str, bool]:
+    found = {}
     for path in paths:
-        try:
-            os.stat(path)  # noqa: PTH116 -- of many paths
-        except (FileNotFoundError, NotADirectoryError):
-            absent.append(path)
-        except OSError:
-            continue
-    return frozenset(absent) if absent and _is_mounted(root, before) else frozenset()
+        with contextlib.suppress(OSError):
+            found[path] = _is_there(pathlib.Path(path))
+    if all(found.values()) or _is_reached(root, before):
+        return found
+    return {path: True for path, is_there in found.items() if is_there}
 
 
-def _is_mounted(root: pathlib.Path, before: Place | None) -> bool:
+def _is_reached(root: pathlib.Path, before: Place | None) -> bool:
+    """Return whether a folder is there and mounted, so that what is missing in it is gone."""
     try:
+        root.stat()
         see(os.fspath(root), before)
     except OSError:
         return False

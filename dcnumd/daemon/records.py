@@ -41,6 +41,9 @@ class State(enum.StrEnum):
     """There is nothing to do, for the reason given."""
 
 
+OUTPUT_GONE = "output_gone"
+"""Reason of a row that is done and whose result was taken away."""
+
 FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED})
 
 SURROUNDINGS = frozenset(
@@ -159,10 +162,12 @@ def job_log(entry: Entry) -> structlog.typing.FilteringBoundLogger:
 
 def settings_key(settings: Settings) -> str:
     """Return a short text that changes when another decision about a file is possible."""
+    # What becomes of results that are gone is no decision about a measurement: it is made anew at each scan.
+    output = {key: value for key, value in dataclasses.asdict(settings.output).items() if key != "deleted"}
     relevant = (
         __version__,
         dataclasses.asdict(settings.pipeline),
-        dataclasses.asdict(settings.output),
+        output,
         settings.watch.allow_basins_outside,
         # reports take a part of what is allowed
         settings.resources.max_memory_mb and (settings.resources.max_memory_mb, settings.report.enabled),

@@ -22,6 +22,7 @@ from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.probe import Look
 from dcnumd.daemon.records import FINAL, TRANSITIONS, Entry, State, job_log, settings_key, utc_now
+from dcnumd.daemon.results import Results
 from dcnumd.daemon.threads import in_thread
 from dcnumd.errors import DcnumdError, MeasurementError
 from dcnumd.logic.stamp import Stamp
@@ -72,6 +73,7 @@ class Gate:
         once: bool = False,
     ) -> None:
         self.candidates = Candidates()
+        self.results = Results(settings, ledger, places, self._make_again, on_leave)
         self.failures = 0
         """Measurements that failed for good in this run."""
         self.quiet = asyncio.Event()
@@ -82,7 +84,6 @@ class Gate:
         self._settings = settings
         self._ledger = ledger
         self._inspector = inspector
-        self._places = places
         self._enqueue = enqueue
         self._on_leave = on_leave
         self._on_failure = on_failure
@@ -97,7 +98,7 @@ class Gate:
     @property
     def idle(self) -> bool:
         """Whether no file is waited for."""
-        return not self.candidates and not self._admitting
+        return not self.candidates and not self._admitting and self.results.idle
 
     def doubt(self) -> None:
         """Look at all files anew when they are offered next: rows were changed on somebody's wish."""
@@ -111,6 +112,7 @@ class Gate:
                 if waiting.repeated and not waiting.busy:
                     self.candidates.look_at(waiting, time.monotonic())
             self._wake.set()
+        self.results.look_for(self._known.settled(found))
         if not (news := self._known.news(found)):
             return
         # What is waited for already must not wait for the others: a recording stops the work at once.
@@ -120,8 +122,16 @@ class Gate:
         self._update_quiet()
         self._wake.set()
         if strangers := [(path, stamp) for path, stamp in news if path not in self.candidates]:
-            self._admitting += 1
-            self._found.put_nowait(strangers)
+            self._have_admitted(strangers)
+
+    def _have_admitted(self, strangers: list[tuple[str, Stamp]]) -> None:
+        self._admitting += 1
+        self._found.put_nowait(strangers)
+
+    def _make_again(self, path: str, stamp: Stamp) -> None:
+        """Take up a measurement whose result is gone."""
+        self._known.unsettle(path)
+        self._have_admitted([(path, stamp)])
 
     def leave_queue(self, path: str, stamp: Stamp | None = None) -> None:
         """Forget that `path` was queued; with its stamp, remember that it needs no further look."""
@@ -236,7 +246,7 @@ class Gate:
                 recorded = self._ledger.is_output(candidate.path)
                 found = await self._inspector.look_into(candidate.path, candidate.stamp.size, recorded=recorded)
                 known = found.content and self._ledger.find(candidate.path, found.content, found.pphash)
-                missing = await self._missing(known or None)
+                missing = await self.results.to_make(known or None)
             except sqlite3.Error:
                 # No measurement is to blame for the ledger.
                 raise
@@ -303,7 +313,7 @@ class Gate:
 
     async def _admit_all(self, found: list[tuple[str, Stamp]]) -> None:
         entries = {path: self._ledger.latest(path) for path, _ in found}
-        missing = await self._missing(*entries.values())
+        missing = await self.results.to_make(*entries.values())
         with self._ledger.transaction():
             for path, stamp in self._known.news(found):
                 if candidate := self.candidates.get(path):
@@ -311,15 +321,6 @@ class Gate:
                 else:
                     with self._one_file(path):
                         self._admit(path, stamp, missing)
-
-    async def _missing(self, *entries: Entry | None) -> frozenset[str]:
-        """Return the results of these rows that are gone."""
-        outputs = {
-            entry.output: self._settings.output_root_of(pathlib.Path(entry.path))
-            for entry in entries
-            if entry is not None and entry.output
-        }
-        return await self._places.missing(outputs)
 
     def _admit(self, path: str, stamp: Stamp, missing: frozenset[str]) -> None:
         """Decide from the ledger where a found file goes on."""
@@ -330,6 +331,7 @@ class Gate:
             has_output = entry.state in {State.DONE, State.SKIPPED} and entry.output and entry.output not in missing
             if entry.state is State.FAILED or own_output or has_output:
                 self._known.note_settled(path, stamp)
+                self.results.look_for([(path, stamp)])
                 return
             if entry.state is State.QUEUED:
                 self._queue(entry)

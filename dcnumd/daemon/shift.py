@@ -145,6 +145,7 @@ class Shift:
         work: dict[str, Coroutine[Any, Any, None]] = {
             "admit": self.gate.keep_admitting(),
             "settle": self.gate.keep_settling(),
+            "results": self.gate.results.keep_looking(),
             "look": self._run_looks(),
             "jobs": self._run_jobs(),
             "outputs": self.jobs.keep_outputs(),

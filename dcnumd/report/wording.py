@@ -108,6 +108,7 @@ CAUSES = {
     "output_name": Cause("The result's name is not possible there", "Give the measurement a shorter, plain name."),
     "output_exists": Cause("Something with the result's name is there already", "Move it away, then retry."),
     "output_differs": Cause("Another result with this name is there already", "Move it away, then retry."),
+    "output_gone": Cause("Its result was taken away", "Ask the engineer if it is to be made again."),
     "output": Cause("The result was damaged on its way to the disk", "Have the disk checked, then retry."),
     "basin_exists": Cause("A method wrote the same thing twice", _MAKER),
     "log_exists": Cause("A method wrote the same thing twice", _MAKER),

@@ -171,6 +171,21 @@ def test_elsewhere_than_on_a_terminal_a_measurement_is_a_line(filled, capsys):
     assert lines[3].endswith(f"{filled.folder}/b.rtdc  no_images: there are no images")
 
 
+def test_result_that_was_taken_away_is_told(world, capsys):
+    """A measurement stays done, and each form of the history says that its result is not there any more."""
+    entry = world.done("M.rtdc", "", "yellow", "few_events")
+    world.ledger.note_presence(entry.id, is_there=False)
+    assert main(["history", "-c", str(world.config)]) == 0
+    assert capsys.readouterr().out.endswith("M_dcn.rtdc (gone), report yellow (few_events)\n")
+    assert main(["history", "--json", "--state", "done", "-c", str(world.config)]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["reason"] == "output_gone"
+    console = rich.console.Console(file=io.StringIO(), width=120, color_system=None, highlight=False)
+    console.print(history_table(load_settings(world.config), world.ledger.history(), NOW, 120))
+    assert "result gone, few events" in console.file.getvalue()
+    assert main(["why", entry.path, "-c", str(world.config)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[1:] == ["done", "output_gone"]
+
+
 def test_output_that_is_not_utf8_escapes_what_it_lacks(world):
     """A terminal or a pipe with fewer characters gets the rest as escapes, not a traceback."""
     world.done("Größe 測定.rtdc")

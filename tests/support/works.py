@@ -51,7 +51,7 @@ class Works:
     def work(self):
         """Return what a daemon would have running."""
         gate = self.gate
-        work = [gate.keep_admitting(), gate.keep_settling(), gate.keep_looking()]
+        work = [gate.keep_admitting(), gate.keep_settling(), gate.keep_looking(), gate.results.keep_looking()]
         if self.jobs is not None:
             work += [self.jobs.keep_running(gate), self.jobs.keep_outputs(), self.jobs.keep_courteous(gate)]
         return work

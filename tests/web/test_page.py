@@ -69,6 +69,11 @@ def test_page_tells_without_a_script_what_is_going_on(serve):
     assert [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "refresh"] == ["5"]
 
 
+def test_page_tells_that_a_result_was_taken_away(serve):
+    page = read(serve(dataclasses.replace(busy(), done=(done(1, reason="output_gone"), done(2)))))
+    assert page.text.count("Its result was taken away") == 1
+
+
 def test_page_without_a_token_has_no_button(serve):
     page = read(serve(busy()))
     assert not page.all("form")
