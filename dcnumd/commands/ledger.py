@@ -52,7 +52,7 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
         click.echo(f"{printable(path)}: {explanation}")
     for entry in entries if not as_json else ():
         click.echo(entry_line(entry))
-        if entry.state not in {State.DONE, State.SKIPPED} and (cause := CAUSES.get(entry.reason)):
+        if entry.state is State.QUEUED and (cause := CAUSES.get(entry.reason)):
             click.echo(f"    {cause.what}. {cause.cure}")
         if entry.report:
             click.echo(f"    report: {printable(entry.report)}")
