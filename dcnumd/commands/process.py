@@ -83,7 +83,7 @@ def process(
     start_fork_server()
     from dcnumd.daemon import logs  # noqa: PLC0415
 
-    logs.configure(settings.log)
+    logs.configure(settings.log, sys.stderr)
     jobs = make_jobs(settings, files, output, frames)
     failures = 0
     misfit = False

@@ -24,4 +24,8 @@ def run(settings: Settings, once: bool) -> int:
     # A watchdog ends a process that hangs with SIGABRT; this says where it hung.
     faulthandler.enable()
     logs.configure(settings.log)
-    return run_daemon(settings, once=once)
+    try:
+        return run_daemon(settings, once=once)
+    finally:
+        # What is said after this is to come after it.
+        logs.flush()

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import io
 import json
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO, cast
 
 import structlog
 
 from dcnumd.config import LogSettings
+from dcnumd.daemon.line_writer import LineWriter, append, takes_more, write_all
 
 MAX_TEXT = 2000
 """Longest text value in a line [characters]: journald and others cut lines, which breaks JSON."""
 MAX_LINE = 16 * 1024
 """Longest line [bytes]."""
+TIME_STAMPER = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 EventDict = MutableMapping[str, Any]
+
+STDERR = 2
+"""Its descriptor."""
+_writers: dict[str, LineWriter] = {}
+"""For stderr, whose name here is empty, and for the file."""
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
@@ -31,33 +40,74 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     settings
         Level, format and an optional file.
     stream
-        Where the lines go; stderr by default.
+        Where the lines go, while the caller waits. By default it does not wait: a thread writes them to stderr.
     """
-    stream = stream or sys.stderr
-    as_json = settings.format == "json" or (settings.format == "auto" and not stream.isatty())
+    shown = stream or sys.stderr
+    # A process may have been started without stderr, and then another file has its number.
+    is_terminal = shown is not None and shown.isatty()
+    as_json = settings.format == "json" or (settings.format == "auto" and not is_terminal)
+    render = _render if as_json else structlog.dev.ConsoleRenderer(colors=is_terminal)
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        TIME_STAMPER,
     ]
     exceptions = [structlog.processors.format_exc_info, _shorten]
+    used = dict[str, LineWriter]()
     if settings.file is not None:
         # where that is not possible, stderr still has everything
         with contextlib.suppress(OSError):
             settings.file.parent.mkdir(parents=True, exist_ok=True)
-        processors += [*exceptions, _FileCopy(os.fspath(settings.file))]
+        path = os.fspath(settings.file)
+        used[path] = _writer(path, functools.partial(append, path), _render)
+        processors += [*exceptions, _FileCopy(used[path])]
     if as_json:
-        processors += [*exceptions, _render]
-    else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=stream.isatty()))
+        processors += exceptions
+    if stream is None:
+        used[""] = _writer("", functools.partial(write_all, STDERR if shown is not None else -1), render)
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     structlog.configure(
-        processors=processors,
+        processors=[*processors, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _LineStream(stream))),
+        logger_factory=structlog.WriteLoggerFactory(
+            file=cast("TextIO", _LineStream(stream) if stream is not None else _QueuedStream(used[""]))
+        ),
         cache_logger_on_first_use=False,
     )
     _forward_standard_logging(level)
+    for name in _writers.keys() - used.keys():
+        _writers.pop(name).close()
+
+
+def flush() -> None:
+    """Have everything written that was logged, and wait for it, but not for ever.
+
+    If stderr takes nothing any more, it leads nowhere from here on: what else is said there need not wait for it.
+    """
+    for name, writer in list(_writers.items()):
+        taken = writer.flush()
+        if not taken:
+            # Not to be waited for again.
+            del _writers[name]
+        if not name and not (taken and takes_more(STDERR)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), STDERR)
+
+
+atexit.register(flush)
+
+
+def _writer(name: str, write: Callable[[bytes], None], render: Callable[[Any, str, EventDict], str]) -> LineWriter:
+    """Return the writer for a file, or for stderr, which may be there already."""
+    loss_line = functools.partial(_loss_line, render)
+    if name not in _writers:
+        _writers[name] = LineWriter(f"log {name or 'stderr'}", write, loss_line)
+    _writers[name].loss_line = loss_line
+    return _writers[name]
+
+
+def _loss_line(render: Callable[[Any, str, EventDict], str], number: int) -> bytes:
+    event = TIME_STAMPER(None, "", {"event": "log.lost", "level": "warning", "lines": number})
+    return _encoded(render(None, "", event))
 
 
 class _LineStream(io.TextIOBase):
@@ -67,29 +117,39 @@ class _LineStream(io.TextIOBase):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        # A closed pipe or a full disk behind stderr must not end the work.
+        # A closed pipe or a full disk behind it must not end the work.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
             self._stream.flush()
         return len(text)
 
 
-class _FileCopy:
-    """Appends each event as a JSON line to a file, on its way to the screen."""
+class _QueuedStream(io.TextIOBase):
+    """Leaves each line to a writer."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer = writer
+
+    def write(self, text: str) -> int:
+        self._writer.put(_encoded(text.removesuffix("\n")))
+        return len(text)
+
+
+class _FileCopy:
+    """Leaves each event as a JSON line to the writer of a file, on its way to the screen."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer = writer
 
     def __call__(self, _logger: Any, _name: str, event: EventDict) -> EventDict:
-        line = _json_line(event).encode() + b"\n"
-        # The file is opened each time: log rotation moves it away, and a full disk may get room again.
-        with contextlib.suppress(OSError):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            try:
-                os.write(descriptor, line)
-            finally:
-                os.close(descriptor)
+        self._writer.put(_encoded(_json_line(event)))
         return event
+
+
+def _encoded(line: str) -> bytes:
+    # Names of files need not be UTF-8, nor can each terminal show it.
+    encoding = sys.stderr.encoding if sys.stderr is not None else "utf-8"
+    return f"{line}\n".encode(encoding, "backslashreplace")
 
 
 def _shorten(_logger: Any, _name: str, event: EventDict) -> EventDict:

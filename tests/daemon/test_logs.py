@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import re
+import shlex
 import subprocess
 import sys
 
 import pytest
+
+from dcnumd.daemon.ownership import owner_lock
+from tests.support.events import fault_of
+from tests.support.faults import JOB_SECONDS, published, result_of, wait_until
 
 SCRIPT = """
 import logging, pathlib, structlog, sys, warnings
@@ -78,3 +86,115 @@ def test_configuring_twice_does_not_double_lines():
     ended = subprocess.run([sys.executable, "-c", doubled], capture_output=True, text=True, timeout=60, check=True)
     assert len(ended.stderr.splitlines()) == 5
     assert logging.getLogger().handlers == before
+
+
+@contextlib.contextmanager
+def stalled():
+    """Yield the end of a pipe into which nothing fits, and that nobody reads."""
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * 4096)
+        os.set_blocking(writer, True)
+        yield writer
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("last", ["", "1 / 0", "sys.exit('at last')"], ids=["end", "bug", "error"])
+def test_stalled_reader_keeps_no_process_from_its_end(tmp_path, last):
+    """More is logged than can wait, and the file has all of it; what is said after the flush does not wait either."""
+    path = tmp_path / "log.jsonl"
+    script = f"""
+import pathlib, structlog, sys
+from dcnumd.config import LogSettings
+from dcnumd.daemon import logs
+logs.configure(LogSettings(file=pathlib.Path({str(path)!r})))
+log = structlog.get_logger()
+for number in range(3000):
+    log.info("test.event", number=number, text="x" * 1500)
+logs.flush()
+{last}
+"""
+    with stalled() as stderr:
+        ended = subprocess.run([sys.executable, "-c", script], stderr=stderr, timeout=60, check=False)
+    assert ended.returncode == (1 if last else 0)
+    numbers = [json.loads(line)["number"] for line in path.read_text().splitlines()]
+    assert numbers == list(range(3000))
+
+
+def test_lost_lines_are_told_in_the_form_of_the_others():
+    """A program reads JSON, a person text."""
+    for form in ("json", "console"):
+        script = f"""
+import structlog
+from dcnumd.config import LogSettings
+from dcnumd.daemon import line_writer, logs
+logs.configure(LogSettings(format={form!r}))
+line_writer.MAX_WAITING = 0
+structlog.get_logger().info("test.event")
+"""
+        command = [sys.executable, "-c", script]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        (line,) = ended.stderr.splitlines()
+        if form == "json":
+            assert fault_of(json.loads(line)) is None
+            assert json.loads(line)["lines"] == 1
+        else:
+            assert re.search(r"warning.*log.lost.*lines=1", line)
+
+
+def test_process_without_stderr_writes_nowhere_else(tmp_path):
+    """The number of a descriptor that is closed may be that of any other file by now."""
+    path = tmp_path / "other"
+    script = f"""
+import structlog
+from dcnumd.config import LogSettings
+from dcnumd.daemon import logs
+with open({str(path)!r}, "w") as file:
+    assert file.fileno() == 2
+    logs.configure(LogSettings())
+    structlog.get_logger().info("test.event")
+    logs.flush()
+"""
+    closed = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(script)} 2>&-"
+    subprocess.run(["/bin/sh", "-c", closed], timeout=60, check=True)
+    assert path.read_text() == ""
+
+
+def test_daemon_whose_log_nobody_reads_works_and_ends(write_config, watched_folder, tmp_path):
+    """A stopped reader, such as `dcnumd run 2>&1 | less`, stops nothing: neither events, nor jobs, nor the end."""
+    log = tmp_path / "log.jsonl"
+    config = write_config(f'[log]\nlevel = "debug"\nfile = "{log}"\n')
+    command = [sys.executable, "-m", "dcnumd", "run", "-c", str(config)]
+    path = published(watched_folder, "M1.rtdc")
+
+    def told(event):
+        return log.exists() and f'"event": "{event}"' in log.read_text()
+
+    with stalled() as stderr, subprocess.Popen(command, stderr=stderr) as daemon:
+        try:
+            wait_until(lambda: told("job.finished"), JOB_SECONDS)
+            published(watched_folder, "M2.rtdc", seed=2)
+            wait_until(lambda: log.read_text().count('"event": "job.finished"') == 2, JOB_SECONDS)
+            daemon.terminate()
+            assert daemon.wait(30) == 0
+        finally:
+            daemon.kill()
+    assert told("daemon.stopped")
+    assert result_of(path).exists()
+
+
+def test_error_at_the_start_comes_last(write_config, state_folder):
+    """What the daemon logged before it gave up stands before the reason; also where the reason cannot be read."""
+    config = write_config()
+    command = [sys.executable, "-m", "dcnumd", "run", "-c", str(config)]
+    with owner_lock(state_folder):
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        with stalled() as stderr:
+            unread = subprocess.run(command, stderr=stderr, timeout=60, check=False)
+    assert (ended.returncode, unread.returncode) == (2, 2)
+    assert ended.stderr.splitlines()[-1].startswith("Error: ")
