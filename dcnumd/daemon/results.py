@@ -12,7 +12,8 @@ from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.ledger_queries import Made
 from dcnumd.daemon.places import Places
-from dcnumd.daemon.records import OUTPUT_GONE, Entry, Stamp, State
+from dcnumd.daemon.records import OUTPUT_GONE, Entry, State
+from dcnumd.logic.stamp import Stamp
 
 log = structlog.get_logger()
 

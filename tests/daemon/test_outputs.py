@@ -15,7 +15,8 @@ from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.outputs import OutputFolders, blocked_folders
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.queue import JobQueue
-from dcnumd.daemon.records import Content, Stamp, State
+from dcnumd.daemon.records import Content, State
+from dcnumd.logic.stamp import Stamp
 
 MANY = 1200
 
