@@ -10,9 +10,12 @@ import struct
 from collections.abc import Iterator
 
 MODIFY, ATTRIB, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE = 0x2, 0x4, 0x8, 0x40, 0x80, 0x100
-MOVE_SELF, OVERFLOW, IGNORED, ONLY_FOLDERS, IS_FOLDER = 0x800, 0x4000, 0x8000, 0x0100_0000, 0x4000_0000
+DELETE, DELETE_SELF, MOVE_SELF = 0x200, 0x400, 0x800
+OVERFLOW, IGNORED, ONLY_FOLDERS, IS_FOLDER = 0x4000, 0x8000, 0x0100_0000, 0x4000_0000
 FOLLOWED = MODIFY | ATTRIB | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | MOVE_SELF | ONLY_FOLDERS
 """What may make a file a complete measurement, or bring a folder; see inotify(7) for all names."""
+DEPARTURES = DELETE | DELETE_SELF | MOVED_FROM | MOVED_TO | MOVE_SELF | ONLY_FOLDERS
+"""What may take a file away, or put another one in its place."""
 HEADER = struct.Struct("iIII")
 """An event begins with the number of its folder, what happened, a cookie, and the length of the name that follows."""
 BUFFER_BYTES = 256 * 1024
@@ -21,13 +24,19 @@ BUFFER_BYTES = 256 * 1024
 class FolderEvents:
     """The changes in folders, each of which is named to `follow`; not in the folders inside of it.
 
+    Parameters
+    ----------
+    followed
+        Which changes, as a sum of the numbers of inotify(7).
+
     Raises
     ------
     OSError
         If the system has no more watches to give away.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, followed: int = FOLLOWED) -> None:
+        self._followed = followed
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._folders: dict[int, str] = {}
         self._descriptor = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
@@ -40,7 +49,7 @@ class FolderEvents:
         OSError
             If it is not there or may not be read, or if the system's limit of watches is reached (ENOSPC).
         """
-        number = self._checked(self._libc.inotify_add_watch(self._descriptor, os.fsencode(folder), FOLLOWED))
+        number = self._checked(self._libc.inotify_add_watch(self._descriptor, os.fsencode(folder), self._followed))
         self._folders[number] = folder
 
     def leave(self, *folders: str) -> None:

@@ -27,11 +27,12 @@ from dcnumd.daemon.child import Child
 from dcnumd.daemon.ledger import Ledger, is_damage, ledger_path
 from dcnumd.daemon.notify import Notifier
 from dcnumd.daemon.overseer import Overseer
-from dcnumd.daemon.ownership import owner_lock, temporary_folder
+from dcnumd.daemon.ownership import LOCK_NAME, owner_lock, temporary_folder
 from dcnumd.daemon.page import PageKeeper
 from dcnumd.daemon.probe import check_methods
 from dcnumd.daemon.records import Entry
 from dcnumd.daemon.shift import Shift
+from dcnumd.daemon.state_folder import StateFolder
 from dcnumd.daemon.tally import Tally
 from dcnumd.daemon.view import View
 from dcnumd.errors import ConfigError, DcnumdError, WorkerError
@@ -87,8 +88,9 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._ready = False
         self._pipeline_up = asyncio.Event()
-        self._start_error: DcnumdError | None = None
+        self._end_error: DcnumdError | None = None
         self._ledger_lost = False
+        self._state = StateFolder(settings.state_folder())
         self._failures = 0
         self._shift: Shift | None = None
         self._reloads = asyncio.Event()
@@ -116,16 +118,17 @@ class Supervisor:
             state_folder=os.fspath(self._settings.state_folder()),
             folders=[os.fspath(folder) for folder in self._settings.folders()],
         )
+        self._state.remember(self._settings.state_folder() / LOCK_NAME)
         ledger = self._open_ledger()
         try:
             await self._run_tasks(ledger)
         except Exception as error:
             log.critical("daemon.stopped", failures=self._failures, error=repr(error), exc_info=error)
             return 1
-        if isinstance(self._start_error, ConfigError):
-            raise ConfigError(f"{self._settings.source}: pipeline: {self._start_error.message}") from self._start_error
-        if self._start_error is not None:
-            log.critical("daemon.stopped", failures=self._failures, error=self._start_error.message)
+        if isinstance(self._end_error, ConfigError):
+            raise ConfigError(f"{self._settings.source}: pipeline: {self._end_error.message}") from self._end_error
+        if self._end_error is not None:
+            log.critical("daemon.stopped", failures=self._failures, error=self._end_error.message)
             return 1
         log.info("daemon.stopped", failures=self._failures)
         return 1 if self._once and self._failures else 0
@@ -144,6 +147,7 @@ class Supervisor:
                     group.create_task(self._keep_reloading(), name="reload"),
                     group.create_task(self._notifier.keep_alive(self._is_alive), name="watchdog"),
                     group.create_task(self._page.keep_serving(), name="page"),
+                    group.create_task(self._keep_state(), name="state"),
                 ]
                 await self._stop.wait()
                 log.info("daemon.stopping")
@@ -181,8 +185,18 @@ class Supervisor:
                 self._pipeline_up.set()
 
     def _end(self, error: DcnumdError) -> None:
-        self._start_error = error
+        self._end_error = error
         self._stop.set()
+
+    async def _keep_state(self) -> None:
+        self._lose_state(await self._state.wait_until_gone())
+
+    def _lose_state(self, gone: pathlib.Path) -> None:
+        """End, because what is recorded from now on is lost, and another dcnumd may own what is there instead."""
+        problem = "was deleted, moved or replaced while dcnumd was running, so nothing more can be recorded"
+        self._end(
+            DcnumdError(f"{gone}: {problem}; put it back if it was moved, and start dcnumd again", "state_folder")
+        )
 
     async def _work_in_shifts(self, ledger: Ledger | None) -> None:
         """Work until the end; after a fault of the ledger or with a new config, go on from what the ledger knows."""
@@ -222,6 +236,10 @@ class Supervisor:
     async def _wait_for_ledger(self) -> Ledger | None:
         """Open the ledger as soon as it can be written; None if the end comes first."""
         while not self._stop.is_set():
+            if (gone := self._state.gone()) is not None:
+                # A new one would be made, and everything be forgotten without a word.
+                self._lose_state(gone)
+                return None
             try:
                 ledger = self._open_ledger()
             except (DcnumdError, sqlite3.Error) as error:
@@ -253,6 +271,7 @@ class Supervisor:
         except sqlite3.Error as error:
             ledger.close()
             raise DcnumdError(f"{ledger_path(folder)}: the ledger cannot be written: {error}", "ledger") from error
+        self._state.remember(ledger_path(folder))
         return ledger
 
     async def _keep_reloading(self) -> None:
