@@ -35,6 +35,8 @@ class Mount:
 
     number: int
     """Identifies the mount as long as it lasts."""
+    device: int
+    """The file system as the kernel numbers it; on btrfs and overlays its files say another number."""
     point: str
     """Where it is mounted."""
     root: str
@@ -151,10 +153,29 @@ def read_mounts(table: pathlib.Path = MOUNT_TABLE) -> dict[int, Mount]:
     for line in table.read_bytes().splitlines():
         # A variable number of optional fields ends with a lone hyphen.
         fields, _, rest = line.partition(b" - ")
-        number, _, _, root, point, *_ = fields.split(b" ")
+        number, _, device, root, point, *_ = fields.split(b" ")
         kind, source, *_ = rest.split(b" ")
-        mounts[int(number)] = Mount(int(number), _text(point), _text(root), _text(kind), _text(source))
+        mounts[int(number)] = Mount(
+            int(number),
+            os.makedev(*map(int, device.split(b":"))),
+            _text(point),
+            _text(root),
+            _text(kind),
+            _text(source),
+        )
     return mounts
+
+
+def device_of(descriptor: int) -> int:
+    """Return the number of the file system on which an open file lies, as the kernel's tables have it.
+
+    Where the system does not tell, it is the number that the file says.
+    """
+    with contextlib.suppress(OSError):
+        mount = read_mounts().get(_mount_number(descriptor))
+        if mount is not None:
+            return mount.device
+    return os.fstat(descriptor).st_dev
 
 
 def _mount_of(path: str) -> Mount | None:

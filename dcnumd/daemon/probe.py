@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator
 from typing import Literal
 
+from dcnumd.daemon.mounts import device_of
 from dcnumd.daemon.records import Content
 from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.job import Job, PipelineSettings
@@ -96,7 +97,7 @@ def read_superblock(head: bytes) -> Superblock | None:
     return Superblock(bool(flags & 1), int.from_bytes(head[end_at : end_at + width], "little"))
 
 
-def is_locked_for_writing(locks: str, status: os.stat_result) -> bool:
+def is_locked_for_writing(locks: str, status: os.stat_result, device: int) -> bool:
     """Return whether a process on this computer holds a lock on a file as HDF5 takes it for writing.
 
     To ask for the lock would be to take it, and a recording that starts just then would fail. A program on another
@@ -108,12 +109,29 @@ def is_locked_for_writing(locks: str, status: os.stat_result) -> bool:
         What ``/proc/locks`` says.
     status
         The file.
+    device
+        Number of its file system, see `device_of`.
     """
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    place = f"{os.major(device):02x}:{os.minor(device):02x}:{status.st_ino}"
     # 1: FLOCK  ADVISORY  WRITE 4711 fe:00:2245236 0 EOF; a process that waits for its turn has "->" before the kind
-    return place in locks and any(
-        place in fields and "WRITE" in fields and "->" not in fields for fields in map(str.split, locks.splitlines())
-    )
+    lines = [line.split() for line in locks.splitlines() if place in line]
+    holders = [fields[4] for fields in lines if fields[3] == "WRITE" and fields[5] == place]
+    # Subvolumes and layers of one file system have numbers of their own, and each has a file of this inode.
+    return any(status.st_dev == device or _may_have_open(holder, status) for holder in holders)
+
+
+def _may_have_open(pid: str, status: os.stat_result) -> bool:
+    """Return whether a process has a file open, or nobody can say so."""
+    try:
+        # of a lock that belongs to the open file there is no process; of another user's nothing is told
+        descriptors = list(pathlib.Path("/proc", pid, "fd").iterdir())
+    except OSError:
+        return True
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(descriptor.stat(), status):
+                return True
+    return False
 
 
 def look(job: Job, *, recorded: bool = False) -> Look:
@@ -159,7 +177,7 @@ def _look(job: Job, first: _FirstBytes, *, recorded: bool) -> Look:
         return Look("truncated", stamp)
     if superblock is not None and superblock.open_for_writing:
         return Look("open_for_writing", stamp)
-    if is_locked_for_writing(_locks(), first.status):
+    if is_locked_for_writing(_locks(), first.status, first.device):
         return Look("open_for_writing", stamp)
     if superblock is not None and superblock.end_of_file > stamp.size:
         return Look("truncated", stamp)
@@ -213,6 +231,7 @@ class _FirstBytes:
     """What can be known of a file without HDF5."""
 
     status: os.stat_result
+    device: int
     head: bytes
     blank: bool
     """Its beginning or its end are zeros."""
@@ -226,6 +245,7 @@ def _first_bytes(job: Job) -> _FirstBytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file")
+            device = device_of(descriptor)
             head = os.pread(descriptor, HEAD_BYTES, 0)
             end = os.pread(descriptor, BLANK_END, max(0, status.st_size - BLANK_END))
         finally:
@@ -237,7 +257,7 @@ def _first_bytes(job: Job) -> _FirstBytes:
     except OSError as error:
         message = f"{job.path_in}: cannot be read: {error.strerror}"
         raise MeasurementError(message, "unreadable", transient=error.errno != errno.EINVAL) from error
-    return _FirstBytes(status, head, blank=len(end) == BLANK_END and (not any(end) or not any(head)))
+    return _FirstBytes(status, device, head, blank=len(end) == BLANK_END and (not any(end) or not any(head)))
 
 
 def _locks() -> str:

@@ -20,6 +20,7 @@ from dcnumd.daemon.probe import is_locked_for_writing, look, read_superblock
 from dcnumd.errors import MeasurementError
 from dcnumd.read.open_file import open_measurement
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+from tests.support.disks import mounted
 
 
 @pytest.fixture(params=["earliest", "v110", "latest"])
@@ -138,12 +139,57 @@ def test_table_of_locks_is_read_line_by_line(tmp_path):
     """Only a lock for writing on this very file counts, and no one that waits for it."""
     status = tmp_path.stat()
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    assert is_locked_for_writing(f"1: FLOCK  ADVISORY  WRITE 4711 {place} 0 EOF\n", status)
-    assert is_locked_for_writing(f"1: OFDLCK ADVISORY  WRITE -1 {place} 0 EOF\n", status)
-    assert not is_locked_for_writing(f"1: -> FLOCK  ADVISORY  WRITE 4711 {place} 0 EOF\n", status)
-    assert not is_locked_for_writing(f"1: FLOCK  ADVISORY  READ 4711 {place} 0 EOF\n", status)
-    assert not is_locked_for_writing(f"1: FLOCK  ADVISORY  WRITE 4711 {place}1 0 EOF\n", status)
-    assert not is_locked_for_writing("", status)
+
+    def locked(line):
+        return is_locked_for_writing(line, status, status.st_dev)
+
+    assert locked(f"1: FLOCK  ADVISORY  WRITE 4711 {place} 0 EOF\n")
+    assert locked(f"1: OFDLCK ADVISORY  WRITE -1 {place} 0 EOF\n")
+    assert not locked(f"1: -> FLOCK  ADVISORY  WRITE 4711 {place} 0 EOF\n")
+    assert not locked(f"1: FLOCK  ADVISORY  READ 4711 {place} 0 EOF\n")
+    assert not locked(f"1: FLOCK  ADVISORY  WRITE 4711 {place}1 0 EOF\n")
+    assert not locked("")
+
+
+def test_locks_of_a_file_system_with_several_numbers(tmp_path):
+    """As on btrfs: the table has the number of the file system, files have that of their subvolume."""
+    (tmp_path / "ours").touch()
+    (tmp_path / "other").touch()
+    status, device = (tmp_path / "ours").stat(), os.makedev(0, 0x1F)
+    line = f"3: FLOCK  ADVISORY  WRITE {{}} 00:1f:{status.st_ino} 0 EOF\n"
+    with (tmp_path / "other").open():
+        assert not is_locked_for_writing(line.format(os.getpid()), status, device)
+        assert not is_locked_for_writing(line.format(os.getpid()), status, os.makedev(0, 0x20))
+    with (tmp_path / "ours").open():
+        assert is_locked_for_writing(line.format(os.getpid()), status, device)
+    # nobody can say what these have open
+    assert is_locked_for_writing(line.format(-1), status, device)
+    assert is_locked_for_writing(line.format(2**22 + 1), status, device)
+
+
+@pytest.mark.parametrize("layer", ["upper", "lower"])
+def test_writer_is_seen_on_an_overlay(layer, tmp_path):
+    """As in a container: files say another number than the table of locks, and two layers have the same inodes."""
+    folders = [tmp_path / name for name in ("first", "second")]
+    with mounted(folders[0], "size=3m") as lower, mounted(folders[1], "size=3m") as upper:
+        for folder in (lower / "files", lower / "work", upper / "files", upper / "work"):
+            folder.mkdir()
+        names = {"lower": lower / "files" / "a.rtdc", "upper": upper / "files" / "b.rtdc"}
+        for path in names.values():
+            write_measurement(path, MeasurementSpec(size=(40, 80), frames=60))
+        assert len({path.stat().st_ino for path in names.values()}) == 1, "both are the first file of their disk"
+        options = f"lowerdir={lower / 'files'},upperdir={upper / 'files'},workdir={upper / 'work'}"
+        with mounted(tmp_path / "merged", options, "overlay") as merged:
+            paths = {name: merged / path.name for name, path in names.items()}
+            assert {verdict(path) for path in paths.values()} == {"complete"}
+            script = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(); input()"
+            command = [sys.executable, "-c", script, str(paths[layer])]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+                assert writer.stdout.readline() == "\n"
+                found = {name: verdict(path) for name, path in paths.items()}
+                writer.communicate("\n")
+            assert found.pop(layer) == "open_for_writing"
+            assert list(found.values()) == ["complete"]
 
 
 @pytest.mark.parametrize("locking", [True, False])

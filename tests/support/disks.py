@@ -11,10 +11,10 @@ import pytest
 
 
 @contextlib.contextmanager
-def mounted(folder: pathlib.Path, options: str) -> Iterator[pathlib.Path]:
-    """Mount a file system in memory on a folder, which is made; skip the test where that is not allowed."""
+def mounted(folder: pathlib.Path, options: str, kind: str = "tmpfs") -> Iterator[pathlib.Path]:
+    """Mount a file system, by default one in memory, on a new folder; skip the test where that is forbidden."""
     folder.mkdir(exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+    command = ["mount", "-t", kind, "-o", options, kind, folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
