@@ -128,6 +128,7 @@ def test_page_tells_where_results_go_and_what_is_in_the_way(serve):
     for text in (
         "results /srv/acquisition, 250 GB free",
         "takes no results /mnt/results",
+        "M007.rtdc waits since",
         "Details no_space /mnt/results: 0.3 GB are free, 1.4 GB are needed",
     ):
         assert text in page.text
