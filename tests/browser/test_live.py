@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import BROKEN, MEASUREMENTS, config_in
 from tests.support.browser import THEMES, WIDTHS, looking, serious_faults, window
-from tests.support.daemon import START_SECONDS, Daemon
-from tests.support.faults import draw_long
+from tests.support.daemon import HANG_SECONDS, START_SECONDS, Daemon
+from tests.support.faults import draw_long, wait_until
 
-SECONDS = 120.0
+SECONDS = HANG_SECONDS
 GOOD, BAD, EMPTY, *_, MARKUP, ALPHABETS, LONG = MEASUREMENTS
 
 OBSERVE = """() => {
@@ -127,7 +129,7 @@ def test_page_follows_a_measurement(browser, live, record):
         expect(part(page, "done").locator("li", has_text="long.rtdc")).to_be_visible(timeout=1000 * SECONDS)
         check_course(page.evaluate("window.seen"))
         # The page without JavaScript has come to the same by itself.
-        expect(part(other, "done").get_by_role("link", name="M001_data")).to_be_visible(timeout=20_000)
+        expect(part(other, "done").get_by_role("link", name="M001_data")).to_be_visible(timeout=1000 * SECONDS)
         sight.check()
         row.get_by_role("link").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("simulated cells")
@@ -152,7 +154,7 @@ def check_course(seen) -> None:
 
 
 @pytest.fixture(scope="module")
-def busy(live, results, browser):
+def busy(live, results):
     """Let something be recorded, something wait and something be processed, and let it stay like that."""
     daemon = live.daemon
     for name in (GOOD, BAD, EMPTY, MARKUP, ALPHABETS, LONG):
@@ -163,23 +165,23 @@ def busy(live, results, browser):
     broken.write_bytes(b"no measurement")
     daemon.wait_for("job.failed", path=str(broken), timeout=SECONDS)
     command = [sys.executable, "-m", "dcnumd", "simulate", live.folder, "--size", "48x120", "--frames"]
-    # The process that does the work is stopped in the middle of it; a page that is opened first is in time for that.
-    with window(browser) as context:
-        page = context.new_page()
-        page.goto(live.url)
-        subprocess.run([*command, "30000"], check=True, capture_output=True)
-        started = daemon.wait_for("job.started", timeout=SECONDS, count=len(daemon.matching("job.finished")) + 1)
-        worker = daemon.matching("worker.started", role="pipeline")[-1]["pid"]
-        expect(page.locator("#part-now progress")).to_be_visible(timeout=1000 * SECONDS)
-        expect(page.locator("#part-now progress")).not_to_have_attribute("value", "0", timeout=1000 * SECONDS)
-        os.kill(worker, signal.SIGSTOP)
-    live.publish(results.measurement(GOOD), "M900_waits.rtdc")
-    live.publish(results.measurement(GOOD), f"M901_{'waits_' * 30}.rtdc")
-    recorder = subprocess.Popen([*command, "200000", "--rate", "1500", "--realtime"], stdout=subprocess.DEVNULL)
-    yield pathlib.Path(started["path"]).name
-    recorder.kill()
-    recorder.wait()
-    os.kill(worker, signal.SIGCONT)
+    subprocess.run([*command, "30000"], check=True, capture_output=True)
+    started = daemon.wait_for("job.started", timeout=SECONDS, count=len(daemon.matching("job.finished")) + 1)
+    wait_until(lambda: frames_done(live) > 0)
+    with stopped(daemon):
+        live.publish(results.measurement(GOOD), "M900_waits.rtdc")
+        live.publish(results.measurement(GOOD), f"M901_{'waits_' * 30}.rtdc")
+        recorder = subprocess.Popen([*command, "900000", "--rate", "1500", "--realtime"], stdout=subprocess.DEVNULL)
+        yield pathlib.Path(started["path"]).name
+        recorder.kill()
+        recorder.wait()
+
+
+def frames_done(live: Live) -> int:
+    """Return how many frames of the running measurement have been processed."""
+    with urllib.request.urlopen(f"{live.url}api/v1/status") as answer:  # noqa: S310 -- our own server's
+        running = json.load(answer)["running"]
+    return running["frames_done"] if running else 0
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -188,7 +190,7 @@ def test_live_page_looks_right(browser, live, busy, theme, width):
     """Nothing overlaps, is cut, empty or wider than the window, and nothing is asked from elsewhere."""
     with looking(browser, live.url, theme, width) as sight:
         page = sight.page
-        expect(part(page, "recording").locator("li")).to_contain_text("/s", timeout=20_000)
+        expect(part(page, "recording").locator("li")).to_contain_text("/s", timeout=1000 * SECONDS)
         expect(part(page, "running")).to_contain_text(busy)
         expect(part(page, "waiting")).to_contain_text("M900_waits")
         expect(part(page, "failed")).to_contain_text(BROKEN)

@@ -16,7 +16,6 @@ from dcnumd.daemon.view import View
 from dcnumd.daemon.watch import FolderWatch
 from tests.support.works import Works
 
-JOB_SECONDS = 120.0
 SETTINGS = Settings(watch=WatchSettings(settle_seconds=600.0, rescan_seconds=600.0), log=LogSettings(level="error"))
 
 
@@ -103,5 +102,5 @@ def test_daemon_stops_between_two_jobs(start_daemon, watched_folder, measurement
     for number in range(4):
         measurement(watched_folder / f"M{number}.rtdc", seed=number)
     daemon = start_daemon(ready=False)
-    daemon.wait_for("job.finished", timeout=JOB_SECONDS)
+    daemon.wait_for("job.finished")
     assert daemon.stop() == 0

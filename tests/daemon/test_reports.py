@@ -13,13 +13,13 @@ import pytest
 
 from dcnumd.daemon.ledger import Ledger, ledger_path
 from dcnumd.logic.stamp import Stamp
-from tests.support.daemon import draw_measurement
+from tests.support.daemon import HANG_SECONDS, draw_measurement
 from tests.support.faults import wait_until
 
 # Without courtesy, reports do not wait until nobody else works on this computer.
 REPORTS = "[report]\nenabled = true\n"
 QUICK = ("--set", "resources.nice=0")
-SECONDS = 120.0
+SECONDS = HANG_SECONDS
 
 
 def row_of(state_folder, path):
@@ -57,7 +57,7 @@ def test_each_result_gets_a_page_and_its_figures(start_daemon, write_config, wat
     assert json.loads(figures.read_text())["events"] == finished["events"]
     assert "M001_data" in page.read_text()
     daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.wait(60) == 0
+    assert daemon.wait(SECONDS) == 0
     row = row_of(state_folder, watched_folder / "M001_data.rtdc")
     assert (row.report, row.report_state, row.light) == (str(page), "written", written["light"])
     assert row.warnings.split() == written["warnings"]
@@ -74,7 +74,7 @@ def test_reports_have_a_folder_of_their_own(start_daemon, write_config, watched_
     draw_measurement(watched_folder / "day" / "M001_data.rtdc")
     daemon.wait_for("report.written", timeout=SECONDS)
     daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.wait(60) == 0
+    assert daemon.wait(SECONDS) == 0
     assert (reports / "day" / "M001_data_dcn.html").exists()
     assert "day/M001_data_dcn.html" in text_of(reports / "index.html")
     assert sorted(path.name for path in watched_folder.rglob("*.*")) == ["M001_data.rtdc", "M001_data_dcn.rtdc"]
@@ -130,7 +130,7 @@ def test_killed_process_makes_the_report_again(start_daemon, write_config, watch
     daemon.wait_for("report.written", timeout=SECONDS, count=2)
     assert stamp_of(watched_folder / "M002_data_dcn.rtdc") == before
     daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.wait(60) == 0
+    assert daemon.wait(SECONDS) == 0
     assert not [path for path in watched_folder.rglob(".*") if path.is_file()]
 
 

@@ -19,13 +19,12 @@ import h5py
 import psutil
 import pytest
 
-from tests.support.daemon import START_SECONDS, Daemon
+from tests.support.daemon import HANG_SECONDS, START_SECONDS, Daemon
 from tests.support.faults import LONG_FRAMES, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
-JOB_SECONDS = 180.0
-"""The first job compiles kernels, if their cache is empty."""
+JOB_SECONDS = HANG_SECONDS
 
 
 def result_of(path: pathlib.Path) -> pathlib.Path:

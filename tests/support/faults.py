@@ -16,9 +16,9 @@ import numpy as np
 import psutil
 
 from tests.soak.processes import cpu_seconds
-from tests.support.daemon import Daemon, draw_measurement
+from tests.support.daemon import HANG_SECONDS, Daemon, draw_measurement
 
-JOB_SECONDS = 120.0
+JOB_SECONDS = HANG_SECONDS
 LONG_FRAMES = 3000
 """Frames of a measurement that takes some seconds."""
 
@@ -78,7 +78,7 @@ def workers_of(daemon: Daemon) -> list[psutil.Process]:
     return [process for process in servers if process.parent() in servers]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30.0, daemon: Daemon | None = None) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = HANG_SECONDS, daemon: Daemon | None = None) -> None:
     """Wait for something that nobody announces; if that is in vain, show the log of the daemon that is to bring it."""
     deadline = time.monotonic() + seconds
     while not condition():

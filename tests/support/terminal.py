@@ -16,6 +16,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+from tests.support.daemon import HANG_SECONDS
+
 CONTROLS = re.compile(r"\x1b\][^\x1b\x07]*(?:\x1b\\|\x07)|\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]")
 """What a terminal carries out instead of showing it."""
 
@@ -76,14 +78,14 @@ class Terminal:
         """Type."""
         os.write(self._master, keys.encode())
 
-    def wait_for(self, text: str, seconds: float = 30.0) -> None:
+    def wait_for(self, text: str, seconds: float = HANG_SECONDS) -> None:
         """Wait until something is printed that was not there before; AssertionError if it does not come."""
         begin = len(self.text)
         deadline = time.monotonic() + seconds
         while text not in self.text[max(begin - len(text), 0) :]:
             assert self._read(deadline), f"{text!r} is not in {self.text[begin:][-2000:]!r}"
 
-    def wait(self, seconds: float = 30.0) -> int:
+    def wait(self, seconds: float = HANG_SECONDS) -> int:
         """Wait until the command has ended; return its exit code."""
         deadline = time.monotonic() + seconds
         while self._read(deadline):

@@ -24,7 +24,7 @@ from dcnumd.web.state import Blocked, Ended, Folder, Output, Recording, Running,
 R = TypeVar("R")
 
 TOKEN = "correct-horse-battery-staple"  # noqa: S105 -- of no door
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 120.0
 NO_SPACE = "/mnt/results: 0.3 GB are free, 1.4 GB are needed (the measurement and resources.min_free_gb); make room"
 
 
