@@ -227,7 +227,7 @@ class RollingMedianReader:
             self._frames = np.empty((count, *out.shape[1:]), np.uint8)
         frames = self._frames[:count]
         self._reader.read_into(first, first + count, frames)
-        if last - first + 1 == windows.size:
+        if bool((np.diff(windows) == 1).all()):
             rolling_median(frames, self.source.kernel_size, out)
         else:
             images = np.empty((last - first + 1, *out.shape[1:]), np.uint8)

@@ -119,7 +119,16 @@ def test_keywords_out_of_range_are_refused(kwargs: dict[str, Any], message: str,
 
 @pytest.mark.parametrize(
     "mapping",
-    [None, slice(0, 60), slice(3, None, 2), slice(0, None, 17), [5, 4, 3, 90, 90, 0, 119], [119], [0, 1, 2, 5, 50, 51]],
+    [
+        None,
+        slice(0, 60),
+        slice(3, None, 2),
+        slice(0, None, 17),
+        [5, 4, 3, 90, 90, 0, 119],
+        [119],
+        [0, 1, 2, 5, 50, 51],
+        [7, 7, 9],
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("batch", [1, 7, 200])
