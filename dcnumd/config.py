@@ -101,7 +101,7 @@ class GateSettings:
 class PipelineSection:
     """What decides the numbers in a result."""
 
-    pixel_size: float = dataclasses.field(default=0.0, metadata={"minimum": 0})
+    pixel_size: float = dataclasses.field(default=0.0, metadata={"minimum_or_0": 1e-8})
     background: BackgroundSettings = BackgroundSettings()
     segmenter: SegmenterSettings = SegmenterSettings()
     features: FeatureSettings = FeatureSettings()

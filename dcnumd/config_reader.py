@@ -1,8 +1,8 @@
 """Reads a TOML table into frozen dataclasses by their annotations, and says exactly what does not fit.
 
-A field's metadata may narrow its values: ``minimum``, ``maximum``, ``above`` (exclusive), ``file_name`` (the
-text becomes part of one), ``pattern`` (that the text fits, and what that is in words), ``rest`` (a mapping that
-takes all keys without a field), ``empty`` (a list may be), ``internal`` (no key).
+A field's metadata may narrow its values: ``minimum``, ``minimum_or_0`` (0 is allowed, too), ``maximum``, ``above``
+(exclusive), ``file_name`` (the text becomes part of one), ``pattern`` (that the text fits, and what that is in
+words), ``rest`` (a mapping that takes all keys without a field), ``empty`` (a list may be), ``internal`` (no key).
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ class SectionReader:
         self._finite(key, value)
         if "minimum" in metadata and value < metadata["minimum"]:
             raise self.error(key, f"got {value}; {metadata['minimum']} or more is allowed")
+        if value and value < metadata.get("minimum_or_0", value):
+            raise self.error(key, f"got {value}; 0, or {metadata['minimum_or_0']} or more is allowed")
         if "maximum" in metadata and value > metadata["maximum"]:
             raise self.error(key, f"got {value}; {metadata['maximum']} or less is allowed")
         if "above" in metadata and value <= metadata["above"]:

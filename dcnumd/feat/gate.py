@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dcnumd.errors import MeasurementError
 from dcnumd.meta.ppid import DEFAULT_SIZE_THRESH_MASK, gate_ppid
+from dcnumd.read.pixel_size import usable_pixel_size
 
 MIN_EXTENT = 3
 """With online gates an event spans at least this many pixels in each direction."""
@@ -46,7 +47,7 @@ class Gate:
     size_thresh_mask
         An event has more pixels than this; None means that of the online gates, or else 10.
     pixel_size
-        Pixel size [µm] in use where it differs from ``imaging:pixel size``.
+        Pixel size [µm] in use; None takes ``imaging:pixel size``.
 
     Attributes
     ----------
@@ -58,7 +59,7 @@ class Gate:
     Raises
     ------
     MeasurementError
-        A polygon gate, or a limit or pixel size that is missing or no number (reason ``online_gates``).
+        A polygon gate, or a limit or pixel size that is missing or no number; NaN is none (reason ``online_gates``).
     """
 
     def __init__(
@@ -74,12 +75,13 @@ class Gate:
         threshold: float | None = size_thresh_mask
         if online_gates:
             self.box_gates = _read_box_gates(meta)
+            pixel_size = usable_pixel_size(meta.get("imaging:pixel size") if pixel_size is None else pixel_size)
             if pixel_size is None:
-                pixel_size = _read_number(meta, "imaging:pixel size")
+                raise MeasurementError("online gates need a positive number in imaging:pixel size", "online_gates")
             for feature in ("size_x", "size_y"):
                 self.box_gates[feature] = Limits(MIN_EXTENT * pixel_size, None)
             if threshold is None and "online_contour:bin area min" in meta:
-                threshold = _read_number(meta, "online_contour:bin area min")
+                threshold = _read_number(meta, "online_contour:bin area min", infinite=False)
         # More than 20.5 pixels is more than 20 pixels.
         self.size_thresh_mask = math.floor(threshold or DEFAULT_SIZE_THRESH_MASK)
 
@@ -160,9 +162,13 @@ def _read_number_or_none(meta: Mapping[str, object], key: str) -> float | None:
     return _read_number(meta, key) if key in meta else None
 
 
-def _read_number(meta: Mapping[str, object], key: str) -> float:
+def _read_number(meta: Mapping[str, object], key: str, *, infinite: bool = True) -> float:
+    """Return a number; with `infinite`, also one that is no limit."""
     value = meta.get(key)
     try:
-        return float(value)  # type: ignore[arg-type]  # what cannot be converted is reported below
-    except (TypeError, ValueError) as error:
-        raise MeasurementError(f"online gates need a number in {key}, got {value!r}", "online_gates") from error
+        number = float(value)  # type: ignore[arg-type]  # what cannot be converted is reported below
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number) or (math.isinf(number) and not infinite):
+        raise MeasurementError(f"online gates need a number in {key}, got {value!r}", "online_gates")
+    return number

@@ -19,7 +19,8 @@ from dcnumd.feat.feat_background.bg_roll_median import (
     check_rolling_median_kwargs,
     count_windows,
 )
-from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed, sparse_median_images, time_axis
+from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed, sparse_median_images
+from dcnumd.feat.feat_background.time_axis import time_axis
 from dcnumd.logic.job_line import JobLine
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.tasks import MedianProgram, MedianTask, SharedBackgrounds

@@ -9,7 +9,7 @@ from typing import Self
 
 from dcnumd.errors import WorkerError
 from dcnumd.feat.feat_background.bg_roll_median import RollingMedianSource
-from dcnumd.feat.feat_background.bg_sparse_median import DEFAULT_FRAME_RATE
+from dcnumd.feat.feat_background.time_axis import DEFAULT_FRAME_RATE, frame_rate
 from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.logic.collector import Collector
@@ -45,9 +45,8 @@ def _duration(plan: Plan) -> float:
     times = plan.data.find("time")
     if times is not None and len(times):
         return float(times[len(times) - 1 :][0] - times[:1][0])
-    rate = plan.data.meta.get("imaging:frame rate")
     # with room for lost frames, as for the background
-    return 1.5 * plan.count / (rate if isinstance(rate, int | float) and rate > 0 else DEFAULT_FRAME_RATE)
+    return 1.5 * plan.count / float(frame_rate(plan.data) or DEFAULT_FRAME_RATE)
 
 
 def _workload(plan: Plan, seconds: float) -> Workload:

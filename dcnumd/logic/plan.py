@@ -11,8 +11,8 @@ from typing import Any
 
 from dcnumd.errors import MeasurementError, MethodError
 from dcnumd.feat.feat_background.base import Background, get_background
-from dcnumd.feat.feat_background.bg_sparse_median import DEFAULT_FRAME_RATE
 from dcnumd.feat.feat_background.flicker import resolve_offset_correction
+from dcnumd.feat.feat_background.time_axis import time_axis_ends
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.tasks import FeatureSettings
@@ -197,7 +197,7 @@ def _check_duration(data: HDF5Data, frames: FrameSource, split_time: float) -> N
     MeasurementError
         Reason ``damaged`` or ``too_large``.
     """
-    feature, first, last = _time_axis_ends(data)
+    feature, first, last = time_axis_ends(data)
     seconds = last - first
     if not math.isfinite(seconds):
         raise MeasurementError(f"{data.path}: {feature} goes from {first} to {last}, expected times", "damaged")
@@ -208,14 +208,3 @@ def _check_duration(data: HDF5Data, frames: FrameSource, split_time: float) -> N
             f"images, which take more than {MAX_BACKGROUND_BYTES} bytes of memory",
             reason="too_large",
         )
-
-
-def _time_axis_ends(data: HDF5Data) -> tuple[str, float, float]:
-    """Return where the time axis of sparsemed comes from, and its ends [s]; see `time_axis`."""
-    stored = data.meta.get("imaging:frame rate")
-    rate = float(stored) if isinstance(stored, int | float) and stored > 0 else None
-    for feature, scale in (("time", 1.0), ("frame", rate)):
-        values = data.find(feature)
-        if values is not None and scale is not None:
-            return f"events/{feature}", float(values[0]) / scale, float(values[len(values) - 1]) / scale
-    return "imaging:frame rate", 0.0, len(data) / (rate or DEFAULT_FRAME_RATE) * 1.5

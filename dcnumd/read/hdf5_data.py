@@ -22,7 +22,7 @@ from dcnumd.read.chunk_table import check_dataset
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import IndexMapping, Indices, resolve_index_mapping
 from dcnumd.read.open_file import damage_named, member, open_measurement
-from dcnumd.read.pixel_size import sound_pixel_size
+from dcnumd.read.pixel_size import override_pixel_size, sound_pixel_size
 from dcnumd.read.survey import Survey
 from dcnumd.read.trust import trust_in_force
 
@@ -60,7 +60,7 @@ class HDF5Data:
     MeasurementError
         When the file cannot be opened, see `open_measurement`.
     ConfigError
-        When `index_mapping` does not fit the file (reason ``index_mapping``).
+        When `index_mapping` does not fit the file (reason ``index_mapping``), or `pixel_size` is no positive number.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class HDF5Data:
         index_mapping: IndexMapping | None = None,
         _referring: tuple[pathlib.Path, ...] = (),
     ) -> None:
+        self._pixel_size = None if pixel_size is None else override_pixel_size(pixel_size)
         self._owns_file = not isinstance(path, h5py.File)
         self.path = pathlib.Path(path.filename if isinstance(path, h5py.File) else path)
         self._trust = trust_in_force()
         self._h5: h5py.File | None = path if isinstance(path, h5py.File) else open_measurement(path)
         self._referring = (*_referring, self.path.resolve())
-        self._pixel_size = pixel_size
         self._basin_data: dict[str, HDF5Data] = {}
         self._requested_mapping = index_mapping
         self.index_mapping: Indices | None = None
@@ -135,6 +135,17 @@ class HDF5Data:
         """MD5 (hex) of the first 5 MiB of the file."""
         return metadata.md5_of_head(self.path)
 
+    def stored_attribute(self, key: str) -> Any:
+        """Return a root attribute of the type in which it is stored, None if there is none; `meta` has Python's types.
+
+        Raises
+        ------
+        MeasurementError
+            It cannot be read.
+        """
+        with damage_named(self.path, f"the attribute {key}"):
+            return self.h5.attrs.get(key)
+
     @property
     def measurement_identifier(self) -> str | None:
         """What identifies the measurement wherever its file lies, see `metadata.measurement_identifier`."""
@@ -148,15 +159,17 @@ class HDF5Data:
 
     @functools.cached_property
     def pixel_size(self) -> float:
-        """Pixel size [µm]: the override, else what the file says (0 when it says nothing), corrected if faulty."""
+        """Pixel size [µm]: the override, else what the file says, corrected if faulty; with 8 decimals.
+
+        Raises
+        ------
+        MeasurementError
+            The file says none, or what it says is no positive number (reason ``input``).
+        """
         if self._pixel_size is not None:
-            return float(self._pixel_size)
-        stored = self.meta.get("imaging:pixel size", 0.0)
-        if not isinstance(stored, int | float):
-            raise MeasurementError(f"{self.path}: imaging:pixel size is {stored!r}, expected a number in µm")
-        return sound_pixel_size(
-            float(stored), str(self.meta.get("setup:identifier", "")), lambda: self.logs, str(self.path)
-        )
+            return self._pixel_size
+        identifier = str(self.meta.get("setup:identifier", ""))
+        return sound_pixel_size(self.meta.get("imaging:pixel size"), identifier, lambda: self.logs, str(self.path))
 
     def get_ppid(self) -> str:
         """Return the data part of the pipeline identifier."""
@@ -299,7 +312,8 @@ class HDF5Data:
 
     def stored(self, path: str) -> h5py.Dataset | None:
         """Return a dataset of the file itself by its path; None when there is none."""
-        item = member(self.h5, path) if self._survey.check(path) else None
+        h5 = self.h5
+        item = member(h5, path) if self._survey.check(path) else None
         return item if isinstance(item, h5py.Dataset) else None
 
     def _dataset(self, path: str) -> h5py.Dataset | None:

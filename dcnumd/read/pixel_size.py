@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+
+from dcnumd.errors import ConfigError, MeasurementError
 
 SOUND_RANGE = (0.255, 0.275)
 DEVICE_PIXEL_SIZES = {"naiad 1.0": 0.2645, "naiad 1.1": 0.2675}
@@ -15,36 +18,75 @@ class PixelSizeWarning(UserWarning):
     """A pixel size was replaced because the recording device is known to store a wrong one."""
 
 
+def usable_pixel_size(value: object) -> float | None:
+    """Return the number that is computed with [µm], None if `value` is no positive finite number.
+
+    It is rounded to the 8 decimals that the pipeline identifier has, as by dcnum: recording software stores 0.34 as
+    0.3400000035762787, and equal identifiers mean equal data. Text counts as the number that it spells out.
+    """
+    try:
+        size = float(f"{float(value):.8f}")  # type: ignore[arg-type]  # what float does not take is no number
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return size if 0 < size < math.inf else None
+
+
+def override_pixel_size(value: float) -> float:
+    """Return the pixel size [µm] that somebody wants to have used instead of the measurement's, as it is computed with.
+
+    Raises
+    ------
+    ConfigError
+        It is no positive finite number, or less than the last of the 8 decimals.
+    """
+    size = usable_pixel_size(value)
+    if size is None:
+        raise ConfigError(f"pipeline.pixel_size is {value!r}, expected a size in µm, of at least 0.00000001")
+    return size
+
+
 def sound_pixel_size(
-    stored: float, identifier: str, read_logs: Callable[[], Mapping[str, Sequence[str]]], where: str
+    stored: object, identifier: str, read_logs: Callable[[], Mapping[str, Sequence[str]]], where: str
 ) -> float:
     """Return the pixel size to work with.
 
     Parameters
     ----------
     stored
-        ``imaging:pixel size`` in µm.
+        ``imaging:pixel size`` in µm; None: there is none.
     identifier
         ``setup:identifier``; devices that start with ``RC-`` may have stored a wrong pixel size.
     read_logs
         Returns the logs of the file, of which ``cytoshot-acquisition`` names the device; called only when needed.
     where
-        Path, for the warning.
+        Path, for messages.
 
     Returns
     -------
     float
-        Pixel size in µm.
+        Pixel size in µm, see `usable_pixel_size`.
+
+    Raises
+    ------
+    MeasurementError
+        What is stored is no pixel size (reason ``input``).
     """
+    size = usable_pixel_size(stored)
+    if size is None:
+        found = "missing" if stored is None else repr(stored)
+        raise MeasurementError(
+            f"{where}: imaging:pixel size is {found}, expected a positive number of µm; "
+            "set pipeline.pixel_size to that of the instrument"
+        )
     lower, upper = SOUND_RANGE
-    if not identifier.startswith("RC-") or lower <= stored <= upper:
-        return stored
+    if not identifier.startswith("RC-") or lower <= size <= upper:
+        return size
     device = _device_name(read_logs().get(DEVICE_LOG, ()))
     corrected = DEVICE_PIXEL_SIZES.get(device or "naiad 1.0")
     if corrected is None:
-        return stored
+        return size
     warnings.warn(
-        f"{where}: pixel size {stored:.5g} µm of device {identifier} is a known camera fault; using {corrected} µm",
+        f"{where}: pixel size {size:.5g} µm of device {identifier} is a known camera fault; using {corrected} µm",
         PixelSizeWarning,
         stacklevel=3,
     )

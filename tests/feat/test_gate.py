@@ -52,7 +52,9 @@ META = {
     "text": limits("area_um", 10.0, 30.0, soft="False"),
     "zero": limits("tilt", 0.0, 0.0, soft=False),
     "reversed": limits("deform", 1.0, 0.0, soft=False),
-    "nan": limits("deform", 0.1, np.nan, soft=False),
+    "infinite": limits("deform", -np.inf, np.inf, soft=False),
+    "float32": limits("deform", np.float32(0.1), np.float32(0.3), soft=False),
+    "integers": limits("area_um", np.uint16(10), 30, soft=np.int8(0)),
     "size": {**limits("size_x", 10.0, 30.0, soft=False), **limits("size_y", 0.1, 3.0, soft=False)},
     "several": {**limits("bright_avg", 80, 120, soft=False), **limits("deform", upper=0.3, soft=False)},
     "unrelated": {"online_filter:target duration": 10, "online_filter:target event count": 5},
@@ -84,7 +86,7 @@ def test_gate_of_measurement_equals_dcnum(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.lists(st.sampled_from([np.nan, -1.0, 0.0, 9.99, 10.0, 20.0, 30.0, 30.01, np.inf]), min_size=1),
-    lower=st.sampled_from([None, 0.0, 10.0, 30.0, np.nan]),
+    lower=st.sampled_from([None, 0.0, 10.0, 30.0]),
     upper=st.sampled_from([None, 0.0, 10.0, 30.0]),
 )
 def test_accept_values_at_and_beyond_limits_equals_dcnum(
@@ -110,9 +112,11 @@ def test_accept_narrow_event_goes():
 
 
 def test_gate_pixel_size_override_counts():
-    """The pixel size in use decides what three pixels are."""
+    """The pixel size in use decides what three pixels are, with 8 decimals as in the pipeline identifier."""
     gate = Gate({"imaging:pixel size": PIXEL_SIZE}, online_gates=True, pixel_size=0.5)
     assert gate.box_gates["size_x"] == (1.5, None)
+    for size in (np.float32(0.34), 0.3400000035762787):
+        assert Gate({"imaging:pixel size": size}, online_gates=True).box_gates["size_x"] == (3 * 0.34, None)
 
 
 @pytest.mark.parametrize(
@@ -136,9 +140,13 @@ def test_get_ppid_shows_the_settings_as_given(kwargs: dict[str, object], ppid: s
         ({"online_filter:area_um,deform polygon points": np.zeros((3, 2))}, "polygon"),
         (limits("deform", "much", soft=False), "much"),
         ({"online_contour:bin area min": "few"}, "few"),
+        (limits("deform", upper=np.nan, soft=False), "deform max, got nan"),
+        ({"online_contour:bin area min": np.nan}, "bin area min, got nan"),
+        ({"online_contour:bin area min": np.inf}, "bin area min, got inf"),
         ({"imaging:pixel size": None}, "pixel size"),
+        ({"imaging:pixel size": np.nan}, "pixel size"),
+        ({"imaging:pixel size": 0.0}, "pixel size"),
     ],
-    ids=["polygon", "limit", "area", "pixel size"],
 )
 def test_gate_unusable_online_gates_are_refused(meta: dict[str, object], found: str):
     """What cannot be applied is an error of the measurement that names the attribute, and only if it is asked for."""

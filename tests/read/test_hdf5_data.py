@@ -140,13 +140,66 @@ def test_pixel_size_override_wins(write_measurement, frames):
         assert data.get_ppid() == "hdf:p=0.5^i=0"
 
 
-def test_pixel_size_missing_is_zero(write_measurement, frames):
-    """Without the attribute the pixel size is 0, as in dcnum."""
-    path = write_measurement(frames)
+@pytest.mark.parametrize(
+    "stored",
+    [0.34, np.float32(0.34), np.float16(0.34), float(np.float32(0.34)), 0.123456789123, 5.1e-9, 1, np.uint8(2)],
+    ids=repr,
+)
+@pytest.mark.parametrize("given", [False, True], ids=["stored", "given"])
+def test_pixel_size_is_the_number_in_the_identifier(write_measurement, frames, open_in_dcnum, stored, given):
+    """Of whatever type it is and wherever it comes from, the 8 decimals in dcnum's identifier are computed with."""
+    path = write_measurement(frames, attributes={"imaging:pixel size": 0.2 if given else stored})
+    options = {"pixel_size": stored} if given else {}
+    expected = open_in_dcnum(path, **options).get_ppid()
+    with HDF5Data(path, **options) as data:
+        assert data.get_ppid() == expected
+        assert expected == f"hdf:p={np.format_float_positional(data.pixel_size)}^i=0"
+        assert type(data.pixel_size) is float
+
+
+def test_pixel_size_stored_as_text_counts(write_measurement, frames):
+    """What some programs store as text is the number that it spells out; dcnum fails."""
+    for stored in ("0.34", np.bytes_(b"0.3400000035762787"), np.array([0.34], np.float32)):
+        with HDF5Data(write_measurement(frames, attributes={"imaging:pixel size": stored})) as data:
+            assert data.pixel_size == 0.34
+
+
+@pytest.mark.parametrize("identifier", ["AB-1", "RC-1"])
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [
+        (None, "missing"),
+        (0, "0"),
+        (0.0, "0.0"),
+        (4e-9, "4e-09"),
+        (-0.34, "-0.34"),
+        (np.float32(np.nan), "nan"),
+        (np.inf, "inf"),
+        ("unknown", "'unknown'"),
+        ([0.3, 0.4], r"\[0.3, 0.4\]"),
+    ],
+    ids=str,
+)
+def test_pixel_size_that_is_none_is_refused(write_measurement, frames, stored, found, identifier):
+    """Without a size of pixels there are no areas: the message says what is stored, and the cure."""
+    path = write_measurement(frames, attributes={"setup:identifier": identifier})
     with h5py.File(path, "a") as h5:
         del h5.attrs["imaging:pixel size"]
-    with HDF5Data(path) as data:
-        assert data.pixel_size == 0
+        if stored is not None:
+            h5.attrs["imaging:pixel size"] = stored
+    message = rf"measurement.rtdc: imaging:pixel size is {found}, expected .* set pipeline.pixel_size"
+    with HDF5Data(path) as data, pytest.raises(MeasurementError, match=message) as caught:
+        _ = data.pixel_size
+    assert caught.value.reason == "input"
+    with HDF5Data(path, pixel_size=0.34) as data:
+        assert data.pixel_size == 0.34
+
+
+@pytest.mark.parametrize("given", [0, -1.0, np.nan, np.inf, 4e-9])
+def test_pixel_size_given_that_is_none_is_refused(write_measurement, frames, given):
+    """What is to replace the stored one must be one."""
+    with pytest.raises(ConfigError, match=r"pipeline.pixel_size is .* expected a size"):
+        HDF5Data(write_measurement(frames), pixel_size=given)
 
 
 def test_bytes_attributes_are_text(write_measurement, frames):
@@ -412,6 +465,8 @@ def test_relative_path_is_read(write_measurement, frames, monkeypatch):
         (0.34, "Device name: naiad 1.1", 0.2675),
         (0.2, "Device name: naiad 1.1", 0.2675),
         (0.26, "Device name: naiad 1.1", 0.26),
+        (np.float32(0.255), None, 0.255),
+        (0.27500000001, None, 0.275),
     ],
 )
 def test_known_camera_fault_is_corrected(write_measurement, frames, stored, log, expected):
@@ -421,7 +476,7 @@ def test_known_camera_fault_is_corrected(write_measurement, frames, stored, log,
         with h5py.File(path, "a") as h5:
             h5["logs/cytoshot-acquisition"] = np.array([b"something", log.encode()])
     with HDF5Data(path) as data:
-        if stored == expected:
+        if round(float(stored), 7) == expected:
             assert data.pixel_size == expected
         else:
             with pytest.warns(PixelSizeWarning, match="known camera fault"):

@@ -17,14 +17,11 @@ from dcnumd.feat.feat_background.base import Background
 from dcnumd.feat.feat_background.kernels_median import median_of_stack
 from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
 from dcnumd.feat.feat_background.parallel import map_in_threads
-from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.feat.feat_background.time_axis import DEFAULT_FRAME_RATE, Times, nominal_time, time_axis
 
 Images = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
-Times = npt.NDArray[np.floating[Any]]
 
-DEFAULT_FRAME_RATE = 3600.0
-"""Frame rate [Hz] of a measurement that does not tell its own."""
 OFFSET_BATCH = 400
 """Frames that are read at once for the offset."""
 
@@ -165,39 +162,6 @@ def check_sparse_median_kwargs(
         raise MethodError(f"sparsemed: frac_cleansing is {frac_cleansing!r}, expected above 0 and at most 1")
 
 
-def time_axis(data: HDF5Data) -> Times:
-    """Return the time of each frame since the first one.
-
-    It comes from the feature ``time``, else from ``frame`` and the frame rate, else it is made up from the frame
-    rate alone.
-
-    Parameters
-    ----------
-    data
-        Open measurement with frames.
-
-    Returns
-    -------
-    time
-        Seconds, shape (frame,); float64, or float32 if ``time`` is stored so.
-    """
-    stored_rate = data.meta.get("imaging:frame rate")
-    rate = float(stored_rate) if isinstance(stored_rate, int | float) and stored_rate > 0 else None
-    if "time" in data:
-        time: Times = np.asarray(data["time"])
-    elif "frame" in data and rate is not None:
-        time = np.asarray(data["frame"]) / rate
-    else:
-        return nominal_time(len(data), rate or DEFAULT_FRAME_RATE)
-    elapsed: Times = time - time[0]
-    return elapsed
-
-
-def nominal_time(n_frames: int, frame_rate: float) -> npt.NDArray[np.float64]:
-    """Return times [s] for frames of which only the frame rate [Hz] is known, with room for lost frames."""
-    return np.linspace(0, n_frames / frame_rate * 1.5, n_frames, endpoint=True)
-
-
 Medians = Callable[[Indices, int], Images]
 """Returns the upper medians of the windows of so many frames that begin at the given ones; see `median_image`."""
 
@@ -262,11 +226,15 @@ def _nearest(time: Times, step: np.floating[Any], half: float, *, ascending: boo
     if not ascending:
         return int(np.argmin(np.abs(time - step - half)))
 
+    def moment(index: int) -> float:
+        # of an array, since numpy before 2.0 computes with a larger type when there are scalars only
+        return float((time[index : index + 1] - step - half)[0])
+
     def distance(index: int) -> float:
-        return abs(float(time[index] - step - half))
+        return abs(moment(index))
 
     # In ascending times it is beside the change of sign; equal distances before it come first.
-    after = bisect.bisect_left(time, 0, key=lambda moment: moment - step - half)
+    after = bisect.bisect_left(range(len(time)), 0.0, key=moment)
     best = min(after, len(time) - 1)
     while best > 0 and distance(best - 1) <= distance(best):
         best -= 1

@@ -18,12 +18,11 @@ from dcnumd.feat.feat_background.bg_sparse_median import (
     BackgroundSparseMed,
     Medians,
     median_image,
-    nominal_time,
     running_median,
     sparse_median_images,
-    time_axis,
 )
 from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
+from dcnumd.feat.feat_background.time_axis import frame_rate, nominal_time, time_axis, time_axis_ends
 from dcnumd.read.hdf5_data import HDF5Data
 
 dcnum_module = pytest.importorskip("dcnum.feat.feat_background.bg_sparse_median")
@@ -85,6 +84,107 @@ def test_time_axis_equals_dcnum(
     """Whatever the file tells about time, each frame gets the same image as with dcnum."""
     source = make_measurement(count=200, shape=(24, 40), seed=3, **measurement)
     assert_equals_dcnum(BackgroundSparseMed, dcnum_module.BackgroundSparseMed, source, kernel_size=12, split_time=0.005)
+
+
+COUNTER = np.sort(np.random.default_rng(1).integers(0, 800, 200)) + 8_000_003
+"""Frame numbers with gaps, in which float32 has no room for fractions when they are divided by a frame rate."""
+STORED_RATES = {
+    "float64": 3001.7,
+    "float32": np.float32(3000.1),
+    "float16": np.float16(3000),
+    "int64": 3001,
+    "uint16": np.uint16(3001),
+    "one in an array": np.array([3001.7]),
+}
+
+
+def stored_times(feature: str, kind: str) -> npt.NDArray[Any]:
+    """Return frame numbers or times [s] as some program stores them."""
+    whole = np.dtype(kind).kind in "iu"
+    if feature == "frame":
+        return (COUNTER - (0 if np.dtype(kind).itemsize > 2 else COUNTER[0])).astype(kind)
+    return (COUNTER // 20 - 400_000 if whole else (COUNTER - COUNTER[0]) / 3001.7 + 100).astype(kind)
+
+
+@pytest.mark.parametrize(
+    ("feature", "kind", "rate"),
+    [
+        *(("frame", kind, "float64") for kind in ("float32", "float16", "uint64", "int32")),
+        *(("frame", "float32", rate) for rate in STORED_RATES if rate != "float64"),
+        *(("time", kind, "float64") for kind in ("float32", "float16", "int64", "uint16")),
+    ],
+)
+def test_time_axis_has_the_precision_of_dcnum(
+    feature: str, kind: str, rate: str, make_measurement: Make, assert_equals_dcnum: Callable[..., Any]
+) -> None:
+    """Numbers are computed with in the types in which they are stored, down to the last digit that decides."""
+    time = stored_times("time", kind) if feature == "time" else None
+    source = make_measurement(count=200, shape=(3, 4), seed=8, time=time)
+    with h5py.File(source, "r+") as h5:
+        h5.attrs["imaging:frame rate"] = STORED_RATES[rate]
+        if feature == "frame":
+            del h5["events/time"], h5["events/frame"]
+            h5["events/frame"] = stored_times("frame", kind)
+    split_time = 1 if np.dtype(kind).kind in "iu" and feature == "time" else 0.002
+    settings = {"kernel_size": 1, "frac_cleansing": 1, "split_time": split_time}
+    assert_equals_dcnum(BackgroundSparseMed, dcnum_module.BackgroundSparseMed, source, **settings)
+
+
+@pytest.mark.parametrize("rate", ["float64", "float32", "float16", "uint16"])
+def test_time_made_up_has_the_precision_of_dcnum(
+    rate: str, make_measurement: Make, assert_equals_dcnum: Callable[..., Any]
+) -> None:
+    """The last digit of the duration decides how many background images there are."""
+    source = make_measurement(count=200, shape=(3, 4), seed=8, drop=("events/time", "events/frame"))
+    with h5py.File(source, "r+") as h5:
+        h5.attrs["imaging:frame rate"] = STORED_RATES[rate]
+    # four times so much is less than the duration by so little that float32 does not show it
+    split_time = 200 / float(STORED_RATES[rate]) * 1.5 / 4 * (1 - 1e-8)
+    settings = {"kernel_size": 1, "frac_cleansing": 1, "split_time": split_time}
+    assert_equals_dcnum(BackgroundSparseMed, dcnum_module.BackgroundSparseMed, source, **settings)
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        *((value, value) for value in STORED_RATES.values() if not isinstance(value, np.ndarray)),
+        (np.array([3001.7], np.float32), np.float32(3001.7)),
+        ("3001.7", 3001.7),
+        (np.bytes_(b"3001.7"), 3001.7),
+        *((value, None) for value in (0, 0.0, -5.0, np.nan, np.inf, "", "fast", [1.0, 2.0], 1j)),
+    ],
+    ids=repr,
+)
+def test_frame_rate_keeps_its_type(stored: Any, expected: Any, make_measurement: Make) -> None:
+    """A number stays as it is stored; what is no positive number counts as unknown, where dcnum fails."""
+    source = make_measurement(count=20, shape=(3, 4), drop=("events/time", "imaging:frame rate"))
+    with h5py.File(source, "r+") as h5:
+        h5.attrs["imaging:frame rate"] = stored
+    with HDF5Data(source) as data:
+        rate = frame_rate(data)
+        assert rate == expected
+        if isinstance(expected, np.generic):
+            assert rate.dtype == expected.dtype
+        feature, first, last = time_axis_ends(data)
+        assert feature == ("imaging:frame rate" if expected is None else "events/frame")
+        assert time_axis(data)[-1] == pytest.approx(last - first, rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "int64", "uint16"])
+def test_search_for_the_nearest_frame_is_that_of_all_frames(kind: str) -> None:
+    """The search in ascending times finds what looking at all of them finds, in whatever type they are."""
+    time = stored_times("time", kind)
+    time = time - time[0]
+    frames = np.random.default_rng(0).integers(0, 256, (200, 2, 3), dtype=np.uint8)
+    split_time = float(time[-1]) / 30
+    settings = {"kernel_size": 1, "frac_cleansing": 1, "split_time": split_time}
+    images, index = sparse_median_images(medians_of(frames), 200, time, **settings)
+    steps = np.arange(0, time[-1] - time[0], split_time)
+    starts = [np.argmin(np.abs(time - step)) for step in steps]
+    np.testing.assert_array_equal(images, frames[starts])
+    ends = [np.argmin(np.abs(time - step - split_time / 2)) for step in steps]
+    expected = np.searchsorted(np.maximum.accumulate(ends), np.arange(200), side="right")
+    np.testing.assert_array_equal(index, np.minimum(expected, len(steps) - 1))
 
 
 @pytest.mark.parametrize(

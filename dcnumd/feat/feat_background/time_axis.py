@@ -1,0 +1,79 @@
+"""When each frame was taken, in the precision in which dcnum computes it.
+
+Which background image a frame gets depends on the last digit of its time. Numbers therefore keep the types in which
+the measurement stores them, and numpy's rules say which type a result has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.read.hdf5_data import HDF5Data
+
+Times = npt.NDArray[np.floating[Any]]
+Rate = np.integer[Any] | np.floating[Any] | np.bool_ | float
+
+DEFAULT_FRAME_RATE = 3600.0
+"""Frame rate [Hz] of a measurement that does not tell its own."""
+
+
+def frame_rate(data: HDF5Data) -> Rate | None:
+    """Return the frame rate [Hz] as it is stored, None if that is no positive number.
+
+    dcnum fails where it needs one that is text or not positive; text counts as the number that it spells out here.
+    """
+    stored = data.stored_attribute("imaging:frame rate")
+    if isinstance(stored, np.ndarray) and stored.size == 1:
+        stored = stored.reshape(-1)[0]
+    if isinstance(stored, str | bytes):
+        try:
+            stored = np.float64(stored)
+        except ValueError:
+            return None
+    is_number = isinstance(stored, np.integer | np.floating | np.bool_)
+    return stored if is_number and np.isfinite(stored) and stored > 0 else None
+
+
+def time_axis(data: HDF5Data) -> Times:
+    """Return the time of each frame since the first one.
+
+    It comes from the feature ``time``, else from ``frame`` and the frame rate, else it is made up from the frame
+    rate alone.
+
+    Parameters
+    ----------
+    data
+        Open measurement with frames.
+
+    Returns
+    -------
+    time
+        Seconds, shape (frame,); of the type that follows from the stored ones.
+    """
+    rate = frame_rate(data)
+    if "time" in data:
+        time: Times = np.asarray(data["time"])
+    elif "frame" in data and rate is not None:
+        time = np.asarray(data["frame"]) / rate
+    else:
+        return nominal_time(len(data), rate or DEFAULT_FRAME_RATE)
+    elapsed: Times = time - time[0]
+    return elapsed
+
+
+def nominal_time(n_frames: int, frame_rate: Rate) -> Times:
+    """Return times [s] for frames of which only the frame rate [Hz] is known, with room for lost frames."""
+    return np.linspace(0, n_frames / frame_rate * 1.5, n_frames, endpoint=True)
+
+
+def time_axis_ends(data: HDF5Data) -> tuple[str, float, float]:
+    """Return where the values of `time_axis` come from, and the first and the last of them [s], as they are stored."""
+    rate = frame_rate(data)
+    for feature, scale in (("time", 1.0), ("frame", rate)):
+        values = data.find(feature)
+        if values is not None and scale is not None:
+            return f"events/{feature}", float(values[0]) / float(scale), float(values[len(values) - 1]) / float(scale)
+    return "imaging:frame rate", 0.0, len(data) / float(rate or DEFAULT_FRAME_RATE) * 1.5
