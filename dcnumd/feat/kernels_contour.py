@@ -20,15 +20,26 @@ EAST = 0
 WEST = 4
 
 BLOCK = 32
+LABELS = 65536
+"""Number of labels that there can be in a frame, 0 included."""
+NO_RUN = -1
+"""Follows the last run of a label."""
+SPARSE = 16
+"""A mask is sparse when its bounding box has more than so many times its pixels."""
 
 
 @kernel
 def find_labels(
-    labels: npt.NDArray[np.uint16], label_box: npt.NDArray[np.int32], label_seen: npt.NDArray[np.uint16]
+    labels: npt.NDArray[np.uint16],
+    label_box: npt.NDArray[np.int32],
+    label_seen: npt.NDArray[np.uint16],
+    runs: npt.NDArray[np.int32],
 ) -> int:
-    """Measure every label of a frame (Y, X) in `label_box`; return how many, ascending in `label_seen`."""
+    """Measure every label of a frame (Y, X) in `label_box` and `runs`; return how many, ascending in `label_seen`."""
     height, width = labels.shape
     found = 0
+    run = 0
+    ascending = True
     for y in range(height):
         row = labels[y]
         # Most rows are empty, and this loop becomes a few vector instructions.
@@ -56,30 +67,54 @@ def find_labels(
                     x += 1
                 box = label_box[label]
                 if box[0] == 0:
+                    ascending = ascending and (found == 0 or label_seen[found - 1] < label)
                     label_seen[found] = label
                     found += 1
                     box[1] = y
                     box[3] = start
                     box[4] = x
+                    box[5] = run
+                else:
+                    runs[box[6], 3] = run
                 box[0] += x - start
                 box[2] = y + 1
                 box[3] = min(box[3], start)
                 box[4] = max(box[4], x)
-    # Insertion sort: labels mostly come in order already.
-    for i in range(1, found):
-        label = label_seen[i]
-        j = i
-        while j > 0 and label_seen[j - 1] > label:
-            label_seen[j] = label_seen[j - 1]
-            j -= 1
-        label_seen[j] = label
+                box[6] = run
+                runs[run, 0] = y
+                runs[run, 1] = start
+                runs[run, 2] = x
+                runs[run, 3] = NO_RUN
+                run += 1
+    if not ascending:
+        found = 0
+        for number in range(1, LABELS):
+            if label_box[number, 0] > 0:
+                label_seen[found] = number
+                found += 1
     return found
 
 
 @kernel
+def clear_around(
+    size: int, position: npt.NDArray[np.int32], pixels: int, stride: int, window: npt.NDArray[np.uint8]
+) -> None:
+    """Set the pixels of a mask and all around them to 0 in a window of `size` pixels, and perhaps others."""
+    if size <= SPARSE * pixels:
+        for i in range(size):
+            window[i] = 0
+        return
+    for i in range(pixels):
+        for row in range(-1, 2):
+            middle = position[i] + row * stride
+            for place in range(middle - 1, middle + 2):
+                window[place] = 0
+
+
+@kernel
 def cut_out(
-    labels: npt.NDArray[np.uint16],
-    label: int,
+    runs: npt.NDArray[np.int32],
+    first_run: int,
     image: npt.NDArray[np.uint8],
     background: npt.NDArray[np.uint8],
     box: tuple[int, int, int, int],
@@ -88,25 +123,28 @@ def cut_out(
     brightness: npt.NDArray[np.uint8],
     corrected: npt.NDArray[np.int16],
 ) -> None:
-    """Copy the mask of `label` to `window`, and its pixels to `position`, `brightness` and `corrected`."""
+    """Draw the mask of a label, given by its runs, to `window`, and take its pixels from image and background.
+
+    They go to `position`, `brightness` and `corrected`. What is not next to the mask stays in `window` as it was.
+    """
     y0, y1, x0, x1 = box
     stride = x1 - x0 + 2
-    for i in range(stride * (y1 - y0 + 2)):
-        window[i] = BACKGROUND
     pixels = 0
-    for y in range(y0, y1):
-        label_row = labels[y]
+    run = first_run
+    while run != NO_RUN:
+        y, start, end = int(runs[run, 0]), int(runs[run, 1]), int(runs[run, 2])
         image_row = image[y]
         background_row = background[y]
         base = (y - y0 + 1) * stride + 1 - x0
-        for x in range(x0, x1):
-            inside = int(label_row[x] == label)
-            window[base + x] = inside
-            # Written always, kept only inside the mask: cheaper than a branch.
-            position[pixels] = base + x
-            brightness[pixels] = image_row[x]
-            corrected[pixels] = np.int64(image_row[x]) - np.int64(background_row[x])
-            pixels += inside
+        for x in range(start, end):
+            position[pixels + x - start] = base + x
+            brightness[pixels + x - start] = image_row[x]
+            corrected[pixels + x - start] = np.int64(image_row[x]) - np.int64(background_row[x])
+        pixels += end - start
+        run = int(runs[run, 3])
+    clear_around(stride * (y1 - y0 + 2), position, pixels, stride, window)
+    for i in range(pixels):
+        window[position[i]] = INSIDE
 
 
 @kernel
@@ -164,6 +202,8 @@ def follow_contour(
 
 @kernel
 def find_contour(
+    runs: npt.NDArray[np.int32],
+    first_run: int,
     box: tuple[int, int, int, int],
     window: npt.NDArray[np.uint8],
     contour_x: npt.NDArray[np.int32],
@@ -174,20 +214,27 @@ def find_contour(
     Of a mask in several pieces the contour is that of the piece whose first pixel comes last in raster order,
     pieces inside a hole of another piece left out. That is OpenCV's first external contour.
     """
-    y0, y1, x0, x1 = box
+    y0, _, x0, x1 = box
     stride = x1 - x0 + 2
     length = 0
-    for row in range(1, y1 - y0 + 1):
-        before = BACKGROUND
-        last_border = BACKGROUND
-        for i in range(row * stride + 1, (row + 1) * stride):
-            mark = int(window[i])
-            if mark == INSIDE and before == BACKGROUND and last_border != BORDER:
-                length = follow_contour(i, stride, window, contour_x, contour_y)
-                mark = int(window[i])
-            if mark > INSIDE:
-                last_border = mark
-            before = mark
+    row = y0
+    last_border = BACKGROUND
+    run = first_run
+    while run != NO_RUN:
+        y = int(runs[run, 0])
+        if y > row:
+            row = y
+            last_border = BACKGROUND
+        base = (y - y0 + 1) * stride + 1 - x0
+        start, place = base + int(runs[run, 1]), base + int(runs[run, 2]) - 1
+        if window[start] == INSIDE and last_border != BORDER:
+            length = follow_contour(start, stride, window, contour_x, contour_y)
+        while place >= start:
+            if window[place] > INSIDE:
+                last_border = int(window[place])
+                break
+            place -= 1
+        run = int(runs[run, 3])
     for i in range(length):
         contour_x[i] += x0
         contour_y[i] += y0

@@ -54,6 +54,7 @@ def extract(
     (
         label_box,
         label_seen,
+        runs,
         window,
         grey,
         position,
@@ -81,7 +82,7 @@ def extract(
         if skip[frame]:
             frame += 1
             continue
-        found = find_labels(labels[frame], label_box, label_seen)
+        found = find_labels(labels[frame], label_box, label_seen, runs)
         if events + found > capacity:
             for i in range(found):
                 label_box[label_seen[i], 0] = 0
@@ -95,9 +96,10 @@ def extract(
             if pixels <= size_thresh:
                 continue
             box = (int(measured[1]), int(measured[2]), int(measured[3]), int(measured[4]))
+            first_run = int(measured[5])
             cut_out(
-                labels[frame],
-                label,
+                runs,
+                first_run,
                 images[frame],
                 backgrounds[which],
                 box,
@@ -106,7 +108,7 @@ def extract(
                 pixel_brightness,
                 corrected,
             )
-            length = find_contour(box, window, contour_x, contour_y)
+            length = find_contour(runs, first_run, box, window, contour_x, contour_y)
             row = table[events]
             if not contour_features(
                 contour_x,

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from dcnumd.feat.kernels_contour import clear_around
 from dcnumd.kernel import inline_kernel, kernel
 
 FEATURES_PER_DIRECTION = 11
@@ -37,6 +38,7 @@ def draw_grey_image(
     corrected: npt.NDArray[np.int16],
     position: npt.NDArray[np.int32],
     pixels: int,
+    stride: int,
     padded_size: int,
     grey: npt.NDArray[np.uint8],
     grey_count: npt.NDArray[np.int32],
@@ -49,8 +51,7 @@ def draw_grey_image(
     lowest = 255
     for i in range(pixels):
         lowest = min(lowest, int(corrected[i]))
-    for i in range(padded_size):
-        grey[i] = 0
+    clear_around(padded_size, position, pixels, stride, grey)
     for value in range(256):
         grey_count[value] = 0
     largest = 0
@@ -196,7 +197,7 @@ def texture_features(
     Haralick et al., "Textural features for image classification", IEEE Trans. SMC 3 (1973) 610-621, with the
     co-occurrence of pixels outside the mask left out. All NaN when the pixels have no neighbour in some direction.
     """
-    largest = draw_grey_image(corrected, position, pixels, padded_size, grey, grey_count)
+    largest = draw_grey_image(corrected, position, pixels, stride, padded_size, grey, grey_count)
     for direction in range(4):
         # East, south, south-west, south-east.
         step = 1 if direction == 0 else stride + ((direction + 1) % 3 - 1)

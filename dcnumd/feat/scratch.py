@@ -19,9 +19,11 @@ class Scratch(NamedTuple):
     """
 
     label_box: npt.NDArray[np.int32]
-    """(65536, 5): pixel count and y0, y1, x0, x1 (half open) of every label of a frame."""
+    """(65536, 7): pixel count, y0, y1, x0, x1 (half open), first and last run of every label of a frame."""
     label_seen: npt.NDArray[np.uint16]
     """(65536,): the labels of a frame."""
+    runs: npt.NDArray[np.int32]
+    """(Y·X, 4): stretches of one label in a row of a frame: y, x0, x1 (half open), and the label's next run or -1."""
     window: npt.NDArray[np.uint8]
     """((Y+2)·(X+2),): one mask's bounding box with a margin of one pixel, as contour following marks it."""
     grey: npt.NDArray[np.uint8]
@@ -74,8 +76,9 @@ def new_scratch(height: int, width: int) -> Scratch:
     counts = np.arange(1, ENTROPY_TABLE_SIZE)
     entropy_table[1:] = counts * np.log2(counts)
     return Scratch(
-        label_box=np.zeros((65536, 5), np.int32),
+        label_box=np.zeros((65536, 7), np.int32),
         label_seen=np.empty(65536, np.uint16),
+        runs=np.empty((pixels, 4), np.int32),
         window=np.empty(padded, np.uint8),
         grey=np.empty(padded, np.uint8),
         position=np.empty(pixels + 1, np.int32),

@@ -321,3 +321,21 @@ def test_extract_events_arrays_that_do_not_fit_are_refused(change: dict[str, npt
     }
     with pytest.raises(ValueError, match="got"):
         extract_events(**(arrays | change), pixel_size=1.0, size_thresh=10)
+
+
+def test_extract_events_many_labels_in_large_frames():
+    """Labels that begin again are in pieces all over a frame; a pixel counts once, not with each mask around it."""
+    masks = np.zeros((1, 1400, 1400), bool)
+    for dy, dx in np.ndindex(3, 3):
+        masks[0, 1 + dy :: 5, 1 + dx :: 5] = True
+    labels = ndimage.label(masks[0], np.ones((3, 3)))[0][np.newaxis].astype(np.uint16)
+    images = np.where(masks, 100, 150).astype(np.uint8)
+    index, skip = np.zeros(1, np.int64), np.zeros(1, np.bool_)
+    events = extract_events(
+        images, np.full_like(images, 150), index, np.empty(0), labels, skip, pixel_size=1.0, size_thresh=10
+    )
+    # 280 x 280 objects of 9 pixels: those with 18 are events, and their contour is that of the last piece
+    np.testing.assert_array_equal(events.label, np.arange(1, 280**2 - 65535))
+    pieces = np.arange(65536, 280**2)
+    np.testing.assert_array_equal(events.table[:, FEATURES.index("pos_x")], 2 + 5 * (pieces % 280))
+    np.testing.assert_array_equal(events.table[:, FEATURES.index("pos_y")], 2 + 5 * (pieces // 280))
