@@ -149,6 +149,32 @@ class ReservationLock:
         self._threads.release()
 
 
+class HeaderField:
+    """One field of a slot's header as a shared value: what is set in one process is seen by all.
+
+    Parameters
+    ----------
+    header
+        The header, `HEADER` (1,).
+    name
+        Name of the field.
+    """
+
+    def __init__(self, header: npt.NDArray[Any], name: str) -> None:
+        self._header = header
+        self._name = name
+
+    @property
+    def value(self) -> Any:
+        """What the field holds: a number, or a text."""
+        value = self._header[self._name][0]
+        return value.decode("ascii") if isinstance(value, bytes) else int(value)
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._header[self._name] = value.encode("ascii") if isinstance(value, str) else value
+
+
 def layout(shape: tuple[int, int, int], names: Iterable[str]) -> tuple[dict[str, int], int]:
     """Return the offset of each named array in a slot's block, and the size of the block [bytes]."""
     offsets = {}
@@ -200,6 +226,8 @@ class ChunkSlotData:
         self._names = names
         offsets, _ = layout(shape, names)
         self._header = self._block.array(0, (1,), HEADER)
+        self._state = HeaderField(self._header, "state")
+        self._chunk = HeaderField(self._header, "chunk")
         self._arrays = {
             name: self._block.array(offset, shape if ARRAYS[name][1] else shape[:1], ARRAYS[name][0])
             for name, offset in offsets.items()
@@ -224,6 +252,7 @@ class ChunkSlotData:
         _, size = layout(shape, names)
         self._block.grow(size)
         self._bind(shape, names)
+        self._task_reserve_array[:] = self._task_progress_array[:] = False
         self.length = shape[0]
         self.chunk = -1
         self.state = "i"
@@ -249,25 +278,17 @@ class ChunkSlotData:
         self._header["length"] = value
 
     @property
-    def _chunk(self) -> int:
-        return int(self._header["chunk"][0])
-
-    @property
     def chunk(self) -> int:
         """Current chunk being analyzed; -1 before the first."""
-        return self._chunk
+        return int(self._chunk.value)
 
     @chunk.setter
     def chunk(self, value: int) -> None:
-        self._header["chunk"] = value
-
-    @property
-    def _state(self) -> str:
-        return bytes(self._header["state"][0]).decode("ascii")
+        self._chunk.value = value
 
     @property
     def state(self) -> str:
-        """Current state of the slot; setting it starts a new task with no progress.
+        """Current state of the slot; another one starts a new task with no progress, reservations stay.
 
         Valid values, in the order of the workflow:
 
@@ -281,16 +302,16 @@ class ChunkSlotData:
         - "d": done (slot can be repurposed for next chunk)
         - "n": not specified
         """
-        return self._state
+        return str(self._state.value)
 
     @state.setter
     def state(self, value: str) -> None:
         if len(value) != 1 or value not in VALID_STATES:
             raise ValueError(f"state of a slot is {value!r}, must be one of {', '.join(VALID_STATES)}")
         with self._task_reserve_lock:
-            self._task_reserve_array[:] = False
-            self._task_progress_array[:] = False
-            self._header["state"] = value.encode("ascii")
+            if self._state.value != value:
+                self._state.value = value
+                self._task_progress_array[:] = False
 
     def _view(self, name: str) -> npt.NDArray[Any] | None:
         array = self._arrays.get(name)
@@ -343,7 +364,7 @@ class ChunkSlotData:
             (0, 0) if there are none or the slot is in another state.
         """
         with self._task_reserve_lock:
-            if self._state != req_state:
+            if self._state.value != req_state:
                 return 0, 0
             taken = (self._task_reserve_array | self._task_progress_array)[: self.length]
             if taken.all():
@@ -367,7 +388,8 @@ class ChunkSlotData:
         """
         with self._task_reserve_lock:
             self._task_reserve_array[start:stop] = False
-            self._task_progress_array[start:stop] = task_done
+            if task_done:
+                self._task_progress_array[start:stop] = True
 
     def get_progress(self) -> float:
         """Return the fraction of frames for which the current task is done, from 0 to 1."""

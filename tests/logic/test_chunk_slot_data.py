@@ -9,6 +9,7 @@ import signal
 
 import numpy as np
 import pytest
+from dcnum.logic.chunk_slot_data import ChunkSlotData as DcnumSlot
 
 from dcnumd.logic.chunk_slot_data import VALID_STATES, ChunkSlotData
 from dcnumd.logic.slot_register import SlotRegister
@@ -92,6 +93,35 @@ def test_progress_is_complete_after_all_batches():
     slot.state = "s"
     assert slot.get_progress() == 0
     assert slot.image.shape == (7, 8, 12)
+
+
+def test_reservations_survive_a_change_of_state():
+    """Who has frames keeps them until they are released; a new state only takes the progress back, as in dcnum."""
+    slots = ChunkSlotData(SHAPE), DcnumSlot(SHAPE)
+    for slot in slots:
+        assert slot.acquire_task_lock("i", 4) == (0, 4)
+        slot.release_task_lock(0, 4)
+        assert slot.acquire_task_lock("i", 3) == (4, 7)
+        slot.state = "i"
+        assert slot.get_progress() == 0.4, "that was no change"
+        slot.release_task_lock(0, 2, task_done=False)
+        assert slot.get_progress() == 0.4, "what is done is done"
+        slot.state = "s"
+        assert slot.get_progress() == 0
+        assert slot.acquire_task_lock("s") == (0, 4)
+        slot.release_task_lock(4, 7, task_done=False)
+        assert slot.acquire_task_lock("s") == (4, 10)
+
+
+def test_state_and_chunk_are_shared_values():
+    """Their places in the shared memory have a value, as dcnum's have."""
+    slot = ChunkSlotData(SHAPE)
+    slot.chunk, slot.state = 5, "e"
+    assert (slot._chunk.value, slot._state.value) == (5, "e")
+    slot._chunk.value, slot._state.value = 6, "w"
+    assert (slot.chunk, slot.state) == (6, "w")
+    slot.reshape((3, 4, 5))
+    assert (slot._chunk.value, slot._state.value) == (-1, "i")
 
 
 @pytest.mark.parametrize("child", [reserve_and_hang], indirect=True)
