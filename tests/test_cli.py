@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -17,7 +18,9 @@ import pytest
 
 from dcnumd import __version__
 from dcnumd.cli import COMMANDS, cli, main
+from dcnumd.commands.process import not_complete
 from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.probe import Verdict
 from dcnumd.daemon.records import Content, State
 from dcnumd.logic.stamp import Stamp
 
@@ -279,6 +282,29 @@ def test_process_works_without_config_on_relative_paths(tmp_path):
     assert len(errors) == 2
     assert str(tmp_path / "bad.rtdc") in errors[0]
     assert "Traceback" not in ended.stderr
+
+
+def test_process_goes_on_after_a_copy_that_broke_off(tmp_path):
+    """A copy that took its whole size first is named with the cure, and the file after it is processed."""
+    write_measurement(tmp_path / "good.rtdc", frames=200)
+    content = (tmp_path / "good.rtdc").read_bytes()
+    cut = len(content) * 2 // 3
+    (tmp_path / "half.rtdc").write_bytes(content[:cut] + bytes(len(content) - cut))
+    ended = dcnumd("process", tmp_path / "half.rtdc", tmp_path / "good.rtdc", "-o", tmp_path / "results", "--json")
+    assert ended.returncode == 1
+    failed, done = map(json.loads, ended.stdout.splitlines())
+    assert (failed["reason"], done["outcome"]) == ("incomplete", "done")
+    assert "half.rtdc: has frames that are all zero" in failed["error"]
+    assert "copy it again" in failed["error"]
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("verdict", [one for one in get_args(Verdict) if one != "complete"])
+def test_process_has_words_for_each_verdict(verdict):
+    """Whatever a look at a file finds."""
+    problem, reason = not_complete(verdict)
+    assert problem
+    assert reason
 
 
 def test_process_of_selected_frames_with_overrides(tmp_path):

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import click
 
@@ -24,11 +24,8 @@ from dcnumd.fork_server import start_fork_server
 from dcnumd.kernel_cache import ensure_compiled
 from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
 
-NOT_COMPLETE = {
-    "open_for_writing": "is open for writing, or its recording was interrupted",
-    "truncated": "is shorter than it says itself: it is still being copied, or was cut off",
-    "changing": "is being written",
-}
+if TYPE_CHECKING:
+    from dcnumd.daemon.probe import Verdict
 
 FrameSelection = int | tuple[int, ...] | slice
 
@@ -145,10 +142,29 @@ def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelle
     show(job, None)
     found = look(job)
     if found.verdict != "complete":
-        raise MeasurementError(f"{job.path_in}: {NOT_COMPLETE[found.verdict]}", found.verdict, transient=True)
+        problem, reason = not_complete(found.verdict)
+        raise MeasurementError(f"{job.path_in}: {problem}", reason, transient=True)
     if found.content is not None:
         job = dataclasses.replace(job, known=KnownContent(found.stamp, found.content.digest))
     return process_measurement(job, on_progress=lambda progress: show(job, progress), cancel=cancelled)
+
+
+def not_complete(verdict: Verdict) -> tuple[str, str]:
+    """Return what is the matter with a file that is not processed now, and the code for it."""
+    match verdict:
+        case "complete":
+            raise ValueError("a complete file is processed")
+        case "own_output":
+            return "is a result that was made here", verdict
+        case "open_for_writing":
+            return "is open for writing, or its recording was interrupted", verdict
+        case "truncated":
+            return "is shorter than it says itself: it is still being copied, or was cut off", verdict
+        case "blank":
+            return "has frames that are all zero, so it was not copied to its end; copy it again", "incomplete"
+        case "changing":
+            return "is being written", verdict
+    assert_never(verdict)
 
 
 def report(result: JobResult, *, as_json: bool) -> None:

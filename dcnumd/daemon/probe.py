@@ -194,7 +194,7 @@ def _look(job: Job, first: _FirstBytes, *, recorded: bool) -> Look:
         raise
     if (after := Stamp.of(_first_bytes(job).status)) != stamp:
         return Look("changing", after)
-    if found.blank:
+    if found.blank or (found.damaged and first.blank):
         return Look("blank", stamp)
     return Look(
         "complete",

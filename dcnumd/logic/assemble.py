@@ -28,7 +28,7 @@ from dcnumd.write.writer import HDF5Writer
 def write_basins(plan: Plan, background: PreparedBackground, columns: Columns, writer: HDF5Writer) -> None:
     """Say where the events come from, and which background they have; the scalar features must be complete."""
     if plan.job.basin_strategy == "tap":
-        _refer_to_input(plan, writer, input_scalars(plan, background))
+        _refer_to_input(plan, writer, list(input_scalars(plan, background)))
     if background.images is None:
         return
     mapping = BACKGROUND_MAP
@@ -62,9 +62,9 @@ def _refer_to_input(plan: Plan, writer: HDF5Writer, scalars: Sequence[str]) -> N
 
 def write_metadata(plan: Plan, h5: h5py.File) -> None:
     """Write the input's attributes, logs and tables, and those of the pipeline; see `write_event_count`."""
-    copy_metadata(plan.data.h5, h5)
-    copy_logs(plan.data.h5, h5)
-    copy_tables(plan.data.h5, h5)
+    copy_metadata(plan.data, h5)
+    copy_logs(plan.data, h5)
+    copy_tables(plan.data, h5)
     identifier = plan.pipeline_id
     for name in ("generation", "data", "background", "segmenter", "feature", "gate"):
         h5.attrs[f"pipeline:dcnum {name}"] = getattr(identifier, name)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.errors import MeasurementError
 from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.staging import Kind
 from dcnumd.logic.tasks import FramesReply, FramesTask
+from dcnumd.read.frame_scalars import frame_scalars
 from dcnumd.read.image_stack import ImageStack
 
 FRAME_MAP = "basinmap0"
@@ -33,7 +33,7 @@ class Columns:
 
     def __init__(self, plan: Plan, background: PreparedBackground) -> None:
         self._mapping = plan.data.index_mapping
-        self._inputs = _stored_inputs(plan, background)
+        self._inputs = input_scalars(plan, background) if plan.job.basin_strategy == "drain" else {}
         self.maps_equal = True
         types: dict[str, np.dtype[Any]] = dict.fromkeys(plan.features.names, np.dtype(np.float64))
         types[FRAME_MAP] = np.dtype(np.uint32)
@@ -64,24 +64,7 @@ class Columns:
         return values
 
 
-def input_scalars(plan: Plan, background: PreparedBackground) -> list[str]:
+def input_scalars(plan: Plan, background: PreparedBackground) -> dict[str, ImageStack]:
     """Return the frame-wise scalar features of the input that belong to the result."""
-    names = plan.data.features_scalar_frame
-    return [name for name in names if name != "bg_off" or background.offset_of_input]
-
-
-def _stored_inputs(plan: Plan, background: PreparedBackground) -> dict[str, ImageStack]:
-    """Return those features of the input that the result has a copy of."""
-    if plan.job.basin_strategy != "drain":
-        return {}
-    stacks = {}
-    for name in input_scalars(plan, background):
-        stack = plan.data.find(name)
-        if stack is None or len(stack) != plan.count:
-            raise MeasurementError(
-                f"{plan.data.path}: events/{name} has {0 if stack is None else len(stack)} values, but events/image "
-                f"has {plan.count} frames",
-                reason="event_count",
-            )
-        stacks[name] = stack
-    return stacks
+    features = frame_scalars(plan.data)
+    return {name: stack for name, stack in features.items() if name != "bg_off" or background.offset_of_input}

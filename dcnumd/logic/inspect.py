@@ -9,6 +9,7 @@ from dcnumd.logic.plan import open_plan
 from dcnumd.read.blank import is_blank
 from dcnumd.read.content import content_digest
 
+DAMAGE = frozenset({"damaged", "checksum"})
 SAMPLE_LENGTH = 200
 """Longer names of samples are cut."""
 
@@ -32,6 +33,8 @@ class Inspection:
     """What was measured, as the operator called it; shortened."""
     blank: bool
     """Whether something in it was never written."""
+    damaged: bool
+    """Whether something in it that is not computed with cannot be read."""
 
 
 def inspect_measurement(job: Job) -> Inspection:
@@ -54,4 +57,5 @@ def inspect_measurement(job: Job) -> Inspection:
             size=job.path_in.stat().st_size,
             sample=str(plan.data.meta.get("experiment:sample", ""))[:SAMPLE_LENGTH],
             blank=blank,
+            damaged=any(error.reason in DAMAGE for error in plan.data.left_out.values()),
         )

@@ -24,9 +24,11 @@ from dcnumd.meta.ppid import (
     gate_ppid,
     get_data_ppid,
 )
+from dcnumd.read.frame_scalars import check_numbers
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
+from dcnumd.read.left_out import warn_left_out
 from dcnumd.read.trust import Trust, trusting
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
@@ -81,7 +83,10 @@ def open_plan(job: Job) -> Iterator[Plan]:
         data = stack.enter_context(
             HDF5Data(job.path_in, pixel_size=settings.pixel_size, index_mapping=_plain(settings.index_mapping))
         )
+        for fault in data.left_out.values():
+            warn_left_out(fault.message)
         frames = FrameSource.of(data.check_frames())
+        check_numbers(data, "bg_off")
         background = get_background(settings.background_code)
         kwargs = _resolve_background(background, settings.background_kwargs, data)
         if background.get_ppid_code() == "sparsemed":
@@ -108,7 +113,7 @@ def open_plan(job: Job) -> Iterator[Plan]:
             segmenter=segmenter,
             features=features,
             gate=gate,
-            recorded=told or [],
+            recorded=[] if told is None else told,
         )
 
 
@@ -197,6 +202,8 @@ def _check_duration(data: HDF5Data, frames: FrameSource, split_time: float) -> N
     MeasurementError
         Reason ``damaged`` or ``too_large``.
     """
+    for name in ("time", "frame"):
+        check_numbers(data, name)
     feature, first, last = time_axis_ends(data)
     seconds = last - first
     if not math.isfinite(seconds):

@@ -251,8 +251,9 @@ class _Datasets:
 
 def _tell(log: RunLog, plan: Plan, collector: Collector, seconds: Mapping[str, float]) -> None:
     """Write what a run found to its log."""
-    for warning in plan.recorded:
-        log.add(str(warning.message), "WARNING")
+    # what several steps warn of is told once
+    for warning in dict.fromkeys(str(warning.message) for warning in plan.recorded):
+        log.add(warning, "WARNING")
     log.add(f"Found {collector.events_done} events, dropped {collector.masks_dropped} masks without a contour")
     log.add("Seconds per stage: " + ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()))
 

@@ -12,12 +12,13 @@ from dcnumd.logic.assemble import run_identifier
 from dcnumd.logic.columns import FRAME_MAP
 from dcnumd.logic.plan import Plan
 from dcnumd.read.hdf5_data import HDF5Data
-from dcnumd.read.metadata import Attribute, read_attributes
+from dcnumd.read.metadata import Attribute
+from dcnumd.write.log_lines import unfold
 
 NOT_COPIED = frozenset({"experiment:event count", "experiment:run identifier", "imaging:pixel size"})
 """Attributes that a pipeline writes anew; so are those of the section ``pipeline``."""
 RUN_LOG = re.compile("dcnumd?-log-.*")
-FRAMES = re.compile(r"Processing .* \((\d+) frames\) with|Reached dataset end \(frame \d+ of (\d+)\)", re.DOTALL)
+FRAMES = re.compile(r"Processing .* \((\d+) frames\) with|Reached dataset end \(frame \d+ of (\d+)\)")
 """What the run's log says of the number of frames: dcnumd's, and dcnum's."""
 COPIED = ("time", "frame", "image")
 """Features that a result may have from its input."""
@@ -28,7 +29,7 @@ def may_be_made_of(h5: h5py.File, plan: Plan) -> bool:
     data = plan.data
     return (
         h5.attrs.get("experiment:run identifier") == run_identifier(plan)
-        and _has_attributes(read_attributes(h5), data.meta)
+        and _has_attributes(HDF5Data(h5).meta, data.meta)
         and _frames_told(h5, data) <= {plan.count}
         and (data.index_mapping is not None or _has_frames(h5, data))
     )
@@ -47,7 +48,7 @@ def _frames_told(h5: h5py.File, data: HDF5Data) -> set[int]:
     """Return the numbers of frames that the logs of a result tell, other than those from its input."""
     with HDF5Data(h5) as result:
         new = {name: lines for name, lines in result.logs.items() if name not in data.logs and RUN_LOG.fullmatch(name)}
-    return {int(told[1] or told[2]) for lines in new.values() for told in FRAMES.finditer(" ".join(lines))}
+    return {int(told[1] or told[2]) for lines in new.values() for told in FRAMES.finditer("\n".join(unfold(lines)))}
 
 
 def _has_frames(h5: h5py.File, data: HDF5Data) -> bool:

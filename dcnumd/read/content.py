@@ -22,7 +22,7 @@ from dcnumd.errors import MeasurementError
 from dcnumd.read.chunk_table import Filter, dataset_filters
 from dcnumd.read.frame_source import FLETCHER32, GZIP
 from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
-from dcnumd.read.limits import varies
+from dcnumd.read.limits import has_variable_length
 from dcnumd.read.open_file import HDF5_FAULTS, damage_named, unreadable
 
 BLOCK_BYTES = 2**24
@@ -127,7 +127,7 @@ class _Digest:
         self.add_attributes(dataset)
         properties = dataset.id.get_create_plist()
         if (
-            varies(dataset.id.get_type())
+            has_variable_length(dataset.id.get_type())
             or properties.get_layout() in {h5py.h5d.VIRTUAL, h5py.h5d.COMPACT}
             or dataset.external
         ):

@@ -21,8 +21,8 @@ from dcnumd.read.basin import Basin, BasinFailures, read_basins
 from dcnumd.read.chunk_table import check_dataset
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import IndexMapping, Indices, resolve_index_mapping
-from dcnumd.read.open_file import damage_named, member, open_measurement
-from dcnumd.read.pixel_size import override_pixel_size, sound_pixel_size
+from dcnumd.read.open_file import damage_named, is_grave, member, open_measurement
+from dcnumd.read.pixel_size import DEVICE_LOG, override_pixel_size, sound_pixel_size
 from dcnumd.read.survey import Survey
 from dcnumd.read.trust import trust_in_force
 
@@ -39,6 +39,10 @@ FRAME_SCALARS = (
 )
 """Features that belong to a frame and are copied from input to output, never computed."""
 
+COMPUTED_WITH = ("time", "frame", "bg_off")
+"""Those that the pipeline needs."""
+NUMBERS = "biuf"
+"""Kinds of data types that can be computed with."""
 MAX_BASIN_DEPTH = 8
 
 
@@ -54,6 +58,15 @@ class HDF5Data:
         Overrides ``imaging:pixel size`` [µm].
     index_mapping
         Selects events: the first n (int), a slice, or indices. Images and scalars are seen through it.
+
+    Attributes
+    ----------
+    attributes
+        The root attributes as HDF5 gives and takes them, see `metadata.stored_attributes`.
+    meta
+        Those that have a value, as plain Python values.
+    left_out
+        Attributes, logs and tables that cannot be read and that nothing is computed with, by name, and why.
 
     Raises
     ------
@@ -84,7 +97,9 @@ class HDF5Data:
         try:
             self._survey = Survey(self._h5, self._trust)
             self._survey.check_copied()
-            self.meta = metadata.read_attributes(self._h5)
+            self.left_out = self._survey.faults
+            self.attributes = metadata.stored_attributes(self._h5, self.left_out)
+            self.meta = metadata.read_attributes(self.attributes)
             if index_mapping is not None:
                 self.index_mapping = resolve_index_mapping(index_mapping, self._stored_length())
         except BaseException:
@@ -115,15 +130,20 @@ class HDF5Data:
             raise ValueError(f"{self.path}: is closed")
         return self._h5
 
+    def extras(self, group: str) -> Iterator[tuple[str, h5py.Dataset]]:
+        """Return the datasets in ``logs`` or ``tables`` by name, but for those that are `left_out`."""
+        self.h5  # noqa: B018 -- says so when it is closed
+        return self._survey.extras(group)
+
     @functools.cached_property
     def logs(self) -> dict[str, list[str]]:
         """All logs, each a list of lines."""
-        return metadata.read_logs(self.h5)
+        return metadata.read_logs(self.extras("logs"))
 
     @functools.cached_property
     def tables(self) -> dict[str, npt.NDArray[Any]]:
         """All tables, as structured arrays."""
-        return metadata.read_tables(self.h5)
+        return metadata.read_tables(self.extras("tables"))
 
     @functools.cached_property
     def basins(self) -> list[Basin]:
@@ -135,27 +155,14 @@ class HDF5Data:
         """MD5 (hex) of the first 5 MiB of the file."""
         return metadata.md5_of_head(self.path)
 
-    def stored_attribute(self, key: str) -> Any:
-        """Return a root attribute of the type in which it is stored, None if there is none; `meta` has Python's types.
-
-        Raises
-        ------
-        MeasurementError
-            It cannot be read.
-        """
-        with damage_named(self.path, f"the attribute {key}"):
-            return self.h5.attrs.get(key)
-
     @property
     def measurement_identifier(self) -> str | None:
         """What identifies the measurement wherever its file lies, see `metadata.measurement_identifier`."""
-        with damage_named(self.path, "an attribute"):
-            return metadata.measurement_identifier(self.h5.attrs)
+        return metadata.measurement_identifier(self.attributes)
 
     def is_identified_by(self, identifier: str) -> bool:
         """Return whether this is the measurement that is meant, see `metadata.is_identified_by`."""
-        with damage_named(self.path, "an attribute"):
-            return metadata.is_identified_by(self.h5.attrs, identifier)
+        return metadata.is_identified_by(self.attributes, identifier)
 
     @functools.cached_property
     def pixel_size(self) -> float:
@@ -169,7 +176,14 @@ class HDF5Data:
         if self._pixel_size is not None:
             return self._pixel_size
         identifier = str(self.meta.get("setup:identifier", ""))
-        return sound_pixel_size(self.meta.get("imaging:pixel size"), identifier, lambda: self.logs, str(self.path))
+        return sound_pixel_size(self.meta.get("imaging:pixel size"), identifier, self._device_log, str(self.path))
+
+    def _device_log(self) -> dict[str, list[str]]:
+        """Return the log that names the recording device; one that cannot be read is missed here."""
+        for name in ("logs", f"logs/{DEVICE_LOG}"):
+            if name in self.left_out:
+                raise self.left_out[name]
+        return metadata.read_logs(log for log in self.extras("logs") if log[0] == DEVICE_LOG)
 
     def get_ppid(self) -> str:
         """Return the data part of the pipeline identifier."""
@@ -275,23 +289,15 @@ class HDF5Data:
             )
         check_dataset(image.dataset, image.where)
         stored = self._stored_length()
-        count = self.meta.get("experiment:event count")
+        count = metadata.event_count(self.meta)
         if count is not None and count != stored:
             raise MeasurementError(
-                f"{self.path}: experiment:event count is {count}, but events/image has {stored} frames",
+                f"{self.path}: experiment:event count is {count:.17g}, but events/image has {stored} frames",
                 reason="event_count",
             )
         for name in FRAME_SCALARS:
-            item = self._own(name)
-            if item is None:
-                continue
-            if item.ndim != 1 or item.dtype.kind not in "biuf":
-                raise MeasurementError(
-                    f"{self.path}: events/{name} is {item.dtype} with {item.ndim} axes, expected a number for each "
-                    "frame",
-                    reason="damaged",
-                )
-            if len(item) != stored:
+            item = self._own_numbers(name)
+            if item is not None and len(item) != stored and (len(item) or name in COMPUTED_WITH):
                 raise MeasurementError(
                     f"{self.path}: events/{name} has {len(item)} values, but events/image has {stored} frames",
                     reason="event_count",
@@ -305,6 +311,16 @@ class HDF5Data:
     def _own(self, feature: str) -> h5py.Dataset | None:
         """Return the dataset of a feature in the file itself."""
         return self._dataset(f"events/{feature}")
+
+    def _own_numbers(self, feature: str) -> h5py.Dataset | None:
+        """Return the dataset of a feature in the file itself, if it is a list of numbers."""
+        try:
+            item = self._own(feature)
+        except MeasurementError as error:
+            if is_grave(error):
+                raise
+            return None
+        return item if item is not None and item.ndim == 1 and item.dtype.kind in NUMBERS else None
 
     def stored_names(self, group: str) -> list[str]:
         """Return the names of all datasets in a group of the file itself."""
@@ -333,8 +349,8 @@ class HDF5Data:
             image = None
         if image is not None:
             return len(image)
-        count = self.meta.get("experiment:event count")
-        if isinstance(count, int | float) and math.isfinite(count):
+        count = metadata.event_count(self.meta)
+        if count is not None and math.isfinite(count):
             return int(count)
         datasets = map(self._own, self._survey.names("events"))
         return next((int(dataset.shape[0]) for dataset in datasets if dataset is not None), 0)

@@ -24,7 +24,8 @@ MAX_PACKING = 100_000
 MAX_VALUES_BYTES = 2**30
 """Size of a scalar feature or an event mapping: as many values of 8 bytes as there may be frames."""
 MAX_COPIED_BYTES = 2**28
-"""Size of all logs, tables and basin definitions together; they are copied through memory. Usual is 1 MiB."""
+"""Size of all basin definitions together, and of all logs and of all tables that a result takes over [bytes]; they are
+copied through memory. Usual is 1 MiB."""
 MAX_MEMBERS = 10_000
 """Names in one group; there are some 300 features."""
 MAX_ATTRIBUTES = 10_000
@@ -53,26 +54,21 @@ def check_members(group: h5py.h5g.GroupID, where: str, name: str) -> None:
         raise too_large(where, f"group {name}", count, MAX_MEMBERS, "members")
 
 
-def check_attributes(item: h5py.h5g.GroupID | h5py.h5d.DatasetID, where: str, name: str) -> None:
-    """Make sure that all attributes of an object can be read.
+def check_attribute(attribute: h5py.h5a.AttrID, where: str, name: str) -> None:
+    """Make sure that an attribute of the object `name` can be read.
 
     Raises
     ------
     MeasurementError
         Reason ``too_large``.
     """
-    count = h5py.h5a.get_num_attrs(item)
-    if count > MAX_ATTRIBUTES:
-        raise too_large(where, name, count, MAX_ATTRIBUTES, "attributes")
-    for index in range(count):
-        attribute = h5py.h5a.open(item, index=index)
-        size = attribute.get_storage_size()
-        if size > MAX_ATTRIBUTE_BYTES:
-            raise too_large(where, f"attribute {_name(attribute)} of {name}", size, MAX_ATTRIBUTE_BYTES, "bytes")
-        # what has a variable length takes 16 bytes here
-        if size > 16 * MAX_VARIABLE_ITEMS and varies(attribute.get_type()):
-            items = attribute.get_space().get_simple_extent_npoints()
-            raise too_large(where, f"attribute {_name(attribute)} of {name}", items, MAX_VARIABLE_ITEMS, "texts")
+    items = attribute.get_space().get_simple_extent_npoints()
+    # of an attribute without a value HDF5 does not tell the size
+    size = attribute.get_storage_size() if items else 0
+    if size > MAX_ATTRIBUTE_BYTES:
+        raise too_large(where, f"attribute {_name(attribute)} of {name}", size, MAX_ATTRIBUTE_BYTES, "bytes")
+    if items > MAX_VARIABLE_ITEMS and has_variable_length(attribute.get_type()):
+        raise too_large(where, f"attribute {_name(attribute)} of {name}", items, MAX_VARIABLE_ITEMS, "texts")
 
 
 def check_frames_shape(dataset: h5py.Dataset, where: str) -> None:
@@ -122,19 +118,26 @@ def check_storage(dataset: h5py.h5d.DatasetID, where: str, name: str) -> int:
     item_size = dataset.get_type().get_size()
     size: int = math.prod(shape) * item_size
     properties = dataset.get_create_plist()
+    if item_size > MAX_CHUNK_BYTES:
+        raise too_large(where, f"a value of {name}", item_size, MAX_CHUNK_BYTES, "bytes")
     if properties.get_layout() == h5py.h5d.CHUNKED:
         chunk = math.prod(properties.get_chunk()) * item_size
         if chunk > MAX_CHUNK_BYTES:
             raise too_large(where, f"a chunk of {name}", chunk, MAX_CHUNK_BYTES, "bytes")
-    if len(shape) <= 1 and size > MAX_VALUES_BYTES:
+    # texts are read a few at a time
+    if len(shape) <= 1 and size > MAX_VALUES_BYTES and not isinstance(dataset.get_type(), h5py.h5t.TypeStringID):
         raise too_large(where, name, size, MAX_VALUES_BYTES, "bytes")
     return size
 
 
-def varies(kind: h5py.h5t.TypeID) -> bool:
-    """Return whether values of a type are of variable length, or have parts that are."""
+def has_variable_length(kind: h5py.h5t.TypeID) -> bool:
+    """Return whether values of a type, or parts of them, are of variable length."""
     if isinstance(kind, h5py.h5t.TypeStringID):
         return bool(kind.is_variable_str())
+    if isinstance(kind, h5py.h5t.TypeCompoundID):
+        return any(has_variable_length(kind.get_member_type(index)) for index in range(kind.get_nmembers()))
+    if isinstance(kind, h5py.h5t.TypeArrayID):
+        return has_variable_length(kind.get_super())
     return bool(kind.detect_class(h5py.h5t.VLEN))
 
 

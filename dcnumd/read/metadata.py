@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
+import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.read.limits import MAX_COPIED_BYTES, too_large
-from dcnumd.read.open_file import damage_named, members
+from dcnumd.errors import MeasurementError
+from dcnumd.read.limits import (
+    MAX_ATTRIBUTES,
+    MAX_COPIED_BYTES,
+    MAX_VARIABLE_ITEMS,
+    check_attribute,
+    has_variable_length,
+    too_large,
+)
+from dcnumd.read.open_file import damage_named, is_grave
 
+BLOCK_BYTES = 2**24
+"""Largest part of a text of fixed-length lines that is read at once [bytes]."""
 LINES_PER_BLOCK = 256
+"""Number of lines of variable length that are read at once."""
 RUN_IDENTIFIER = "experiment:run identifier"
 IDENTIFYING = ("experiment:time", "experiment:date", "setup:identifier")
 """What a measurement without a run identifier is told by."""
 Attribute = str | int | float | bool | list[object]
+
+COMPUTED_WITH = re.compile(
+    r"imaging:(pixel size|frame rate)|experiment:(event count|run identifier|date|time)|setup:identifier"
+    r"|online_(contour|filter):.*|pipeline:.*",
+    re.DOTALL,
+)
+"""Attributes of a measurement on which its result depends."""
 
 
 def to_text(value: object) -> str:
@@ -44,24 +63,68 @@ def plain_attribute(value: object) -> Attribute:
     return value if isinstance(value, bool | int | float) else to_text(value)
 
 
-def read_attributes(h5: h5py.File) -> dict[str, Attribute]:
-    """Return the root attributes ``section:key``."""
-    return {to_text(key): plain_attribute(value) for key, value in stored_attributes(h5).items()}
+def read_attributes(stored: Mapping[str | bytes, Any]) -> dict[str, Attribute]:
+    """Return as plain Python values those of the `stored_attributes` that have a value."""
+    return {to_text(key): plain_attribute(value) for key, value in stored.items() if has_value(value)}
 
 
-def stored_attributes(item: h5py.File | h5py.Dataset) -> dict[str | bytes, Any]:
+def has_value(value: object) -> bool:
+    """Return whether an attribute has a value; that of an empty dataspace, or without elements, has none."""
+    return not isinstance(value, h5py.Empty) and getattr(value, "size", 1) != 0
+
+
+def event_count(meta: Mapping[str, Attribute]) -> float | None:
+    """Return ``experiment:event count``; None if there is none, or it is no number."""
+    count = meta.get("experiment:event count")
+    try:
+        return float(count) if isinstance(count, str | int | float) else None
+    except ValueError:
+        return None
+
+
+def stored_attributes(item: h5py.File | h5py.Dataset, faults: dict[str, MeasurementError]) -> dict[str | bytes, Any]:
     """Return the attributes of an object (of a file: those of its root) as HDF5 gives and takes them.
 
     Text that is not UTF-8 comes as bytes.
 
+    Parameters
+    ----------
+    item
+        The object.
+    faults
+        Those that cannot be taken over, and with which nothing is computed, are left out, and noted here. A reference
+        is one of them: it means a place in its own file only.
+
     Raises
     ------
     MeasurementError
-        One of them cannot be read.
+        One of them, or all, cannot be read.
     """
-    with damage_named(item.file.filename, f"an attribute of {item.name}"):
-        attributes = item.attrs
-        return {key: _storable(attributes[key]) for key in attributes}
+    where, place = item.file.filename, "" if item.name == "/" else f" of {item.name}"
+    with damage_named(where, f"an attribute{place}"):
+        if len(item.attrs) > MAX_ATTRIBUTES:
+            raise too_large(where, item.name, len(item.attrs), MAX_ATTRIBUTES, "attributes")
+        keys = list(item.attrs)
+    found = {}
+    for key in keys:
+        name = f"attribute {to_text(key)}{place}"
+        try:
+            found[key] = _stored_attribute(item, key, name)
+        except MeasurementError as error:
+            if is_grave(error) or (not place and COMPUTED_WITH.fullmatch(to_text(key))):
+                raise
+            faults[name] = error
+    return found
+
+
+def _stored_attribute(item: h5py.File | h5py.Dataset, key: str | bytes, name: str) -> Any:
+    where = item.file.filename
+    with damage_named(where, name):
+        attribute = item.attrs.get_id(key)
+        check_attribute(attribute, where, item.name)
+        if attribute.get_type().detect_class(h5py.h5t.REFERENCE):
+            raise MeasurementError(f"{where}: {name} refers to a place in the file", "reference")
+        return _storable(item.attrs[key])
 
 
 def _storable(value: Any) -> Any:
@@ -85,57 +148,86 @@ def stored_values(dataset: h5py.Dataset) -> npt.NDArray[Any]:
     Raises
     ------
     MeasurementError
-        They cannot be read.
+        They cannot be read, are too many, or refer to places in the file.
     """
-    with damage_named(dataset.file.filename, dataset.name):
+    where, name = dataset.file.filename, dataset.name
+    with damage_named(where, name):
+        kind = dataset.id.get_type()
+        if dataset.nbytes > MAX_COPIED_BYTES:
+            raise too_large(where, name, dataset.nbytes, MAX_COPIED_BYTES, "bytes")
+        # HDF5 does not tell how long these are before they are read
+        if dataset.size > MAX_VARIABLE_ITEMS and has_variable_length(kind):
+            raise too_large(where, name, dataset.size, MAX_VARIABLE_ITEMS, "values of variable length")
+        if kind.detect_class(h5py.h5t.REFERENCE):
+            raise MeasurementError(f"{where}: {name} refers to places in the file", "reference")
         values: npt.NDArray[Any] = dataset[()]
     return values
 
 
+def is_text(dataset: h5py.Dataset) -> bool:
+    """Return whether a dataset is a text: one string, or a list of them."""
+    with damage_named(dataset.file.filename, dataset.name):
+        return dataset.ndim <= 1 and isinstance(dataset.id.get_type(), h5py.h5t.TypeStringID)
+
+
+def stored_lines(dataset: h5py.Dataset) -> Iterator[list[bytes]]:
+    """Return the lines of a text, some at a time, with the bytes that they have in the file.
+
+    Texts of variable length are read in small blocks: many of them may be one and the same in the file.
+
+    Raises
+    ------
+    MeasurementError
+        They cannot be read.
+    """
+    with damage_named(dataset.file.filename, dataset.name):
+        if not dataset.ndim:
+            yield [_as_bytes(dataset[()])]
+            return
+        step = LINES_PER_BLOCK
+        if dataset.dtype.kind == "S":
+            step = max(1, BLOCK_BYTES // dataset.dtype.itemsize, (dataset.chunks or (0,))[0])
+        for start in range(0, len(dataset), step):
+            yield [_as_bytes(line) for line in dataset[start : start + step].tolist()]
+
+
+def _as_bytes(line: bytes | str) -> bytes:
+    return line if isinstance(line, bytes) else line.encode(errors="surrogateescape")
+
+
 def read_lines(dataset: h5py.Dataset) -> list[str]:
-    """Return a text dataset (fixed or variable-length strings, possibly empty) line by line."""
-    return [] if dataset.shape is None else [to_text(line) for line in stored_lines(dataset)]
-
-
-def stored_lines(dataset: h5py.Dataset) -> list[bytes | str]:
-    """Return the lines of a text dataset as HDF5 gives them.
-
-    Texts of variable length are read in blocks: many of them may be one and the same in the file. They must not be too
-    many either when all are as long as the longest, as they are in a result.
+    """Return a text dataset (fixed or variable-length strings, possibly empty) line by line; of others the values.
 
     Raises
     ------
     MeasurementError
         They are too many, or cannot be read.
     """
-    with damage_named(dataset.file.filename, dataset.name):
-        kind = dataset.dtype.kind
-    if kind != "O" or dataset.ndim != 1:
-        return list(np.atleast_1d(stored_values(dataset)))
-    lines: list[bytes | str] = []
-    longest = 0
-    for start in range(0, len(dataset), LINES_PER_BLOCK):
-        with damage_named(dataset.file.filename, dataset.name):
-            block = dataset[start : start + LINES_PER_BLOCK].tolist()
-        longest = max(longest, *map(len, block))
-        if longest * len(dataset) > MAX_COPIED_BYTES:
-            size = longest * len(dataset)
+    if dataset.shape is None:
+        return []
+    if not is_text(dataset):
+        return [to_text(value) for value in np.atleast_1d(stored_values(dataset))]
+    lines: list[str] = []
+    size = 0
+    for block in stored_lines(dataset):
+        size += sum(map(len, block))
+        if size > MAX_COPIED_BYTES:
             raise too_large(dataset.file.filename, dataset.name, size, MAX_COPIED_BYTES, "bytes")
-        lines += block
+        lines += map(to_text, block)
     return lines
 
 
-def read_logs(h5: h5py.File) -> dict[str, list[str]]:
-    """Return all logs, each as a list of lines."""
-    return {to_text(name): read_lines(dataset) for name, dataset in members(h5, "logs").items()}
+def read_logs(logs: Iterable[tuple[str, h5py.Dataset]]) -> dict[str, list[str]]:
+    """Return logs, each as a list of lines."""
+    return {to_text(name): read_lines(dataset) for name, dataset in logs}
 
 
-def read_tables(h5: h5py.File) -> dict[str, npt.NDArray[np.generic]]:
-    """Return all tables as (structured) arrays."""
-    return {to_text(name): stored_values(dataset) for name, dataset in members(h5, "tables").items()}
+def read_tables(tables: Iterable[tuple[str, h5py.Dataset]]) -> dict[str, npt.NDArray[np.generic]]:
+    """Return tables as (structured) arrays."""
+    return {to_text(name): stored_values(dataset) for name, dataset in tables}
 
 
-def measurement_identifier(attributes: Mapping[str, object]) -> str | None:
+def measurement_identifier(attributes: Mapping[Any, object]) -> str | None:
     """Return what identifies a measurement wherever its file lies.
 
     It is ``experiment:run identifier``; for older files the UUID of the MD5 of
@@ -154,7 +246,7 @@ def measurement_identifier(attributes: Mapping[str, object]) -> str | None:
     return _uuid_of(parts) if all(parts) else None
 
 
-def is_identified_by(attributes: Mapping[str, object], identifier: str) -> bool:
+def is_identified_by(attributes: Mapping[Any, object], identifier: str) -> bool:
     """Return whether a measurement has this identifier, or may have been given it by dcnum.
 
     Where dcnum finds fixed-length strings, it computes the identifier from Python's notation (``b'…'``) of them.
@@ -164,9 +256,9 @@ def is_identified_by(attributes: Mapping[str, object], identifier: str) -> bool:
     return not _text_of(attributes, RUN_IDENTIFIER) and identifier == _uuid_of(map(attributes.get, IDENTIFYING))
 
 
-def _text_of(attributes: Mapping[str, object], key: str) -> str:
+def _text_of(attributes: Mapping[Any, object], key: str) -> str:
     value = attributes.get(key)
-    return "" if value is None else to_text(value)
+    return "" if value is None or not has_value(value) else to_text(value)
 
 
 def _uuid_of(parts: Iterable[object]) -> str:

@@ -122,6 +122,11 @@ def damage_named(where: str | pathlib.Path, what: str) -> Iterator[None]:
         raise failure from error
 
 
+def is_grave(error: MeasurementError) -> bool:
+    """Return whether a fault is one, too, of what nobody needs: it leads elsewhere, or may pass."""
+    return error.transient or error.reason == "outside"
+
+
 def _not_given(where: str | pathlib.Path, what: str, error: BaseException, text: str) -> MeasurementError | None:
     """Return the error for bytes that the system does not give us; None when it gives them."""
     # HDF5 hands on what the system said in its text only
@@ -169,7 +174,8 @@ def member(h5: h5py.File, name: str) -> Any:
         Reason ``damaged``.
     """
     try:
-        return h5[name]
+        # names that are not UTF-8 come as surrogates, which h5py does not take
+        return h5[name.encode(errors="surrogateescape")]
     except HDF5_FAULTS as error:
         if isinstance(error, KeyError) and ("doesn't exist" in str(error) or "component not found" in str(error)):
             return None

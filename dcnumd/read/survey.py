@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import h5py
 
 from dcnumd.errors import MeasurementError
-from dcnumd.read.limits import MAX_COPIED_BYTES, MAX_MEMBERS, check_attributes, check_members, check_storage, too_large
-from dcnumd.read.open_file import damage_named, member, open_measurement
+from dcnumd.read.limits import MAX_COPIED_BYTES, MAX_MEMBERS, check_members, check_storage, too_large
+from dcnumd.read.open_file import damage_named, is_grave, member, open_measurement
 from dcnumd.read.trust import Trust
 
-COPIED = ("logs", "tables", "basins")
-"""Groups of which all is read into memory."""
+EXTRAS = ("logs", "tables")
+"""Groups of what is taken over into a result, but computed with by nobody."""
 MAX_REFERENCES = 32
 """Links that may lead on from one to the next."""
 
@@ -48,17 +50,44 @@ class Survey:
         self._sizes: dict[str, int | None] = {}
         self._groups: dict[bytes, h5py.h5g.GroupID] = {}
         self._seen: set[tuple[pathlib.Path, str]] = set()
+        self.faults: dict[str, MeasurementError] = {}
+        """What is wrong with logs and tables, or with the group of them, by path."""
 
     def check_copied(self) -> None:
-        """Look at all that is read as a whole: the attributes of the root, logs, tables and basin definitions."""
-        with damage_named(self._where, "the root group"):
-            check_attributes(self._root, self._where, "the root group")
-        size = 0
-        for name in COPIED:
-            with damage_named(self._where, name):
-                size += self._visit(self._root, name.encode(), 0, members=True) or 0
+        """Look at all that is read as a whole: basin definitions, logs and tables.
+
+        Logs and tables that cannot be used are no error, but noted in `faults`; unless they lead elsewhere, or may be
+        in order another time.
+        """
+        with damage_named(self._where, "basins"):
+            size = self._visit(self._root, b"basins", 0, members=True) or 0
         if size > MAX_COPIED_BYTES:
-            raise too_large(self._where, " and ".join(COPIED), size, MAX_COPIED_BYTES, "bytes")
+            raise too_large(self._where, "basins", size, MAX_COPIED_BYTES, "bytes")
+        for group in EXTRAS:
+            with self._noting(group):
+                for name in self._names(group):
+                    with self._noting(f"{group}/{name}"):
+                        self.check(f"{group}/{name}")
+
+    @contextlib.contextmanager
+    def _noting(self, path: str) -> Iterator[None]:
+        try:
+            with damage_named(self._where, path):
+                yield
+        except MeasurementError as error:
+            if is_grave(error):
+                raise
+            self.faults[path] = error
+
+    def extras(self, group: str) -> Iterator[tuple[str, h5py.Dataset]]:
+        """Return names and datasets in one of the `EXTRAS`; those that `faults` names are left out."""
+        if group in self.faults:
+            return
+        for name in self._names(group):
+            path = f"{group}/{name}"
+            item = None if path in self.faults else member(self._h5, path)
+            if isinstance(item, h5py.Dataset):
+                yield name, item
 
     def check(self, path: str) -> bool:
         """Look at the dataset or group with a path; return whether there is one."""
@@ -66,6 +95,13 @@ class Survey:
             with damage_named(self._where, path):
                 self._sizes[path] = self._visit(self._root, path.encode(errors="surrogateescape"), 0, members=False)
         return self._sizes[path] is not None
+
+    def _names(self, path: str) -> list[str]:
+        """Return all names in a group; none when there is no such group."""
+        group = member(self._h5, path) if self.check(path) else None
+        if not isinstance(group, h5py.Group):
+            return []
+        return [name.decode(errors="surrogateescape") for name, _ in self._links(group.id, path)]
 
     def names(self, path: str) -> list[str]:
         """Return the names of all datasets in a group; none when there is no such group."""
@@ -160,7 +196,6 @@ class Survey:
     def _dataset(self, dataset: h5py.h5d.DatasetID, name: bytes, depth: int) -> int:
         label = _text(name)
         size = check_storage(dataset, self._where, label)
-        check_attributes(dataset, self._where, label)
         properties = dataset.get_create_plist()
         for index in range(properties.get_external_count()):
             file = properties.get_external(index)[0]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dcnumd.write.log_lines import CONTINUED, joined
+from dcnumd.write.log_lines import joined, unfold
 
 LOG_NAME = re.compile(r"(dcnumd|dcnum)-(job|log)-(.*)")
 LINE = re.compile(r"(\d\d):(\d\d):(\d\d) ")
@@ -83,23 +83,12 @@ def read_run(logs: Mapping[str, list[str]]) -> Run:
     software, path_in = _read_job(*newest["job"][1:]) if "job" in newest else ({}, "")
     if "log" not in newest:
         return Run(software=software, path_in=path_in)
-    lines = _unfold(newest["log"][2])
+    lines = unfold(newest["log"][2])
     frames = _last_number(FRAMES, lines)
     seconds = _seconds(lines)
     speed = frames / seconds if frames and seconds else None
     processing = Processing(seconds, speed, _last_number(DROPPED, lines), _stages(lines))
     return Run(processing, frames, software, path_in)
-
-
-def _unfold(lines: list[str]) -> list[str]:
-    """Return the lines of a log, in which long ones are broken and indented, in one piece each."""
-    whole: list[str] = []
-    for line in lines:
-        if whole and line.startswith(CONTINUED):
-            whole[-1] += line.removeprefix(CONTINUED)
-        else:
-            whole.append(line)
-    return whole
 
 
 def _last_number(pattern: re.Pattern[str], lines: list[str]) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 LOG_WIDTH = 100
@@ -35,6 +35,17 @@ def fold(line: str) -> list[str]:
         line = line[cut:]
         indent = CONTINUED
     return [*parts, indent + line]
+
+
+def unfold(lines: Iterable[str]) -> list[str]:
+    """Return the lines that `fold` has broken in one piece each."""
+    whole: list[str] = []
+    for line in lines:
+        if whole and line.startswith(CONTINUED):
+            whole[-1] += line.removeprefix(CONTINUED)
+        else:
+            whole.append(line)
+    return whole
 
 
 def json_lines(document: Mapping[str, Any]) -> list[str]:

@@ -2,57 +2,171 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 import dcnumd
-from dcnumd.read.metadata import plain_attribute, stored_attributes, stored_lines, stored_values, to_text
-from dcnumd.read.open_file import members
+from dcnumd.errors import MeasurementError
+from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.read.left_out import doing_without, warn_left_out
+from dcnumd.read.limits import MAX_COPIED_BYTES, too_large
+from dcnumd.read.metadata import is_text, plain_attribute, stored_attributes, stored_lines, stored_values, to_text
 from dcnumd.write.writer import dataset_keywords, make_room_in
 
 SOFTWARE = f"dcnumd {dcnumd.__version__}"
+MAX_LOG_BYTES = 2**26
+"""Size of one log in a result, in which all lines are as long as the longest [bytes]. Usual is 1 MiB."""
+LINE_BYTES = 100
+"""Lines of a log that is too large as it is are broken after so many bytes; dclab's check accepts no longer ones."""
 
 
-def copy_metadata(source: h5py.File, target: h5py.File) -> None:
+LINE_OVERHEAD = 16
+"""So much a line takes beside its text, in a file as in memory [bytes]."""
+BROKEN = "the measurement has it as it was."
+
+
+def copy_metadata(source: HDF5Data, target: h5py.File) -> None:
     """Copy the root attributes, each in the type it has; those that `target` already has stay."""
-    for key, value in stored_attributes(source).items():
+    for key, value in source.attributes.items():
         if key not in target.attrs:
-            target.attrs[key] = value
+            with doing_without():
+                _store_attribute(target, key, value, f"{source.path}: attribute {to_text(key)}")
 
 
-def copy_logs(source: h5py.File, target: h5py.File) -> None:
+def copy_logs(source: HDF5Data, target: h5py.File) -> None:
     """Copy all logs that `target` does not have, as fixed-length strings; empty ones are left out.
 
-    The bytes of the lines stay as they are, whatever their encoding.
+    The bytes of the lines stay as they are, whatever their encoding. A log that would become too large is cut, and
+    says so in its first line. What is no text is copied like a table.
     """
-    for name, dataset in members(source, "logs").items():
-        if dataset.size:
-            lines = [line if isinstance(line, bytes) else str(line).encode() for line in stored_lines(dataset)]
-            data = np.array(lines, dtype=f"S{max(1, *(len(line) for line in lines))}")
-            _store(target, "logs", to_text(name), data, dataset)
+    room = MAX_COPIED_BYTES
+    for name, dataset in source.extras("logs"):
+        with doing_without():
+            if _is_new(target, "logs", name, dataset):
+                data = _fitting_log(dataset, min(room, MAX_LOG_BYTES)) if is_text(dataset) else _fitting(dataset, room)
+                room -= data.nbytes
+                _store(target, "logs", to_text(name), data, dataset)
 
 
-def copy_tables(source: h5py.File, target: h5py.File) -> None:
+def copy_tables(source: HDF5Data, target: h5py.File) -> None:
     """Copy all tables that `target` does not have, with their attributes; empty ones are left out."""
-    for name, dataset in members(source, "tables").items():
-        if dataset.size:
-            _store(target, "tables", to_text(name), stored_values(dataset), dataset)
+    room = MAX_COPIED_BYTES
+    for name, dataset in source.extras("tables"):
+        with doing_without():
+            if _is_new(target, "tables", name, dataset):
+                data = _fitting(dataset, room)
+                room -= data.nbytes
+                _store(target, "tables", to_text(name), data, dataset)
 
 
-def _store(target: h5py.File, group: str, name: str, data: Any, source: h5py.Dataset) -> None:
+def _is_new(target: h5py.File, group: str, name: str, dataset: h5py.Dataset) -> bool:
+    return bool(dataset.size) and to_text(name) not in target.get(group, ())
+
+
+def _fitting(dataset: h5py.Dataset, room: int) -> npt.NDArray[Any]:
+    """Return all values of a dataset, texts as fixed-length strings.
+
+    Raises
+    ------
+    MeasurementError
+        There is no `room` [bytes] for them; or as `stored_values`.
+    """
+    where = dataset.file.filename
+    if dataset.nbytes > room:
+        raise too_large(where, dataset.name, dataset.nbytes, room, "bytes")
+    if not is_text(dataset) or not dataset.ndim:
+        return np.asarray(stored_values(dataset))
+    lines, complete = _first_lines(dataset, room)
+    if not complete or _size(lines) > room:
+        raise too_large(where, dataset.name, _size(lines), room, "bytes")
+    return _fixed_length(lines)
+
+
+def _fitting_log(dataset: h5py.Dataset, room: int) -> npt.NDArray[np.bytes_]:
+    """Return the lines of a log, or as many of them as there is `room` for [bytes]."""
+    if dataset.dtype.kind == "S" and dataset.ndim and dataset.nbytes <= room:
+        return stored_values(dataset)
+    lines, complete = _first_lines(dataset, room)
+    if complete and _size(lines) <= room:
+        return _fixed_length(lines)
+    broken = [part for line in lines for part in _broken(line)]
+    kept = broken[: max(0, room // LINE_BYTES - 2)]
+    told, consequences = [], []
+    if len(broken) > len(lines):
+        told.append(f"[dcnumd] Lines of more than {LINE_BYTES} bytes are broken here; {BROKEN}")
+        consequences.append(f"lines of more than {LINE_BYTES} bytes are broken")
+    if not complete or len(kept) < len(broken):
+        told.append(f"[dcnumd] Only the beginning of this log is here, {len(kept)} lines; {BROKEN}")
+        consequences.append(f"only its first {len(kept)} lines are in the result")
+    where = f"{dataset.file.filename}: {dataset.name}"
+    warn_left_out(f"{where} would take more than {room} bytes", ", and ".join(consequences))
+    return _fixed_length([*(line.encode() for line in told), *kept])
+
+
+def _first_lines(dataset: h5py.Dataset, room: int) -> tuple[list[bytes], bool]:
+    """Return lines of a text until they have `room` bytes together, and whether these are all."""
+    lines: list[bytes] = []
+    for block in stored_lines(dataset):
+        for line in block:
+            if len(line) + LINE_OVERHEAD > room:
+                return [*lines, line[:room]], False
+            room -= len(line) + LINE_OVERHEAD
+            lines.append(line)
+    return lines, True
+
+
+def _size(lines: Sequence[bytes]) -> int:
+    """Return how many bytes lines have when all are as long as the longest."""
+    return len(lines) * max(map(len, lines))
+
+
+def _broken(line: bytes) -> list[bytes]:
+    """Return a line in parts of at most `LINE_BYTES`, none of which ends within a character of UTF-8."""
+    parts = []
+    while len(line) > LINE_BYTES:
+        end = LINE_BYTES
+        while end > LINE_BYTES - 4 and line[end] & 0xC0 == 0x80:
+            end -= 1
+        parts.append(line[:end])
+        line = line[end:]
+    return [*parts, line]
+
+
+def _fixed_length(lines: Sequence[bytes]) -> npt.NDArray[np.bytes_]:
+    return np.array(lines, dtype=f"S{max(1, *map(len, lines))}")
+
+
+def _store(target: h5py.File, group: str, name: str, data: npt.NDArray[Any], source: h5py.Dataset) -> None:
     """Store `data` and the attributes of `source`, and add to the software that wrote it the one that copied it."""
     items = target.require_group(group)
-    if name in items:
-        return
-    layout = {"maxshape": data.shape, "chunks": data.shape, **dataset_keywords()} if np.ndim(data) else {}
-    make_room_in(target, np.asarray(data).nbytes)
-    copy = items.create_dataset(name, data=data, **layout)
-    attributes = stored_attributes(source)
+    layout: dict[str, Any] = {"maxshape": data.shape, "chunks": data.shape, **dataset_keywords()} if data.ndim else {}
+    if data.dtype.kind == "O":
+        layout["dtype"] = source.dtype
+    make_room_in(target, data.nbytes)
+    where = source.file.filename
+    try:
+        copy = items.create_dataset(name, data=data, **layout)
+    except (TypeError, ValueError) as error:
+        raise MeasurementError(f"{where}: {source.name} is of a type that cannot be stored ({error})") from error
+    faults: dict[str, MeasurementError] = {}
+    attributes = stored_attributes(source, faults)
     for key, value in attributes.items():
-        copy.attrs[key] = value
+        with doing_without():
+            _store_attribute(copy, key, value, f"{where}: attribute {to_text(key)} of {source.name}")
+    for fault in faults.values():
+        warn_left_out(fault.message)
     writer = attributes.get("software")
     # arrays and attributes without a value have a size, texts have none
     written = [to_text(plain_attribute(writer))] if getattr(writer, "size", writer is not None) else []
     copy.attrs["software"] = " | ".join([*written, SOFTWARE])
+
+
+def _store_attribute(target: h5py.File | h5py.Dataset, key: str | bytes, value: Any, where: str) -> None:
+    try:
+        target.attrs[key] = value
+    except (TypeError, ValueError) as error:
+        raise MeasurementError(f"{where} is of a type that cannot be stored ({error})") from error

@@ -18,7 +18,6 @@ from dcnumd.errors import ConfigError, MeasurementError
 from dcnumd.read.frame_reader import FrameReader
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
-from dcnumd.read.metadata import stored_attributes
 from dcnumd.read.pixel_size import PixelSizeWarning
 
 MEASUREMENTS = [
@@ -235,7 +234,7 @@ def test_attributes_that_are_not_utf8(write_measurement, frames):
     with HDF5Data(path) as data:
         assert data.measurement_identifier == "caf\ufffd"
         assert (data.meta["a:many"], data.meta["a:good"]) == (["\ufffd", "y"], "\u00b5")
-        stored = stored_attributes(data.h5)
+        stored = data.attributes
     with h5py.File(path.with_name("copy.h5"), "w") as copy:
         copy.attrs.update(stored)
         assert copy.attrs["experiment:run identifier"].encode(errors="surrogateescape") == b"caf\xe9"

@@ -8,6 +8,7 @@ import pytest
 from dcnum import __version__ as dcnum_version
 from dcnum import write as dcnum_write
 
+from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.write.metadata import SOFTWARE, copy_logs, copy_metadata, copy_tables
 
 DCNUM = f"dcnum {dcnum_version}"
@@ -42,9 +43,9 @@ def test_copies_equal_dcnum(source, tmp_path):
     with h5py.File(tmp_path / "ours.rtdc", "w") as ours, h5py.File(tmp_path / "dcnum.rtdc", "w") as theirs:
         for target in (ours, theirs):
             target.attrs["a:there"] = "target"
-        copy_metadata(source, ours)
-        copy_logs(source, ours)
-        copy_tables(source, ours)
+        copy_metadata(HDF5Data(source), ours)
+        copy_logs(HDF5Data(source), ours)
+        copy_tables(HDF5Data(source), ours)
         dcnum_write.copy_metadata(source, theirs)
         assert ours.attrs.keys() == theirs.attrs.keys()
         for key, value in theirs.attrs.items():
@@ -82,7 +83,7 @@ def test_software_that_dcnum_does_not_copy(stored, expected, tmp_path):
     with h5py.File(tmp_path / "source.rtdc", "w") as source, h5py.File(tmp_path / "ours.rtdc", "w") as ours:
         source["tables/flow"] = np.ones(3)
         source["tables/flow"].attrs["software"] = stored
-        copy_tables(source, ours)
+        copy_tables(HDF5Data(source), ours)
         assert ours["tables/flow"].attrs["software"] == expected
 
 
@@ -94,7 +95,7 @@ def test_logs_keep_their_bytes(tmp_path):
         source.create_dataset("logs/variable", data=lines, dtype=h5py.string_dtype("ascii"))
         source["logs/there"] = np.array([b"source"])
         ours["logs/there"] = np.array([b"target"])
-        copy_logs(source, ours)
+        copy_logs(HDF5Data(source), ours)
         assert ours["logs/fixed"][:].tolist() == ours["logs/variable"][:].tolist() == lines
         assert ours["logs/there"][:].tolist() == [b"target"]
 
@@ -103,5 +104,5 @@ def test_nothing_to_copy(tmp_path):
     """A file without logs and tables adds no groups."""
     with h5py.File(tmp_path / "source.rtdc", "w") as source, h5py.File(tmp_path / "ours.rtdc", "w") as ours:
         for copy in (copy_metadata, copy_logs, copy_tables):
-            copy(source, ours)
+            copy(HDF5Data(source), ours)
         assert list(ours) == []

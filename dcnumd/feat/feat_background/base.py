@@ -23,6 +23,7 @@ from dcnumd.meta import ppid
 from dcnumd.meta.registry import find_methods, get_method
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
+from dcnumd.write.metadata import copy_metadata
 from dcnumd.write.writer import HDF5Writer, dataset_keywords
 
 mp_spawn = multiprocessing.get_context("spawn")
@@ -145,7 +146,7 @@ class Background(abc.ABC):
 
     def _refer_to_input(self, data: HDF5Data) -> None:
         """Give a new output the metadata of the input, and the input as a basin."""
-        self.writer.h5.attrs.update(data.h5.attrs)
+        copy_metadata(data, self.writer.h5)
         source, target = data.path.resolve(), self.output_path.resolve()
         self.writer.store_basin(
             name=source.name,

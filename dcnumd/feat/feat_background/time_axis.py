@@ -25,7 +25,7 @@ def frame_rate(data: HDF5Data) -> Rate | None:
 
     dcnum fails where it needs one that is text or not positive; text counts as the number that it spells out here.
     """
-    stored = data.stored_attribute("imaging:frame rate")
+    stored = data.attributes.get("imaging:frame rate")
     if isinstance(stored, np.ndarray) and stored.size == 1:
         stored = stored.reshape(-1)[0]
     if isinstance(stored, str | bytes):
@@ -33,8 +33,9 @@ def frame_rate(data: HDF5Data) -> Rate | None:
             stored = np.float64(stored)
         except ValueError:
             return None
-    is_number = isinstance(stored, np.integer | np.floating | np.bool_)
-    return stored if is_number and np.isfinite(stored) and stored > 0 else None
+    if not isinstance(stored, np.integer | np.floating | np.bool_):
+        return None
+    return stored if np.isfinite(stored) and stored > 0 else None
 
 
 def time_axis(data: HDF5Data) -> Times:

@@ -1,0 +1,61 @@
+"""The frame-wise features of a measurement: which can be computed with, and which a result takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from dcnumd.errors import MeasurementError
+from dcnumd.read.hdf5_data import FRAME_SCALARS, NUMBERS, HDF5Data
+from dcnumd.read.image_stack import ImageStack
+from dcnumd.read.left_out import doing_without, warn_left_out
+
+
+def check_numbers(data: HDF5Data, feature: str) -> None:
+    """Make sure that a frame-wise feature can be computed with, if there is one.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``damaged``, when it is no number for each frame.
+    """
+    stack = data.find(feature)
+    if stack is not None and (stack.ndim != 1 or stack.dtype.kind not in NUMBERS):
+        raise MeasurementError(
+            f"{data.path}: events/{feature} is {stack.dtype} with {stack.ndim} axes, expected a number for each frame",
+            reason="damaged",
+        )
+
+
+def frame_scalars(data: HDF5Data) -> dict[str, ImageStack]:
+    """Return the frame-wise features that a result takes over: those with a value of fixed size for each frame.
+
+    Of the others it is warned, and of those that a missing basin has.
+    """
+    found = {}
+    for name in data.features_scalar_frame:
+        with doing_without():
+            stack = data.find(name)
+            if stack is None or not _is_value_of_each_frame(stack, len(data)):
+                kind = "no list of values" if stack is None else f"{stack.dtype} of shape {stack.shape}"
+                raise MeasurementError(f"{data.path}: events/{name} is {kind}, not one value for each frame")
+            found[name] = stack
+    _warn_of_missing(data, found.keys())
+    return found
+
+
+def _is_value_of_each_frame(stack: ImageStack, frames: int) -> bool:
+    dtype = stack.dtype
+    # nobody knows what bytes without a type mean
+    return stack.shape == (frames,) and not dtype.hasobject and (dtype.kind != "V" or dtype.names is not None)
+
+
+def _warn_of_missing(data: HDF5Data, found: Set[str]) -> None:
+    """Warn of basins that are missing, and of what would be in them."""
+    for basin in data.basins:
+        declared = sorted((basin.features or set()) & set(FRAME_SCALARS) - found)
+        if basin.kind != "internal" and (declared or basin.features is None):
+            try:
+                data.open_basin(basin)
+            except MeasurementError as error:
+                lost = ", ".join(declared) or "whatever scalar features it has"
+                warn_left_out(error.message, f"without it the result lacks {lost}")

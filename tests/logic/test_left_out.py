@@ -1,0 +1,137 @@
+"""No sound measurement is refused for what nobody computes with: it is copied, or left out with a warning."""
+
+from __future__ import annotations
+
+import h5py
+import hdf5plugin  # noqa: F401 -- registers the Zstandard filter
+import numpy as np
+import pytest
+
+from dcnumd.logic.job import Job
+from dcnumd.logic.process import engine, process_measurement
+from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.write.log_lines import unfold
+from tests.support.daemon import draw_measurement
+
+FRAMES = 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stop_workers():
+    """End the engine's workers after the last test of this module."""
+    yield
+    engine.close()
+
+
+def attribute(value):
+    def add(h5):
+        for item in (h5, h5["events/image"], h5["logs/run"], h5["tables/monitor"]):
+            item.attrs["user:odd"] = value
+
+    return add
+
+
+def feature(values):
+    return lambda h5: h5["events"].__setitem__("userdef0", values)
+
+
+def varying_texts(h5):
+    h5["events"].create_dataset("userdef0", (FRAMES,), h5py.string_dtype())
+
+
+def references(h5):
+    h5["tables/odd"] = np.array([h5["events"].ref], h5py.ref_dtype)
+
+
+COPIED = {
+    "null text": attribute(h5py.Empty("S1")),
+    "null number": attribute(h5py.Empty("f4")),
+    "no elements": attribute(np.array([])),
+    "no elements of text": attribute(np.array([], "S3")),
+    "complex number": attribute(1 + 2j),
+    "compound": attribute(np.array((1, 2.0), "i4,f8")),
+    "boolean": attribute(np.True_),
+    "list of texts": attribute(np.array(["a", "b"], h5py.string_dtype())),
+    "sample without a value": lambda h5: h5.attrs.__setitem__("experiment:sample", h5py.Empty("S1")),
+    "text for each frame": feature(np.array([b"abc"] * FRAMES)),
+    "complex number for each frame": feature(np.arange(FRAMES) * 1j),
+    "whole number for each frame": feature(np.arange(FRAMES, dtype="u1")),
+    "one value of a log": lambda h5: h5["logs"].__setitem__("one", "a text"),
+    "numbers in a log": lambda h5: h5["logs"].__setitem__("odd", np.arange(3)),
+    "table of texts": lambda h5: h5["tables"].__setitem__("odd", np.array([b"a", b"b"])),
+}
+LEFT_OUT = {
+    "texts of variable length": ("userdef0", varying_texts),
+    "two values for each frame": ("userdef0", feature(np.zeros((FRAMES, 2)))),
+    "reference": ("user:odd", lambda h5: h5.attrs.__setitem__("user:odd", h5["events"].ref)),
+    "references in a table": ("odd", references),
+}
+
+
+def process(tmp_path, change, strategy="drain"):
+    """Process a small measurement that was changed; return its result, and what the run's log warns of."""
+    path = tmp_path / "M.rtdc"
+    draw_measurement(path, frames=FRAMES)
+    with h5py.File(path, "r+") as h5:
+        h5["logs/run"] = np.array([b"line"])
+        h5["tables/monitor"] = np.ones(5, [("a", "f8")])
+        change(h5)
+    result = process_measurement(Job(path, tmp_path / "M_dcn.rtdc", basin_strategy=strategy, num_workers=1))
+    assert (result.outcome, result.frames) == ("done", FRAMES)
+    with HDF5Data(result.path_out) as data:
+        (log,) = (lines for name, lines in data.logs.items() if name.startswith("dcnumd-log-"))
+    return path, result.path_out, [line for line in unfold(log) if "WARNING" in line]
+
+
+def stored(h5, name):
+    """Return values and attributes of an object, in a form that can be compared."""
+    item = h5[name]
+    values = () if isinstance(item, h5py.Group) else np.asarray(item[()]).tolist()
+    return values, {key: repr(value) for key, value in item.attrs.items() if key != "software"}
+
+
+@pytest.mark.parametrize("strategy", ["tap", "drain"])
+@pytest.mark.parametrize("change", COPIED.values(), ids=COPIED)
+def test_odd_parts_are_copied_as_they_are(change, strategy, tmp_path):
+    """What HDF5 gives is taken over; nobody needs to understand it."""
+    path, result, warnings = process(tmp_path, change, strategy)
+    assert not [line for line in warnings if "left out" in line]
+    with h5py.File(path) as before, h5py.File(result) as after:
+        for group in ("logs", "tables"):
+            for name in before[group]:
+                ours, theirs = stored(after, f"{group}/{name}"), stored(before, f"{group}/{name}")
+                assert np.ravel(ours[0]).tolist() == np.ravel(theirs[0]).tolist()
+                assert ours[1] == theirs[1]
+        for key in ("user:odd", "experiment:sample"):
+            if key in before.attrs:
+                assert repr(after.attrs[key]) == repr(before.attrs[key])
+        if strategy == "drain" and "userdef0" in before["events"]:
+            frames = after["events/basinmap0"][:]
+            assert after["events/userdef0"][:].tolist() == before["events/userdef0"][:][frames].tolist()
+
+
+@pytest.mark.parametrize(("name", "change"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_parts_that_cannot_be_taken_over_are_left_out_with_a_warning(name, change, tmp_path):
+    """The measurement is processed, and the run's log says what its result lacks."""
+    _, result, warnings = process(tmp_path, change)
+    assert [line for line in warnings if name in line and "left out" in line]
+    with h5py.File(result) as h5:
+        assert name not in h5["events"]
+        assert name not in h5.attrs
+        assert name not in h5["tables"]
+
+
+def test_log_of_many_short_lines_and_a_long_one_is_copied(tmp_path):
+    """What is limited is what is stored, not the number of lines times the longest."""
+    lines = [f"12:00:00 WARNING line {number:06d} ".ljust(60, "x") for number in range(60_000)] + ["y" * 5000]
+
+    def add(h5):
+        h5.create_dataset("logs/long", data=lines, dtype=h5py.string_dtype())
+
+    _, result, warnings = process(tmp_path, add)
+    assert [line for line in warnings if "logs/long" in line]
+    with HDF5Data(result) as data:
+        log = data.logs["long"]
+    assert "".join(lines) in "".join(log)
+    assert max(map(len, log)) <= 100
+    assert result.stat().st_size < 10_000_000
