@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
+import itertools
 import os
 import pathlib
 import re
@@ -49,6 +51,11 @@ REASONS = {
 """What the errors of a file system mean; others are ``output_folder``."""
 MAY_PASS = frozenset({"no_space", "output_unreachable"})
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+NO_RENAME_ONCE = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What the system says where a file system cannot rename only if the new name is free."""
+AT_FDCWD = -100
+"""Paths are taken from the working folder; see renameat2(2)."""
+RENAME_NOREPLACE = 1
 NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 LOCK_OFFSET = 2**62
@@ -121,7 +128,7 @@ class ResultFile:
         self._refuse_existing()
         try:
             self._refuse_outside()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             # Somebody may have made one of the folders just now.
             self._refuse_outside()
             # Found out now rather than after the work, and with an errno, which HDF5 does not always give.
@@ -166,6 +173,15 @@ class ResultFile:
         except OSError as error:
             raise self._describe(error) from error
 
+    def _make_folder(self) -> None:
+        """Make the folder of the result, and have its name, and those above it that are new, on the disk."""
+        folder = self.path.parent
+        new = list(itertools.takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._durable:
+            for place in reversed(new):
+                _sync_folder(place.parent)
+
     def _make_temporary(self) -> None:
         """Make the temporary file and lock it, as long as this process lives."""
         while True:
@@ -186,8 +202,10 @@ class ResultFile:
         except OSError as error:
             if error.errno not in NO_HARD_LINKS:
                 raise
-            self._refuse_existing()
-            self.temporary.rename(self.path)
+            try:
+                _rename_once(self.temporary, self.path)
+            except FileExistsError as taken:
+                raise self._exists() from taken
 
     def _refuse_existing(self) -> None:
         try:
@@ -229,6 +247,27 @@ class ResultFile:
         detail = error.strerror or " ".join(str(error).split())
         what = "no space left on the disk" if reason == "no_space" else f"cannot be written ({detail})"
         return ResultError(f"{self.path}: {what}", reason=reason, transient=reason in MAY_PASS)
+
+
+def _rename_once(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Rename a file where there are no hard links, unless the new name exists.
+
+    Raises
+    ------
+    FileExistsError
+        The name exists, and what has it is left as it is.
+    OSError
+        The file cannot be renamed.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), RENAME_NOREPLACE):
+        return
+    number = ctypes.get_errno()
+    if number not in NO_RENAME_ONCE:
+        raise OSError(number, os.strerror(number), os.fspath(target))
+    # An empty file that nobody else has made is the only one that is replaced.
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    source.rename(target)
 
 
 def remove_leftovers(folder: pathlib.Path) -> list[pathlib.Path]:

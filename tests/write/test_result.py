@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pathlib
 import shutil
 import signal
 import stat
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from dcnumd.errors import JobCancelledError, ResultError
+from dcnumd.write import result as result_module
 from dcnumd.write.packed import create_packed
 from dcnumd.write.result import ResultFile, remove_leftovers
 from dcnumd.write.writer import HDF5Writer, dataset_keywords
@@ -332,3 +334,43 @@ def test_links_do_not_lead_out_of_the_root(tmp_path):
     assert list(elsewhere.iterdir()) == []
     (tmp_path / "root link").symlink_to(root)
     publish(tmp_path / "root link" / "b.rtdc", root=tmp_path / "root link")
+
+
+@pytest.mark.parametrize("flag", [result_module.RENAME_NOREPLACE, 1 << 20], ids=["rename once", "neither"])
+@pytest.mark.parametrize("existing", ["fail", "skip"])
+def test_without_hard_links_nothing_is_replaced(existing, flag, tmp_path, monkeypatch):
+    """Where the file system has no hard links, and perhaps no other way, what came between stays."""
+
+    def refuse(*_arguments, **_keywords):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(result_module, "RENAME_NOREPLACE", flag)
+    path = tmp_path / "M_dcn.rtdc"
+    publish(path, existing=existing)
+    assert path.read_bytes() == b"ours"
+    assert stat.S_IMODE(path.stat().st_mode) & 0o444
+    path.unlink()
+    with pytest.raises(ResultError) as caught:
+        publish(path, lambda: path.write_bytes(b"theirs"), existing=existing)
+    assert caught.value.reason == "output_exists"
+    assert path.read_bytes() == b"theirs"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_new_folders_are_on_the_disk(tmp_path, monkeypatch):
+    """Each folder whose list of names has changed is flushed, from the first new one on."""
+    flushed = []
+    fsync = os.fsync
+
+    def note(descriptor):
+        flushed.append(os.fspath(pathlib.Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    publish(tmp_path / "new" / "folder" / "M_dcn.rtdc")
+    assert flushed[:2] == [os.fspath(tmp_path), os.fspath(tmp_path / "new")]
+    assert flushed[-1] == os.fspath(tmp_path / "new" / "folder")
+    flushed.clear()
+    publish(tmp_path / "new" / "folder" / "N_dcn.rtdc")
+    assert os.fspath(tmp_path) not in flushed
