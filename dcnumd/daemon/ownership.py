@@ -59,17 +59,20 @@ def owner_lock(folder: pathlib.Path) -> Iterator[None]:
 def temporary_folder(folder: pathlib.Path) -> Iterator[None]:
     """Give all processes a folder of their own for temporary files, which is empty now and gone afterwards.
 
-    Whoever owns the ledger in `folder` also owns this one, so what an earlier daemon left in it by dying goes now.
+    Whoever owns the ledger in `folder` also owns those with its key in their name, so what an earlier daemon left by
+    dying goes now. The rest of the name cannot be guessed: nobody else can have made the folder before.
     """
     base = os.environ.get("RUNTIME_DIRECTORY", "").split(":", maxsplit=1)[0]
     # The name is short, because the address of a socket in it may have 108 bytes.
     key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
-    mine = pathlib.Path(base or tempfile.gettempdir()) / (f"tmp-{key}" if base else f"dcnumd-{os.getuid()}-{key}")
-    _remove_tree(mine)
+    above = pathlib.Path(base or tempfile.gettempdir())
+    prefix = f"tmp-{key}-" if base else f"dcnumd-{os.getuid()}-{key}-"
+    for left in above.glob(f"{prefix}*"):
+        _remove_tree(left)
     try:
-        mine.mkdir(mode=0o700, parents=True)
+        mine = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=above))
     except OSError as error:
-        raise _unusable(mine, error) from error
+        raise _unusable(above, error) from error
     earlier = os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = os.fspath(mine)
     tempfile.tempdir = None
@@ -85,7 +88,7 @@ def temporary_folder(folder: pathlib.Path) -> Iterator[None]:
 
 def _remove_tree(folder: pathlib.Path) -> None:
     # In a folder where everybody may write, only what is ours can be removed, and a link is not followed.
-    if folder.is_dir() and not folder.is_symlink():
+    if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.getuid():
         shutil.rmtree(folder, ignore_errors=True)
 
 
