@@ -1,7 +1,10 @@
 """Whether a measurement has places that are still empty, as in a copy that took its whole size at once.
 
 Such a file opens without complaint, with the right shape: only its bytes can tell. What was never written reads as
-zeros, which no compression produces, and no camera over thousands of pixels.
+zeros, which no compression produces, and no camera over thousands of pixels while there is light.
+
+When the light goes off, the last frames of a recording are zero, too. Then time and frame numbers go on, and what lies
+behind the frames in the file is there; a copy that broke off has nothing behind the place where it did.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ PACKED_BYTES = 1024
 """So many bytes at either end of a packed chunk are zero only if nobody wrote them."""
 SAMPLES = 6
 """Places that are looked at, besides the ends."""
+BEHIND_BYTES = 2**20
+"""Size of the part of a file behind its frames that is looked at [bytes]."""
 RISING = ("time", "frame")
 """Features that are not zero for the last of several frames."""
 
@@ -40,8 +45,30 @@ def is_blank(data: HDF5Data) -> bool:
     MeasurementError
         The measurement cannot be read.
     """
+    if any(_ends_blank(data, name) for name in RISING):
+        return True
     image = data.image
-    return (image is not None and _has_blank_frames(image.dataset)) or any(_ends_blank(data, name) for name in RISING)
+    if image is None:
+        return False
+    places = _places(image.dataset)
+    return places is None or (any(places) and not _light_went_off(places, image.dataset, data))
+
+
+def _light_went_off(places: list[bool], dataset: h5py.Dataset, data: HDF5Data) -> bool:
+    """Return whether frames are black from some place on, while everything else goes on."""
+    first = places.index(True)
+    return (
+        first > 0
+        and all(places[first:])
+        and _is_plain(dataset)
+        and any(data.find(name) is not None for name in RISING)
+        and _goes_on_behind(dataset)
+    )
+
+
+def _is_plain(dataset: h5py.Dataset) -> bool:
+    """Return whether the bytes in the file are those of the frames."""
+    return all(code in {SHUFFLE, FLETCHER32} for code, _ in dataset_filters(dataset))
 
 
 def _ends_blank(data: HDF5Data, feature: str) -> bool:
@@ -52,20 +79,35 @@ def _ends_blank(data: HDF5Data, feature: str) -> bool:
     return not values[len(values) - 1] and bool(values[len(values) // 2] or values[1])
 
 
-def _has_blank_frames(dataset: h5py.Dataset) -> bool:
+def _places(dataset: h5py.Dataset) -> list[bool] | None:
+    """Return for some places in the frames, in their order, whether all is zero; None if some have no room yet."""
     if dataset.is_virtual or dataset.external or not dataset.size:
-        return False
+        return []
     if dataset.chunks is not None:
         chunks = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))
         if dataset.id.get_num_chunks() < chunks:
-            return True
+            return None
     elif dataset.id.get_offset() is None:
-        return True
+        return None
     shift = dataset.file.userblock_size
     descriptor = os.open(dataset.file.filename, os.O_RDONLY | os.O_CLOEXEC)
     try:
         spans = _frames_in_one(dataset) if dataset.chunks is None else _frames_in_chunks(dataset)
-        return any(not any(os.pread(descriptor, size, shift + offset)) for offset, size in spans if size > 0)
+        return [not any(os.pread(descriptor, size, shift + offset)) for offset, size in spans if size > 0]
+    finally:
+        os.close(descriptor)
+
+
+def _goes_on_behind(dataset: h5py.Dataset) -> bool:
+    """Return whether there is something behind all frames of a dataset in its file."""
+    if dataset.chunks is None:
+        end = dataset.id.get_offset() + dataset.nbytes
+    else:
+        chunks = map(dataset.id.get_chunk_info, range(dataset.id.get_num_chunks()))
+        end = max(chunk.byte_offset + chunk.size for chunk in chunks)
+    descriptor = os.open(dataset.file.filename, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return any(os.pread(descriptor, BEHIND_BYTES, dataset.file.userblock_size + end))
     finally:
         os.close(descriptor)
 
@@ -75,7 +117,7 @@ def _frames_in_one(dataset: h5py.Dataset) -> Iterator[Span]:
     offset, size = dataset.id.get_offset(), dataset.nbytes
     length = min(_run_length(dataset), size)
     for number in range(SAMPLES + 1):
-        yield offset + (size - length) * (SAMPLES - number) // SAMPLES, length
+        yield offset + (size - length) * number // SAMPLES, length
 
 
 def _frames_in_chunks(dataset: h5py.Dataset) -> Iterator[Span]:
@@ -83,8 +125,8 @@ def _frames_in_chunks(dataset: h5py.Dataset) -> Iterator[Span]:
     frames, step = dataset.shape[0], dataset.chunks[0]
     last = (frames - 1) // step
     unpacked = math.prod(dataset.chunks)
-    plain = all(code in {SHUFFLE, FLETCHER32} for code, _ in dataset_filters(dataset))
-    for number in dict.fromkeys(last * (SAMPLES - sample) // SAMPLES for sample in range(SAMPLES + 1)):
+    plain = _is_plain(dataset)
+    for number in dict.fromkeys(last * sample // SAMPLES for sample in range(SAMPLES + 1)):
         chunk = dataset.id.get_chunk_info_by_coord((number * step, 0, 0))
         if chunk.byte_offset is None:
             continue
