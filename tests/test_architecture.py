@@ -10,7 +10,7 @@ import sys
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "dcnumd"
-GROUND_FLOOR = {"errors", "fork_server", "kernel", "kernel_cache"}
+GROUND_FLOOR = {"errors", "fork_server", "kernel", "kernel_cache", "processors"}
 BELOW = {
     "meta": set(),
     "read": {"meta"},

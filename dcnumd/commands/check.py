@@ -22,9 +22,9 @@ from dcnumd.logic.memory import (
     expected_workload,
     fitting_layout,
     in_mb,
-    physical_cores,
     usually_needed,
 )
+from dcnumd.processors import physical_cores
 
 Level = Literal["ok", "note", "problem"]
 

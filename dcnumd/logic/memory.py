@@ -9,9 +9,6 @@ code is loaded here.
 from __future__ import annotations
 
 import dataclasses
-import os
-import pathlib
-from collections.abc import Iterable
 from typing import Any
 
 from dcnumd.errors import WorkerError
@@ -229,23 +226,3 @@ def workload(
         batch_frames=min(batch, frames),
         background_images=min(images, frames),
     )
-
-
-def physical_cores(allowed: Iterable[int] | None = None) -> int:
-    """Return the number of physical cores.
-
-    Parameters
-    ----------
-    allowed
-        Processors that count; None: those that this process may run on.
-    """
-    processors = set(os.sched_getaffinity(0) if allowed is None else allowed)
-    cores = set()
-    for cpu in processors:
-        siblings = pathlib.Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            cores.add(siblings.read_text())
-        except OSError:
-            # containers may hide the topology; then every processor counts
-            return len(processors)
-    return len(cores)

@@ -21,13 +21,13 @@ from dcnumd.logic.collector import Collector
 from dcnumd.logic.columns import Columns
 from dcnumd.logic.job import ExistingPolicy, Job, JobResult, Progress
 from dcnumd.logic.job_line import JobLine, never
-from dcnumd.logic.memory import physical_cores
 from dcnumd.logic.origin import Input
 from dcnumd.logic.pipeline import FileRun, Pipeline
 from dcnumd.logic.plan import Plan, open_plan
 from dcnumd.logic.reuse import copy_processed, is_processed, settle_existing
 from dcnumd.logic.staging import Kind
 from dcnumd.logic.timing import OnSpan, StageTimes, bottleneck
+from dcnumd.processors import physical_cores
 from dcnumd.write.packed import PackedDataset, create_packed
 from dcnumd.write.result import ResultFile
 from dcnumd.write.writer import HDF5Writer, dataset_keywords

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from dcnumd import fork_server
 from dcnumd.errors import DcnumdError, MethodError, WorkerError
 from dcnumd.logic.chunk_slot_data import BlockHandle, ChunkSlotData, SharedBlock
+from dcnumd.processors import physical_cores
 from dcnumd.segm import labeling
 from dcnumd.segm.crew import (
     Bind,
@@ -83,7 +84,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
     Parameters
     ----------
     num_workers
-        Number of workers (processes) to spawn; None means one for each processor.
+        Number of workers (processes) to spawn; None means one for each physical core.
     kwargs_mask
         Keyword arguments for mask post-processing (see `process_labels`).
     debug
@@ -103,7 +104,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         **kwargs: Any,
     ) -> None:
         super().__init__(kwargs_mask=kwargs_mask, debug=debug, **kwargs)
-        self.num_workers = num_workers or len(os.sched_getaffinity(0))
+        self.num_workers = num_workers or physical_cores()
         self.slot_list: Sequence[ChunkSlotData] | None = None
         self.program: WorkerProgram = SegmentProgram()
         numbers = SharedBlock(4 * 8)

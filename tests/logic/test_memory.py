@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import subprocess
 import sys
 
@@ -153,19 +151,6 @@ def test_layout_fits_every_limit_that_is_enough(workers, shape):
     assert memory.fitting_layout(workers, work, most) == usual
     with pytest.raises(WorkerError):
         memory.fitting_layout(workers, work, least - 1)
-
-
-def test_cores_are_those_that_may_be_used():
-    """The affinity of the process counts, and that of the config."""
-    allowed = sorted(os.sched_getaffinity(0))
-    assert memory.physical_cores(allowed[:1]) == 1
-    assert 1 <= memory.physical_cores() <= len(allowed)
-    script = (
-        "import json, os, dcnumd.logic.memory as m; "
-        f"os.sched_setaffinity(0, [{allowed[-1]}]); print(json.dumps(m.physical_cores()))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == 1
 
 
 def test_estimate_needs_no_numerical_code():

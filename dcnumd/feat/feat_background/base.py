@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from dcnumd.errors import MethodError, ResultError
 from dcnumd.feat.feat_background.frames import FrameAccess
-from dcnumd.feat.feat_background.parallel import available_cpus
 from dcnumd.feat.feat_background.replace import BACKGROUND_FEATURES, remove_background
 from dcnumd.meta import ppid
 from dcnumd.meta.registry import find_methods, get_method
+from dcnumd.processors import physical_cores
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.write.metadata import copy_metadata
@@ -54,7 +54,7 @@ class Background(abc.ABC):
     compress
         Compress the background images (Zstandard, level 5); without, it is faster.
     num_cpus
-        Number of threads; None: one for each processor that this process may use.
+        Number of threads; None: one for each physical core that this process may use.
     kwargs
         Keyword arguments of the subclass, see its `check_user_kwargs`.
 
@@ -101,7 +101,7 @@ class Background(abc.ABC):
         self.output_path = pathlib.Path(output_path)
         self.kwargs: dict[str, Any] = complete_kwargs(type(self), kwargs)
         self.check_user_kwargs(**self.kwargs)
-        self.num_cpus = available_cpus() if num_cpus is None else num_cpus
+        self.num_cpus = physical_cores() if num_cpus is None else num_cpus
         if self.num_cpus < 1:
             raise MethodError(f"num_cpus is {num_cpus}, expected at least 1")
         self.image_proc = mp_spawn.Value("d", 0.0)
