@@ -17,6 +17,7 @@ from dcnumd.logic.stamp import Stamp
 Found = list[tuple[str, Stamp]]
 """Absolute paths of possible measurements, with their stat."""
 
+MEASUREMENT_SUFFIX = ".rtdc"
 RESULT_SUFFIXES = ("_dcn", "_dce")
 """Results of dcnum and of its predecessor carry these, whatever our own suffix is."""
 REPORT_SUFFIXES = (".html", ".json", ".png")
@@ -26,7 +27,10 @@ TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CandidateFilter:
-    """Decides by its name whether a file may be a measurement."""
+    """Decides by its name whether a file may be a measurement.
+
+    Capitals mean nothing in it: some file systems and shares give names in capitals.
+    """
 
     patterns: tuple[str, ...]
     suffixes: tuple[str, ...]
@@ -41,14 +45,14 @@ class CandidateFilter:
         Names only spare a look: a result with another name is known by what is in it. A folder of results that is
         watched, or holds a watched folder, is therefore looked into.
         """
-        suffixes = {output.suffix for output in settings.outputs} | set(RESULT_SUFFIXES)
+        suffixes = {output.suffix.lower() for output in settings.outputs} | set(RESULT_SUFFIXES)
         watched = {above for folder in settings.watch.folders for above in (folder, *folder.parents)}
         folders = {output.folder for output in settings.outputs if output.folder is not None} - watched
         return cls(settings.watch.patterns, tuple(suffixes), tuple(map(os.fspath, folders)))
 
     def refusal(self, path: str) -> str:
         """Return why `path` is not taken, as a code; empty if it is."""
-        name = path.rpartition("/")[2]
+        name = path.rpartition("/")[2].lower()
         if name.startswith("."):
             return "hidden"
         if name.endswith(TEMPORARY_SUFFIXES):
@@ -57,7 +61,7 @@ class CandidateFilter:
             return "pattern"
         if name.endswith(REPORT_SUFFIXES):
             return "report"
-        stem = name.removesuffix(".rtdc")
+        stem = name.removesuffix(MEASUREMENT_SUFFIX)
         if stem != name and stem.endswith(self.suffixes):
             return "own_output"
         if self.is_output(path):
@@ -71,7 +75,7 @@ class CandidateFilter:
 
 @functools.lru_cache
 def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
-    return re.compile("|".join(map(fnmatch.translate, patterns))).match
+    return re.compile("|".join(map(fnmatch.translate, patterns)), re.IGNORECASE).match
 
 
 @dataclasses.dataclass(slots=True)
@@ -81,6 +85,8 @@ class Listing:
     found: Found = dataclasses.field(default_factory=list)
     not_files: list[str] = dataclasses.field(default_factory=list)
     """Folders and the like that have the name of a measurement."""
+    left_out: list[str] = dataclasses.field(default_factory=list)
+    """Files that look like measurements, but fit no pattern."""
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     """Folders inside that could not be listed, with the reason."""
 
@@ -141,7 +147,9 @@ def _sort_in(entry: os.DirEntry[str], accepts: CandidateFilter, listing: Listing
         if not accepts.refusal(entry.path):
             listing.not_files.append(entry.path)
         return
-    if accepts.refusal(entry.path):
+    if refusal := accepts.refusal(entry.path):
+        if refusal == "pattern" and entry.name.lower().endswith(MEASUREMENT_SUFFIX):
+            listing.left_out.append(entry.path)
         return
     try:
         result = entry.stat()

@@ -202,6 +202,7 @@ class FolderWatch:
 
     def _report_odd(self, listing: Listing) -> None:
         odd = dict.fromkeys(listing.not_files, "not_a_file") | dict.fromkeys(listing.unreadable, "unreadable")
+        odd |= dict.fromkeys(listing.left_out, "pattern")
         for path, reason in odd.items():
             if path not in self._reported:
                 log.warning("file.ignored", path=path, reason=reason, error=listing.unreadable.get(path, ""))

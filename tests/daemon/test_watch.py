@@ -40,7 +40,10 @@ def accepting(**keywords):
         ("M001.rtdc~", "temporary"),
         ("M001.rtdc.part", "temporary"),
         ("M001.rtdc.tmp", "temporary"),
-        ("M001.RTDC", "pattern"),
+        ("M001.RTDC", ""),
+        ("M001_data_DCN.RTDC", "own_output"),
+        ("M001_data_Mine.Rtdc", "own_output"),
+        ("M001.RTDC.PART", "temporary"),
         ("M001.h5", "pattern"),
     ],
 )
@@ -55,6 +58,23 @@ def test_reports_are_no_measurements(name):
     accepts = CandidateFilter.of(Settings(watch=WatchSettings(patterns=("*",))))
     assert accepts.refusal(f"/in/{name}") == "report"
     assert accepts.refusal("/in/M.h5") == ""
+
+
+def test_pattern_in_capitals_fits():
+    """Windows writes them as it likes."""
+    accepts = CandidateFilter.of(Settings(watch=WatchSettings(patterns=("M*_Data.rtdc",))))
+    assert accepts.refusal("/in/M001_data.RTDC") == ""
+    assert accepts.refusal("/in/X001_data.rtdc") == "pattern"
+
+
+def test_what_a_pattern_leaves_out_is_listed(tmp_path):
+    """What looks like a measurement is told; other files are nobody's business."""
+    for name in ("M1.rtdc", "X1.RTDC", "notes.txt", ".X2.rtdc", "X3_dcn.rtdc"):
+        (tmp_path / name).touch()
+    accepts = CandidateFilter.of(Settings(watch=WatchSettings(patterns=("M*.rtdc",))))
+    listing = list_folder(str(tmp_path), accepts, recursive=True)
+    assert sorted(listing.left_out) == [str(tmp_path / "X1.RTDC"), str(tmp_path / "X3_dcn.rtdc")]
+    assert [path for path, _ in listing.found] == [str(tmp_path / "M1.rtdc")]
 
 
 def test_what_lies_in_the_output_folder_is_no_input():
