@@ -123,7 +123,7 @@ def _stored_attribute(item: h5py.File | h5py.Dataset, key: str | bytes, name: st
         attribute = item.attrs.get_id(key)
         check_attribute(attribute, where, item.name)
         if attribute.get_type().detect_class(h5py.h5t.REFERENCE):
-            raise MeasurementError(f"{where}: {name} refers to a place in the file", "reference")
+            raise MeasurementError(f"{where}: {name} refers to a place in the file")
         return _storable(item.attrs[key])
 
 
@@ -159,7 +159,7 @@ def stored_values(dataset: h5py.Dataset) -> npt.NDArray[Any]:
         if dataset.size > MAX_VARIABLE_ITEMS and has_variable_length(kind):
             raise too_large(where, name, dataset.size, MAX_VARIABLE_ITEMS, "values of variable length")
         if kind.detect_class(h5py.h5t.REFERENCE):
-            raise MeasurementError(f"{where}: {name} refers to places in the file", "reference")
+            raise MeasurementError(f"{where}: {name} refers to places in the file")
         values: npt.NDArray[Any] = dataset[()]
     return values
 

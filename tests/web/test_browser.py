@@ -70,7 +70,7 @@ def test_what_somebody_looks_at_stays_while_the_rest_changes(serve, open_page):
     served = serve(busy())
     page = open_page(served)
     state(page, "Live")
-    page.get_by_text("Details").first.click()
+    page.locator("#part-failed").get_by_text("Details").first.click()
     page.locator("#part-done a").first.focus()
     older = served.desk.shown
     newer = dataclasses.replace(
