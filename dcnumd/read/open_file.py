@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import pathlib
 import re
@@ -48,6 +49,10 @@ HDF5_FAULTS = (OSError, RuntimeError, LookupError, ValueError, TypeError, Arithm
 """What h5py raises, depending on which part of a file is damaged."""
 
 
+OPEN_HERE = ("flag values don't match", "for file that is already open")
+"""What HDF5 says of a file that the same process has open in another way: locking or SWMR."""
+
+
 def open_measurement(path: str | pathlib.Path, *, keep_chunks: bool = True) -> h5py.File:
     """Open an HDF5 file for reading, without a lock.
 
@@ -73,10 +78,37 @@ def open_measurement(path: str | pathlib.Path, *, keep_chunks: bool = True) -> h
         raise unreadable(path, error) from error
     except ValueError as error:
         raise MeasurementError(f"{path}: cannot be a file name ({error})", reason="unreadable") from error
+    cache = None if keep_chunks else 0
     try:
-        return h5py.File(path, "r", locking=False, rdcc_nbytes=None if keep_chunks else 0)
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=cache)
     except HDF5_FAULTS as error:
-        raise _explain(path, head, error) from error
+        if not any(text in str(error) for text in OPEN_HERE):
+            raise _explain(path, head, error) from error
+    return _open_again(path, cache)
+
+
+def _open_again(path: pathlib.Path, cache: int | None) -> h5py.File:
+    """Open a file that this process has open already, in a notebook for example, in the way in which it is open.
+
+    HDF5 allows no other. It takes no lock for that beyond the one that is there.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``being_written``, when the file is open for writing.
+    """
+    for swmr, locking in itertools.product((False, True), ("best-effort", True, False)):
+        with contextlib.suppress(*HDF5_FAULTS):
+            h5 = h5py.File(path, "r", locking=locking, swmr=swmr, rdcc_nbytes=cache)
+            if h5.mode == "r":
+                return h5
+            h5.close()
+            break
+    raise MeasurementError(
+        f"{path}: is open for writing in this process; close it before it is processed",
+        reason="being_written",
+        transient=True,
+    )
 
 
 def _read_head(path: pathlib.Path) -> bytes:
