@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pathlib
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, assert_never
 
 from dcnumd.config import Settings
 from dcnumd.daemon.candidates import Candidate
@@ -96,15 +96,22 @@ class Inspector:
 
 def incomplete(candidate: Candidate, found: Look, quiet_seconds: float) -> MeasurementError:
     """Return the error for a file that will not become complete, with the cure."""
-    if found.verdict == "open_for_writing":
-        problem = (
-            f"is marked as open for writing, but nobody wrote to it for {quiet_seconds:.0f} s; "
-            "if the recording was interrupted, `h5clear -s` on a copy may help"
-        )
-        return MeasurementError(f"{candidate.path}: {problem}", "incomplete")
     quiet = f"({candidate.stamp.size} bytes), and nothing was added for {quiet_seconds:.0f} s"
-    if found.verdict == "blank":
-        problem = f"has frames that are all zero {quiet}; if it was copied, copy it again"
-        return MeasurementError(f"{candidate.path}: {problem}", "incomplete")
-    problem = f"is shorter than it says itself {quiet}; if it was copied, copy it again"
-    return MeasurementError(f"{candidate.path}: {problem}", "truncated")
+    reason = "incomplete"
+    match found.verdict:
+        case "complete" | "own_output":
+            raise ValueError(f"{candidate.path} is not waited for: {found}")
+        case "open_for_writing":
+            problem = (
+                f"is marked as open for writing, but nobody wrote to it for {quiet_seconds:.0f} s; "
+                "if the recording was interrupted, `h5clear -s` on a copy may help"
+            )
+        case "blank":
+            problem = f"has frames that are all zero {quiet}; if it was copied, copy it again"
+        case "changing":
+            problem = f"was changed whenever it was looked at {quiet}; copy or record it again"
+        case "truncated":
+            problem, reason = f"is shorter than it says itself {quiet}; if it was copied, copy it again", "truncated"
+        case _ as never:
+            assert_never(never)
+    return MeasurementError(f"{candidate.path}: {problem}", reason)
