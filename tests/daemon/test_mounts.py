@@ -22,7 +22,9 @@ from dcnumd.daemon.watch import FolderWatch
 
 
 def mount_command(*arguments: object) -> None:
-    shown = subprocess.run(["mount", *map(os.fspath, arguments)], capture_output=True, text=True, check=False)
+    # What is said of a folder has its name, which may be no text.
+    command = ["mount", *map(os.fspath, arguments)]
+    shown = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if shown.returncode:
         pytest.skip(f"mounting is not allowed here: {shown.stderr.strip()}")
 
