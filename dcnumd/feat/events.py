@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from dcnumd.feat.correlation import correlation_measures
 from dcnumd.feat.kernels_events import extract
+from dcnumd.feat.kernels_texture import DOUBTFUL
 from dcnumd.feat.scratch import Scratch, new_scratch
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -183,7 +185,27 @@ def extract_events(
             *arrays, *settings, scratch, frame, events, invalid, table, event_frame, event_label, event_box
         )
         room *= 2
-    return Events(table[:events], event_frame[:events], event_label[:events], event_box[:events], invalid)
+    found = Events(table[:events], event_frame[:events], event_label[:events], event_box[:events], invalid)
+    if haralick:
+        _settle_doubtful(found, images, backgrounds, background_index, labels)
+    return found
+
+
+def _settle_doubtful(
+    events: Events,
+    images: npt.NDArray[np.uint8],
+    backgrounds: npt.NDArray[np.uint8],
+    background_index: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.uint16],
+) -> None:
+    """Compute f12 and f13 again where the kernel leaves them open; they are the last four columns of the table."""
+    for number in np.flatnonzero(events.table[:, -2] == DOUBTFUL):
+        frame, (top, bottom, left, right) = events.frame[number], events.box[number]
+        place = frame, slice(top, bottom), slice(left, right)
+        mask = labels[place] == events.label[number]
+        corrected = images[place].astype(np.int16) - backgrounds[(background_index[frame], *place[1:])]
+        grey = ((corrected - corrected[mask].min() + 1) * mask).astype(np.uint8)
+        events.table[number, -4:] = correlation_measures(grey)
 
 
 def _enlarge(array: npt.NDArray[Scalar], length: int) -> npt.NDArray[Scalar]:

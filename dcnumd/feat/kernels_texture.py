@@ -11,6 +11,12 @@ from dcnumd.feat.kernels_contour import clear_around
 from dcnumd.kernel import inline_kernel, kernel
 
 FEATURES_PER_DIRECTION = 11
+DOUBTFUL_INFORMATION = 1e-3
+"""Grey values that tell less of their neighbours [bit] have an f13 that depends on how entropies are rounded."""
+F13_MEAN = 20
+"""Place of the mean of f13 among the 22 features."""
+DOUBTFUL = -1.0
+"""What stands there when f12 and f13 are to be computed as in `dcnumd.feat.correlation`."""
 
 
 @inline_kernel
@@ -120,8 +126,8 @@ def direction_features(
     sum_count: npt.NDArray[np.int32],
     table: npt.NDArray[np.float64],
     out: npt.NDArray[np.float64],
-) -> None:
-    """Write the features of one direction to out[:11], and clear the counters for the next.
+) -> bool:
+    """Write the features of one direction to out[:11], clear the counters; return whether f12 and f13 are doubtful.
 
     The co-occurrence matrix is symmetric, so each unordered pair stands for two entries, and on the diagonal for an
     entry of twice the size; both marginals are equal. Sums over the matrix stay integers as long as they can.
@@ -171,7 +177,9 @@ def direction_features(
     out[7] = entropy
     out[8] = entropy_difference
     out[9] = (entropy - 2 * entropy_marginal) / entropy_marginal if entropy_marginal > 0 else 0.0
-    out[10] = math.sqrt(max(0.0, 1 - math.exp(-2 * (2 * entropy_marginal - entropy))))
+    information = 2 * entropy_marginal - entropy
+    out[10] = math.sqrt(max(0.0, 1 - math.exp(-2 * information)))
+    return entropy_marginal > 0 and information < DOUBTFUL_INFORMATION
 
 
 @kernel
@@ -196,7 +204,9 @@ def texture_features(
 
     Haralick et al., "Textural features for image classification", IEEE Trans. SMC 3 (1973) 610-621, with the
     co-occurrence of pixels outside the mask left out. All NaN when the pixels have no neighbour in some direction.
+    The mean of f13 is `DOUBTFUL` when rounding decides about it.
     """
+    doubtful = False
     largest = draw_grey_image(corrected, position, pixels, stride, padded_size, grey, grey_count)
     for direction in range(4):
         # East, south, south-west, south-east.
@@ -210,7 +220,7 @@ def texture_features(
             for i in range(2 * FEATURES_PER_DIRECTION):
                 out[i] = math.nan
             return
-        direction_features(
+        doubtful |= direction_features(
             pairs,
             seen,
             largest,
@@ -232,3 +242,5 @@ def texture_features(
             highest = max(highest, texture[direction, i])
         out[2 * i] = total / 4
         out[2 * i + 1] = highest - lowest
+    if doubtful:
+        out[F13_MEAN] = DOUBTFUL

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import mahotas.features
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from scipy import ndimage
 
-from dcnumd.feat.kernels_texture import texture_features
+from dcnumd.feat.correlation import correlation_measures
+from dcnumd.feat.kernels_texture import DOUBTFUL, F13_MEAN, texture_features
 from dcnumd.feat.scratch import new_scratch
 from tests.support.frames import Picture, every_special_picture, pictures
+from tests.support.textures import grey_values, mahotas_texture
 
 SCRATCH = new_scratch(60, 200)
-USED = (0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12)
-"""Those of Haralick's features, as mahotas counts them, that are wanted."""
 
 
 def kernel_texture(mask: npt.NDArray[np.bool_], corrected: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
-    """Return the 22 texture features of a mask that fills its bounding box."""
+    """Return the 22 texture features of a mask that fills its bounding box, doubtful ones as for events."""
     window = np.pad(mask, 1)
     position = np.flatnonzero(window).astype(np.int32)
     values = corrected[mask]
@@ -43,17 +42,9 @@ def kernel_texture(mask: npt.NDArray[np.bool_], corrected: npt.NDArray[np.int16]
     )
     for counters in (SCRATCH.pair_count, SCRATCH.difference_count, SCRATCH.sum_count):
         assert not counters.any(), "the next mask would begin with these counts"
+    if out[F13_MEAN] == DOUBTFUL:
+        out[-4:] = correlation_measures(grey_values(mask, corrected))
     return out
-
-
-def mahotas_texture(mask: npt.NDArray[np.bool_], corrected: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
-    """Return what mahotas makes of the grey values as bytes; NaN where a direction has no neighbours."""
-    grey = ((corrected - corrected[mask].min() + 1) * mask).astype(np.uint8)
-    try:
-        both = mahotas.features.haralick(grey, ignore_zeros=True, return_mean_ptp=True)
-    except ValueError:
-        return np.full(22, np.nan)
-    return np.stack((both[:13][list(USED)], both[13:][list(USED)]), axis=1).ravel()
 
 
 def assert_texture_equal(mask: npt.NDArray[np.bool_], corrected: npt.NDArray[np.int16]) -> None:
