@@ -59,6 +59,21 @@ class Basin:
         # no file has a name with a zero byte in it
         return [referring.absolute().parent / path for path in self.paths if "\0" not in path]
 
+    def candidates(self, referring: pathlib.Path) -> list[pathlib.Path]:
+        """Return `files`, and after them where these may have come to lie, in the folder of the `referring` file.
+
+        A relative path may have been written on Windows. A file that was copied together with the one that refers to
+        it lies beside it; that its name fits says little, so it is tried only if an identifier says which one it is.
+        """
+        found = self.files(referring)
+        if self.kind == "file":
+            folder = referring.absolute().parent
+            windows = [pathlib.PureWindowsPath(path) for path in self.paths if "\0" not in path]
+            found += [folder / path.as_posix() for path in windows if not path.anchor]
+            if self.identifier is not None:
+                found += [folder / path.name for path in windows if path.name]
+        return list(dict.fromkeys(found))
+
 
 class BasinFailures:
     """Why none of a basin's files could be used, and what that means for the measurement."""
@@ -92,9 +107,10 @@ class BasinFailures:
 
 
 def read_basins(h5: h5py.File) -> list[Basin]:
-    """Return all basin definitions of a file, internal ones first, in the order of their names.
+    """Return all basin definitions of a file, internal ones first, in the order of their names, then of their keys.
 
-    What the file holds itself must not be hidden by a file basin that does not say what it provides.
+    What the file holds itself must not be hidden by a file basin that does not say what it provides. Of several basins
+    with one feature, dcnum takes the first by name, too.
 
     Raises
     ------
@@ -103,7 +119,7 @@ def read_basins(h5: h5py.File) -> list[Basin]:
     """
     definitions = {to_text(key): dataset for key, dataset in members(h5, "basins").items()}
     basins = [_read_basin(h5.filename, key, dataset) for key, dataset in sorted(definitions.items())]
-    return sorted(basins, key=lambda basin: basin.kind != "internal")
+    return sorted(basins, key=lambda basin: (basin.kind != "internal", basin.name))
 
 
 def _read_basin(where: str, key: str, dataset: h5py.Dataset) -> Basin:

@@ -428,7 +428,7 @@ class HDF5Data:
         if basin.key in self._basin_data:
             return self._basin_data[basin.key]
         failures = BasinFailures()
-        for path in basin.files(self.path):
+        for path in basin.candidates(self.path):
             # not even its name is looked up before this
             if not self._trust.allows_basin(path):
                 failures.add(f"{path} is outside of the watched and the output folders", "outside")

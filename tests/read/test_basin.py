@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -152,3 +154,61 @@ def test_basin_that_is_not_json(write_measurement, frames):
         h5["basins/abc"] = np.array([b"{"])
     with HDF5Data(path) as data, pytest.raises(MeasurementError, match="basins/abc"):
         data["deform"]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "/srv/gone/base.rtdc",
+        r"C:\data\2026\base.rtdc",
+        r"\\server\share\base.rtdc",
+        "../elsewhere/base.rtdc",
+        r"..\elsewhere\base.rtdc",
+    ],
+)
+def test_basin_is_looked_for_beside_the_file_that_refers_to_it(base, refer, frames, stored):
+    """Both were copied together; the identifier says that it is the right one."""
+    path = refer(43, paths=[stored], identifier="test-run")
+    with HDF5Data(path) as data:
+        np.testing.assert_array_equal(data.image[:5], frames[:5])
+        assert data.open_basin(data.basins[0]).path == base
+
+
+def test_another_file_of_that_name_is_no_basin(base, refer):
+    """Without an identifier, or with another one, its name alone means nothing."""
+    for identifier, problem in ((None, "no such file|No such file"), ("another", "expected 'another'")):
+        path = refer(43, name=f"{identifier}.rtdc", paths=["/srv/gone/base.rtdc"], identifier=identifier)
+        with HDF5Data(path) as data, pytest.raises(MeasurementError, match=problem) as caught:
+            data.check_frames()
+        assert caught.value.reason == "basin"
+
+
+def test_relative_path_of_windows_is_understood(base, refer, frames):
+    """Its folder is separated from its name by a backslash."""
+    (base.parent / "deep").mkdir()
+    base.rename(base.parent / "deep" / "base.rtdc")
+    with HDF5Data(refer(43, paths=[r"deep\base.rtdc"])) as data:
+        np.testing.assert_array_equal(data.image[:5], frames[:5])
+
+
+def test_first_basin_by_name_wins(write_measurement, refer, frames, open_in_dcnum, tmp_path):
+    """Where several have a feature, dcnum takes the first by name, and by key among equal names."""
+    for number in range(3):
+        write_measurement(np.full_like(frames, number), name=f"{number}.rtdc")
+    for names, expected in ((("zeta", "alpha", "Beta"), 2), (("a", "a", "b"), 0), (("b", "a", "a"), 1)):
+        path = tmp_path / f"{'-'.join(names)}.rtdc"
+        with h5py.File(path, "w") as h5:
+            h5.attrs.update({"experiment:event count": 43, "imaging:pixel size": 0.34})
+            h5["events/area_um"] = np.arange(43.0)
+            for number, name in enumerate(names):
+                basin = {
+                    "name": name,
+                    "type": "file",
+                    "format": "hdf5",
+                    "paths": [f"{number}.rtdc"],
+                    "features": ["image"],
+                }
+                h5[f"basins/k{number}"] = np.array([line.encode() for line in json.dumps(basin, indent=1).splitlines()])
+        with HDF5Data(path) as data:
+            assert data.image[0].max() == expected
+        assert open_in_dcnum(path)["image"][0].max() == expected
