@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -51,7 +52,7 @@ def _duration(plan: Plan) -> float:
 
 def _workload(plan: Plan, seconds: float) -> Workload:
     return workload(
-        plan.job.settings,
+        dataclasses.replace(plan.job.settings, background_code=plan.background.get_ppid_code()),
         plan.job.basin_strategy,
         plan.frame_shape,
         plan.count,

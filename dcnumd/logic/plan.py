@@ -11,6 +11,7 @@ from typing import Any
 
 from dcnumd.errors import MeasurementError, MethodError
 from dcnumd.feat.feat_background.base import Background, get_background
+from dcnumd.feat.feat_background.bg_copy import BackgroundCopy
 from dcnumd.feat.feat_background.flicker import resolve_offset_correction
 from dcnumd.feat.feat_background.time_axis import time_axis_ends
 from dcnumd.feat.gate import Gate
@@ -89,16 +90,18 @@ def open_plan(job: Job) -> Iterator[Plan]:
         check_numbers(data, "bg_off")
         background = get_background(settings.background_code)
         kwargs = _resolve_background(background, settings.background_kwargs, data)
-        if background.get_ppid_code() == "sparsemed":
-            _check_duration(data, frames, float(kwargs.get("split_time", 1.0)))
-        elif background.get_ppid_code() == "copy" and data.image_bg is not None:
-            _check_fit(data, frames, data.image_bg)
         segmenter = get_segmenter(settings.segmenter_code)
         pipeline_id = PipelineID(
             generation=DCNUM_PPID_GENERATION,
             data=get_data_ppid(data.pixel_size, settings.index_mapping),
             **method_ids(settings, kwargs),
         )
+        if has_background(data, pipeline_id):
+            background = BackgroundCopy
+        if background.get_ppid_code() == "sparsemed":
+            _check_duration(data, frames, float(kwargs.get("split_time", 1.0)))
+        elif background.get_ppid_code() == "copy" and data.image_bg is not None:
+            _check_fit(data, frames, data.image_bg)
         switches = {"brightness": True, "haralick": True, "volume": True, **settings.feature_kwargs}
         features = FeatureSettings(pixel_size=data.pixel_size, **switches)
         gate = Gate(data.meta, pixel_size=data.pixel_size, **settings.gate_kwargs)
@@ -115,6 +118,17 @@ def open_plan(job: Job) -> Iterator[Plan]:
             gate=gate,
             recorded=[] if told is None else told,
         )
+
+
+def has_background(data: HDF5Data, pipeline_id: PipelineID) -> bool:
+    """Return whether the input is a result that has the wanted background already, which is then kept.
+
+    As in dcnum, generation, data and background decide. dcnum fails when the images are in a basin, as those of
+    sparsemed are; they are kept here, too.
+    """
+    parts = {name: getattr(pipeline_id, name) for name in ("generation", "data", "background")}
+    same = all(data.meta.get(f"pipeline:dcnum {name}") == part for name, part in parts.items())
+    return same and data.image_bg is not None
 
 
 def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any]) -> dict[str, str]:

@@ -1,0 +1,64 @@
+"""The background of an input that is a result is kept where it is the wanted one, as dcnum keeps it."""
+
+from __future__ import annotations
+
+import h5py
+import hdf5plugin  # noqa: F401 -- registers the Zstandard filter
+import numpy as np
+import pytest
+
+from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.process import process_measurement
+from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+from tests.support.parity import assert_equal_results
+
+ROLLMED = {"background_code": "rollmed", "background_kwargs": {"kernel_size": 40, "batch_size": 100}}
+SPARSEMED = {"background_code": "sparsemed", "background_kwargs": {"kernel_size": 50}}
+
+
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory):
+    """Return a function that gives our result of one measurement, of a strategy and with a background."""
+    folder = tmp_path_factory.mktemp("processed")
+    write_measurement(folder / "M.rtdc", MeasurementSpec(size=(45, 100), frames=140, density=1.5, seed=3))
+
+    def result(strategy, settings):
+        path = folder / f"{strategy}_{settings['background_code']}.rtdc"
+        if not path.exists():
+            job = Job(folder / "M.rtdc", path, PipelineSettings(**settings), basin_strategy=strategy, num_workers=1)
+            process_measurement(job)
+        return path
+
+    return result
+
+
+def test_same_background_is_kept_as_in_dcnum(processed, oracle, tmp_path):
+    """Only what comes after it is computed, here with another threshold."""
+    path = processed("drain", ROLLMED)
+    settings = {**ROLLMED, "segmenter_kwargs": {"thresh": -8}}
+    ours, _ = assert_equal_results(path, tmp_path, oracle, basin_strategy="drain", **settings)
+    with h5py.File(path) as before, h5py.File(ours) as after:
+        frames = after["events/basinmap0"][:]
+        assert len(frames)
+        np.testing.assert_array_equal(after["events/image_bg"][:], before["events/image_bg"][:][frames])
+
+
+def test_another_background_is_computed_as_in_dcnum(processed, oracle, tmp_path):
+    """Another keyword, or another pixel size, makes it another one."""
+    path = processed("drain", ROLLMED)
+    settings = {**ROLLMED, "background_kwargs": {"kernel_size": 30, "batch_size": 100}}
+    assert_equal_results(path, tmp_path, oracle, basin_strategy="drain", **settings)
+
+
+@pytest.mark.parametrize("strategy", ["tap", "drain"])
+def test_background_in_a_basin_is_kept(strategy, processed, tmp_path):
+    """Dcnum fails with a result of its own sparsemed."""
+    path = processed(strategy, SPARSEMED)
+    settings = PipelineSettings(**SPARSEMED, segmenter_kwargs={"thresh": -8})
+    result = process_measurement(Job(path, tmp_path / "M_dcn.rtdc", settings, basin_strategy="drain", num_workers=1))
+    with h5py.File(path) as before, h5py.File(result.path_out) as after:
+        frames = after["events/basinmap0"][:]
+        assert len(frames)
+        images = before["basin_events/image_bg"][:][before["events/basinmap1"][:]]
+        np.testing.assert_array_equal(after["events/image_bg"][:], images[frames])
+        np.testing.assert_array_equal(after["events/bg_off"][:], before["events/bg_off"][:][frames])
