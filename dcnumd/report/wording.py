@@ -113,6 +113,7 @@ CAUSES = {
     "basin_exists": Cause("A method wrote the same thing twice", _MAKER),
     "log_exists": Cause("A method wrote the same thing twice", _MAKER),
     "already_done": Cause("It was processed before", "Nothing to do."),
+    "pattern": Cause("Its name does not fit watch.patterns", "Change the patterns if it is to be processed."),
     "own_output": Cause("It is a result that was made here", "Nothing to do."),
     "still_written": Cause("It is still being written", "Nothing to do."),
     "internal": Cause("dcnumd met an error of its own", _REPORT),
