@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dcnumd.errors import MeasurementError, MethodError
-from dcnumd.feat.feat_background.base import Background, get_background
+from dcnumd.feat.feat_background.base import Background, complete_kwargs, get_background
 from dcnumd.feat.feat_background.bg_copy import BackgroundCopy
+from dcnumd.feat.feat_background.bg_roll_median import BackgroundRollMed, check_rolling_median_kwargs
+from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed, check_sparse_median_kwargs
 from dcnumd.feat.feat_background.flicker import resolve_offset_correction
 from dcnumd.feat.feat_background.time_axis import time_axis_ends
 from dcnumd.feat.gate import Gate
@@ -148,12 +150,29 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
         (background, "check_user_kwargs", background_kwargs),
     ):
         check_keyword_types(cls, method, kwargs)
+    _check_values(background, background_kwargs)
     return {
         "background": background.get_ppid_from_ppkw(background_kwargs),
         "segmenter": segmenter.get_ppid_from_ppkw(settings.segmenter_kwargs, settings.mask_kwargs),
         "feature": feature_ppid(settings.feature_kwargs),
         "gate": gate_ppid(settings.gate_kwargs),
     }
+
+
+def _check_values(background: type[Background], kwargs: Mapping[str, Any]) -> None:
+    """Make sure that the keywords of our own backgrounds are in their range.
+
+    Raises
+    ------
+    MethodError
+        One of them is not.
+    """
+    values = complete_kwargs(background, kwargs)
+    if background is BackgroundSparseMed:
+        del values["offset_correction"]
+        check_sparse_median_kwargs(**values)
+    elif background is BackgroundRollMed:
+        check_rolling_median_kwargs(**values)
 
 
 def configured_ids(settings: PipelineSettings) -> dict[str, str]:
