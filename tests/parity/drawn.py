@@ -135,7 +135,7 @@ def _duration(h5: h5py.File, count: int) -> float:
     """Return how long the measurement takes, from which steps in time are drawn [s]."""
     rate = float(h5.attrs.get("imaging:frame rate", 3600))
     for name, scale in (("time", 1.0), ("frame", rate)):
-        if name in h5["events"] and (name == "time" or "imaging:frame rate" in h5.attrs):
+        if name in h5.get("events", ()) and (name == "time" or "imaging:frame rate" in h5.attrs):
             return float(h5["events"][name][-1] / scale) - float(h5["events"][name][0] / scale)
     return 1.5 * count / rate
 

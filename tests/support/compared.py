@@ -168,6 +168,10 @@ def seen_by_dclab(path: pathlib.Path) -> dict[str, Any]:
         with dclab.new_dataset(path) as data:
             seen: dict[str, Any] = {"dclab features": sorted({*data.features_innate, *data.features_basin})}
             for name in data.features_basin:
-                values = np.array([data[name][number] for number in range(len(data))])
-                seen[f"dclab {name}"] = (str(values.dtype), values.tobytes())
+                try:
+                    values = np.array([data[name][number] for number in range(len(data))])
+                except KeyError:
+                    seen[f"dclab {name}"] = "cannot be read"
+                else:
+                    seen[f"dclab {name}"] = (str(values.dtype), values.tobytes())
             return seen
