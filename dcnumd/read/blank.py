@@ -103,8 +103,10 @@ def _goes_on_behind(dataset: h5py.Dataset) -> bool:
     if dataset.chunks is None:
         end = dataset.id.get_offset() + dataset.nbytes
     else:
-        chunks = map(dataset.id.get_chunk_info, range(dataset.id.get_num_chunks()))
-        end = max(chunk.byte_offset + chunk.size for chunk in chunks)
+        ends: list[int] = []
+        # each chunk by its number would make HDF5 count from the first one again
+        dataset.id.chunk_iter(lambda chunk: ends.append(chunk.byte_offset + chunk.size))
+        end = max(ends)
     descriptor = os.open(dataset.file.filename, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return any(os.pread(descriptor, BEHIND_BYTES, dataset.file.userblock_size + end))
