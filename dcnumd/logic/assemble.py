@@ -66,8 +66,7 @@ def write_metadata(plan: Plan, h5: h5py.File) -> None:
     copy_logs(plan.data, h5)
     copy_tables(plan.data, h5)
     identifier = plan.pipeline_id
-    for name in ("generation", "data", "background", "segmenter", "feature", "gate"):
-        h5.attrs[f"pipeline:dcnum {name}"] = getattr(identifier, name)
+    h5.attrs.update(identifier.attributes())
     h5.attrs["pipeline:dcnum hash"] = identifier.hash
     h5.attrs["pipeline:dcnum mapping"] = identifier.data.partition("^i=")[2]
     h5.attrs["imaging:pixel size"] = plan.data.pixel_size

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dcnumd.errors import MeasurementError
 from dcnumd.logic.job import Job
 from dcnumd.logic.origin import Origin
-from dcnumd.meta.ppid import PipelineID
+from dcnumd.meta.ppid import ATTRIBUTE_PREFIX, PARTS, PipelineID
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.open_file import damage_named
 from dcnumd.read.trust import Trust, trusting
 from dcnumd.write.log_lines import joined
 
-PARTS = ("generation", "data", "background", "segmenter", "feature", "gate")
 JOB_LOGS = ("dcnumd-job-", "dcnum-job-")
 """Logs with these names hold the job as JSON, with the paths of the measurement and of the result."""
 
@@ -53,7 +52,7 @@ def is_own_output(job: Job, *, recorded: bool) -> bool:
 
 def is_result(attributes: Mapping[str, object]) -> bool:
     """Return whether root attributes are those of a result of dcnum or dcnumd: the parts have the hash they should."""
-    parts = [attributes.get(f"pipeline:dcnum {name}") for name in PARTS]
+    parts = [attributes.get(f"{ATTRIBUTE_PREFIX}{name}") for name in PARTS]
     if None in parts:
         return False
     return PipelineID(*map(str, parts)).hash == attributes.get("pipeline:dcnum hash")

@@ -128,9 +128,7 @@ def has_background(data: HDF5Data, pipeline_id: PipelineID) -> bool:
     As in dcnum, generation, data and background decide. dcnum fails when the images are in a basin, as those of
     sparsemed are; they are kept here, too.
     """
-    parts = {name: getattr(pipeline_id, name) for name in ("generation", "data", "background")}
-    same = all(data.meta.get(f"pipeline:dcnum {name}") == part for name, part in parts.items())
-    return same and data.image_bg is not None
+    return pipeline_id.is_stated_in(data.meta, "generation", "data", "background") and data.image_bg is not None
 
 
 def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any]) -> dict[str, str]:

@@ -109,13 +109,10 @@ def _is_copy(h5: h5py.File, origin: Origin) -> bool:
 def is_processed(plan: Plan) -> bool:
     """Return whether the input is itself the complete result of the same pipeline on all of its frames."""
     meta = plan.data.meta
-    parts = (getattr(plan.pipeline_id, name) for name in ("generation", "data", "background", "segmenter", "feature"))
-    names = ("generation", "data", "background", "segmenter", "feature")
     return (
         plan.job.settings.index_mapping is None
         and meta.get("pipeline:dcnum hash") == plan.pipeline_id.hash
-        and meta.get("pipeline:dcnum gate") == plan.pipeline_id.gate
-        and all(meta.get(f"pipeline:dcnum {name}") == part for name, part in zip(names, parts, strict=True))
+        and plan.pipeline_id.is_stated_in(meta)
         and meta.get("pipeline:dcnum yield") == meta.get("experiment:event count") == plan.count
     )
 

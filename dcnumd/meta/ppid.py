@@ -32,6 +32,8 @@ GATE_CODE = "norm"
 DATA_CODE = "hdf"
 DEFAULT_SIZE_THRESH_MASK = 10
 """Smallest number of pixels in a mask (exclusive) when the gate leaves it open."""
+ATTRIBUTE_PREFIX = "pipeline:dcnum "
+"""The root attributes of a result that state the parts of its identifier begin like this."""
 
 _SLICE_PATTERN = re.compile(r"(n|-?\d+)-(n|-?\d+)-(n|-?\d+)")
 _UNKNOWN = inspect.Parameter.empty
@@ -92,6 +94,14 @@ class PipelineID:
         """MD5 of the text, hexadecimal."""
         return hashlib.md5(str(self).encode(), usedforsecurity=False).hexdigest()
 
+    def attributes(self, *names: str) -> dict[str, str]:
+        """Return the root attributes in which a result states its parts: those with these names, or all six."""
+        return {f"{ATTRIBUTE_PREFIX}{name}": getattr(self, name) for name in names or PARTS}
+
+    def is_stated_in(self, attributes: Mapping[str, object], *names: str) -> bool:
+        """Return whether root attributes state the parts with these names, or all six, as they are here."""
+        return all(attributes.get(name) == part for name, part in self.attributes(*names).items())
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the identifier that `text` spells out.
@@ -108,6 +118,10 @@ class PipelineID:
                 "expected generation|data|background|segmenter|feature|gate"
             )
         return cls(*parts)
+
+
+PARTS = tuple(field.name for field in dataclasses.fields(PipelineID))
+"""Names of the parts of an identifier, in their order."""
 
 
 def compute_pipeline_hash(
