@@ -67,19 +67,19 @@ class Input:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._stamps = {job.path_in: _stamp(job.path_in)}
-        self._digest: str | None = None
+        self._origin: Origin | None = None
 
     def identify(self, plan: Plan) -> Origin:
         """Find out what is in the open input, once, and return it."""
-        path = self._job.path_in
-        for other in files_of(plan.data):
-            self._stamps.setdefault(other, _stamp(other))
-        if self._digest is None:
-            known = self._job.known
+        if self._origin is None:
+            path, known = self._job.path_in, self._job.known
+            for other in files_of(plan.data):
+                self._stamps.setdefault(other, _stamp(other))
             # what lies in other files may have changed without it
             trusted = known is not None and known.stamp == self._stamps[path] and len(self._stamps) == 1
-            self._digest = known.digest if known is not None and trusted else content_digest(plan.data)
-        return Origin(os.fsencode(path), self._stamps[path].size, plan.count, self._digest)
+            digest = known.digest if known is not None and trusted else content_digest(plan.data)
+            self._origin = Origin(os.fsencode(path), self._stamps[path].size, plan.count, digest)
+        return self._origin
 
     def check(self) -> None:
         """Make sure that the input is there, and that its content is what it was; a new date alone is no change.
@@ -99,7 +99,7 @@ class Input:
             return
         # a file that grows has a writer, who may not have told HDF5 of it yet
         grown = any(now[file].size != stamp.size for file, stamp in self._stamps.items())
-        if grown or self._digest is None or self._digest_now() != self._digest:
+        if grown or self._origin is None or self._digest_now() != self._origin.digest:
             raise MeasurementError(
                 f"{path}: the file was changed while it was processed; the result was thrown away",
                 "changed",

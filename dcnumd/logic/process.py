@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
-import h5py
 import numpy as np
 
 from dcnumd.errors import MeasurementError, ResultError, WorkerError
 from dcnumd.kernel_cache import ensure_compiled, note_use
-from dcnumd.logic.assemble import verify_result, write_basins, write_event_count, write_logs, write_metadata
+from dcnumd.logic.assemble import write_basins, write_event_count, write_logs, write_metadata
 from dcnumd.logic.background import PreparedBackground, prepare_background
 from dcnumd.logic.collector import Collector
 from dcnumd.logic.columns import Columns
@@ -24,7 +23,7 @@ from dcnumd.logic.job_line import JobLine, never
 from dcnumd.logic.origin import Input
 from dcnumd.logic.pipeline import FileRun, Pipeline
 from dcnumd.logic.plan import Plan, open_plan
-from dcnumd.logic.reuse import copy_processed, is_processed, settle_existing
+from dcnumd.logic.reuse import copy_processed, is_processed, publish, settle_existing
 from dcnumd.logic.staging import Kind
 from dcnumd.logic.timing import OnSpan, StageTimes, bottleneck
 from dcnumd.processors import physical_cores
@@ -194,7 +193,7 @@ def _compute(
         with times.stage("publish"):
             line.report("writing", plan.count, events)
             bytes_written = result.temporary.stat().st_size
-            _publish(result, plan, events, source, existing)
+            publish(result, plan, events, source, existing)
     return JobResult(
         outcome="done",
         reason="",
@@ -256,14 +255,3 @@ def _tell(log: RunLog, plan: Plan, collector: Collector, seconds: Mapping[str, f
         log.add(warning, "WARNING")
     log.add(f"Found {collector.events_done} events, dropped {collector.masks_dropped} masks without a contour")
     log.add("Seconds per stage: " + ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()))
-
-
-def _publish(result: ResultFile, plan: Plan, events: int, source: Input, existing: ExistingPolicy) -> None:
-    """Give a closed result its name, if it is what it must be and the input is still what it was."""
-    with h5py.File(result.temporary, "r", locking=False) as h5:
-        verify_result(h5, plan.pipeline_id, events)
-    source.check()
-    if existing != plan.job.existing and isinstance(settle_existing(plan, source.identify(plan)), JobResult):
-        # what was to be replaced is something else by now
-        raise ResultError(f"{result.path}: was made by another program meanwhile", "output_exists")
-    result.commit()

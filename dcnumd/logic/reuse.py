@@ -1,4 +1,4 @@
-"""When nothing has to be computed: results that exist, and inputs that were processed already."""
+"""The place of a result: what is there already, when nothing has to be computed, and how a new one gets there."""
 
 from __future__ import annotations
 
@@ -123,10 +123,7 @@ def copy_processed(plan: Plan, source: Input, existing: ExistingPolicy, line: Jo
     begin = time.perf_counter()
     with ResultFile(job.path_out, existing=existing, job_id=job.job_id, root=job.result_root) as result:
         _copy(job.path_in, result.temporary, line)
-        with h5py.File(result.temporary, "r", locking=False) as h5:
-            verify_result(h5, identifier, plan.count)
-        source.check()
-        result.commit()
+        publish(result, plan, plan.count, source, existing)
     return JobResult(
         outcome="done",
         reason="already_processed",
@@ -138,6 +135,36 @@ def copy_processed(plan: Plan, source: Input, existing: ExistingPolicy, line: Jo
         events=plan.count,
         seconds=time.perf_counter() - begin,
     )
+
+
+def publish(result: ResultFile, plan: Plan, events: int, source: Input, existing: ExistingPolicy) -> None:
+    """Give a closed result its name, if it is what it must be and the input is still what it was.
+
+    Parameters
+    ----------
+    result
+        The result; its temporary file is written and closed.
+    plan
+        The job.
+    events
+        How many events the result must have.
+    source
+        The input of the job.
+    existing
+        What `settle_existing` said of the file in its place.
+
+    Raises
+    ------
+    DcnumdError
+        It is not what it must be, the input has changed, or the place was taken meanwhile; no name is given then.
+    """
+    with h5py.File(result.temporary, "r", locking=False) as h5:
+        verify_result(h5, plan.pipeline_id, events)
+    source.check()
+    if existing != plan.job.existing and isinstance(settle_existing(plan, source.identify(plan)), JobResult):
+        # what was to be replaced is something else by now
+        raise ResultError(f"{result.path}: was made by another program meanwhile", "output_exists")
+    result.commit()
 
 
 def _copy(source: pathlib.Path, target: pathlib.Path, line: JobLine) -> None:

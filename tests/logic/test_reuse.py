@@ -185,3 +185,18 @@ def test_result_that_somebody_else_made_meanwhile_is_looked_at(job):
         assert (result.outcome, result.reason) == ("skipped", reason)
         assert job.path_out.read_bytes() == made
     engine.close()
+
+
+@pytest.mark.parametrize("content", ["recording", "result"])
+def test_former_result_is_not_replaced_when_it_is_another_file_by_now(content, job, processed):
+    """What was put there while the job ran stays, whether the new result is computed or a copy of its input."""
+    if content == "recording":
+        change_input(job, grow)
+    else:
+        shutil.copyfile(processed.with_name("drain.rtdc"), job.path_in)
+    job = dataclasses.replace(job, replace_former=True, num_workers=1)
+    assert settle(job) == "replace"
+    result = process_measurement(job, on_progress=lambda _progress: job.path_out.write_bytes(b"theirs"))
+    assert (result.outcome, result.reason) == ("skipped", "output_differs")
+    assert job.path_out.read_bytes() == b"theirs"
+    engine.close()
