@@ -15,18 +15,15 @@ from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.left_out import doing_without, warn_left_out
 from dcnumd.read.limits import MAX_COPIED_BYTES, too_large
 from dcnumd.read.metadata import is_text, plain_attribute, stored_attributes, stored_lines, stored_values, to_text
+from dcnumd.write.log_lines import LOG_WIDTH
 from dcnumd.write.writer import dataset_keywords, make_room_in
 
 SOFTWARE = f"dcnumd {dcnumd.__version__}"
 MAX_LOG_BYTES = 2**26
 """Size of one log in a result, in which all lines are as long as the longest [bytes]. Usual is 1 MiB."""
-LINE_BYTES = 100
-"""Lines of a log that is too large as it is are broken after so many bytes; dclab's check accepts no longer ones."""
-
-
 LINE_OVERHEAD = 16
-"""So much a line takes beside its text, in a file as in memory [bytes]."""
-BROKEN = "the measurement has it as it was."
+"""Size of a line beside its text, in a file as in memory [bytes]."""
+WHERE_WHOLE = "the measurement has it as it was."
 
 
 def copy_metadata(source: HDF5Data, target: h5py.File) -> None:
@@ -94,13 +91,13 @@ def _fitting_log(dataset: h5py.Dataset, room: int) -> npt.NDArray[np.bytes_]:
     if complete and _size(lines) <= room:
         return _fixed_length(lines)
     broken = [part for line in lines for part in _broken(line)]
-    kept = broken[: max(0, room // LINE_BYTES - 2)]
+    kept = broken[: max(0, room // LOG_WIDTH - 2)]
     told, consequences = [], []
     if len(broken) > len(lines):
-        told.append(f"[dcnumd] Lines of more than {LINE_BYTES} bytes are broken here; {BROKEN}")
-        consequences.append(f"lines of more than {LINE_BYTES} bytes are broken")
+        told.append(f"[dcnumd] Lines of more than {LOG_WIDTH} bytes are broken here; {WHERE_WHOLE}")
+        consequences.append(f"lines of more than {LOG_WIDTH} bytes are broken")
     if not complete or len(kept) < len(broken):
-        told.append(f"[dcnumd] Only the beginning of this log is here, {len(kept)} lines; {BROKEN}")
+        told.append(f"[dcnumd] Only the beginning of this log is here, {len(kept)} lines; {WHERE_WHOLE}")
         consequences.append(f"only its first {len(kept)} lines are in the result")
     where = f"{dataset.file.filename}: {dataset.name}"
     warn_left_out(f"{where} would take more than {room} bytes", ", and ".join(consequences))
@@ -125,11 +122,11 @@ def _size(lines: Sequence[bytes]) -> int:
 
 
 def _broken(line: bytes) -> list[bytes]:
-    """Return a line in parts of at most `LINE_BYTES`, none of which ends within a character of UTF-8."""
+    """Return a line in parts of at most `LOG_WIDTH`, none of which ends within a character of UTF-8."""
     parts = []
-    while len(line) > LINE_BYTES:
-        end = LINE_BYTES
-        while end > LINE_BYTES - 4 and line[end] & 0xC0 == 0x80:
+    while len(line) > LOG_WIDTH:
+        end = LOG_WIDTH
+        while end > LOG_WIDTH - 4 and line[end] & 0xC0 == 0x80:
             end -= 1
         parts.append(line[:end])
         line = line[end:]
