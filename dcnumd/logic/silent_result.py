@@ -27,12 +27,13 @@ COPIED = ("time", "frame", "image")
 def may_be_made_of(h5: h5py.File, plan: Plan) -> bool:
     """Return whether nothing in a whole result says that it is made of something else than the input of a job."""
     data = plan.data
-    return (
-        h5.attrs.get("experiment:run identifier") == run_identifier(plan)
-        and _has_attributes(HDF5Data(h5).meta, data.meta)
-        and _frames_told(h5, data) <= {plan.count}
-        and (data.index_mapping is not None or _has_frames(h5, data))
-    )
+    with HDF5Data(h5) as result:
+        return (
+            h5.attrs.get("experiment:run identifier") == run_identifier(plan)
+            and _has_attributes(result.meta, data.meta)
+            and _frames_told(result, data) <= {plan.count}
+            and (data.index_mapping is not None or _has_frames(h5, data))
+        )
 
 
 def _has_attributes(found: Mapping[str, Attribute], expected: Mapping[str, Attribute]) -> bool:
@@ -44,10 +45,9 @@ def _has_attributes(found: Mapping[str, Attribute], expected: Mapping[str, Attri
     )
 
 
-def _frames_told(h5: h5py.File, data: HDF5Data) -> set[int]:
+def _frames_told(result: HDF5Data, data: HDF5Data) -> set[int]:
     """Return the numbers of frames that the logs of a result tell, other than those from its input."""
-    with HDF5Data(h5) as result:
-        new = {name: lines for name, lines in result.logs.items() if name not in data.logs and RUN_LOG.fullmatch(name)}
+    new = {name: lines for name, lines in result.logs.items() if name not in data.logs and RUN_LOG.fullmatch(name)}
     return {int(told[1] or told[2]) for lines in new.values() for told in FRAMES.finditer("\n".join(unfold(lines)))}
 
 
