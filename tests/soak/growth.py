@@ -27,6 +27,7 @@ import numpy as np
 from tests.soak.processes import Family
 from tests.soak.results import differences, faults_of, temporary_files
 from tests.support.daemon import Daemon, draw_measurement
+from tests.support.faults import result_of
 
 FRAMES = (16, 64)
 """Least and greatest number of frames of a measurement when it appears."""
@@ -89,11 +90,6 @@ class Soak:
                 self.faults.append(f"exit code {code} after signal {number}")
         self.daemon.close()
         self.daemon = None
-
-
-def result_of(path: pathlib.Path) -> pathlib.Path:
-    """Return where the result of a measurement is."""
-    return path.with_name(f"{path.stem}_dcn.rtdc")
 
 
 def append(path: pathlib.Path, frames: int) -> None:
