@@ -14,6 +14,7 @@ import numpy as np
 
 import dcnumd
 from dcnumd.errors import ResultError
+from dcnumd.feat.feat_background.bg_copy import store_shared_images
 from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.columns import BACKGROUND_MAP, FRAME_MAP, Columns, input_scalars
 from dcnumd.logic.job import Job
@@ -29,19 +30,22 @@ def write_basins(plan: Plan, background: PreparedBackground, columns: Columns, w
     """Say where the events come from, and which background they have; the scalar features must be complete."""
     if plan.job.basin_strategy == "tap":
         _refer_to_input(plan, writer, list(input_scalars(plan, background)))
-    if background.images is None:
+    if background.index is None:
         return
     mapping = BACKGROUND_MAP
     if columns.maps_equal:
         # equal mappings are stored once, as dcnum does
         mapping = FRAME_MAP
         del writer.events[BACKGROUND_MAP]
-    writer.store_basin(
-        name="background images",
-        description=f"Pipeline identifier: {plan.pipeline_id.background}",
-        internal_data={"image_bg": background.images.images},
-        mapping=mapping,
-    )
+    if background.kept is not None:
+        store_shared_images(writer, background.kept, mapping)
+    if background.images is not None:
+        writer.store_basin(
+            name="background images",
+            description=f"Pipeline identifier: {plan.pipeline_id.background}",
+            internal_data={"image_bg": background.images.images},
+            mapping=mapping,
+        )
 
 
 def _refer_to_input(plan: Plan, writer: HDF5Writer, scalars: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +23,12 @@ from dcnumd.feat.feat_background.bg_roll_median import (
 from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed, sparse_median_images
 from dcnumd.feat.feat_background.time_axis import time_axis
 from dcnumd.logic.job_line import JobLine
-from dcnumd.logic.plan import Plan
+from dcnumd.logic.plan import MAX_BACKGROUND_BYTES, Plan
 from dcnumd.logic.tasks import MedianProgram, MedianTask, SharedBackgrounds
 from dcnumd.logic.timing import StageTimes
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import Indices
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 
@@ -36,11 +38,13 @@ class PreparedBackground:
     """Either a few shared images and which frame has which, or an image for each frame in a file."""
 
     images: SharedBackgrounds | None = None
+    kept: ImageStack | None = None
+    """The images of `frames`, if the input keeps them in an internal basin: the result then has that basin, too."""
     index: npt.NDArray[np.int64] | None = None
-    """For each frame its image; given together with `images`."""
+    """For each frame its image in `images`, or in the dataset of `kept`."""
     frames: FrameSource | RollingMedianSource | None = None
-    bg_off: npt.NDArray[np.float64] | None = None
-    """Background offset of each frame, as far as it is known already."""
+    bg_off: npt.NDArray[Any] | None = None
+    """Background offset of each frame, as far as it is known already, and in the type that the result has it in."""
     offset_correction: bool = False
     """Whether the offsets are computed when the frames are loaded."""
     offset_of_input: bool = False
@@ -133,7 +137,7 @@ def _sparse_median(
     if plan.data.index_mapping is not None:
         index = index[plan.data.index_mapping]
     return _with_offset(
-        PreparedBackground(SharedBackgrounds.of(images), index, offset_correction=offset_correction), plan.data
+        PreparedBackground(SharedBackgrounds.of(images), index=index, offset_correction=offset_correction), plan.data
     )
 
 
@@ -155,10 +159,12 @@ def _from_file(plan: Plan, data: HDF5Data) -> PreparedBackground:
             "choose another background, for example sparsemed",
             "no_background",
         )
-    frames = FrameSource.of(images)
+    background = PreparedBackground(frames=FrameSource.of(images))
+    if images.basin is not None and images.indices is not None and images.dataset.size <= MAX_BACKGROUND_BYTES:
+        background = dataclasses.replace(background, kept=images, index=images.indices)
     if "bg_off" in data:
-        return PreparedBackground(frames=frames, bg_off=np.asarray(data["bg_off"], np.float64))
-    return _with_offset(PreparedBackground(frames=frames), plan.data)
+        return dataclasses.replace(background, bg_off=np.asarray(data["bg_off"]))
+    return _with_offset(background, plan.data)
 
 
 def _with_offset(background: PreparedBackground, data: HDF5Data) -> PreparedBackground:
@@ -168,5 +174,4 @@ def _with_offset(background: PreparedBackground, data: HDF5Data) -> PreparedBack
     """
     if background.has_offset or "bg_off" not in data:
         return background
-    bg_off = np.asarray(data["bg_off"], np.float64)
-    return dataclasses.replace(background, bg_off=bg_off, offset_of_input=True)
+    return dataclasses.replace(background, bg_off=np.asarray(data["bg_off"]), offset_of_input=True)

@@ -40,7 +40,7 @@ class Columns:
         types["nevents"] = np.dtype(np.int64)
         self._stores_offset = background.has_offset and not background.offset_of_input
         if self._stores_offset:
-            types["bg_off"] = np.dtype(np.float64)
+            types["bg_off"] = np.dtype(np.float64) if background.bg_off is None else background.bg_off.dtype
         if background.index is not None:
             types[BACKGROUND_MAP] = np.dtype(np.int64)
         types |= {name: stack.dtype for name, stack in self._inputs.items()}

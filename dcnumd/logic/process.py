@@ -219,7 +219,7 @@ def _image_kinds(plan: Plan, background: PreparedBackground) -> list[Kind]:
     names = ["mask"]
     if plan.job.basin_strategy == "drain":
         names.append("image")
-    if background.frames is not None:
+    if background.frames is not None and background.kept is None:
         names.append("image_bg")
     return [Kind(name, np.dtype(np.uint8), plan.frame_shape) for name in names]
 

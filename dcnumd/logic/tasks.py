@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -88,8 +88,8 @@ class FramesTask:
     stop: int
     first: int
     background_index: npt.NDArray[np.int64] | None = dataclasses.field(default=None, repr=False, compare=False)
-    """For each frame its image among the shared backgrounds; None if each frame has an image of its own."""
-    bg_off: npt.NDArray[np.float64] | None = dataclasses.field(default=None, repr=False, compare=False)
+    """For each frame its image among those that frames share; None if each frame has an image of its own."""
+    bg_off: npt.NDArray[Any] | None = dataclasses.field(default=None, repr=False, compare=False)
     """Background offsets that are known already."""
 
 

@@ -388,13 +388,13 @@ class HDF5Data:
             for group in basin.paths:
                 item = self._dataset(f"{group}/{feature}")
                 if item is not None:
-                    return ImageStack(item, wanted, as_bool=feature == "mask", where=str(self.path))
+                    return ImageStack(item, wanted, as_bool=feature == "mask", where=str(self.path), basin=basin)
             return None
         stack = self.open_basin(basin).find(feature)
         if stack is None or wanted is None:
             return stack
         positions = wanted if stack.indices is None else stack.indices[wanted]
-        return ImageStack(stack.dataset, positions, as_bool=feature == "mask", where=stack.where)
+        return ImageStack(stack.dataset, positions, as_bool=feature == "mask", where=stack.where, basin=stack.basin)
 
     def _compose(self, basin: Basin, indices: Indices | None) -> Indices | None:
         """Return the positions in the basin of the events that are seen."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import MeasurementError
+from dcnumd.read.basin import Basin
 from dcnumd.read.index_mapping import Indices
 from dcnumd.read.open_file import damage_named
 
@@ -29,6 +30,8 @@ class ImageStack:
         Return ``value != 0`` (masks are stored as 0 and 255).
     where
         Path of the file, for messages.
+    basin
+        The internal basin that `dataset` is in, if it is in one.
     """
 
     def __init__(
@@ -38,10 +41,12 @@ class ImageStack:
         *,
         as_bool: bool = False,
         where: str = "",
+        basin: Basin | None = None,
     ) -> None:
         self.dataset = dataset
         self.indices = indices
         self.where = where or dataset.file.filename
+        self.basin = basin
         self._as_bool = as_bool
         if indices is not None and indices.size:
             first, last = int(indices.min()), int(indices.max())

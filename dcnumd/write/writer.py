@@ -9,7 +9,7 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import h5py
 import hdf5plugin
@@ -21,6 +21,17 @@ from dcnumd.write.chunk_size import best_chunk_items
 from dcnumd.write.log_lines import encode_line
 from dcnumd.write.space import make_room
 
+
+class Sliceable(Protocol):
+    """An array, or what gives arrays for slices along its first axis."""
+
+    def __len__(self) -> int:
+        """Return how many items there are."""
+
+    def __getitem__(self, items: slice, /) -> npt.NDArray[Any]:
+        """Return some of them."""
+
+
 logger = logging.getLogger(__name__)
 
 COMPRESSIONS = ("none", *(f"zstd-{level}" for level in range(1, 10)))
@@ -28,6 +39,8 @@ METADATA_BYTES = 2**25
 """A result has a fraction of this, unless it has millions of chunks."""
 SPARE_BYTES = 2**18
 """Room for metadata that come to mind last."""
+COPY_ITEMS = 500
+"""Number of images that are copied at once."""
 IMAGE_FEATURES = frozenset({"image", "image_bg", "mask"})
 IMAGE_ATTRIBUTES = {
     "CLASS": np.bytes_("IMAGE"),
@@ -221,7 +234,7 @@ class HDF5Writer:
         features: Sequence[str] | None = None,
         description: str | None = None,
         mapping: npt.ArrayLike | str | None = None,
-        internal_data: Mapping[str, npt.ArrayLike] | None = None,
+        internal_data: Mapping[str, Sliceable] | None = None,
         identifier: str | None = None,
     ) -> str:
         """Store the definition of a basin, and the data of an internal one.
@@ -238,7 +251,8 @@ class HDF5Writer:
             Event in the basin for every event of this file (integers, shape (events,)); stored once
             as ``events/basinmapN`` and shared by all basins with the same mapping. Or the name of such a dataset.
         internal_data
-            Feature data that are stored in ``basin_events``; makes the basin ``internal``.
+            Feature data that are stored in ``basin_events``; makes the basin ``internal``. They are read a part at a
+            time.
         identifier
             Measurement identifier that the file must have.
 
@@ -263,7 +277,8 @@ class HDF5Writer:
                     raise ResultError(
                         f"{self.h5.filename}: basin_events/{feature} already exists", reason="basin_exists"
                     )
-                self.store_feature_chunk(feature, data, group_name="basin_events")
+                for start in range(0, max(len(data), 1), COPY_ITEMS):
+                    self.store_feature_chunk(feature, data[start : start + COPY_ITEMS], group_name="basin_events")
             features = list(internal_data)
             definition.update(format="h5dataset", paths=["basin_events"], type="internal")
         elif paths is not None:

@@ -10,6 +10,7 @@ import pytest
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import process_measurement
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+from dcnumd.write.writer import HDF5Writer
 from tests.support.parity import assert_equal_results
 
 ROLLMED = {"background_code": "rollmed", "background_kwargs": {"kernel_size": 40, "batch_size": 100}}
@@ -59,6 +60,28 @@ def test_background_in_a_basin_is_kept(strategy, processed, tmp_path):
     with h5py.File(path) as before, h5py.File(result.path_out) as after:
         frames = after["events/basinmap0"][:]
         assert len(frames)
-        images = before["basin_events/image_bg"][:][before["events/basinmap1"][:]]
-        np.testing.assert_array_equal(after["events/image_bg"][:], images[frames])
+        np.testing.assert_array_equal(after["basin_events/image_bg"][:], before["basin_events/image_bg"][:])
+        np.testing.assert_array_equal(after["events/basinmap1"][:], before["events/basinmap1"][:][frames])
         np.testing.assert_array_equal(after["events/bg_off"][:], before["events/bg_off"][:][frames])
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", ">f4", "f8", "i2"])
+def test_copied_background_is_stored_as_in_dcnum(kind, oracle, tmp_path):
+    """Images that frames share stay shared, offsets keep their type, and the basin its name."""
+    path = tmp_path / "M.rtdc"
+    write_measurement(path, MeasurementSpec(size=(45, 100), frames=60, density=1.5, seed=4))
+    with h5py.File(path, "r+") as h5:
+        frames = h5["events/image"][:]
+        h5["events/bg_off"] = np.linspace(-2, 2, len(frames)).astype(kind)
+        with HDF5Writer(h5) as writer:
+            images = np.array([np.median(part, axis=0) for part in np.split(frames, 4)]).astype(np.uint8)
+            mapping = np.repeat(np.arange(4), len(frames) // 4)
+            writer.store_basin(
+                "light", description="of four parts", internal_data={"image_bg": images}, mapping=mapping
+            )
+    ours, _ = assert_equal_results(path, tmp_path, oracle, basin_strategy="drain", background_code="copy")
+    with h5py.File(ours) as h5:
+        assert len(h5["events/bg_off"])
+        assert h5["events/bg_off"].dtype == np.dtype(kind)
+        assert len(h5["basin_events/image_bg"]) == 4
+        assert "image_bg" not in h5["events"]

@@ -11,9 +11,7 @@ from dcnumd.feat.feat_background.base import Background
 from dcnumd.feat.feat_background.replace import remove_background
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
-
-COPY_BATCH = 500
-"""Images that are copied at once."""
+from dcnumd.write.writer import COPY_ITEMS, HDF5Writer
 
 
 class BackgroundCopy(Background):
@@ -73,21 +71,37 @@ class BackgroundCopy(Background):
         if image_bg.indices is None:
             stored.file.copy(stored, self.writer.events, name="image_bg")
         elif len(stored) <= len(image_bg):
-            self.writer.store_basin(
-                name="background images",
-                description=f"Copied from {data.path.name}",
-                internal_data={"image_bg": stored[:0]},
-                mapping=image_bg.indices,
-            )
-            self._append("image_bg", ImageStack(stored), "basin_events")
+            store_shared_images(self.writer, image_bg, image_bg.indices)
+            self.writer.h5["basin_events/image_bg"].attrs.update(image_bg.attrs)
         else:
             self._append("image_bg", image_bg)
         offset = data.find("bg_off")
         if offset is not None:
             self._append("bg_off", offset)
 
-    def _append(self, feature: str, stack: ImageStack, group_name: str = "events") -> None:
-        for start in range(0, len(stack), COPY_BATCH):
-            self.writer.store_feature_chunk(feature, stack[start : start + COPY_BATCH], group_name)
-            self.image_proc.value = min(1.0, (start + COPY_BATCH) / len(stack))
-        self.writer.h5[group_name][feature].attrs.update(stack.attrs)
+    def _append(self, feature: str, stack: ImageStack) -> None:
+        for start in range(0, len(stack), COPY_ITEMS):
+            self.writer.store_feature_chunk(feature, stack[start : start + COPY_ITEMS])
+            self.image_proc.value = min(1.0, (start + COPY_ITEMS) / len(stack))
+        self.writer.events[feature].attrs.update(stack.attrs)
+
+
+def store_shared_images(writer: HDF5Writer, images: ImageStack, mapping: npt.ArrayLike | str) -> None:
+    """Store background images that several events share in an internal basin, called as the one they come from.
+
+    Parameters
+    ----------
+    writer
+        The file.
+    images
+        Background of each event of another file; all that its dataset has is stored.
+    mapping
+        Position in the dataset of the background of each event, see `HDF5Writer.store_basin`.
+    """
+    origin = images.basin
+    writer.store_basin(
+        name="background images" if origin is None else origin.name,
+        description=None if origin is None else origin.definition.get("description"),
+        internal_data={"image_bg": ImageStack(images.dataset)},
+        mapping=mapping,
+    )
