@@ -173,10 +173,15 @@ def _store_images(rng: Rng, h5: h5py.File, folder: pathlib.Path, frames: Frames)
     other = folder / "frames.rtdc"
     mapped = rng.random() < 0.5
     order = rng.permutation(len(frames)) if mapped else np.arange(len(frames))
+    identifier = h5.attrs.get("experiment:run identifier")
+    if identifier is not None and mapped:
+        # dclab wants the name of what some frames were taken from to begin alike
+        identifier = identifier.partition("-")[0]
     with h5py.File(other, "w") as basin:
         basin.create_dataset("events/image", data=frames[order], **layout)
         basin.attrs["experiment:event count"] = len(frames)
-        basin.attrs["experiment:run identifier"] = "frames"
+        if identifier is not None:
+            basin.attrs["experiment:run identifier"] = identifier
     definition = {
         "name": "frames",
         "description": "where the frames are",
@@ -184,8 +189,9 @@ def _store_images(rng: Rng, h5: h5py.File, folder: pathlib.Path, frames: Frames)
         "format": "hdf5",
         "paths": [str(other), other.name] if rng.random() < 0.5 else [other.name],
         "features": ["image"],
-        "identifier": "frames",
     }
+    if identifier is not None:
+        definition["identifier"] = identifier
     if mapped:
         h5["events/basinmap0"] = np.argsort(order).astype(rng.choice(["u4", "i8", "u8"]))
         definition["mapping"] = "basinmap0"

@@ -25,7 +25,7 @@ from dcnumd.errors import DcnumdError
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
 from tests.parity.drawn import Drawn, draw
-from tests.support.compared import result_differences
+from tests.support.compared import identify_as_dclab, result_differences
 from tests.support.oracle import DcnumError, DcnumHungError, Oracle
 from tests.support.parity import dcnum_arguments
 
@@ -90,6 +90,7 @@ def compare(drawn: Drawn, oracle: Oracle, beside: concurrent.futures.Executor, t
     if failure:
         return [f"dcnum has a result, dcnumd has none: {failure}"]
     tally.compared += 1
+    identify_as_dclab(theirs, drawn.path)
     return result_differences(ours, theirs)
 
 

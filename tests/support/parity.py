@@ -7,9 +7,9 @@ from typing import Any
 
 import h5py
 
-from benchmarks.compare import differences
 from dcnumd.logic.job import Job, JobResult, PipelineSettings
 from dcnumd.logic.process import process_measurement
+from tests.support.compared import identify_as_dclab, result_differences
 from tests.support.oracle import Oracle
 
 
@@ -37,7 +37,7 @@ def dcnum_arguments(job: Job) -> dict[str, Any]:
 
 def assert_equals_reference(result: JobResult, reference: pathlib.Path) -> None:
     """Compare a result with that of dcnum in all there is."""
-    assert differences(result.path_out, reference) == []
+    assert result_differences(result.path_out, reference) == []
     with h5py.File(reference) as h5:
         assert result.pphash == h5.attrs["pipeline:dcnum hash"]
         assert result.events == h5.attrs["experiment:event count"]
@@ -80,5 +80,6 @@ def assert_equal_results(
     result = process_measurement(job)
     how = {"debug": True, "num_procs": 1} if threads else {}
     reference = oracle.process(path, folder / "dcnum.rtdc", **dcnum_arguments(job), **how)
+    identify_as_dclab(reference, path)
     assert_equals_reference(result, reference)
     return job.path_out, reference
