@@ -29,7 +29,7 @@ class Drawn:
 
     path: pathlib.Path
     settings: Mapping[str, Any]
-    """For `tests.support.parity.process_here`."""
+    """For `PipelineSettings`, with the strategy for basins and the compression."""
     told: str
     """What it is, on one line."""
 
