@@ -56,14 +56,15 @@ class PreparedBackground:
         return self.offset_correction or self.bg_off is not None
 
 
+@contextlib.contextmanager
 def prepare_background(
     plan: Plan,
     segmenter: MPOSegmenter,
     scratch: pathlib.Path,
     times: StageTimes,
     line: JobLine,
-) -> PreparedBackground:
-    """Compute, or find, the background of a file.
+) -> Iterator[PreparedBackground]:
+    """Compute, or find, the background of a file, and keep open what it is read from.
 
     As in dcnum, an index mapping has no influence on the background: it is that of the whole measurement.
 
@@ -81,23 +82,26 @@ def prepare_background(
         Told that the job goes on; says whether it is to stop.
     """
     if plan.background is BackgroundCopy:
-        return _from_file(plan, plan.data)
-    if plan.background is BackgroundSparseMed:
+        yield _from_file(plan, plan.data)
+    elif plan.background is BackgroundSparseMed:
         with _whole_measurement(plan) as data:
-            return _sparse_median(plan, data, segmenter, times, line)
-    if plan.background is BackgroundRollMed:
+            background = _sparse_median(plan, data, segmenter, times, line)
+        yield background
+    elif plan.background is BackgroundRollMed:
         with _whole_measurement(plan) as data:
-            return _rolling_median(plan, data)
-    with (
-        times.stage("foreign background"),
-        plan.background(
-            plan.data.path, scratch, compress=False, num_cpus=segmenter.num_workers, **plan.background_kwargs
-        ) as background,
-        line.watching("background", background.get_progress),
-    ):
-        background.process()
-    with HDF5Data(scratch, index_mapping=plan.data.index_mapping) as computed:
-        return _from_file(plan, computed)
+            background = _rolling_median(plan, data)
+        yield background
+    else:
+        with (
+            times.stage("foreign background"),
+            plan.background(
+                plan.data.path, scratch, compress=False, num_cpus=segmenter.num_workers, **plan.background_kwargs
+            ) as method,
+            line.watching("background", method.get_progress),
+        ):
+            method.process()
+        with HDF5Data(scratch, index_mapping=plan.data.index_mapping) as computed:
+            yield _from_file(plan, computed)
 
 
 @contextlib.contextmanager

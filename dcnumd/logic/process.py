@@ -175,8 +175,10 @@ def _compute(
     segmenter = pipeline.engage(plan)
     line.report("background")
     with ResultFile(job.path_out, existing=existing, job_id=job.job_id, root=job.result_root) as result:
-        background = prepare_background(plan, segmenter, result.scratch, times, line)
-        with HDF5Writer(result.temporary, "w", ds_kwds=dataset_keywords(job.compression)) as writer:
+        with (
+            prepare_background(plan, segmenter, result.scratch, times, line) as background,
+            HDF5Writer(result.temporary, "w", ds_kwds=dataset_keywords(job.compression)) as writer,
+        ):
             images, columns = _image_kinds(plan, background), Columns(plan, background)
             run = FileRun(plan, background, pipeline, layout, segmenter, images, columns, times, line)
             datasets = _Datasets(plan, writer, images, columns.kinds)

@@ -100,5 +100,5 @@ def test_the_background_of_the_developers_guide(recording, tmp_path):
     with h5py.File(tmp_path / "M001_data_dcn.rtdc", "r", locking=False) as h5:
         assert h5.attrs["pipeline:dcnum background"] == "firstmed:k=50"
         assert h5["events/area_um"].shape[0] > 50
-        backgrounds = h5["events/image_bg"][:]
-    np.testing.assert_array_equal(backgrounds, np.broadcast_to(expected, backgrounds.shape))
+        np.testing.assert_array_equal(h5["basin_events/image_bg"][:], [expected])
+        assert not h5["events/basinmap1"][:].any()
