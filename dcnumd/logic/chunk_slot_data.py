@@ -1,24 +1,19 @@
 """One slot: the data of one chunk of frames in shared memory, and how far the work on it is.
 
-This module is ground floor: it imports nothing else of dcnumd.
+This module is ground floor: of dcnumd, it imports shared memory and nothing else.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import fcntl
-import itertools
 import math
-import mmap
 import multiprocessing
-import os
-import threading
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from dcnumd.shared_memory import BlockHandle, SharedBlock
 
 mp_spawn = multiprocessing.get_context("spawn")
 
@@ -38,115 +33,6 @@ ARRAYS: dict[str, tuple[type[np.generic], bool]] = {
 }
 HEADER = np.dtype([("state", "S1"), ("chunk", "<i8"), ("length", "<i8")])
 ALIGNMENT = 64
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class BlockHandle:
-    """What another process of the same user needs to map a block."""
-
-    pid: int
-    descriptor: int
-    serial: int
-    """Tells blocks apart that had the same descriptor, one after the other."""
-    size: int
-
-
-_serials = itertools.count()
-_attached: weakref.WeakValueDictionary[tuple[int, int, int], SharedBlock] = weakref.WeakValueDictionary()
-
-
-class SharedBlock:
-    """Memory that several processes share, named by the process that made it.
-
-    A running process attaches to a block that was made after it started, and a block can grow in place.
-    The memory belongs to the processes that map it: when the last of them ends, however it ends, the kernel
-    takes it back, so that nothing is ever left behind (which names in /dev/shm would not give).
-
-    Parameters
-    ----------
-    size
-        Number of bytes; pages take memory only once they are written to.
-    descriptor
-        An open block to map; None makes a new one.
-    """
-
-    def __init__(self, size: int, descriptor: int | None = None) -> None:
-        if descriptor is None:
-            descriptor = os.memfd_create("dcnumd-slot", os.MFD_CLOEXEC)
-            os.ftruncate(descriptor, size)
-        self._descriptor = descriptor
-        self._serial = next(_serials)
-        self._map(size)
-
-    def _map(self, size: int) -> None:
-        self.size = size
-        self._memory = mmap.mmap(self._descriptor, size)
-
-    @property
-    def handle(self) -> BlockHandle:
-        """The block's name for `attach`, valid while this process lives."""
-        return BlockHandle(os.getpid(), self._descriptor, self._serial, self.size)
-
-    @property
-    def descriptor(self) -> int:
-        """File descriptor of the block in this process."""
-        return self._descriptor
-
-    @classmethod
-    def attach(cls, handle: BlockHandle) -> SharedBlock:
-        """Map a block that another process, or this one, has made; one that is mapped already is used again."""
-        key = (handle.pid, handle.descriptor, handle.serial)
-        block = _attached.get(key)
-        if block is None:
-            path = f"/proc/{handle.pid}/fd/{handle.descriptor}"
-            block = _attached[key] = cls(handle.size, os.open(path, os.O_RDWR | os.O_CLOEXEC))
-        elif handle.size > block.size:
-            # mapping pages anew is expensive, hence only when the block has grown
-            block._map(handle.size)
-        return block
-
-    def grow(self, size: int) -> None:
-        """Make the block at least `size` bytes large; arrays made before stay valid."""
-        if size > self.size:
-            os.ftruncate(self._descriptor, size)
-            self._map(size)
-
-    def trim(self, size: int) -> None:
-        """Give the pages behind the first `size` bytes back to the system; the block stays as large as it is."""
-        if size < self.size:
-            os.ftruncate(self._descriptor, size)
-            os.ftruncate(self._descriptor, self.size)
-
-    def array(self, offset: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return a view on the block's memory."""
-        return np.ndarray(shape, dtype, buffer=self._memory, offset=offset)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return SharedBlock.attach, (self.handle,)
-
-    def __del__(self) -> None:
-        # the mapping goes with its last view; the descriptor must be closed by hand
-        if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)
-
-
-class ReservationLock:
-    """Lock between threads and processes that the kernel frees when its holder is killed.
-
-    A `multiprocessing.Lock` stays locked for ever when the process that holds it gets SIGKILL.
-    """
-
-    def __init__(self, block: SharedBlock) -> None:
-        self._block = block
-        self._threads = threading.Lock()
-
-    def __enter__(self) -> None:
-        self._threads.acquire()
-        fcntl.flock(self._block.descriptor, fcntl.LOCK_EX)
-
-    def __exit__(self, *exc_info: object) -> None:
-        fcntl.flock(self._block.descriptor, fcntl.LOCK_UN)
-        self._threads.release()
 
 
 class HeaderField:
@@ -232,7 +118,7 @@ class ChunkSlotData:
             name: self._block.array(offset, shape if ARRAYS[name][1] else shape[:1], ARRAYS[name][0])
             for name, offset in offsets.items()
         }
-        self._task_reserve_lock = ReservationLock(self._block)
+        self._task_reserve_lock = self._block.lock
         self._task_reserve_array = self._arrays["reserved"]
         self._task_progress_array = self._arrays["done"]
 
@@ -371,6 +257,8 @@ class ChunkSlotData:
                 return 0, 0
             start = int(np.argmin(taken))
             limit = self.length if batch_size is None else min(start + batch_size, self.length)
+            if limit <= start:
+                return 0, 0
             following = np.flatnonzero(taken[start:limit])
             stop = start + int(following[0]) if following.size else limit
             self._task_reserve_array[start:stop] = True

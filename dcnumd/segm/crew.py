@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from dcnumd.errors import WorkerError
-from dcnumd.logic.chunk_slot_data import ChunkSlotData, SharedBlock
+from dcnumd.logic.chunk_slot_data import ChunkSlotData
+from dcnumd.shared_memory import SharedBlock
 
 if TYPE_CHECKING:
     from dcnumd.segm.segmenter_mpo import MPOSegmenter

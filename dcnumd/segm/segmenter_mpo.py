@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from dcnumd import fork_server
 from dcnumd.errors import DcnumdError, MethodError, WorkerError
-from dcnumd.logic.chunk_slot_data import BlockHandle, ChunkSlotData, SharedBlock
+from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.processors import physical_cores
 from dcnumd.segm import labeling
 from dcnumd.segm.crew import (
@@ -30,6 +30,7 @@ from dcnumd.segm.crew import (
     WorkerSession,
 )
 from dcnumd.segm.segmenter import Segmenter
+from dcnumd.shared_memory import BlockHandle, SharedBlock
 
 mp_spawn = fork_server.context
 """Starts the workers: they are forked from a server that has loaded the kernels."""
