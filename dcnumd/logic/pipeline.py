@@ -34,7 +34,8 @@ from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, 
 from dcnumd.logic.timing import StageTimes
 from dcnumd.segm.crew import Crew, Reply
 from dcnumd.segm.methods import get_segmenter
-from dcnumd.segm.segmenter_mpo import MPOSegmenter, SegmentProgram
+from dcnumd.segm.segmenter_mpo import MPOSegmenter
+from dcnumd.segm.session import SegmentProgram
 from dcnumd.write.packed import PackedDataset
 from dcnumd.write.writer import compression_level
 

@@ -11,16 +11,16 @@ import collections
 import dataclasses
 import logging
 import multiprocessing.connection
+import multiprocessing.util
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from dcnumd.errors import WorkerError
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
-from dcnumd.shared_memory import SharedBlock
+from dcnumd.segm.local_pipe import PipeEnd
+from dcnumd.shared_memory import BlockHandle
 
 if TYPE_CHECKING:
     from dcnumd.segm.segmenter_mpo import MPOSegmenter
@@ -36,43 +36,8 @@ CHECK_SECONDS = 0.2
 TASKS_AHEAD = 2
 """Tasks in each worker's pipe, so that it never waits for the parent."""
 
-
-class SharedNumber:
-    """A number that parent and workers see; one can set and clear it like an event, but not wait for it.
-
-    Parameters
-    ----------
-    block, position
-        The shared memory, and which of its 8-byte numbers this is.
-    """
-
-    def __init__(self, block: SharedBlock, position: int) -> None:
-        self._place = block, position
-        self._array = block.array(8 * position, (1,), np.int64)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return SharedNumber, self._place
-
-    @property
-    def value(self) -> int:
-        """The number."""
-        return int(self._array[0])
-
-    @value.setter
-    def value(self, value: int) -> None:
-        self._array[0] = value
-
-    def set(self) -> None:
-        """Make it 1."""
-        self.value = 1
-
-    def clear(self) -> None:
-        """Make it 0."""
-        self.value = 0
-
-    def is_set(self) -> bool:
-        """Return whether it is not 0."""
-        return self.value != 0
+Layouts = list[tuple[BlockHandle, tuple[int, int, int]]]
+"""The memory behind each slot, and its shape."""
 
 
 class WorkerSession(Protocol):
@@ -95,7 +60,9 @@ class WorkerProgram(Protocol):
 class WorkerHandle(Protocol):
     """What the parent sees of a worker, be it a process or a thread."""
 
-    connection: multiprocessing.connection.Connection[Any, Any]
+    connection: PipeEnd
+    segmenter: MPOSegmenter
+    slot_list: Sequence[ChunkSlotData] | None
     sl_start: int
     sl_stop: int
 
@@ -129,6 +96,11 @@ class Bind:
     program: WorkerProgram
 
 
+def slot_layouts(slot_list: Sequence[ChunkSlotData]) -> Layouts:
+    """Return what must be the same for workers to see the slots as they are."""
+    return [(slot.handle, slot.shape) for slot in slot_list]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reply:
     """What became of a task: a value, an error, or neither if the worker died."""
@@ -155,6 +127,8 @@ class Crew:
 
     def __init__(self, start_worker: Callable[[int], WorkerHandle]) -> None:
         self.workers: list[WorkerHandle] = []
+        # a program that ends without stopping the workers would wait for them for ever
+        multiprocessing.util.Finalize(self, self._stop, (self.workers,), exitpriority=0)
         self.set_starter(start_worker)
         self._pending: dict[int, collections.deque[Any]] = {}
         self._bind: Bind | None = None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import abc
-import contextlib
-import dataclasses
 import multiprocessing.connection
 import os
 import signal
@@ -17,63 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd import fork_server
-from dcnumd.errors import DcnumdError, MethodError, WorkerError
+from dcnumd.errors import MethodError, WorkerError
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.processors import physical_cores
 from dcnumd.segm import labeling
-from dcnumd.segm.crew import (
-    Bind,
-    Crew,
-    SharedNumber,
-    WorkerHandle,
-    WorkerProgram,
-    WorkerSession,
-)
+from dcnumd.segm.crew import Bind, Crew, Layouts, WorkerHandle, WorkerProgram, slot_layouts
+from dcnumd.segm.local_pipe import LocalEnd, PipeEnd
 from dcnumd.segm.segmenter import Segmenter
-from dcnumd.shared_memory import BlockHandle, SharedBlock
+from dcnumd.segm.session import MessageLoop, SegmentProgram, SegmentSession, SegmentTask
+from dcnumd.shared_memory import SharedEvent, SharedNumber
 
 mp_spawn = fork_server.context
 """Starts the workers: they are forked from a server that has loaded the kernels."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class SegmentTask:
-    """Segment the frames `start` to `stop` of a slot."""
-
-    slot_index: int
-    start: int
-    stop: int
-
-
-class SegmentProgram:
-    """What workers do by default: fill the mask of a slot from its images."""
-
-    def open(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> SegmentSession:
-        """Start a session in the worker."""
-        return SegmentSession(segmenter, slot_list)
-
-
-class SegmentSession:
-    """A worker's work for `MPOSegmenter.segment_chunk`."""
-
-    def __init__(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> None:
-        self._segmenter = segmenter
-        self._slots = slot_list
-
-    def run(self, task: SegmentTask) -> None:
-        """Fill the mask of a batch."""
-        slot, batch = self._slots[task.slot_index], slice(task.start, task.stop)
-        images: npt.NDArray[Any] = slot.image[batch]
-        bg_off = None
-        if self._segmenter.requires_background_correction:
-            if slot.image_corr is None:
-                raise WorkerError(f"slot {task.slot_index} has no background-corrected images to segment")
-            images = slot.image_corr[batch]
-            bg_off = None if slot.bg_off is None else slot.bg_off[batch]
-        slot.mask[batch] = self._segmenter.segment_batch(images, bg_off)
-
-    def close(self) -> None:
-        """Nothing is held."""
+SHARED = ("mp_slot_index", "mp_active", "mp_num_workers_done", "mp_shutdown")
+"""Attributes that a segmenter and its workers have in common."""
+LOOK_SECONDS = 0.01
+"""Time after which a worker without a crew looks for another chunk, which nothing else tells it of [s]."""
 
 
 class MPOSegmenter(Segmenter, abc.ABC):
@@ -89,9 +48,29 @@ class MPOSegmenter(Segmenter, abc.ABC):
     kwargs_mask
         Keyword arguments for mask post-processing (see `process_labels`).
     debug
-        Run threads in this process instead of processes.
+        Run one thread in this process instead of processes; nothing needs to be picklable then.
     kwargs
         Keyword arguments for `segment_algorithm`, defined in the subclass.
+
+    Attributes
+    ----------
+    num_workers : int
+        Number of workers; 1 in debugging mode, once they are started.
+    slot_list : sequence of ChunkSlotData or None
+        What the workers share; None before they are started.
+    mp_slot_index : SharedNumber
+        Index in `slot_list` of the slot that is being worked on.
+    mp_active : SharedEvent
+        Set while the workers are allowed to do work.
+    mp_num_workers_done : SharedNumber
+        Number of workers that are done with the slot.
+    mp_shutdown : SharedEvent
+        Tells the workers to stop when it is set.
+
+    Raises
+    ------
+    MethodError
+        A keyword does not exist, or the number of workers is negative.
     """
 
     hardware_processor: ClassVar[str] = "cpu"
@@ -106,14 +85,19 @@ class MPOSegmenter(Segmenter, abc.ABC):
     ) -> None:
         super().__init__(kwargs_mask=kwargs_mask, debug=debug, **kwargs)
         self.num_workers = num_workers or physical_cores()
+        if self.num_workers < 0:
+            raise MethodError(f"num_workers is {num_workers}, expected at least 1, or 0 or None for all physical cores")
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what belongs to this very instance: it shares nothing with the one that it was pickled from."""
         self.slot_list: Sequence[ChunkSlotData] | None = None
         self.program: WorkerProgram = SegmentProgram()
-        numbers = SharedBlock(4 * 8)
-        self.mp_slot_index = SharedNumber(numbers, 0)
-        self.mp_active = SharedNumber(numbers, 1)
-        self.mp_num_workers_done = SharedNumber(numbers, 2)
-        self.mp_shutdown = SharedNumber(numbers, 3)
-        self._bound_layouts: list[tuple[BlockHandle, tuple[int, int, int]]] = []
+        self.mp_slot_index = SharedNumber()
+        self.mp_active = SharedEvent()
+        self.mp_num_workers_done = SharedNumber()
+        self.mp_shutdown = SharedEvent()
+        self._bound_layouts: Layouts = []
         self._worker_starter: type[MPOSegmenterWorker] | None = None
         self.crew = Crew(self._start_worker)
 
@@ -135,23 +119,18 @@ class MPOSegmenter(Segmenter, abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # workers get the parameters; slots, program and the workers themselves are the parent's business
-        state = self.__dict__.copy()
-        for name in ("crew", "slot_list", "program", "_worker_starter"):
-            del state[name]
-        return state
+        own = {*SHARED, "crew", "slot_list", "program", "_bound_layouts", "_worker_starter"}
+        return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.slot_list = None
-        self.program = SegmentProgram()
-        self._worker_starter = None
-        self.crew = Crew(self._start_worker)
+        self._begin()
 
     def _start_worker(self, index: int) -> WorkerHandle:
         kind = MPOSegmenterWorkerThread if self.debug else MPOSegmenterWorkerProcess
         self._worker_starter = kind
-        start, stop = self._worker_slice(index, 0)
-        worker: WorkerHandle = kind(self, start, stop)
+        worker = kind(self, *self._worker_slice(index, 0))
+        worker.connect()
         worker.start()
         return worker
 
@@ -163,7 +142,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         self.crew, other.crew = other.crew, self.crew
         self.crew.set_starter(self._start_worker)
         other.crew.set_starter(other._start_worker)
-        for name in ("mp_slot_index", "mp_active", "mp_num_workers_done", "mp_shutdown"):
+        for name in SHARED:
             mine, theirs = getattr(self, name), getattr(other, name)
             setattr(self, name, theirs)
             setattr(other, name, mine)
@@ -178,10 +157,14 @@ class MPOSegmenter(Segmenter, abc.ABC):
         slot_list
             The slots that the workers share from now on.
         """
+        if self.debug:
+            self.num_workers = 1
         self.slot_list = slot_list
         self._bound_layouts = slot_layouts(slot_list)
         self.mp_shutdown.clear()
         self.crew.bind(Bind(self, slot_list, self.program), self.num_workers)
+        for worker in self._workers:
+            worker.segmenter, worker.slot_list = self, slot_list
 
     def join_workers(self) -> None:
         """Ask all workers to stop and join them."""
@@ -190,7 +173,8 @@ class MPOSegmenter(Segmenter, abc.ABC):
         self.crew.stop()
 
     def close(self) -> None:
-        """Do nothing; subclasses can implement clean-up code here."""
+        """Stop the workers; subclasses can implement clean-up code here."""
+        self.join_workers()
 
     def segment_batch(
         self, images: npt.NDArray[Any], bg_off: npt.NDArray[np.float64] | None = None
@@ -213,7 +197,13 @@ class MPOSegmenter(Segmenter, abc.ABC):
         ------
         MethodError
             `bg_off` is given, but the segmenter works on raw images.
+        ValueError
+            The arrays do not have these shapes.
         """
+        if images.ndim != 3:
+            raise ValueError(f"images have the shape {images.shape}, expected (frame, y, x)")
+        if bg_off is not None and bg_off.shape != (len(images),):
+            raise ValueError(f"bg_off has the shape {bg_off.shape}, expected {(len(images),)}, as there are images")
         if bg_off is not None and not self.requires_background_correction:
             raise MethodError(
                 f"segmenter {self.get_ppid_code()!r} does not employ background correction, but got bg_off"
@@ -327,25 +317,30 @@ class MPOSegmenter(Segmenter, abc.ABC):
         return slot.mask
 
 
-def slot_layouts(slot_list: Sequence[ChunkSlotData]) -> list[tuple[BlockHandle, tuple[int, int, int]]]:
-    """Return what must be the same for workers to see the slots as they are."""
-    return [(slot.handle, slot.shape) for slot in slot_list]
-
-
 class MPOSegmenterWorker:
-    """A worker: takes tasks from its pipe until the pipe is closed.
+    """A worker: takes tasks from its crew or, if it has none, heeds the events of its segmenter.
+
+    Without a crew it segments its slice of the slot at `mp_slot_index` as soon as `mp_active` is set, adds one to
+    `mp_num_workers_done`, and waits until there is another chunk, or until `mp_shutdown` is set.
 
     Parameters
     ----------
     segmenter
         The segmentation instance.
     sl_start, sl_stop
-        Slice of the input array that `MPOSegmenter.segment_chunk` gives to this worker.
+        Start and stop of the slice of a slot that this worker segments.
+
+    Attributes
+    ----------
+    segmenter, slot_list, sl_start, sl_stop
+        What to do; the crew changes it.
+    mp_slot_index, mp_active, mp_num_workers_done, mp_shutdown
+        Those of the segmenter.
     """
 
-    connection: multiprocessing.connection.Connection[Any, Any]
-    """The parent's end of the pipe."""
-    _worker_end: multiprocessing.connection.Connection[Any, Any]
+    connection: PipeEnd
+    """The crew's end of the pipe."""
+    _worker_end: PipeEnd | None = None
 
     def __init__(self, segmenter: MPOSegmenter, sl_start: int, sl_stop: int) -> None:
         super().__init__()
@@ -359,54 +354,48 @@ class MPOSegmenterWorker:
         self.sl_stop = sl_stop
 
     def run(self) -> None:
-        """Work off messages until there are no more."""
-        session: WorkerSession | None = None
-        failure: Exception | None = None
-        # EOF: the parent closed the pipe or is gone
-        with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-            while not self.mp_shutdown.is_set():
-                message = self._worker_end.recv()
-                if isinstance(message, Bind):
-                    session, failure = self._bind(session, message)
-                elif session is None:
-                    self._worker_end.send((None, failure))
-                else:
-                    self._worker_end.send(self._run_task(session, message))
-        if session is not None:
-            session.close()
-        self._worker_end.close()
+        """Work until the crew is gone or `mp_shutdown` is set."""
+        if self._worker_end is None:
+            self._heed_events()
+        else:
+            MessageLoop(self._worker_end, self.mp_shutdown, self._adopt).run()
 
-    def _bind(self, session: WorkerSession | None, message: Bind) -> tuple[WorkerSession | None, Exception | None]:
-        if session is not None:
-            session.close()
-        self.segmenter, self.slot_list = message.segmenter, message.slot_list
-        try:
-            return message.program.open(message.segmenter, message.slot_list), None
-        except Exception as error:  # noqa: BLE001 -- the parent raises it for each task
-            return None, as_reportable(error)
+    def _adopt(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> None:
+        self.segmenter, self.slot_list = segmenter, slot_list
+        for name in SHARED:
+            setattr(segmenter, name, getattr(self, name))
 
-    @staticmethod
-    def _run_task(session: WorkerSession, task: object) -> tuple[object, Exception | None]:
-        try:
-            return session.run(task), None
-        except Exception as error:  # noqa: BLE001 -- the parent raises it
-            return None, as_reportable(error)
-
-
-def as_reportable(error: Exception) -> Exception:
-    """Return an error that can cross the process border and names what happened."""
-    if isinstance(error, DcnumdError):
-        return error
-    reason = "memory" if isinstance(error, MemoryError) else "worker"
-    return WorkerError(f"{type(error).__name__}: {error}", reason, transient=isinstance(error, MemoryError | OSError))
+    def _heed_events(self) -> None:
+        slots = self.slot_list or []
+        session = SegmentSession(self.segmenter, slots)
+        last_chunk = -1
+        events = [self.mp_active.fileno(), self.mp_shutdown.fileno()]
+        while multiprocessing.connection.wait(events) and not self.mp_shutdown.is_set():
+            index = self.mp_slot_index.value
+            slot = slots[index]
+            if slot.chunk == last_chunk:
+                self.mp_shutdown.wait(LOOK_SECONDS)
+                continue
+            if self.sl_start < slot.length:
+                session.run(SegmentTask(index, self.sl_start, min(self.sl_stop, slot.length)))
+            last_chunk = slot.chunk
+            with self.mp_num_workers_done:
+                self.mp_num_workers_done.value += 1
 
 
 class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: ignore[name-defined, misc]  # the context's class is made at run time
     """Worker process for CPU-based segmentation; see `MPOSegmenterWorker`."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._server_pid = 0
+
+    def connect(self) -> None:
+        """Make the worker one of a crew, before it is started."""
+        self.connection, self._worker_end = mp_spawn.Pipe()
+
     def start(self) -> None:
         """Start the child process, with one thread for numerical libraries."""
-        parent_end, self._worker_end = mp_spawn.Pipe()
         try:
             fork_server.start_fork_server()
             self._server_pid = fork_server.server_pid() or 0
@@ -416,15 +405,17 @@ class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: 
             raise WorkerError(
                 f"a worker process cannot be started: {error!r}", "worker_start", transient=True
             ) from error
-        self._worker_end.close()
-        self.connection = parent_end
+        if self._worker_end is not None:
+            self._worker_end.close()
 
     def __getstate__(self) -> dict[str, Any]:
+        if self._worker_end is None:
+            return self.__dict__
         # the child gets segmenter and slots with the first message, like any later ones
-        return {**self.__dict__, "segmenter": None, "slot_list": None}
+        return {**self.__dict__, "segmenter": None, "slot_list": None, "connection": None}
 
     def run(self) -> None:
-        """Work off messages; an interrupt from the terminal is for the parent to answer."""
+        """Work as the base class says; an interrupt from the terminal is for the parent to answer."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # To the pipeline, a worker is dead when the server is that it was forked from. It must be so indeed: it
         # shares its slots with the one that replaces it.
@@ -436,13 +427,19 @@ class MPOSegmenterWorkerThread(MPOSegmenterWorker, threading.Thread):
     """Worker thread in this process, for debugging; see `MPOSegmenterWorker`."""
 
     sentinel: int | None = None
-    pid: int | None = os.getpid()
 
-    def start(self) -> None:
-        """Start the thread."""
-        self.connection, self._worker_end = mp_spawn.Pipe()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.daemon = True
-        super().start()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of this process."""
+        return os.getpid()
+
+    def connect(self) -> None:
+        """Make the worker one of a crew, before it is started."""
+        self.connection, self._worker_end = LocalEnd.pair()
 
     def kill(self) -> None:
         """Threads end when their pipe is closed; there is nothing stronger."""

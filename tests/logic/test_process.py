@@ -26,7 +26,7 @@ from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.report.processing import read_run
-from dcnumd.segm.segmenter_mpo import SegmentTask
+from dcnumd.segm.session import SegmentTask
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 
 SMALL = MeasurementSpec(size=(45, 100), frames=420, seed=3)

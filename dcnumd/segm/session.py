@@ -1,0 +1,131 @@
+"""The workers' side of a segmenter: messages come in, tasks are done, answers go out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import select
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from dcnumd.errors import DcnumdError, WorkerError
+from dcnumd.logic.chunk_slot_data import ChunkSlotData
+from dcnumd.segm.crew import Bind, WorkerSession
+from dcnumd.segm.local_pipe import PipeEnd
+from dcnumd.shared_memory import SharedEvent
+
+if TYPE_CHECKING:
+    from dcnumd.segm.segmenter_mpo import MPOSegmenter
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SegmentTask:
+    """Segment the frames `start` to `stop` of a slot."""
+
+    slot_index: int
+    start: int
+    stop: int
+
+
+class SegmentProgram:
+    """What workers do by default: fill the mask of a slot from its images."""
+
+    def open(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> SegmentSession:
+        """Start a session in the worker."""
+        return SegmentSession(segmenter, slot_list)
+
+
+class SegmentSession:
+    """A worker's work for `MPOSegmenter.segment_chunk`."""
+
+    def __init__(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> None:
+        self._segmenter = segmenter
+        self._slots = slot_list
+
+    def run(self, task: SegmentTask) -> None:
+        """Fill the mask of a batch."""
+        slot, batch = self._slots[task.slot_index], slice(task.start, task.stop)
+        images: npt.NDArray[Any] = slot.image[batch]
+        bg_off = None
+        if self._segmenter.requires_background_correction:
+            if slot.image_corr is None:
+                raise WorkerError(f"slot {task.slot_index} has no background-corrected images to segment")
+            images = slot.image_corr[batch]
+            bg_off = None if slot.bg_off is None else slot.bg_off[batch]
+        slot.mask[batch] = self._segmenter.segment_batch(images, bg_off)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class MessageLoop:
+    """Works off the messages of a crew.
+
+    Parameters
+    ----------
+    connection
+        The worker's end of the pipe, which is closed at the end.
+    shutdown
+        Ends the work when it is set.
+    adopt
+        Told of the segmenter and the slots that the tasks are for from now on.
+    """
+
+    def __init__(
+        self,
+        connection: PipeEnd,
+        shutdown: SharedEvent,
+        adopt: Callable[[MPOSegmenter, Sequence[ChunkSlotData]], None],
+    ) -> None:
+        self._connection = connection
+        self._shutdown = shutdown
+        self._adopt = adopt
+        self._session: WorkerSession | None = None
+        self._failure: Exception | None = None
+
+    def run(self) -> None:
+        """Do what the messages say until the pipe is closed or the shutdown is set."""
+        something = select.poll()
+        something.register(self._connection.fileno(), select.POLLIN)
+        something.register(self._shutdown.fileno(), select.POLLIN)
+        # EOF: the parent closed the pipe or is gone
+        with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+            while something.poll() and not self._shutdown.is_set():
+                message = self._connection.recv()
+                if isinstance(message, Bind):
+                    self._bind(message)
+                else:
+                    self._connection.send(self._answer(message))
+        self._close()
+        self._connection.close()
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _bind(self, message: Bind) -> None:
+        self._close()
+        self._adopt(message.segmenter, message.slot_list)
+        try:
+            self._session, self._failure = message.program.open(message.segmenter, message.slot_list), None
+        except Exception as error:  # noqa: BLE001 -- the parent raises it for each task
+            self._failure = as_reportable(error)
+
+    def _answer(self, task: object) -> tuple[object, Exception | None]:
+        if self._session is None:
+            return None, self._failure
+        try:
+            return self._session.run(task), None
+        except Exception as error:  # noqa: BLE001 -- the parent raises it
+            return None, as_reportable(error)
+
+
+def as_reportable(error: Exception) -> Exception:
+    """Return an error that can cross the process border and names what happened."""
+    if isinstance(error, DcnumdError):
+        return error
+    reason = "memory" if isinstance(error, MemoryError) else "worker"
+    return WorkerError(f"{type(error).__name__}: {error}", reason, transient=isinstance(error, MemoryError | OSError))
