@@ -69,6 +69,10 @@ class MeasurementError(DcnumdError):
     default_reason = "input"
 
 
+class FramesError(MeasurementError, ValueError):
+    """Frames are not what a method works with: how many there are, their type or their shape."""
+
+
 class ResultError(DcnumdError):
     """A result cannot be written or is not what it must be."""
 

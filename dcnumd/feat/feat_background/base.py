@@ -15,7 +15,7 @@ from typing import Any, Self
 import h5py
 import numpy.typing as npt
 
-from dcnumd.errors import MethodError, ResultError
+from dcnumd.errors import FramesError, MethodError, ResultError
 from dcnumd.feat.feat_background.frames import FrameAccess
 from dcnumd.feat.feat_background.replace import BACKGROUND_FEATURES, remove_background
 from dcnumd.meta import ppid
@@ -47,7 +47,8 @@ class Background(abc.ABC):
     Parameters
     ----------
     input_data
-        Path of a measurement, or an array-like of frames (uint8; frame, y, x).
+        Path of a measurement, or an array-like of frames (frame, y, x). Background images are uint8; they are made of
+        other numbers as if these had been converted as C does.
     output_path
         File that the background is written to; the same as `input_data` to write into the input. A new file gets
         the metadata of the input and refers to it as a basin.
@@ -86,7 +87,7 @@ class Background(abc.ABC):
     MethodError
         A keyword does not exist or its value does not fit.
     MeasurementError
-        The input has no frames or cannot be read.
+        The input has no frames, or too few, or cannot be read.
     """
 
     def __init__(
@@ -116,8 +117,9 @@ class Background(abc.ABC):
             self.input_data = frames
             self.read_frames = FrameAccess(frames)
             resources.callback(self.read_frames.close)
-            self.image_count, *image_shape = frames.shape
-            self.image_shape: tuple[int, ...] = tuple(image_shape)
+            self.image_count = self.read_frames.shape[0]
+            self.image_shape: tuple[int, ...] = self.read_frames.shape[1:]
+            self.check_image_count()
             self._open_output(resources, dataset_keywords("zstd-5" if compress else "none"))
             self._resources = resources.pop_all()
 
@@ -178,6 +180,17 @@ class Background(abc.ABC):
         A subclass declares them keyword-only, with annotations and defaults; they make up the identifier. It raises
         `MethodError` for a value that does not fit.
         """
+
+    def check_image_count(self) -> None:
+        """Make sure, before the output is opened, that there are enough frames; a subclass may need more than one.
+
+        Raises
+        ------
+        FramesError
+            There are not.
+        """
+        if not self.image_count:
+            raise FramesError("there are no frames to compute a background of", reason="no_frames")
 
     def get_ppid(self) -> str:
         """Return the background part of the pipeline identifier.

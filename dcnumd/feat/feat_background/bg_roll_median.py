@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.errors import MeasurementError, MethodError
+from dcnumd.errors import FramesError, MethodError
 from dcnumd.feat.feat_background.base import Background
 from dcnumd.feat.feat_background.kernels_median import ROLLING_BLOCK, rolling_median_of_stack
 from dcnumd.feat.feat_background.parallel import map_in_threads, split_range
@@ -72,6 +72,12 @@ class BackgroundRollMed(Background):
         """Check the keyword arguments, which the class documents."""
         check_rolling_median_kwargs(kernel_size, batch_size)
 
+    def check_image_count(self) -> None:
+        """Make sure that there are frames for one image."""
+        self._windows = count_windows(
+            self.image_count, self.kwargs["kernel_size"], str(self.hdin.path if self.hdin else "input")
+        )
+
     def process_approach(self) -> None:
         """Compute and write the images in batches."""
         (dataset,) = create_packed(self.writer, [("image_bg", np.dtype(np.uint8), self.image_shape)])
@@ -92,8 +98,7 @@ class BackgroundRollMed(Background):
 
     def _batches(self, pool: concurrent.futures.ThreadPoolExecutor, items: int) -> Iterator[Images]:
         """Yield the background images of all frames in batches of whole chunks; a batch is overwritten by the next."""
-        kernel_size, count = self.kwargs["kernel_size"], self.image_count
-        windows = count_windows(count, kernel_size, str(self.hdin.path if self.hdin else "input"))
+        kernel_size, count, windows = self.kwargs["kernel_size"], self.image_count, self._windows
         batch = -(-max(FRAMES_AT_ONCE, 2 * kernel_size) // items) * items
         frames = np.empty((min(batch, count) + kernel_size - 1, *self.image_shape), np.uint8)
         images = np.empty((min(batch, count), *self.image_shape), np.uint8)
@@ -144,11 +149,11 @@ def count_windows(n_frames: int, kernel_size: int, where: str) -> int:
 
     Raises
     ------
-    MeasurementError
+    FramesError
         There are not even frames for one; `where` is the file to name.
     """
     if n_frames < kernel_size:
-        raise MeasurementError(
+        raise FramesError(
             f"{where}: {n_frames} frames are fewer than the kernel_size {kernel_size} of rollmed; "
             "choose a smaller one, or the background sparsemed",
             reason="too_few_frames",

@@ -130,7 +130,7 @@ class BackgroundSparseMed(Background):
 
         def offset_from(start: int) -> npt.NDArray[np.float64]:
             stop = min(start + OFFSET_BATCH, self.image_count)
-            return background_offset(self.read_frames(start, stop), brightness, index[start:stop])
+            return background_offset(self.read_frames.unconverted(start, stop), brightness, index[start:stop])
 
         with concurrent.futures.ThreadPoolExecutor(self.num_cpus) as pool:
             parts = []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.errors import MeasurementError
+from dcnumd.errors import FramesError
 from dcnumd.read.frame_reader import FrameReader
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.image_stack import ImageStack
@@ -31,33 +31,36 @@ class FrameAccess:
     Parameters
     ----------
     frames
-        Image stack of a measurement, or an array-like of uint8 with the axes (frame, y, x).
+        Image stack of a measurement, or an array-like of numbers with the axes (frame, y, x). Other numbers than
+        uint8 are converted as C does: decimals are cut off, and 256 is 0 again.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Number of frames, their height and width [px].
 
     Raises
     ------
-    MeasurementError
-        The frames are not uint8 images.
+    FramesError
+        The frames are no images of numbers.
     """
 
     def __init__(self, frames: ImageStack | npt.ArrayLike) -> None:
-        self._frames: Any = frames
         self._source: FrameSource | None = None
+        self._frames: Any = frames
         if isinstance(frames, ImageStack):
             source = FrameSource.of(frames)
             self._source = source if source.table is not None else None
-        elif getattr(frames, "dtype", None) != np.uint8 or len(getattr(frames, "shape", ())) != 3:
-            raise MeasurementError(
-                f"frames are {getattr(frames, 'dtype', type(frames).__name__)} of shape "
-                f"{getattr(frames, 'shape', None)}, expected uint8 with the axes (frame, y, x)",
-                reason="image_type",
-            )
+        else:
+            self._frames = checked_array(frames)
+        self.shape: tuple[int, ...] = tuple(self._frames.shape)
         self._local = threading.local()
         self._readers: list[FrameReader] = []
 
     def __call__(self, start: int, stop: int) -> Frames:
         """Return frames start … stop - 1; the memory is used again by this thread's next call."""
         if self._source is None:
-            return np.ascontiguousarray(self._frames[start:stop])
+            return np.ascontiguousarray(self.unconverted(start, stop), np.uint8)
         local = self._local
         if not hasattr(local, "reader"):
             local.reader = FrameReader(self._source)
@@ -71,8 +74,29 @@ class FrameAccess:
         local.reader.read_into(start, stop, out)
         return out
 
+    def unconverted(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return frames start … stop - 1 in the type of the input; otherwise as a call."""
+        return self(start, stop) if self._source else np.asarray(self._frames[start:stop])
+
     def close(self) -> None:
         """Close the files of all threads."""
         for reader in self._readers:
             reader.close()
         self._readers.clear()
+
+
+def checked_array(frames: npt.ArrayLike) -> Any:
+    """Return frames as something that has the shape and the slices of an array.
+
+    Raises
+    ------
+    FramesError
+        They are no images of numbers.
+    """
+    array: Any = frames if hasattr(frames, "dtype") and hasattr(frames, "shape") else np.asarray(frames)
+    if array.dtype.kind not in "biuf" or len(array.shape) != 3:
+        raise FramesError(
+            f"frames are {array.dtype} of shape {tuple(array.shape)}, expected numbers with the axes (frame, y, x)",
+            reason="image_type",
+        )
+    return array

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +13,7 @@ OFFSET_ROWS = 20
 """Rows at the upper edge (the channel wall) from which the offset is taken [px]."""
 
 
-def wall_brightness(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def wall_brightness(images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return the mean grey value of the rows 0 to 19 of each image.
 
     The difference between a frame's and its background image's wall brightness is the frame's ``bg_off``.
@@ -19,12 +21,14 @@ def wall_brightness(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     Parameters
     ----------
     images
-        uint8, C-contiguous, shape (image, y, x); with fewer than 20 rows, all of them count.
+        Shape (image, y, x), uint8 or other numbers; with fewer than 20 rows, all of them count.
 
     Returns
     -------
     float64, shape (image,)
     """
+    if images.dtype != np.uint8:
+        return np.asarray(np.mean(images[:, :OFFSET_ROWS], axis=(1, 2)), np.float64)
     count, height, width = images.shape
     size = min(height, OFFSET_ROWS) * width
     sums = np.empty(count, np.int64)
@@ -35,7 +39,7 @@ def wall_brightness(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 
 def background_offset(
-    frames: npt.NDArray[np.uint8],
+    frames: npt.NDArray[Any],
     image_brightness: npt.NDArray[np.float64],
     image_index: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
@@ -44,7 +48,7 @@ def background_offset(
     Parameters
     ----------
     frames
-        uint8, shape (frame, y, x).
+        Shape (frame, y, x), as for `wall_brightness`.
     image_brightness
         `wall_brightness` of the background images, shape (image,).
     image_index

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dcnumd.errors import MeasurementError, MethodError
+from dcnumd.errors import FramesError, MeasurementError, MethodError
 from dcnumd.feat.feat_background import base
 from dcnumd.feat.feat_background.base import Background, get_available_background_methods, get_background
 from dcnumd.feat.feat_background.bg_roll_median import BackgroundRollMed
@@ -188,7 +188,13 @@ def test_input_without_frames_is_refused(make_measurement: Make, tmp_path: pathl
         with pytest.raises(MeasurementError) as caught:
             BackgroundSparseMed(make_measurement(count=count, drop=drop), output)
         assert caught.value.reason == reason
-    with pytest.raises(MeasurementError, match="expected uint8") as caught:
-        BackgroundSparseMed(np.zeros((3, 4, 5)), output)
-    assert caught.value.reason == "image_type"
+    for frames, reason, message in (
+        (np.zeros((3, 4, 5), complex), "image_type", "frames are complex128 of shape .* expected numbers"),
+        (np.zeros((3, 4), np.uint8), "image_type", r"with the axes \(frame, y, x\)"),
+        ([], "image_type", r"of shape \(0,\)"),
+        (np.zeros((0, 4, 5)), "no_frames", "no frames"),
+    ):
+        with pytest.raises(FramesError, match=message) as refused:
+            BackgroundSparseMed(frames, output)
+        assert refused.value.reason == reason
     assert not output.exists()

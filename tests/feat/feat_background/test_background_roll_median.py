@@ -92,12 +92,13 @@ def test_as_many_frames_as_the_kernel_share_one_image(make_measurement: Make, tm
 def test_fewer_frames_than_the_kernel_are_refused(make_measurement: Make, tmp_path: pathlib.Path) -> None:
     """The error names both numbers, and what to do."""
     source = make_measurement(count=20, shape=(9, 11))
-    with (
-        BackgroundRollMed(source, tmp_path / "out.rtdc") as background,
-        pytest.raises(MeasurementError, match="20 frames are fewer than the kernel_size 100") as caught,
-    ):
-        background.process()
-    assert caught.value.reason == "too_few_frames"
+    output = tmp_path / "out.rtdc"
+    for frames, name in ((source, source.name), (np.zeros((20, 9, 11)), "input")):
+        with pytest.raises(MeasurementError, match=f"{name}: 20 frames are fewer than the kernel_size 100") as caught:
+            BackgroundRollMed(frames, output)
+        assert caught.value.reason == "too_few_frames"
+        assert isinstance(caught.value, ValueError), "as in dcnum"
+        assert not output.exists()
 
 
 @pytest.mark.parametrize(
