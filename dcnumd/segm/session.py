@@ -92,7 +92,7 @@ class MessageLoop:
         something.register(self._shutdown.fileno(), select.POLLIN)
         # EOF: the parent closed the pipe or is gone
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-            while something.poll() and not self._shutdown.is_set():
+            while self._shutdown.fileno() not in dict(something.poll()):
                 message = self._connection.recv()
                 if isinstance(message, Bind):
                     self._bind(message)
