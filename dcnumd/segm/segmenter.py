@@ -31,7 +31,7 @@ class Segmenter(abc.ABC):
     kwargs_mask
         Keyword arguments for mask post-processing (see `process_labels`), over `mask_default_kwargs`.
     debug
-        Work in threads of this process instead of in processes of their own.
+        Work in one thread of this process instead of in processes of their own.
     kwargs
         Keyword arguments for `segment_algorithm`.
 

@@ -156,6 +156,35 @@ def test_errors_in_a_block_pass_through(tmp_path: pathlib.Path) -> None:
     assert not background.h5out
 
 
+def test_method_written_for_dcnum_works_here(tmp_path: pathlib.Path) -> None:
+    """Its check of the keywords is static, and its writing goes through the documented attributes."""
+
+    def check_user_kwargs(*, level: int = 4) -> None:
+        assert level > 0
+
+    def process_approach(self: Any) -> None:
+        images = np.full_like(self.input_data[:], self.kwargs["level"])
+        self.writer.store_feature_chunk("image_bg", images)
+        with self.image_proc.get_lock():
+            self.image_proc.value += len(images) / self.image_count
+
+    stored = []
+    for base in (theirs.Background, ours.Background):
+        methods = {"check_user_kwargs": staticmethod(check_user_kwargs), "process_approach": process_approach}
+        path = tmp_path / f"{base.__module__}.rtdc"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # dcnum's, since there is no file to refer to
+            with type("BackgroundLevel", (base,), methods)(FRAMES, path, level=9) as background:
+                background.process()
+                assert background.get_progress() == 1
+        stored.append(read_background(path))
+        with pytest.raises(AssertionError):
+            type("BackgroundLevel", (base,), methods)(FRAMES, path, level=-1)
+    np.testing.assert_array_equal(stored[1].image_bg, stored[0].image_bg)
+    assert stored[1].image_bg.max() == 9
+    assert stored[1].attributes == stored[0].attributes
+
+
 @pytest.mark.parametrize("compress", [False, True])
 def test_images_are_compressed_if_asked_for(tmp_path: pathlib.Path, compress: bool) -> None:
     """The data are the same; without compression they are stored as they are."""
