@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import rich.console
 import rich.live
@@ -70,14 +71,38 @@ def watch(settings: Settings) -> None:
         If the ledger cannot be read right at the beginning.
     """
     console = rich.console.Console(highlight=False)
-    with contextlib.closing(Watched(settings)) as watched, contextlib.suppress(KeyboardInterrupt), _ended_by_sigterm():
+    with contextlib.closing(Watched(settings)) as watched, contextlib.suppress(KeyboardInterrupt), _Ending() as ending:
         watched.look()
         with rich.live.Live(console=console, screen=True, auto_refresh=False) as live:
-            while True:
+            while not ending.asked:
                 live.update(screen(watched.view(), console.width, console.height), refresh=True)
                 deadline = time.monotonic() + REDRAW_SECONDS
-                while time.monotonic() < deadline and not watched.has_changed():
+                while time.monotonic() < deadline and not ending.asked and not watched.has_changed():
                     time.sleep(LOOK_SECONDS)
+
+
+class _Ending:
+    """Notes Ctrl-C and SIGTERM within a block, so that it ends with the terminal in order.
+
+    An exception would be lost where Python runs code that may not raise any, such as destructors. The second signal
+    raises `KeyboardInterrupt` all the same, in case that something takes too long.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Self:
+        self._earlier = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def _note(self, _number: int, _frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 class Watched:
@@ -312,13 +337,3 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that the terminal is left in order."""
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
