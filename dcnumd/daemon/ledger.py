@@ -14,7 +14,7 @@ from typing import Any
 
 from dcnumd.daemon.ledger_queries import LedgerQueries, text_of
 from dcnumd.daemon.ledger_schema import migrate
-from dcnumd.daemon.records import FINAL, OUTPUT_GONE, TRANSITIONS, Content, Entry, State, utc_now
+from dcnumd.daemon.records import FINAL, TRANSITIONS, Content, Entry, State, utc_now
 from dcnumd.errors import DcnumdError
 from dcnumd.logic.stamp import Stamp
 
@@ -262,8 +262,8 @@ class Ledger(LedgerQueries):
     def note_presence(self, entry_id: int, *, is_there: bool) -> None:
         """Note that the result of a row was taken away, or is back; the row stays done."""
         with self.transaction():
-            self._record(entry_id, State.DONE, "output_returned" if is_there else OUTPUT_GONE, "")
-            self._update(entry_id, reason="" if is_there else OUTPUT_GONE, changed_at=utc_now())
+            self._record(entry_id, State.DONE, "output_returned" if is_there else "output_gone", "")
+            self._update(entry_id, reason="" if is_there else "output_gone", changed_at=utc_now())
 
     def remember_place(self, folder: str, place: str) -> None:
         """Remember where `folder` is mounted."""
