@@ -68,8 +68,10 @@ def reference(oracle, process, tmp_path_factory):
     folder = tmp_path_factory.mktemp("references")
 
     def find(strategy, background):
-        path = folder / f"{strategy}-{background}.rtdc"
+        # as deep in folders as ours, whose relative path to the measurement is compared
+        path = folder / f"{strategy}-{background}" / "dcnum.rtdc"
         if not path.exists():
+            path.parent.mkdir()
             job, _ = process(WORKERS[0], strategy, background)
             oracle.process(job.path_in, path, **dcnum_arguments(job))
         return path
