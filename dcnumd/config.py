@@ -216,6 +216,10 @@ class Settings:
         """Return all watched folders."""
         return [folder for group in self.groups for folder in group.watch.folders]
 
+    def trusted_folders(self) -> tuple[pathlib.Path, ...]:
+        """Return the folders of measurements and results: what anybody puts there may lead to files in these."""
+        return (*self.folders(), *(folder for output in self.outputs if (folder := output.folder) is not None))
+
     def group_of(self, path: pathlib.Path) -> Settings:
         """Return the settings that hold for a measurement: those of the innermost watched folder that holds it."""
         if not self.several:
@@ -304,10 +308,9 @@ class Settings:
     def watched_job_for(self, path: pathlib.Path, job_id: str) -> Job:
         """Return the job for a measurement that anybody may have put into a watched folder: it is not trusted."""
         group = self.group_of(path)
-        outputs = [folder for output in self.outputs if (folder := output.folder) is not None]
         return dataclasses.replace(
             self.job_for(path, job_id),
-            trusted_folders=(*self.folders(), *outputs),
+            trusted_folders=self.trusted_folders(),
             trust_basins=group.watch.allow_basins_outside,
             result_root=self.output_root_of(path),
             replace_former=True,

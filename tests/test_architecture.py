@@ -22,10 +22,10 @@ BELOW = {
     "config": {"logic", "report"},
     "config_file": {"config", "config_reader"},
     "config_reader": set(),
-    "daemon": {"meta", "write", "logic", "report", "config", "config_file", "web"},
+    "daemon": {"meta", "read", "write", "logic", "report", "config", "config_file", "web"},
     "web": {"config", "report"},
     "simulate": {"config"},
-    "commands": {"meta", "logic", "report", "config", "config_file", "daemon", "simulate"},
+    "commands": {"meta", "read", "logic", "report", "config", "config_file", "daemon", "simulate"},
     "cli": {"commands", "config", "simulate"},
     "__main__": {"cli"},
 }

@@ -16,10 +16,12 @@ from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
 from dcnumd.config import Settings, plain_path
 from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.links import LinkFault, stat_of
 from dcnumd.daemon.listing import CandidateFilter
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.daemon.records import Entry, State
 from dcnumd.errors import printable
+from dcnumd.read.trust import Trust
 from dcnumd.report.wording import CAUSES
 
 REFUSALS = {
@@ -139,6 +141,10 @@ def _why_unknown(settings: Settings, path: str) -> str:
     refusal = CandidateFilter.of(settings.group_of(pathlib.Path(path))).refusal(path)
     if refusal:
         return f"ignored: {REFUSALS[refusal]}"
-    if not pathlib.Path(path).exists():
+    try:
+        found = stat_of(path, Trust(settings.trusted_folders()))
+    except OSError:
         return "unknown: there is no such file"
+    if isinstance(found, LinkFault):
+        return f"ignored: {found.text}"
     return "unknown: the daemon has not seen it yet"

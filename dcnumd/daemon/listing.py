@@ -12,7 +12,9 @@ import stat
 from collections.abc import Callable
 
 from dcnumd.config import Settings
+from dcnumd.daemon.links import LinkFault, stat_of
 from dcnumd.logic.stamp import Stamp
+from dcnumd.read.trust import Trust
 
 Found = list[tuple[str, Stamp]]
 """Absolute paths of possible measurements, with their stat."""
@@ -87,6 +89,8 @@ class Listing:
     """Folders and the like that have the name of a measurement."""
     left_out: list[str] = dataclasses.field(default_factory=list)
     """Files that look like measurements, but fit no pattern."""
+    links: dict[str, LinkFault] = dataclasses.field(default_factory=dict)
+    """Symbolic links that look like measurements, but lead to where none is read, or nowhere."""
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     """Folders inside that could not be listed, with the reason."""
 
@@ -96,6 +100,7 @@ def list_folder(
     accepts: CandidateFilter,
     *,
     recursive: bool,
+    trust: Trust | None = None,
     enter: Callable[[str], None] | None = None,
     give_sign: Callable[[], None] | None = None,
 ) -> Listing:
@@ -108,7 +113,9 @@ def list_folder(
     accepts
         What may be a measurement.
     recursive
-        Whether to look into the folders inside, too.
+        Whether to look into the folders inside, too; symbolic links to folders are not followed.
+    trust
+        Where symbolic links to files may lead; None: anywhere.
     enter
         Called with each folder before it is listed.
     give_sign
@@ -120,6 +127,7 @@ def list_folder(
         If `root` itself cannot be listed; folders inside that cannot are noted in the listing.
     """
     listing = Listing()
+    trust = trust or Trust()
     waiting = [root]
     while waiting:
         folder = waiting.pop()
@@ -128,7 +136,7 @@ def list_folder(
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    _sort_in(entry, accepts, listing, waiting if recursive else None)
+                    _sort_in(entry, accepts, trust, listing, waiting if recursive else None)
                     if give_sign is not None:
                         give_sign()
         except OSError as error:
@@ -140,7 +148,9 @@ def list_folder(
     return listing
 
 
-def _sort_in(entry: os.DirEntry[str], accepts: CandidateFilter, listing: Listing, waiting: list[str] | None) -> None:
+def _sort_in(
+    entry: os.DirEntry[str], accepts: CandidateFilter, trust: Trust, listing: Listing, waiting: list[str] | None
+) -> None:
     if entry.is_dir(follow_symlinks=False):
         if waiting is not None and not entry.name.startswith(".") and not accepts.is_output(entry.path):
             waiting.append(entry.path)
@@ -152,11 +162,13 @@ def _sort_in(entry: os.DirEntry[str], accepts: CandidateFilter, listing: Listing
             listing.left_out.append(entry.path)
         return
     try:
-        result = entry.stat()
+        result = stat_of(entry.path, trust) if entry.is_symlink() else entry.stat()
     except OSError:
-        # It vanished, or is a link to nothing: there is nothing to settle.
+        # It vanished: there is nothing to settle.
         return
-    if stat.S_ISREG(result.st_mode):
+    if isinstance(result, LinkFault):
+        listing.links[entry.path] = result
+    elif stat.S_ISREG(result.st_mode):
         listing.found.append((entry.path, Stamp.of(result)))
     else:
         listing.not_files.append(entry.path)

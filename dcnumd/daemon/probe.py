@@ -20,6 +20,7 @@ from dcnumd.daemon.records import Content
 from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.stamp import Stamp
+from dcnumd.read.trust import Trust
 
 INSPECT = "dcnumd.logic.inspect"
 OWN_OUTPUT = "dcnumd.logic.own_output"
@@ -150,6 +151,7 @@ def look(job: Job, *, recorded: bool = False) -> Look:
         If the file cannot be processed, or cannot be read just now (then it is transient).
     """
     load()
+    Trust(job.trusted_folders).require_input(job.path_in)
     first = _first_bytes(job)
     with _bounded(first.status.st_size):
         return _look(job, first, recorded=recorded)

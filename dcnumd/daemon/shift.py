@@ -105,7 +105,12 @@ class Shift:
         name = os.fspath(folder)
         before = Place.from_text(self.ledger.place(name))
         return FolderWatch(
-            folder, group, self.gate.offer, before, lambda place: self.ledger.remember_place(name, place.to_text())
+            folder,
+            group,
+            self.gate.offer,
+            before,
+            lambda place: self.ledger.remember_place(name, place.to_text()),
+            self._settings.trusted_folders(),
         )
 
     @property

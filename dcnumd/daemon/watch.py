@@ -18,9 +18,11 @@ import structlog
 from dcnumd.config import Settings
 from dcnumd.daemon.folder_thread import FolderThread
 from dcnumd.daemon.inotify import FolderEvents
+from dcnumd.daemon.links import LinkFault, stat_of
 from dcnumd.daemon.listing import CandidateFilter, Found, Listing, list_folder
 from dcnumd.daemon.mounts import Place, see
 from dcnumd.logic.stamp import Stamp
+from dcnumd.read.trust import Trust
 
 log = structlog.get_logger()
 
@@ -47,6 +49,8 @@ class FolderWatch:
         Where the folder was when it was last seen, also in an earlier run.
     on_place
         Called when it is seen for the first time, or somewhere else, with what is to be remembered.
+    trusted
+        Symbolic links may lead to files in these folders; None: to any file.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class FolderWatch:
         offer: Callable[[Found], None],
         place: Place | None = None,
         on_place: Callable[[Place], None] | None = None,
+        trusted: tuple[pathlib.Path, ...] | None = None,
     ) -> None:
         self.folder = os.fspath(folder)
         self._root = folder
@@ -65,6 +70,7 @@ class FolderWatch:
         self._offer = offer
         self._place = place
         self._on_place = on_place
+        self._trusted = trusted
         self._identity: tuple[int, int] | None = None
         self._reachable: bool | None = None
         self._armed: tuple[str, str] | None = None
@@ -168,8 +174,14 @@ class FolderWatch:
                 # What was followed belongs to a folder that is gone.
                 self._events.leave(self.folder)
         follow = None if place is not None and place.is_network else self._follow
-        recursive, give_sign = self._watch.recursive, self._scanner.give_sign
-        listing = list_folder(self.folder, self._accepts, recursive=recursive, enter=follow, give_sign=give_sign)
+        listing = list_folder(
+            self.folder,
+            self._accepts,
+            recursive=self._watch.recursive,
+            trust=Trust(self._trusted),
+            enter=follow,
+            give_sign=self._scanner.give_sign,
+        )
         # It may have been unmounted in the meantime: then what was listed is not what was meant.
         return identity, see(self.folder, place or self._place), listing
 
@@ -202,10 +214,11 @@ class FolderWatch:
 
     def _report_odd(self, listing: Listing) -> None:
         odd = dict.fromkeys(listing.not_files, "not_a_file") | dict.fromkeys(listing.unreadable, "unreadable")
-        odd |= dict.fromkeys(listing.left_out, "pattern")
+        odd |= dict.fromkeys(listing.left_out, "pattern") | {path: link.reason for path, link in listing.links.items()}
+        errors = listing.unreadable | {path: link.text for path, link in listing.links.items()}
         for path, reason in odd.items():
             if path not in self._reported:
-                log.warning("file.ignored", path=path, reason=reason, error=listing.unreadable.get(path, ""))
+                log.warning("file.ignored", path=path, reason=reason, error=errors.get(path, ""))
         self._reported = set(odd)
 
     def _report_means(self) -> None:
@@ -229,30 +242,39 @@ class FolderWatch:
     def _named_by(self, paths: set[str]) -> Found:
         """Return the possible measurements among changed paths, and those in changed folders."""
         found: Found = []
+        # anew each time, as links on the way to the folders may change
+        trust = Trust(self._trusted)
         for path in paths:
             self._follower.give_sign()
             try:
                 if not self._follows(path):
                     continue
-                result = pathlib.Path(path).stat()
-                if stat.S_ISDIR(result.st_mode) and self._watch.recursive and not self._accepts.is_output(path):
+                if self._is_folder(path):
                     # Files that came with a new folder raise no events of their own.
-                    found += self._listed(path)
-                elif stat.S_ISREG(result.st_mode) and not self._accepts.refusal(path):
-                    found.append((path, Stamp.of(result)))
+                    found += self._listed(path, trust)
+                elif not self._accepts.refusal(path):
+                    result = stat_of(path, trust)
+                    if not isinstance(result, LinkFault) and stat.S_ISREG(result.st_mode):
+                        found.append((path, Stamp.of(result)))
             except OSError:
                 # It is gone already, or will be found by the next scan.
                 continue
         return found
 
-    def _listed(self, folder: str) -> Found:
-        give_sign = self._follower.give_sign
-        return list_folder(folder, self._accepts, recursive=True, enter=self._follow, give_sign=give_sign).found
+    def _is_folder(self, path: str) -> bool:
+        """Return whether a path is a folder that is looked into."""
+        if not self._watch.recursive or self._accepts.is_output(path):
+            return False
+        return stat.S_ISDIR(pathlib.Path(path).lstat().st_mode)
+
+    def _listed(self, folder: str, trust: Trust) -> Found:
+        enter, give_sign = self._follow, self._follower.give_sign
+        return list_folder(folder, self._accepts, recursive=True, trust=trust, enter=enter, give_sign=give_sign).found
 
     def _follows(self, path: str) -> bool:
         """Return whether a scan would come to `path` too: not through links to folders, not into hidden ones."""
         inner = pathlib.Path(path)
-        if inner.name.startswith(".") or (inner.is_symlink() and inner.is_dir()):
+        if inner.name.startswith("."):
             return False
         for parent in inner.parents:
             if parent == self._root:

@@ -80,7 +80,9 @@ def open_plan(job: Job) -> Iterator[Plan]:
     """
     settings = job.settings
     with contextlib.ExitStack() as stack:
-        stack.enter_context(trusting(Trust(job.trusted_folders, job.trust_basins)))
+        trust = Trust(job.trusted_folders, job.trust_basins)
+        trust.require_input(job.path_in)
+        stack.enter_context(trusting(trust))
         told = stack.enter_context(warnings.catch_warnings(record=True))
         warnings.simplefilter("always")
         data = stack.enter_context(

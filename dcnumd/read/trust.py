@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import errno
 import functools
 import os
 import pathlib
@@ -41,11 +42,41 @@ class Trust:
 
         Only names in trusted folders, and those on the way to them, are looked up.
         """
-        return self.folders is None or self._is_inside(os.fspath(path))
+        try:
+            return self.way_out(path) is None
+        except OSError:
+            return False
+
+    def way_out(self, path: str | pathlib.Path) -> str | None:
+        """Return where the way to a file leads out of the trusted folders, None if it does not; `path` is absolute.
+
+        Only names in trusted folders, and those on the way to them, are looked up.
+
+        Raises
+        ------
+        OSError
+            ELOOP if symbolic links lead in circles.
+        """
+        return None if self.folders is None else self._way_out(os.fspath(path))
 
     def allows_basin(self, path: str | pathlib.Path) -> bool:
         """Return whether a file may be read as a basin; `path` is absolute."""
         return self.basins or self.allows(path)
+
+    def require_input(self, path: str | pathlib.Path) -> None:
+        """Make sure that a measurement itself may be read, which symbolic links may have in another place.
+
+        Raises
+        ------
+        MeasurementError
+            Reason ``outside``; or ``unreadable``, if the links lead in circles.
+        """
+        try:
+            elsewhere = self.way_out(path)
+        except OSError as error:
+            raise MeasurementError(f"{path}: cannot be read ({error.strerror})", reason="unreadable") from error
+        if elsewhere is not None:
+            raise MeasurementError(f"{path}: {leads_out(elsewhere)}", reason="outside")
 
     def require(self, path: str | pathlib.Path, referring: str, what: str) -> None:
         """Make sure that a file may be read.
@@ -86,7 +117,7 @@ class Trust:
     def _is_below(self, path: str) -> bool:
         return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in self._real)
 
-    def _is_inside(self, path: str) -> bool:
+    def _way_out(self, path: str) -> str | None:
         """Follow `path` name by name as the system would, and stop before the first that is nobody's business."""
         real, named = self._ways
         place, links = "/", 0
@@ -102,16 +133,24 @@ class Trust:
             if place in real:
                 continue
             if place not in named and not self._is_below(place):
-                return False
+                return "/".join([place.rstrip("/"), *reversed(rest)])
             target = _link_target(place)
             if target is None:
                 continue
             links += 1
             if links > MAX_SYMLINKS:
-                return False
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             place = "/" if target.startswith("/") else os.path.dirname(place)  # noqa: PTH120 -- see above
             rest.extend(target.split("/")[::-1])
-        return self._is_below(place)
+        return None if self._is_below(place) else place
+
+
+def leads_out(place: str) -> str:
+    """Return what is wrong with a link that leads to a `place` outside of the trusted folders, and the cure."""
+    return (
+        f"a symbolic link leads to {place}, which is outside of the watched and the output folders; "
+        "move or copy that file to here, or have its folder watched"
+    )
 
 
 _in_force: contextvars.ContextVar[Trust] = contextvars.ContextVar("trust", default=Trust())  # noqa: B039 -- frozen

@@ -72,6 +72,7 @@ CAUSES = {
     "image_type": Cause("Its images are of a kind that cannot be processed", "Nothing can be done here."),
     "event_count": Cause("Its parts disagree about the number of frames", _AGAIN),
     "basin": Cause("The other file that holds its images is missing", "Put that file back where it was."),
+    "broken_link": Cause("It is a link to a file that is not there", "Put that file back, or remove the link."),
     "outside": Cause("It leads to a file outside of the watched folders", "Move that file to the measurement."),
     "too_large": Cause("It is larger than any instrument records", "Find out where the file comes from."),
     "too_few_frames": Cause("It has fewer frames than the background needs", "Record for longer."),

@@ -234,6 +234,31 @@ def test_results_hidden_and_temporary_files_are_no_inputs(start_daemon, watched_
     assert daemon.matching("file.ignored", path=str(watched_folder / "folder.rtdc"), reason="not_a_file")
 
 
+def test_links_out_of_the_watched_folders_are_told_and_left_out(
+    start_daemon, write_config, watched_folder, measurement, tmp_path
+):
+    """A link to a file elsewhere is no measurement here; one to a file in the folder is."""
+    (tmp_path / "elsewhere").mkdir()
+    other = published(measurement, tmp_path / "elsewhere", "other.rtdc", seed=1)
+    path = published(measurement, watched_folder, "real.rtdc")
+    (watched_folder / "deep").mkdir()
+    (watched_folder / "deep" / "within.rtdc").symlink_to(path)
+    (watched_folder / "out.rtdc").symlink_to(other)
+    (watched_folder / "folder").symlink_to(other.parent)
+    config = write_config()
+    daemon = start_daemon("--once", config=config, ready=False)
+    assert daemon.wait(JOB_SECONDS) == 0
+    within = str(watched_folder / "deep" / "within.rtdc")
+    assert {event["path"] for event in daemon.matching("job.started")} == {str(path), within}
+    (told,) = daemon.matching("file.ignored", reason="outside")
+    assert told["path"] == str(watched_folder / "out.rtdc")
+    assert f"leads to {other}, which is outside" in told["error"]
+    assert [file.name for file in other.parent.iterdir()] == ["other.rtdc"]
+    command = [sys.executable, "-m", "dcnumd", "why", told["path"], "-c", str(config)]
+    why = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert "ignored: a symbolic link leads to" in why.stdout + why.stderr
+
+
 def test_output_folder_mirrors_the_tree(start_daemon, write_config, watched_folder, measurement, tmp_path):
     """With an output folder nothing is written beside the measurements, and equal names do not meet."""
     results = watched_folder / "results"

@@ -19,6 +19,7 @@ import structlog.testing
 from dcnumd.config import OutputSettings, ResourceSettings, Settings, WatchSettings
 from dcnumd.daemon.listing import CandidateFilter, list_folder
 from dcnumd.daemon.watch import FolderWatch
+from dcnumd.read.trust import Trust
 
 
 def accepting(**keywords):
@@ -109,8 +110,51 @@ def test_listing_finds_files_in_folders_but_not_through_links(tmp_path):
     found = sorted(os.path.relpath(path, tmp_path) for path, _ in listing.found)
     assert found == ["a.rtdc", "linked.rtdc", "x/b.rtdc", "x/y/c.rtdc"]
     assert sorted(listing.not_files) == [str(tmp_path / "folder.rtdc"), str(tmp_path / "pipe.rtdc")]
+    assert {path: fault.reason for path, fault in listing.links.items()} == {
+        str(tmp_path / "dangling.rtdc"): "broken_link"
+    }
     flat = list_folder(str(tmp_path), accepting(), recursive=False)
     assert sorted(os.path.relpath(path, tmp_path) for path, _ in flat.found) == ["a.rtdc", "linked.rtdc"]
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """Return a watched folder with links of all kinds, one of results and one that is nobody's business."""
+    folders = [tmp_path / name for name in ("in", "results", "outside")]
+    for folder in folders:
+        made(folder / "M.rtdc")
+    inside = folders[0]
+    (inside / "within.rtdc").symlink_to("M.rtdc")
+    (inside / "result.rtdc").symlink_to(folders[1] / "M.rtdc")
+    (inside / "absolute.rtdc").symlink_to(folders[2] / "M.rtdc")
+    (inside / "relative.rtdc").symlink_to("../outside/M.rtdc")
+    (inside / "chain.rtdc").symlink_to("absolute.rtdc")
+    (inside / "missing.rtdc").symlink_to(folders[2] / "missing.rtdc")
+    (inside / "folder.rtdc").symlink_to(folders[2])
+    (inside / "folder").symlink_to(folders[2])
+    (inside / "notes.txt").symlink_to(folders[2] / "M.rtdc")
+    (inside / "loop.rtdc").symlink_to("loop.rtdc")
+    return folders
+
+
+def test_links_lead_to_watched_folders_and_results_only(linked):
+    """What lies elsewhere is named with the cure, without a look at whether it is there."""
+    listing = list_folder(str(linked[0]), accepting(), recursive=True, trust=Trust(tuple(linked[:2])))
+    assert {pathlib.Path(path).name for path, _ in listing.found} == {"M.rtdc", "within.rtdc", "result.rtdc"}
+    reasons = {pathlib.Path(path).name: fault.reason for path, fault in listing.links.items()}
+    outside = ("absolute.rtdc", "relative.rtdc", "chain.rtdc", "missing.rtdc", "folder.rtdc")
+    assert reasons == {"loop.rtdc": "broken_link"} | dict.fromkeys(outside, "outside")
+    text = listing.links[str(linked[0] / "chain.rtdc")].text
+    assert f"leads to {linked[2]}/M.rtdc, which is outside" in text
+    assert "move or copy" in text
+
+
+def test_events_and_scans_judge_links_alike(linked):
+    """What a scan leaves out is not taken because an event names it."""
+    settings = Settings(watch=WatchSettings(folders=(linked[0],)))
+    watch = FolderWatch(linked[0], settings, list, trusted=tuple(linked[:2]))
+    found = watch._named_by({str(path) for path in linked[0].iterdir()})
+    assert {pathlib.Path(path).name for path, _ in found} == {"M.rtdc", "within.rtdc", "result.rtdc"}
 
 
 def test_listing_of_a_missing_folder_is_an_error_of_the_root_only(tmp_path):

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+from dcnumd.daemon.probe import look
 from dcnumd.errors import MeasurementError
 from dcnumd.logic.inspect import inspect_measurement
 from dcnumd.logic.job import Job
@@ -271,6 +272,20 @@ def test_internal_basin_is_judged(places, outside, frames):
     path = new_file(places[0] / "a.rtdc", frames, basin_events=h5py.ExternalLink(target(places, 2, False), "events"))
     add_basin(path, type="internal", paths=["basin_events"], features=["temp"])
     assert_refused(path, places, outside)
+
+
+def test_measurement_that_is_a_link_itself_is_judged(places, outside):
+    """A link that took the place of a file since it was found leads nowhere else, either."""
+    inside, path = places[0] / "inside.rtdc", places[0] / "link.rtdc"
+    inside.symlink_to("base.rtdc")
+    path.symlink_to(places[2] / "base.rtdc")
+    jobs = [Job(file, places[0] / "out.rtdc", trusted_folders=tuple(places[:2])) for file in (inside, path)]
+    assert look(jobs[0]).verdict == "complete"
+    for judge in (look, process_measurement):
+        with pytest.raises(MeasurementError, match=r"symbolic link leads to .*move or copy") as caught:
+            judge(jobs[1])
+        assert caught.value.reason == "outside"
+    assert not outside.names()
 
 
 @pytest.mark.parametrize("odd", ["a\0b", "x" * 5000, "", ".", "\n", "loop", "pipe"])
