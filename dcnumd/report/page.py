@@ -122,6 +122,7 @@ def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
         words=STATE_WORDS,
         keys=_keys(figures),
         missing=(*figures.missing, *drawings.missing),
+        warnings=[printable(text) for text in figures.processing.warnings],
         pairs=drawings.pairs,
         cells=drawings.cells,
         many=len(drawings.cells) > MANY_CELLS,

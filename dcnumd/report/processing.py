@@ -1,4 +1,4 @@
-"""How a result was processed, as the logs in it tell: dcnumd's, and dcnum's."""
+"""How a result was processed, and what was warned of, as the logs in it tell: dcnumd's, and dcnum's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ STAGES = re.compile(r"Seconds per stage: (.*)")
 STAGE = re.compile(r"([a-z][a-z ]*?)\s*(\d+\.\d+)")
 STAGE_OF_DCNUM = re.compile(r": ([A-Z][A-Za-z ]*?) time: (\d+(?:\.\d+)?)s$")
 RUN_OF_DCNUM = re.compile(r"Run duration: (\d+):(\d\d):(\d\d)")
+WARNING = re.compile(r"\d\d:\d\d:\d\d WARNING (.+)")
 SHOWN_LIBRARIES = ("h5py", "hdf5", "numpy", "numba", "scipy")
+MAX_WARNINGS = 20
+"""Largest number of warnings that are shown."""
+MAX_WARNING = 500
+"""Largest length of a warning that is shown [characters]."""
 MAX_JOB = 1_000_000
 """Characters of a job's log; a longer one is not one of ours."""
 
@@ -37,12 +42,15 @@ class Processing:
         Masks without a contour, which gave no event.
     stage_seconds
         Time of each stage, all processes together [s].
+    warnings
+        What the log warns of, such as features that the result lacks because the file with them is missing.
     """
 
     seconds: float | None = None
     frames_per_second: float | None = None
     masks_dropped: int | None = None
     stage_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +95,7 @@ def read_run(logs: Mapping[str, list[str]]) -> Run:
     frames = _last_number(FRAMES, lines)
     seconds = _seconds(lines)
     speed = frames / seconds if frames and seconds else None
-    processing = Processing(seconds, speed, _last_number(DROPPED, lines), _stages(lines))
+    processing = Processing(seconds, speed, _last_number(DROPPED, lines), _stages(lines), _warnings(lines))
     return Run(processing, frames, software, path_in)
 
 
@@ -120,6 +128,13 @@ def _stages(lines: list[str]) -> dict[str, float]:
         if match := STAGE_OF_DCNUM.search(line):
             stages[match[1].lower()] = float(match[2])
     return {name: value for name, value in stages.items() if "spawn" not in name}
+
+
+def _warnings(lines: list[str]) -> tuple[str, ...]:
+    found = list(dict.fromkeys(match[1] for line in lines if (match := WARNING.match(line))))
+    shown = [text if len(text) <= MAX_WARNING else f"{text[:MAX_WARNING]} …" for text in found[:MAX_WARNINGS]]
+    further = len(found) - len(shown)
+    return (*shown, *([f"{further} further warnings are in the log of the result."] if further else []))
 
 
 def _read_job(program: str, lines: list[str]) -> tuple[dict[str, str], str]:

@@ -15,8 +15,12 @@ import pytest
 from PIL import Image
 
 from dcnumd.errors import DcnumdError, MeasurementError, ResultError
+from dcnumd.logic.job import Job
+from dcnumd.logic.process import engine, process_measurement
 from dcnumd.report.make import make_report
+from dcnumd.report.processing import read_run
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+from tests.support.daemon import draw_measurement
 from tests.support.reports import Page, request_for, write_result
 
 
@@ -201,6 +205,32 @@ def test_measurement_that_is_gone(processed, tmp_path):
     assert not page.of("li", "cell")
     said = page.text[page.text.index("What this report cannot show") :]
     assert "M001_data.rtdc" in said
+
+
+def test_features_that_a_missing_basin_has_are_named(tmp_path):
+    """What the result lacks is told on the page and in the data, not only in the log of the run."""
+    path = tmp_path / "M001.rtdc"
+    draw_measurement(path)
+    basin = {"type": "file", "format": "hdf5", "name": "away", "paths": ["gone.rtdc"], "features": ["temp"]}
+    with h5py.File(path, "a") as h5:
+        h5["basins/away"] = np.array([json.dumps(basin).encode()])
+    result = process_measurement(Job(path, tmp_path / "M001_dcn.rtdc", num_workers=1)).path_out
+    engine.close()
+    summary = make_report(request_for(result))
+    page, data = (file.read_text("utf-8") for file in summary.paths)
+    (warning,) = (text for text in json.loads(data)["processing"]["warnings"] if "gone.rtdc" in text)
+    assert warning.endswith("without it the result lacks temp")
+    said = Page(page).text
+    assert warning in said[said.index("What the processing warned of") :]
+
+
+def test_long_lists_of_warnings_are_cut():
+    """A log with a line for each frame makes no page that nobody can open."""
+    lines = [f"12:00:00 WARNING {number}: {'x' * 1000}" for number in range(100)]
+    warnings = read_run({"dcnumd-log-2026": lines}).processing.warnings
+    assert len(warnings) == 21
+    assert max(map(len, warnings)) < 510
+    assert warnings[-1] == "80 further warnings are in the log of the result."
 
 
 def peak_memory(result: pathlib.Path) -> int:
