@@ -16,7 +16,7 @@ import structlog
 from dcnumd.config import Settings
 from dcnumd.daemon.backoff import backoff_seconds
 from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.places import Places
+from dcnumd.daemon.places import Places, root_of
 from dcnumd.daemon.queue import JobQueue, Waiting
 from dcnumd.daemon.records import Entry
 from dcnumd.errors import ResultError
@@ -102,7 +102,8 @@ class OutputFolders:
 
     def root_of(self, entry: Entry) -> pathlib.Path:
         """Return the folder that stands for all results in and below it."""
-        return self._settings.output_root_of(pathlib.Path(entry.path))
+        path = pathlib.Path(entry.path)
+        return self._places.root_of(self._settings.output_root_of(path), self._settings.output_for(path))
 
     async def look(self, entry: Entry) -> ResultError | None:
         """Return what is in the way of a measurement's result, if anything is."""
@@ -218,7 +219,9 @@ def blocked_folders(settings: Settings, ledger: Ledger) -> BlockedFolders:
     for _, path, reason, error in ledger.obstacles():
         # Of thousands in one folder, the settings are asked once.
         folder = os.path.dirname(path)  # noqa: PTH120 -- likewise
-        root = roots.get(folder) or roots.setdefault(folder, settings.output_root_of(pathlib.Path(path)))
+        if (root := roots.get(folder)) is None:
+            file = pathlib.Path(path)
+            root = roots[folder] = root_of(ledger, settings.output_root_of(file), settings.output_for(file))
         known = found.get(root) or Blocked(os.fspath(root), _problem_of(reason), reason, error, 0)
         found[root] = dataclasses.replace(known, waiting=known.waiting + 1)
     return tuple(found.values())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.ledger_queries import LedgerQueries
 from dcnumd.daemon.mounts import NotMountedError, Place, see
 from dcnumd.daemon.threads import in_thread
 from dcnumd.errors import ResultError
@@ -33,6 +34,18 @@ class Places:
         self._settings = settings
         self._ledger = ledger
 
+    def root_of(self, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+        """Return the folder that must be there, and mounted, for `path` to be written, or to be gone if it is missing.
+
+        Parameters
+        ----------
+        root
+            The folder that stands for all results in and below it.
+        path
+            A result in or below it.
+        """
+        return root_of(self._ledger, root, path)
+
     async def look_for(self, outputs: Mapping[str, pathlib.Path]) -> dict[str, bool]:
         """Return of each result whether it is there or certainly gone; of one that cannot be reached, nothing.
 
@@ -42,11 +55,14 @@ class Places:
             Each result with the folder that stands for all results in and below it.
         """
         found: dict[str, bool] = {}
-        for root in set(outputs.values()):
+        roots = self._roots_of(outputs)
+        for root in set(roots.values()):
             before = Place.from_text(self._ledger.place(os.fspath(root)))
-            paths = [path for path, its_root in outputs.items() if its_root == root]
+            paths = [path for path, its_root in roots.items() if its_root == root]
             with contextlib.suppress(OSError):
                 found |= await in_thread(os.fspath(root), _look_for, paths, root, before)
+                folders = {pathlib.Path(path).parent for path in paths if found.get(path)}
+                self._remember(await in_thread(os.fspath(root), _mounted_inside, root, folders))
         return found
 
     async def obstacle(self, root: pathlib.Path, path_out: pathlib.Path, size: int) -> ResultError | None:
@@ -62,12 +78,11 @@ class Places:
             Size of the measurement [bytes]; the result is expected to be no larger.
         """
         needed = size + self._settings.resources.min_free_gb * GB
+        root = self.root_of(root, path_out)
         folder = os.fspath(root)
         before = Place.from_text(self._ledger.place(folder))
         try:
-            place = await in_thread(folder, see, folder, before)
-            if place is not None and place != before:
-                self._ledger.remember_place(folder, place.to_text())
+            self._remember(await in_thread(folder, _places_of, root, before, {path_out.parent}))
             return await in_thread(folder, _obstacle, path_out.parent, needed)
         except NotMountedError as error:
             return ResultError(f"{root}: {error.strerror}", "output_not_mounted", transient=True)
@@ -82,6 +97,26 @@ class Places:
             return await in_thread(folder, _free_bytes, root, before)
         except OSError:
             return None
+
+    def _roots_of(self, outputs: Mapping[str, pathlib.Path]) -> dict[str, pathlib.Path]:
+        """Return `root_of` each result, asking once for each folder."""
+        folders = {path: (root, os.path.dirname(path)) for path, root in outputs.items()}  # noqa: PTH120 -- thousands
+        roots = {key: self.root_of(key[0], pathlib.Path(key[1], "result")) for key in set(folders.values())}
+        return {path: roots[key] for path, key in folders.items()}
+
+    def _remember(self, places: Mapping[str, Place]) -> None:
+        for folder, place in places.items():
+            self._ledger.remember_place(folder, place.to_text())
+
+
+def root_of(ledger: LedgerQueries, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+    """Return the innermost folder above `path` whose mount is remembered, `root` if there is none inside of it."""
+    for folder in path.parents:
+        if folder == root or root not in folder.parents:
+            break
+        if ledger.place(os.fspath(folder)) is not None:
+            return folder
+    return root
 
 
 def _free_bytes(root: pathlib.Path, before: Place | None) -> int:
@@ -102,6 +137,28 @@ def _look_for(paths: list[str], root: pathlib.Path, before: Place | None) -> dic
     if all(found.values()) or _is_reached(root, before):
         return found
     return {path: True for path, is_there in found.items() if is_there}
+
+
+def _places_of(root: pathlib.Path, before: Place | None, folders: set[pathlib.Path]) -> dict[str, Place]:
+    """Return where `root` lies, and what is mounted inside of it on the way to these folders."""
+    place = see(os.fspath(root), before)
+    return _mounted_inside(root, folders) | ({} if place is None else {os.fspath(root): place})
+
+
+def _mounted_inside(root: pathlib.Path, folders: set[pathlib.Path]) -> dict[str, Place]:
+    """Return the mount points between `root` and these folders, with what is mounted there."""
+    points = {point for folder in folders if (point := _mount_point_inside(root, folder)) is not None}
+    places = {os.fspath(point): Place.of(os.fspath(point)) for point in points}
+    return {point: place for point, place in places.items() if place is not None}
+
+
+def _mount_point_inside(root: pathlib.Path, folder: pathlib.Path) -> pathlib.Path | None:
+    """Return the innermost mount point below `root` that is a folder or lies above it."""
+    way = [above for above in (folder, *folder.parents) if root in above.parents and above.exists()]
+    # what is to be made yet is on no other file system
+    devices = [above.stat().st_dev for above in (*way, root)] if way else []
+    # if one further up is not mounted, this one is missing, too
+    return next((above for above, own, outer in zip(way, devices, devices[1:], strict=False) if own != outer), None)
 
 
 def _is_reached(root: pathlib.Path, before: Place | None) -> bool:

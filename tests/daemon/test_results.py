@@ -10,10 +10,12 @@ import pytest
 import structlog
 
 from dcnumd.commands.shown import entry_line
-from dcnumd.config import LogSettings, OutputSettings, Settings, WatchSettings
+from dcnumd.config import LogSettings, OutputSettings, ResourceSettings, Settings, WatchSettings
 from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.places import Places
 from dcnumd.daemon.records import OUTPUT_GONE, State, settings_key
 from tests.support.faults import JOB_SECONDS, published, result_of
+from tests.support.places import mounted, needs_mount
 from tests.support.works import with_works
 
 pytestmark = pytest.mark.timeout(300)
@@ -154,6 +156,44 @@ def test_folder_that_is_away_takes_no_result_with_it(tmp_path, measurement, dele
             assert [entry.reason for entry in works.ledger.entries()] == [OUTPUT_GONE]
 
     with_done(tmp_path, measurement, body, settings, folder / "M_dcn.rtdc")
+
+
+@needs_mount
+@pytest.mark.parametrize("deleted", ["leave", "remake"])
+def test_file_system_inside_of_the_folder_takes_no_result_with_it(tmp_path, measurement, deleted):
+    """A share mounted below the folder of results is remembered across restarts, and only what is on it is unknown."""
+    folder, path = tmp_path / "results", tmp_path / "M.rtdc"
+    output = folder / "share" / "deep" / "M_dcn.rtdc"
+    output.parent.parent.mkdir(parents=True)
+    room = ResourceSettings(min_free_gb=0.001)
+    settings = dataclasses.replace(LEAVE, output=OutputSettings(folder=folder, deleted=deleted), resources=room)
+
+    async def mounted_first(works, path, output, heard):
+        await scan(works, path)
+        assert heard == []
+
+    async def restarted(works):
+        with structlog.testing.capture_logs() as heard:
+            await works.offer(path)
+            await scan(works, path)
+            (entry,) = works.ledger.entries()
+            assert (entry.state, entry.reason) == (State.DONE, "")
+            assert not [event for event in heard if event["event"] == "output.gone"]
+            places = Places(settings, works.ledger)
+            assert (await places.obstacle(folder, output, 0)).reason == "output_not_mounted"
+            assert await places.obstacle(folder, folder / "M_dcn.rtdc", 0) is None
+            assert places.root_of(folder, output) == folder / "share"
+            share.mount()
+            assert await places.obstacle(folder, output, 0) is None
+            output.unlink()
+            await scan(works, path)
+        assert [event["deleted"] for event in heard if event["event"] == "output.gone"] == [deleted]
+
+    with mounted(folder / "share") as share:
+        output.parent.mkdir()
+        with_done(tmp_path, measurement, mounted_first, settings, output)
+        share.unmount()
+        with_works(tmp_path, restarted, settings, with_jobs=False)
 
 
 def test_policy_is_no_reason_to_look_into_files_again():
