@@ -15,7 +15,7 @@ from dcnumd.feat.feat_background.bg_copy import BackgroundCopy
 from dcnumd.feat.feat_background.bg_roll_median import BackgroundRollMed, check_rolling_median_kwargs
 from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed, check_sparse_median_kwargs
 from dcnumd.feat.feat_background.flicker import resolve_offset_correction
-from dcnumd.feat.feat_background.time_axis import time_axis_ends
+from dcnumd.feat.feat_background.time_axis import time_axis, time_axis_ends, wraps_around
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.tasks import FeatureSettings
@@ -233,16 +233,24 @@ def _check_duration(data: HDF5Data, frames: FrameSource, split_time: float) -> N
     Raises
     ------
     MeasurementError
-        Reason ``damaged`` or ``too_large``.
+        Reason ``damaged``, ``input`` or ``too_large``.
     """
     for name in ("time", "frame"):
         check_numbers(data, name)
     feature, first, last = time_axis_ends(data)
-    seconds = last - first
-    if not math.isfinite(seconds):
+    if not math.isfinite(last - first):
         raise MeasurementError(f"{data.path}: {feature} goes from {first} to {last}, expected times", "damaged")
+    # as dcnum does, the difference of small numbers is taken as it comes
+    seconds = float(time_axis(data)[-1]) if wraps_around(data) else last - first
     images = seconds / split_time
-    if images * math.prod(frames.frame_shape) > MAX_BACKGROUND_BYTES:
+    too_many = images * math.prod(frames.frame_shape) > MAX_BACKGROUND_BYTES
+    if too_many and last < first:
+        raise MeasurementError(
+            f"{data.path}: {feature} falls from {first:.15g} to {last:.15g}, expected times that rise; "
+            "correct or remove it, then the times follow from the frame numbers and the frame rate",
+            reason="input",
+        )
+    if too_many:
         raise MeasurementError(
             f"{data.path}: the measurement lasts {seconds:.4g} s by {feature}; that makes {images:.4g} background "
             f"images, which take more than {MAX_BACKGROUND_BYTES} bytes of memory",

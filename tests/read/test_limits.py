@@ -207,6 +207,15 @@ def test_absurd_times(write_measurement, frames, value):
     assert refusal(path, background_kwargs={"split_time": 0.5}).reason in {"too_large", "damaged"}
 
 
+@pytest.mark.parametrize("kind", ["u8", "u4"])
+def test_times_without_a_sign_that_fall(write_measurement, frames, kind):
+    """Their difference would be a huge number: what is wrong is told, and no memory is asked for."""
+    path = write_measurement(frames, features={"time": np.arange(43, 0, -1).astype(kind)})
+    error = refusal(path, background_kwargs={"split_time": 0.01})
+    assert error.reason == "input"
+    assert "events/time falls from 43 to 1, expected times that rise" in error.message
+
+
 def test_names_cannot_break_a_line(write_measurement, frames):
     """Names and values in a file are escaped where they are told, and do not grow without end."""
     path = write_measurement(frames)

@@ -70,6 +70,12 @@ def nominal_time(n_frames: int, frame_rate: Rate) -> Times:
     return np.linspace(0, n_frames / frame_rate * 1.5, n_frames, endpoint=True)
 
 
+def wraps_around(data: HDF5Data) -> bool:
+    """Return whether the stored times fall and have no sign, so that their difference is a huge number instead."""
+    values = data.find("time")
+    return values is not None and values.dtype.kind == "u" and bool(values[len(values) - 1] < values[0])
+
+
 def time_axis_ends(data: HDF5Data) -> tuple[str, float, float]:
     """Return where the values of `time_axis` come from, and the first and the last of them [s], as they are stored."""
     rate = frame_rate(data)

@@ -130,6 +130,16 @@ def test_time_axis_has_the_precision_of_dcnum(
     assert_equals_dcnum(BackgroundSparseMed, dcnum_module.BackgroundSparseMed, source, **settings)
 
 
+def test_falling_times_without_a_sign_are_taken_as_in_dcnum(
+    make_measurement: Make, assert_equals_dcnum: Callable[..., Any]
+) -> None:
+    """The difference of small numbers is wrong, but a possible duration."""
+    time = np.linspace(100, 20, 200).astype("uint8")
+    source = make_measurement(count=200, shape=(3, 4), seed=8, time=time)
+    settings = {"kernel_size": 1, "frac_cleansing": 1, "split_time": 1}
+    assert_equals_dcnum(BackgroundSparseMed, dcnum_module.BackgroundSparseMed, source, **settings)
+
+
 @pytest.mark.parametrize("rate", ["float64", "float32", "float16", "uint16"])
 def test_time_made_up_has_the_precision_of_dcnum(
     rate: str, make_measurement: Make, assert_equals_dcnum: Callable[..., Any]
