@@ -172,7 +172,7 @@ def report(result: JobResult, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(result), default=os.fspath))
     elif result.outcome == "skipped":
-        click.echo(f"{result.path_in}: skipped ({result.reason}): {result.path_out}")
+        click.echo(f"{result.path_in}: skipped ({result.reason}): {result.error or result.path_out}")
     else:
         speed = f", {result.frames / result.seconds:.0f} frames/s" if result.seconds else ""
         click.echo(

@@ -397,8 +397,8 @@ class JobRunner:
             event = "job.finished" if interrupted else "job.skipped"
             job_log(entry).info(event, reason=result.reason, output=output, **counts)
         else:
-            job_log(entry).info("job.skipped", reason=result.reason, output=output)
-            self._ledger.move(entry.id, State.SKIPPED, result.reason, output=output)
+            job_log(entry).info("job.skipped", reason=result.reason, output=output, error=result.error)
+            self._ledger.move(entry.id, State.SKIPPED, result.reason, result.error, output=output)
         self._tally.skipped += 1
         gate.leave_queue(entry.path, entry.stamp)
 

@@ -104,6 +104,8 @@ class JobResult:
     bytes_written: int = 0
     """Size of the result."""
     worker_pids: tuple[int, ...] = ()
+    error: str = ""
+    """Of ``output_differs``: what is in the place of the result, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

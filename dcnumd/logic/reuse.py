@@ -71,7 +71,38 @@ def settle_existing(plan: Plan, origin: Origin) -> JobResult | ExistingPolicy:
         pphash=identifier.hash,
         frames=plan.count if same else 0,
         events=events if same else 0,
+        error="" if same else _in_the_way(plan, origin),
     )
+
+
+def _in_the_way(plan: Plan, origin: Origin) -> str:
+    """Return what is in the place of a job's result, and what to do, in words for the operator."""
+    path, own = plan.job.path_out, plan.job.path_in
+    stated, pphash = _stated(path)
+    if stated is None:
+        return f'{path}: does not say of what it was made; move it away, or set output.existing = "replace"'
+    if stated.path != origin.path:
+        other = pathlib.Path(os.fsdecode(stated.path))
+        if other.with_suffix("") == own.with_suffix(""):
+            cure = "their names differ in the ending only, so their results would have one name; rename one of them"
+        else:
+            cure = 'if that file has become this one, move its result away or set output.existing = "replace"'
+        return f"{path}: is the result of another measurement, {other}; {cure}"
+    if stated.digest == origin.digest and pphash == plan.pipeline_id.hash:
+        return f"{path}: is damaged, or was changed by another program; move it away"
+    what = "with other settings" if stated.digest == origin.digest else "of a former content of this measurement"
+    return f'{path}: was made {what}; set output.existing = "replace", or another output.suffix to keep both'
+
+
+def _stated(path: pathlib.Path) -> tuple[Origin | None, str]:
+    """Return what a file says that it is made of, and the hash of its pipeline ID; nothing where it cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None, ""
+        with h5py.File(path, "r", locking=False) as h5:
+            return Origin.read(h5), str(h5.attrs.get("pipeline:dcnum hash", ""))
+    except HDF5_FAULTS:
+        return None, ""
 
 
 def _belonging(plan: Plan, origin: Origin) -> tuple[Belonging, int]:

@@ -234,6 +234,19 @@ def test_results_hidden_and_temporary_files_are_no_inputs(start_daemon, watched_
     assert daemon.matching("file.ignored", path=str(watched_folder / "folder.rtdc"), reason="not_a_file")
 
 
+def test_names_that_differ_in_the_ending_only_are_told(start_daemon, watched_folder, measurement):
+    """Both would have one result: the second is left out with the name of the first, and what to do."""
+    for number, name in enumerate(("M001.RTDC", "M001.rtdc")):
+        published(measurement, watched_folder, name, seed=number)
+    daemon = start_daemon("--once", ready=False)
+    assert daemon.wait(JOB_SECONDS) == 0
+    (done,) = daemon.matching("job.finished")
+    (skipped,) = daemon.matching("job.skipped", reason="output_differs")
+    assert {done["path"], skipped["path"]} == {str(watched_folder / name) for name in ("M001.RTDC", "M001.rtdc")}
+    assert f"is the result of another measurement, {done['path']}" in skipped["error"]
+    assert "rename one of them" in skipped["error"]
+
+
 def test_links_out_of_the_watched_folders_are_told_and_left_out(
     start_daemon, write_config, watched_folder, measurement, tmp_path
 ):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dcnumd.errors import MeasurementError
-from dcnumd.logic.job import Job, JobResult, KnownContent
+from dcnumd.logic.job import Job, JobResult, KnownContent, PipelineSettings
 from dcnumd.logic.origin import PREFIX, Input, Origin
 from dcnumd.logic.plan import open_plan
 from dcnumd.logic.process import engine, process_measurement
@@ -128,6 +128,54 @@ def test_own_result_of_a_former_content_is_replaced_by_whoever_may(change, job):
     assert settle(job) == "replace"
     moved = job.path_in.rename(job.path_in.with_name("N001.rtdc"))
     assert settle(dataclasses.replace(job, path_in=moved)) == "output_differs"
+
+
+def no_result(job):
+    job.path_out.write_bytes(b"theirs")
+    return job, "does not say of what it was made; move it away"
+
+
+def another_ending(job):
+    path = job.path_in.with_suffix(".RTDC")
+    shutil.copyfile(job.path_in, path)
+    with h5py.File(path, "r+") as h5:
+        change_frames(h5)
+    return dataclasses.replace(job, path_in=path), f"{job.path_in}; their names differ in the ending only"
+
+
+def another_name(job):
+    change_input(job, change_frames)
+    return dataclasses.replace(
+        job, path_in=job.path_in.rename(job.path_in.with_name("N001.rtdc"))
+    ), f"{job.path_in}; if"
+
+
+def other_settings(job):
+    return dataclasses.replace(
+        job, settings=PipelineSettings(segmenter_kwargs={"thresh": -9})
+    ), "with other settings; set"
+
+
+def former_content(job):
+    change_input(job, change_frames)
+    return job, "of a former content of this measurement; set"
+
+
+def cut_short(job):
+    with h5py.File(job.path_out, "r+") as h5:
+        h5.attrs["pipeline:dcnum yield"] += 1
+    return job, "is damaged, or was changed by another program; move it away"
+
+
+@pytest.mark.parametrize("make", [no_result, another_ending, another_name, other_settings, former_content, cut_short])
+def test_what_is_in_the_way_is_told_with_the_cure(make, job):
+    """An operator reads what the file with the result's name is, and what to do about it."""
+    job, words = make(job)
+    with open_plan(job) as plan:
+        outcome = settle_existing(plan, Input(job).identify(plan))
+    assert outcome.reason == "output_differs"
+    assert outcome.error.startswith(f"{job.path_out}: ")
+    assert words in outcome.error
 
 
 @pytest.mark.parametrize("job", ["drain"], indirect=True)
