@@ -151,8 +151,11 @@ def test_why_tells_the_way_of_a_file(config, ledger, capsys, tmp_path):
     assert main(["why", str(tmp_path / "in" / "failed.rtdc"), "-c", str(config)]) == 0
     shown = capsys.readouterr().out
     assert [line.split()[1] for line in shown.splitlines()[1:]] == ["seen", "settling", "queued", "failed"]
-    assert main(["why", str(tmp_path / "in" / "x_dcn.rtdc"), "-c", str(config)]) == 1
-    assert "it has the name of a result" in capsys.readouterr().out
+    done = tmp_path / "in" / "done.rtdc"
+    assert main(["why", ledger.latest(str(done)).output, "-c", str(config)]) == 1
+    assert f"ignored: it is the result of {done}" in capsys.readouterr().out
+    assert main(["why", str(tmp_path / "in" / "x_dce.rtdc"), "-c", str(config)]) == 1
+    assert "it has the name of a result of dcnum's predecessor" in capsys.readouterr().out
     assert main(["why", "/elsewhere/x.rtdc", "-c", str(config)]) == 1
     assert "in no watched folder" in capsys.readouterr().out
 

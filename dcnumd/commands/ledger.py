@@ -29,7 +29,7 @@ REFUSALS = {
     "temporary": "its name is that of a temporary file",
     "pattern": "its name does not fit watch.patterns",
     "report": "it has the name of a report",
-    "own_output": "it has the name of a result",
+    "own_output": "it has the name of a result of dcnum's predecessor",
     "output_folder": "it lies in output.folder, where results go",
 }
 
@@ -45,8 +45,9 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
     path = os.fspath(plain_path(file))
     with reading(settings) as ledger:
         entries = ledger.entries(path=path) if ledger else []
+        producer = ledger.producer(path) if ledger else None
         ways = {entry.id: ledger.transitions(entry.id) for entry in entries} if ledger else {}
-    explanation = "" if entries else _why_unknown(settings, path)
+    explanation = "" if entries else _why_unknown(settings, path, producer)
     if as_json:
         known = [{**as_dict(entry), "way": [dataclasses.asdict(step) for step in ways[entry.id]]} for entry in entries]
         print_json({"path": path, "explanation": explanation, "entries": known})
@@ -135,7 +136,9 @@ def _tell_daemon(folder: pathlib.Path) -> None:
             return
 
 
-def _why_unknown(settings: Settings, path: str) -> str:
+def _why_unknown(settings: Settings, path: str, producer: Entry | None) -> str:
+    if producer is not None:
+        return f"ignored: it is the result of {printable(producer.path)}"
     if settings.watched_folder_of(pathlib.Path(path)) is None:
         return "unknown: it is in no watched folder"
     refusal = CandidateFilter.of(settings.group_of(pathlib.Path(path))).refusal(path)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
 from collections.abc import Iterable
 
+from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.listing import has_result_name
 from dcnumd.logic.stamp import Stamp
 
 MAX_SETTLED = 250_000
@@ -18,15 +22,20 @@ class KnownFiles:
 
     Parameters
     ----------
+    settings
+        What results are called.
     ledger
-        When another process changes it, nothing that was remembered is certain.
+        Which results there are. When another process changes it, nothing that was remembered is certain.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
         self._ledger = ledger
         self._version: int | None = ledger.data_version()
         self._settled: dict[str, Stamp] = {}
         self._active: dict[str, Stamp] = {}
+        self._awaited: set[str] = set()
+        """Where the results of the files go that wait for their turn."""
 
     def __contains__(self, path: object) -> bool:
         """Return whether a file waits for its turn, or has it."""
@@ -45,9 +54,14 @@ class KnownFiles:
         return True
 
     def news(self, found: Found) -> list[tuple[str, Stamp]]:
-        """Return the files that are new or have changed."""
+        """Return the files that are new or have changed, without the results that were made here."""
         active, settled = self._active, self._settled
-        return [(path, stamp) for path, stamp in found if active.get(path) != stamp and settled.get(path) != stamp]
+        news = [(path, stamp) for path, stamp in found if active.get(path) != stamp and settled.get(path) != stamp]
+        return [(path, stamp) for path, stamp in news if not self._is_own_result(path, stamp)]
+
+    def may_be_result(self, path: str) -> bool:
+        """Return whether a file counts as made here if it is a result: its name says so, or the ledger does."""
+        return has_result_name(path, self._settings) or self._ledger.is_output(path)
 
     def settled(self, found: Found) -> list[tuple[str, Stamp]]:
         """Return the files for which there is nothing to do, so far."""
@@ -60,6 +74,7 @@ class KnownFiles:
     def note_active(self, path: str, stamp: Stamp) -> None:
         """Remember that a file waits for its turn."""
         self._active[path] = stamp
+        self._awaited.add(self._output_of(path))
 
     def note_settled(self, path: str, stamp: Stamp) -> None:
         """Remember that there is nothing to do for a file."""
@@ -70,3 +85,15 @@ class KnownFiles:
     def leave(self, path: str) -> None:
         """Forget that a file waits for its turn."""
         self._active.pop(path, None)
+        self._awaited.discard(self._output_of(path))
+
+    def _output_of(self, path: str) -> str:
+        return os.fspath(self._settings.output_for(pathlib.Path(path)))
+
+    def _is_own_result(self, path: str, stamp: Stamp) -> bool:
+        """Return whether a file that is called like a result was made here, or is just being made."""
+        if not has_result_name(path, self._settings):
+            return False
+        if recorded := self._ledger.has_made(path):
+            self.note_settled(path, stamp)
+        return recorded or path in self._awaited

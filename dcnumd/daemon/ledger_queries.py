@@ -62,6 +62,10 @@ class LedgerQueries:
         """Return whether a result was put at `path`, even if that is to be made again."""
         return self._one("output = CAST(? AS TEXT)", text_of(path)) is not None
 
+    def has_made(self, path: str) -> bool:
+        """Return whether the result of a measurement was put at `path`, and is no other file that was there before."""
+        return self._one("output = CAST(? AS TEXT) AND state <> 'skipped'", text_of(path)) is not None
+
     def result_of(self, path: str) -> Made | None:
         """Return the result of a measurement whose row was changed last; None if it is not done."""
         query = "SELECT id, output, reason, state FROM measurements WHERE path = CAST(? AS TEXT)"

@@ -20,8 +20,10 @@ Found = list[tuple[str, Stamp]]
 """Absolute paths of possible measurements, with their stat."""
 
 MEASUREMENT_SUFFIX = ".rtdc"
-RESULT_SUFFIXES = ("_dcn", "_dce")
-"""Results of dcnum and of its predecessor carry these, whatever our own suffix is."""
+RESULT_SUFFIX = "_dcn"
+"""Results of dcnum carry this, whatever our own suffix is."""
+FOREIGN_SUFFIX = "_dce"
+"""Results of dcnum's predecessor carry this; nothing in them says what they are."""
 REPORT_SUFFIXES = (".html", ".json", ".png")
 """Reports and indexes have such names, and no measurement has."""
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
@@ -29,14 +31,12 @@ TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CandidateFilter:
-    """Decides by its name whether a file may be a measurement.
+    """Decides by its name whether a file may be a measurement; results of dcnum and dcnumd may be, too.
 
     Capitals mean nothing in it: some file systems and shares give names in capitals.
     """
 
     patterns: tuple[str, ...]
-    suffixes: tuple[str, ...]
-    """Results end like this, those of other watched folders too."""
     output_folders: tuple[str, ...]
     """In these are results only, so they are not looked into."""
 
@@ -44,13 +44,12 @@ class CandidateFilter:
     def of(cls, settings: Settings) -> CandidateFilter:
         """Return the filter that `settings` ask for.
 
-        Names only spare a look: a result with another name is known by what is in it. A folder of results that is
-        watched, or holds a watched folder, is therefore looked into.
+        Results are known by what is in them, and by the ledger. A folder of results that is watched, or holds a
+        watched folder, is therefore looked into.
         """
-        suffixes = {output.suffix.lower() for output in settings.outputs} | set(RESULT_SUFFIXES)
         watched = {above for folder in settings.watch.folders for above in (folder, *folder.parents)}
         folders = {output.folder for output in settings.outputs if output.folder is not None} - watched
-        return cls(settings.watch.patterns, tuple(suffixes), tuple(map(os.fspath, folders)))
+        return cls(settings.watch.patterns, tuple(map(os.fspath, folders)))
 
     def refusal(self, path: str) -> str:
         """Return why `path` is not taken, as a code; empty if it is."""
@@ -63,8 +62,7 @@ class CandidateFilter:
             return "pattern"
         if name.endswith(REPORT_SUFFIXES):
             return "report"
-        stem = name.removesuffix(MEASUREMENT_SUFFIX)
-        if stem != name and stem.endswith(self.suffixes):
+        if name.endswith(FOREIGN_SUFFIX + MEASUREMENT_SUFFIX):
             return "own_output"
         if self.is_output(path):
             return "output_folder"
@@ -73,6 +71,14 @@ class CandidateFilter:
     def is_output(self, path: str) -> bool:
         """Return whether `path` is a folder of results or lies in one."""
         return any(path == folder or path.startswith(f"{folder.rstrip('/')}/") for folder in self.output_folders)
+
+
+def has_result_name(path: str, settings: Settings) -> bool:
+    """Return whether a file is called like a result of dcnum, or of dcnumd with these settings."""
+    name = path.rpartition("/")[2].lower()
+    stem = name.removesuffix(MEASUREMENT_SUFFIX)
+    suffixes = (RESULT_SUFFIX, *(output.suffix.lower() for output in settings.outputs))
+    return stem != name and stem.endswith(suffixes)
 
 
 @functools.lru_cache

@@ -89,7 +89,7 @@ class Gate:
         self._on_failure = on_failure
         self._once = once
         self._keys = {id(group): settings_key(group) for group in (settings, *settings.groups)}
-        self._known = KnownFiles(ledger)
+        self._known = KnownFiles(settings, ledger)
         self._wake = asyncio.Event()
         self._admitting = 0
         self._found: asyncio.Queue[list[tuple[str, Stamp]]] = asyncio.Queue()
@@ -243,7 +243,7 @@ class Gate:
             candidate = await self._to_look.get()
             before = candidate.stamp
             try:
-                recorded = self._ledger.is_output(candidate.path)
+                recorded = self._known.may_be_result(candidate.path)
                 found = await self._inspector.look_into(candidate.path, candidate.stamp.size, recorded=recorded)
                 known = found.content and self._ledger.find(candidate.path, found.content, found.pphash)
                 missing = await self.results.to_make(known or None)

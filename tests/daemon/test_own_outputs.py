@@ -34,6 +34,59 @@ def test_results_may_go_to_where_measurements_come_from(start_daemon, watched_fo
     assert {event["path"] for event in daemon.matching("file.detected")} == {str(path), str(second)}
 
 
+def test_measurement_that_is_called_like_a_result_is_one(start_daemon, write_config, watched_folder, state_folder):
+    """Its name hides no measurement; our own results beside it are passed over without a word or a row."""
+    config = write_config(rescan=0.2)
+    path = published(watched_folder, "M001_dcn.rtdc")
+    daemon = start_daemon(config=config)
+    first = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert first["output"] == str(watched_folder / "M001_dcn_dcn.rtdc")
+    second = published(watched_folder, "M002.rtdc", seed=2)
+    daemon.wait_for("job.finished", path=str(second), timeout=JOB_SECONDS)
+    # by then, the results of the others were found by events and by scans
+    third = published(watched_folder, "M003.rtdc", seed=3)
+    daemon.wait_for("job.finished", path=str(third), timeout=JOB_SECONDS)
+    assert daemon.stop() == 0
+    again = start_daemon("--once", config=config, ready=False)
+    assert again.wait(JOB_SECONDS) == 0
+    heard = [*daemon.matching("file.detected"), *again.matching("file.detected")]
+    assert {event["path"] for event in heard} == {str(path), str(second), str(third)}
+    assert not daemon.matching("file.ignored") + again.matching("file.ignored")
+    with Ledger.open_to_read(state_folder) as ledger:
+        assert len(ledger.entries()) == 3
+
+
+def test_measurement_that_has_the_name_of_another_ones_result_is_not_lost(start_daemon, watched_folder):
+    """The other one is left out with a reason; both stay as they are."""
+    other, path = published(watched_folder, "M001.rtdc"), published(watched_folder, "M001_dcn.rtdc", seed=2)
+    daemon = start_daemon("--set", "watch.rescan_seconds=0.2")
+    skipped = daemon.wait_for("job.skipped", reason="output_differs", timeout=JOB_SECONDS)
+    assert skipped["path"] == str(other)
+    finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    assert finished["output"] == str(watched_folder / "M001_dcn_dcn.rtdc")
+
+
+def test_result_from_elsewhere_that_is_called_so_is_no_measurement(tmp_path, measurement):
+    """What dcnum made on another computer and somebody copied here says that it is a result, and has its name."""
+    source, path = tmp_path / "elsewhere" / "M.rtdc", tmp_path / "acquisition" / "M_dcn.rtdc"
+    for file in (source, path):
+        file.parent.mkdir()
+    measurement(source)
+    settings = Settings(WatchSettings((path.parent,), settle_seconds=0.05), log=LogSettings(level="error"))
+    process_measurement(Job(source, source.with_name("M_dcn.rtdc"), PipelineSettings(), "drain", num_workers=1))
+    engine.close()
+    shutil.copyfile(source.with_name("M_dcn.rtdc"), path)
+    shutil.rmtree(source.parent)
+
+    async def body(works):
+        await works.offer(path)
+        await works.next_left()
+        (entry,) = works.ledger.entries(path=str(path))
+        assert (entry.state, entry.reason) == (State.SKIPPED, "own_output")
+
+    with_works(path.parent, body, settings, with_jobs=False)
+
+
 @pytest.mark.parametrize("with_ledger", [True, False])
 def test_old_results_are_no_measurements_after_a_change_of_the_suffix(
     start_daemon, watched_folder, state_folder, with_ledger

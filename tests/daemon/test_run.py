@@ -224,7 +224,7 @@ def test_touched_file_is_not_processed_again(usual, measurement):
 
 def test_results_hidden_and_temporary_files_are_no_inputs(start_daemon, watched_folder, measurement):
     """Only measurements are taken up; a folder with the name of one is reported."""
-    for name in (".hidden.rtdc", "a.rtdc~", "b.rtdc.tmp", "c.rtdc.part", "d_dcn.rtdc", "e_dce.rtdc", "notes.txt"):
+    for name in (".hidden.rtdc", "a.rtdc~", "b.rtdc.tmp", "c.rtdc.part", "e_dce.rtdc", "notes.txt"):
         measurement(watched_folder / name)
     (watched_folder / "folder.rtdc").mkdir()
     path = published(measurement, watched_folder, "real.rtdc")

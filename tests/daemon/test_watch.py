@@ -33,23 +33,23 @@ def accepting(**keywords):
         ("Größe 1 (x).rtdc", ""),
         ("dcn.rtdc", ""),
         ("M_dcn_2.rtdc", ""),
-        ("M001_data_dcn.rtdc", "own_output"),
+        ("M001_data_dcn.rtdc", ""),
         ("M001_data_dce.rtdc", "own_output"),
-        ("M001_data_mine.rtdc", "own_output"),
+        ("M001_data_mine.rtdc", ""),
         (".M001.rtdc", "hidden"),
         ("._M001.rtdc", "hidden"),
         ("M001.rtdc~", "temporary"),
         ("M001.rtdc.part", "temporary"),
         ("M001.rtdc.tmp", "temporary"),
         ("M001.RTDC", ""),
-        ("M001_data_DCN.RTDC", "own_output"),
-        ("M001_data_Mine.Rtdc", "own_output"),
+        ("M001_data_DCE.RTDC", "own_output"),
+        ("M001_data_Mine.Rtdc", ""),
         ("M001.RTDC.PART", "temporary"),
         ("M001.h5", "pattern"),
     ],
 )
 def test_names_decide_what_may_be_a_measurement(name, refusal):
-    """Results, hidden and temporary files are never inputs."""
+    """Hidden and temporary files are never inputs; what has the name of a result is known by what is in it."""
     assert accepting(suffix="_mine").refusal(f"/in/{name}") == refusal
 
 
@@ -93,7 +93,7 @@ def test_output_folder_that_holds_a_watched_one_is_looked_into(output):
     settings = Settings(WatchSettings(folders=folders), OutputSettings(folder=pathlib.Path(output)))
     accepts = CandidateFilter.of(settings)
     assert accepts.refusal("/in/M.rtdc") == accepts.refusal("/in/deep/er/M.rtdc") == ""
-    assert accepts.refusal("/in/deep/er/M_dcn.rtdc") == "own_output"
+    assert accepts.refusal("/in/deep/er/M_dcn.rtdc") == ""
 
 
 def test_listing_finds_files_in_folders_but_not_through_links(tmp_path):
@@ -166,12 +166,12 @@ def test_listing_of_a_missing_folder_is_an_error_of_the_root_only(tmp_path):
 def test_events_follow_the_same_rules_as_a_scan(tmp_path):
     """What a file event names is taken up only where a scan would find it, too."""
     settings = Settings(watch=dataclasses.replace(WatchSettings(), folders=(tmp_path,)))
-    for name in ("a.rtdc", "x/b.rtdc", ".trash/c.rtdc", "a_dcn.rtdc"):
+    for name in ("a.rtdc", "x/b.rtdc", ".trash/c.rtdc", "a_dce.rtdc"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"1")
     (tmp_path / "link").symlink_to(tmp_path / "x")
     watch = FolderWatch(tmp_path, settings, list)
-    names = {"a.rtdc", "x", ".trash/c.rtdc", ".trash", "link", "link/b.rtdc", "a_dcn.rtdc", "gone.rtdc"}
+    names = {"a.rtdc", "x", ".trash/c.rtdc", ".trash", "link", "link/b.rtdc", "a_dce.rtdc", "gone.rtdc"}
     found = watch._named_by({str(tmp_path / name) for name in names})
     assert sorted(os.path.relpath(path, tmp_path) for path, _ in found) == ["a.rtdc", "x/b.rtdc"]
 
