@@ -38,12 +38,12 @@ SUFFIX = ".kernel"
 
 COMPILE_CODE = "import sys; sys.path[:] = {path!r}; from dcnumd.logic.warm_up import main; main()"
 COMPILE_SECONDS = 900.0
-"""Who compiles has so long, on the slowest of computers."""
+"""Time in which the kernels must be compiled, on the slowest of computers [s]."""
 MOST_PROCESSES = 3
 """More compile no faster: the largest kernel takes a third of the time."""
 DAY = 24 * 3600.0
 UNUSED_DAYS = 30
-"""After so many days without use a folder is removed; another version may use it till then."""
+"""Time without use after which a folder is removed [d]; another version may use it till then."""
 
 Announce = Callable[[str], object]
 

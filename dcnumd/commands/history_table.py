@@ -15,7 +15,7 @@ from dcnumd.config import Settings
 from dcnumd.daemon.records import Entry, State
 
 WIDE = 110
-"""From so many columns on there is room for more figures."""
+"""Width of the terminal from which on there is room for more figures [columns]."""
 
 
 def show_table(settings: Settings, entries: Sequence[Entry], *, more: bool) -> None:

@@ -30,11 +30,11 @@ from dcnumd.errors import DcnumdError, printable
 from dcnumd.report.wording import cause_of
 
 REDRAW_SECONDS = 1.0
-"""The times on the screen are that old at most."""
+"""Largest age of the times on the screen [s]."""
 LOOK_SECONDS = 0.1
-"""How often it is found out whether the ledger has changed."""
+"""Time between two looks at whether the ledger has changed [s]."""
 WIDE = 100
-"""From so many columns on there is room for words beside figures."""
+"""Width of the terminal from which on there is room for words beside figures [columns]."""
 WAITING_WORDS = {State.SETTLING: ("not complete yet", "yellow"), State.QUEUED: ("ready", "cyan")}
 """Words for those that wait, with their colours;"""
 NO_PLACE = ("no place", "red")

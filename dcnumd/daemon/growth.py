@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 WINDOW_SECONDS = 10.0
-"""A rate is the mean of about so long."""
+"""Time over which a rate is averaged, about [s]."""
 
 
 @dataclasses.dataclass(slots=True)

@@ -17,11 +17,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LOOK_SECONDS = 60.0
-"""A look inside a file takes moments; one that takes so long hangs, on a share that is down for example."""
+"""Time after which a look inside a file counts as hanging [s], on a share that is down for example."""
 LOOK_BYTES_PER_SECOND = 20e6
-"""A look may have to read all of a file without checksums; a slow share gives that many bytes in a second."""
+"""Speed of a slow share [bytes/s]; a look may have to read all of a file without checksums."""
 KILL_SECONDS = 5.0
-"""A killed probe is gone after so long, unless its system call cannot be interrupted."""
+"""Time after which a killed probe must be gone [s]; it is not if its system call cannot be interrupted."""
 
 
 class Inspector:

@@ -32,9 +32,9 @@ from dcnumd.logic.stamp import Stamp
 log = structlog.get_logger()
 
 PROGRESS_SECONDS = 5.0
-"""A running job is mentioned in the log at most so often,"""
+"""Smallest time between two log lines about the progress of a job [s]."""
 NOTE_SECONDS = 2.0
-"""and in the ledger, which `dcnumd status` reads, so often."""
+"""Smallest time between two notes of it in the ledger, which `dcnumd status` reads [s]."""
 
 
 class JobRunner:

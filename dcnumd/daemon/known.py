@@ -12,7 +12,7 @@ from dcnumd.daemon.listing import has_result_name
 from dcnumd.logic.stamp import Stamp
 
 MAX_SETTLED = 250_000
-"""Of so many files it is remembered that there is nothing to do; beyond that, the ledger is asked anew."""
+"""Largest number of files of which it is remembered that there is nothing to do; then the ledger is asked anew."""
 
 Found = Iterable[tuple[str, Stamp]]
 

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 
 MAX_WAITING = 4 * 2**20
-"""So much may wait to be written [bytes]; what comes then is lost, until all that waits is written."""
+"""Largest size of the lines that wait to be written [bytes]; further ones are lost until all of these are written."""
 STALL_SECONDS = 1.0
-"""At the end, a reader that takes no line for so long is waited for no longer,"""
+"""Largest time for which a reader that takes no line is waited for at the end [s]."""
 FLUSH_SECONDS = 5.0
-"""and one that takes them slowly no longer than this."""
+"""Largest time for which a reader that takes lines slowly is waited for at the end [s]."""
 
 
 class LineWriter:

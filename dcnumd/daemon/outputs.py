@@ -28,11 +28,11 @@ log = structlog.get_logger()
 BlockedFolders = tuple[Blocked, ...]
 """Folders that take no results just now, for which measurements wait."""
 LOOK_SECONDS = 10.0
-"""A folder that takes no results is looked at so often, and more often in the beginning."""
+"""Largest time between two looks at a folder that takes no results [s]; in the beginning it is shorter."""
 NOTE_SECONDS = 1.0
-"""What waits is noted in the ledger at most so often: that takes a moment, and thousands may come to wait at once."""
+"""Smallest time between two notes in the ledger of what waits [s]: thousands may come to wait at once."""
 MEASURE_SECONDS = 30.0
-"""The room in the folders is measured so often."""
+"""Time between two measurements of the room in the folders [s]."""
 
 
 @dataclasses.dataclass(slots=True)

@@ -18,9 +18,9 @@ from dcnumd.logic.job import Job, JobResult
 log = structlog.get_logger()
 
 STOP_SECONDS = 2.0
-"""A job that was asked to stop has so long before its processes get SIGTERM,"""
+"""Time from asking a job to stop to the SIGTERM for its processes [s]."""
 TERMINATE_SECONDS = 0.5
-"""and so long again before they get SIGKILL."""
+"""Time from SIGTERM to SIGKILL [s]."""
 
 
 class Overseer:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RETRY_SECONDS = 30.0
-"""An address that is taken is tried again so often."""
+"""Time between two attempts to serve the live page at an address that is taken [s]."""
 
 
 class PageKeeper:

@@ -8,7 +8,7 @@ import time
 from typing import Any, Literal
 
 STALL_SECONDS = 120.0
-"""A job that says nothing for so long hangs, plus `STALL_SECONDS_PER_BYTE` for each byte of its measurement."""
+"""Time without progress after which a job hangs [s], besides `STALL_SECONDS_PER_BYTE` for each byte it reads."""
 STALL_SECONDS_PER_BYTE = 1 / 5e6
 """Some stages are silent while they write or copy everything; a poor share manages 5 MB a second."""
 

@@ -36,13 +36,13 @@ HEAD_BYTES = 96
 """A superblock is no longer than that."""
 LOCKS = pathlib.Path("/proc/locks")
 CPU_SECONDS = 20.0
-"""A look takes milliseconds; the process that computes for so long ends, and so does this attempt at the file."""
+"""Processor time after which a look, which takes milliseconds, is ended with its process [s]."""
 CPU_BYTES_PER_SECOND = 100e6
-"""What has no checksums is read and digested; a slow computer digests that many bytes in a second."""
+"""Speed of a slow computer [bytes/s] that reads and digests what has no checksums."""
 LOOK_BYTES = 2**30
 """Memory that a look may take [bytes]: a chunk of the largest size that is read, packed and unpacked."""
 BLANK_END = 512
-"""A damaged file whose last bytes are so many zeros [bytes] was not copied to its end."""
+"""Number of zeros at the end of a damaged file that tell that it was not copied to its end [bytes]."""
 SUSPECT = frozenset({"not_hdf5", "damaged", "checksum", "truncated"})
 """Reasons for which a file may be refused when parts of it are missing."""
 

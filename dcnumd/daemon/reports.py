@@ -30,9 +30,9 @@ R = TypeVar("R")
 log = structlog.get_logger()
 
 REPORT_SECONDS = 600.0
-"""A report that takes longer hangs; it is so much because the process has to wait for all others."""
+"""Time after which a report counts as hanging [s]; it is large since the process waits for all others."""
 QUIET_SECONDS = 1.0
-"""An index is written again only so long after the last failure, since failures come in numbers."""
+"""Time from the last failure to the next writing of the index [s], since failures come in numbers."""
 
 
 class Reporter:

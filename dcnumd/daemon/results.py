@@ -18,7 +18,7 @@ from dcnumd.logic.stamp import Stamp
 log = structlog.get_logger()
 
 SLICE = 100
-"""So many results are looked for at once."""
+"""Number of results that are looked for at once."""
 
 
 class Results:

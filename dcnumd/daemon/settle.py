@@ -30,11 +30,11 @@ from dcnumd.logic.stamp import Stamp
 log = structlog.get_logger()
 
 PATIENCE = 60
-"""A file that is quiet but incomplete fails after so many settle times; when it changes, it gets another chance."""
+"""Number of settle times after which a quiet, incomplete file fails; when it changes, it is looked at again."""
 MAX_PAUSE_SECONDS = 60.0
-"""A share that does not answer is asked again so soon."""
+"""Time until a share that does not answer is asked again [s]."""
 SLICE = 50
-"""So many new files are written to the ledger at once."""
+"""Number of new files that are written to the ledger in one transaction."""
 
 
 class Gate:

@@ -10,7 +10,7 @@ import pathlib
 from dcnumd.daemon.inotify import DEPARTURES, FolderEvents
 
 LOOK_SECONDS = 60.0
-"""Without an event they are looked at so often: a folder further up may have been renamed."""
+"""Time between two looks without an event [s]: a folder further up may have been renamed."""
 
 
 class StateFolder:

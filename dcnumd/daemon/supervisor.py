@@ -45,11 +45,11 @@ log = structlog.get_logger()
 
 HEARTBEAT_SECONDS = 60.0
 START_SECONDS = 300.0
-"""The pipeline process has so long to be ready; on a slow computer, compiling the kernels takes a minute."""
+"""Time in which the pipeline process must be ready [s]; a slow computer compiles the kernels for a minute."""
 CLOSE_SECONDS = 2.0
-"""An idle child process has so long to end by itself."""
+"""Time in which an idle child process must end by itself [s]."""
 LEDGER_SECONDS = 5.0
-"""A ledger that cannot be written is tried again so often."""
+"""Time between two attempts to write a ledger that could not be written [s]."""
 
 
 def run_daemon(settings: Settings, *, once: bool = False) -> int:

@@ -15,7 +15,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ANSWER_SECONDS = 30.0
-"""A file system that says nothing for so long is down."""
+"""Time without an answer after which a file system counts as down [s]."""
 
 _hanging: collections.Counter[str] = collections.Counter()
 """For each folder, calls that nobody waits for any more and that have not come back."""

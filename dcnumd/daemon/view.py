@@ -28,7 +28,7 @@ from dcnumd.web.state import Ended, Folder, Recording, Running, Snapshot, Totals
 log = structlog.get_logger()
 
 TICK_SECONDS = 1.0
-"""What changes without being told, such as a growing file, is noticed so soon."""
+"""Time between two looks at what changes without being told, such as a growing file [s]."""
 REPORT_BYTES = 2**26
 """No page of a report is larger."""
 

@@ -27,9 +27,9 @@ from dcnumd.read.trust import Trust
 log = structlog.get_logger()
 
 SLICE = 100
-"""So many files are offered at once."""
+"""Number of files that are offered at once."""
 EVENT_SECONDS = 1.0
-"""After one look at what file events name comes none for so long: a recording raises hundreds of them in a second."""
+"""Smallest time between two looks at what file events name [s]: a recording raises hundreds of events a second."""
 COURTEOUS_EVENT_SECONDS = 0.1
 """The same where a recording has to stop the work at once."""
 

@@ -25,7 +25,7 @@ LABELS = 65536
 NO_RUN = -1
 """Follows the last run of a label."""
 SPARSE = 16
-"""A mask is sparse when its bounding box has more than so many times its pixels."""
+"""Number of pixels of the bounding box for each one of the mask above which the mask is sparse."""
 
 
 @kernel

@@ -31,7 +31,7 @@ from dcnumd.logic.job import Job, JobResult, Progress
 log = structlog.get_logger()
 
 PROGRESS_SECONDS = 1.0
-"""A job reports its progress at most so often; a change of stage is reported at once."""
+"""Smallest time between two reports of progress [s]; a change of stage is reported at once."""
 
 ENGINE = "dcnumd.logic.process"
 

@@ -13,7 +13,7 @@ from dcnumd.logic.job import Progress
 Stage = Literal["background", "segmentation", "writing"]
 
 WATCH_SECONDS = 1.0
-"""What does not report by itself is asked so often how far it is."""
+"""Time between two questions how far something is that does not report by itself [s]."""
 
 
 def never() -> bool:

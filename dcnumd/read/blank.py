@@ -21,11 +21,11 @@ from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 
 RUN_FRAMES = 2
-"""So many frames are zero in a row only if nobody wrote them; a frame that a camera lost may be zero, too."""
+"""Number of frames of zeros in a row that nobody wrote; a single frame that a camera lost may be zero, too."""
 RUN_BYTES = (2**14, 2**20)
-"""At least and at most so many bytes are looked at in one place, whatever the size of frames."""
+"""Least and largest size that is looked at in one place, whatever the size of frames [bytes]."""
 PACKED_BYTES = 1024
-"""So many bytes at either end of a packed chunk are zero only if nobody wrote them."""
+"""Number of zeros at either end of a packed chunk that nobody wrote [bytes]."""
 SAMPLES = 6
 """Places that are looked at, besides the ends."""
 BEHIND_BYTES = 2**20

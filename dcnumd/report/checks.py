@@ -25,7 +25,7 @@ FEWEST_CELLS = 20
 END_SHARE = 0.1
 """The part of the recording that counts as its end."""
 SILENT_SHARE = 0.25
-"""The flow stood still if there is nothing at all in so large a part, at the end."""
+"""Share of the recording without any event at the end from which on the flow stood still."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

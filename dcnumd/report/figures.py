@@ -27,7 +27,7 @@ FEWEST_INTERVALS = 5
 EVENTS_PER_INTERVAL = 20
 """On average; a course has fewer intervals rather than emptier ones."""
 COURSE_FRAMES = 31
-"""What is slower than so many frames with events is drift and no flicker."""
+"""Number of frames with events; slower changes of the brightness are drift and no flicker."""
 FEWEST_OFFSETS = 20
 MAX_TEXT = 500
 """Characters of a text of the file."""

@@ -19,7 +19,7 @@ Frame = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 CANDIDATES = 20_000
-"""Of more events, only so many are looked at when cells are chosen."""
+"""Largest number of events that are looked at when cells are chosen."""
 TAMENESS = 0.3
 """How much a lonely event is passed over: 0 takes the edge of the cloud, large values its middle."""
 MARGIN = 6
@@ -30,13 +30,13 @@ SHEET_COLUMNS = 16
 FRINGE = 1
 """Each tile's edge is repeated, so that enlarging one blends in nothing of its neighbour."""
 CLUMP = 2.2
-"""What is so many times as large as the usual cell is cut."""
+"""Size from which on a cell is cut, in sizes of the usual cell."""
 JPEG_QUALITY = 82
 LEAST_CONTRAST = 16.0
 SHORTEST_CONTOUR = 6
 """Points."""
 BACKGROUNDS = 20
-"""The mean background is that of so many events, evenly spread."""
+"""Number of events, evenly spread, of which the mean background is made."""
 LEAST_CHANGE = 10.0
 """Grey levels at the ends of the colours that show a change, at least."""
 

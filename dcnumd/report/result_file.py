@@ -23,7 +23,7 @@ Mask = npt.NDArray[np.bool_]
 Values = npt.NDArray[np.float64]
 
 KEPT = 12
-"""So many features are kept in memory at most: a result may have millions of events."""
+"""Largest number of features that are kept in memory: a result may have millions of events."""
 PIXELS = {"image": "images", "mask": "masks", "image_bg": "background images"}
 """Features that are pictures, and what they are called."""
 COUNTING = ("area_um", "deform", "pos_x", "basinmap0", "mask", "frame", "time")

@@ -30,7 +30,7 @@ DENSITY_COLOURS: ListedColormap | LinearSegmentedColormap = ListedColormap(
 """Few to many events; the darkest part is left out, it would vanish in dark mode."""
 
 DRAWN_CELLS = (480, 360)
-"""Of the points that fall on the same one of so many cells across and up, one is drawn."""
+"""Number of cells across and up; of the points in one cell, one is drawn."""
 SCATTER_SIZE, SCATTER_BOX = (420, 296), (0.14, 0.145, 0.84, 0.835)
 """View box of the plot, and the part of it between the axes: left, bottom, width, height."""
 PICTURE_SIZE = (900, 634)

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 JOIN_SECONDS = 1.0
-"""Workers that were asked to end have so long."""
+"""Time in which workers that were asked to end must end [s]."""
 DRAIN_SECONDS = 1.0
-"""A worker whose answer nobody wants any more has so long before it is replaced: it may be stuck in foreign code."""
+"""Time until a worker is replaced whose answer nobody wants any more [s]: it may be stuck in foreign code."""
 CHECK_SECONDS = 0.2
-"""Who waits for answers looks up so often."""
+"""Largest time between two looks at other things while answers are waited for [s]."""
 TASKS_AHEAD = 2
 """Tasks in each worker's pipe, so that it never waits for the parent."""
 

@@ -26,7 +26,7 @@ from dcnumd.simulate.truth import write_truth
 __all__ = ["MeasurementSpec", "Recording", "write_measurement"]
 
 REALTIME_BLOCK_SECONDS = 0.25
-"""How often a recording in real time reaches the disk [s]."""
+"""Time between two moments at which a recording in real time reaches the disk [s]."""
 
 BLOCK_BYTES = 2**25
 BLOCK_LIMIT = 2048

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 WRONG_TOKEN_SECONDS = 0.5
-"""Who guesses has to wait so long for each answer."""
+"""Time until a wrong token is answered [s], against guessing."""
 
 PAGE_POLICY = "; ".join(
     (

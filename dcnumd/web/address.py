@@ -13,7 +13,7 @@ from dcnumd.errors import ConfigError
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 BACKLOG = 64
-"""So many connections wait until the daemon has time for them."""
+"""Largest number of connections that wait until the daemon has time for them."""
 
 _FAULTS = {
     errno.EADDRINUSE: "the port is taken by another program; choose another one",

@@ -13,7 +13,7 @@ from dcnumd.web.page import Page
 from dcnumd.web.state import Control
 
 GAP_SECONDS = 0.5
-"""Changes are told at most so often."""
+"""Smallest time between two messages of changes [s]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -13,11 +13,11 @@ from aiohttp import web
 MAX_CONNECTIONS = 100
 """For one more, a client makes room that is not being answered."""
 MAX_ANSWERS = 80
-"""So many are answered at once, those included who listen to events. The rest is for monitors."""
+"""Largest number of clients that are answered at once, with those that listen to events. The rest is for monitors."""
 MONITORS = frozenset({"/healthz", "/metrics"})
 """These are answered always: it takes no time."""
 SILENT_SECONDS = 20.0
-"""A client that neither asks nor takes what it asked for is dropped after so long."""
+"""Time after which a client is dropped that neither asks nor takes what it asked for [s]."""
 SWEEP_SECONDS = 5.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -21,7 +21,7 @@ from dcnumd.web.state import Control, Snapshot
 MAX_LISTENERS = 50
 """For one more, the address that has most of them gives one up."""
 ALIVE_SECONDS = 15.0
-"""Silence is broken so often, so that both sides notice when the other one is gone."""
+"""Time after which a silent connection gets a sign of life [s], so that both sides notice if the other one is gone."""
 ALIVE = b": alive\nevent: alive\ndata: 1\n\n"
 TAKE_SECONDS = 10.0
 """A browser that does not take an event in this time is dropped."""

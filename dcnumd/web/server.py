@@ -23,9 +23,9 @@ from dcnumd.web.token import Keys, read_token
 MAX_FORM = 4096
 """Nobody has more to say [bytes]."""
 KEEP_SECONDS = 15.0
-"""A connection is kept so long for a next request."""
+"""Time for which a connection is kept for a next request [s]."""
 CLOSE_SECONDS = 0.3
-"""Answers that are on their way may take so long at the end."""
+"""Time that answers on their way may take at the end [s]."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -163,7 +163,7 @@ def check_sparse_median_kwargs(
 
 
 Medians = Callable[[Indices, int], Images]
-"""Returns the upper medians of the windows of so many frames that begin at the given ones; see `median_image`."""
+"""Returns the upper medians of windows: their first frames, and the number of frames in each; see `median_image`."""
 
 
 def sparse_median_images(
