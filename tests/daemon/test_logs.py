@@ -109,13 +109,17 @@ def test_stalled_reader_keeps_no_process_from_its_end(tmp_path, last):
     """More is logged than can wait, and the file has all of it; what is said after the flush does not wait either."""
     path = tmp_path / "log.jsonl"
     script = f"""
-import pathlib, structlog, sys
+import pathlib, structlog, sys, time
 from dcnumd.config import LogSettings
 from dcnumd.daemon import logs
-logs.configure(LogSettings(file=pathlib.Path({str(path)!r})))
+path = pathlib.Path({str(path)!r})
+logs.configure(LogSettings(file=path))
 log = structlog.get_logger()
 for number in range(3000):
     log.info("test.event", number=number, text="x" * 1500)
+    # a busy computer may write to the file more slowly than lines come, too
+    while number % 500 == 499 and path.read_bytes().count(b"\\n") <= number:
+        time.sleep(0.01)
 logs.flush()
 {last}
 """
