@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import pathlib
 from collections.abc import Iterable
@@ -9,8 +10,11 @@ from collections.abc import Iterable
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.listing import has_result_name
+from dcnumd.daemon.records import Entry
 from dcnumd.logic.stamp import Stamp
 
+CLOCK_SECONDS = 5.0
+"""Largest difference between the clocks of this computer and of a share that costs no look at each result [s]."""
 MAX_SETTLED = 250_000
 """Largest number of files of which it is remembered that there is nothing to do; then the ledger is asked anew."""
 
@@ -94,6 +98,18 @@ class KnownFiles:
         """Return whether a file that is called like a result was made here, or is just being made."""
         if not has_result_name(path, self._settings):
             return False
-        if recorded := self._ledger.has_made(path):
+        if path in self._awaited:
+            return True
+        maker = self._ledger.maker(path)
+        is_made = maker is not None and not _was_replaced(maker, stamp)
+        if is_made:
             self.note_settled(path, stamp)
-        return recorded or path in self._awaited
+        return is_made
+
+
+def _was_replaced(maker: Entry, stamp: Stamp) -> bool:
+    """Return whether a result may be another file by now, which a look must tell."""
+    if maker.finished_at is None:
+        return False
+    finished = dt.datetime.fromisoformat(maker.finished_at).timestamp()
+    return stamp.ctime_ns > (finished + CLOCK_SECONDS) * 1e9

@@ -62,9 +62,9 @@ class LedgerQueries:
         """Return whether a result was put at `path`, even if that is to be made again."""
         return self._one("output = CAST(? AS TEXT)", text_of(path)) is not None
 
-    def has_made(self, path: str) -> bool:
-        """Return whether the result of a measurement was put at `path`, and is no other file that was there before."""
-        return self._one("output = CAST(? AS TEXT) AND state <> 'skipped'", text_of(path)) is not None
+    def maker(self, path: str) -> Entry | None:
+        """Return the row whose result was put at `path`, unless it found another file there."""
+        return self._one("output = CAST(? AS TEXT) AND state <> 'skipped'", text_of(path))
 
     def result_of(self, path: str) -> Made | None:
         """Return the result of a measurement whose row was changed last; None if it is not done."""

@@ -66,6 +66,25 @@ def test_measurement_that_has_the_name_of_another_ones_result_is_not_lost(start_
     assert finished["output"] == str(watched_folder / "M001_dcn_dcn.rtdc")
 
 
+def test_measurement_in_the_place_of_a_recorded_result_is_processed(tmp_path, measurement):
+    """A file that came there after the result is looked at, whatever the ledger says of its name."""
+    settings = Settings(WatchSettings((tmp_path,), settle_seconds=0.05), log=LogSettings(level="error"))
+    path, result = tmp_path / "M001.rtdc", tmp_path / "M001_dcn.rtdc"
+    measurement(path)
+
+    async def body(works):
+        await works.offer(path)
+        done = works.finish(await works.next_passed(), result)
+        await works.offer(result)
+        assert not works.gate.candidates
+        works.ledger.amend(done.id, finished_at="2020-01-01T00:00:00.000Z")
+        measurement(result, seed=2)
+        await works.offer(result)
+        assert (await works.next_passed()).path == str(result)
+
+    with_works(tmp_path, body, settings, with_jobs=False)
+
+
 def test_result_from_elsewhere_that_is_called_so_is_no_measurement(tmp_path, measurement):
     """What dcnum made on another computer and somebody copied here says that it is a result, and has its name."""
     source, path = tmp_path / "elsewhere" / "M.rtdc", tmp_path / "acquisition" / "M_dcn.rtdc"
