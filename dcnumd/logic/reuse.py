@@ -16,6 +16,7 @@ from dcnumd.logic.assemble import run_identifier, verify_result
 from dcnumd.logic.job import ExistingPolicy, JobResult
 from dcnumd.logic.job_line import JobLine
 from dcnumd.logic.origin import Input, Origin
+from dcnumd.logic.own_output import is_result
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.silent_result import may_be_made_of
 from dcnumd.read.content import content_digest
@@ -54,8 +55,10 @@ def settle_existing(plan: Plan, origin: Origin) -> JobResult | ExistingPolicy:
         There is a file and the job says that this is an error.
     """
     job, identifier = plan.job, plan.pipeline_id
-    if job.existing == "replace" or not os.path.lexists(job.path_out):
+    if not os.path.lexists(job.path_out):
         return job.existing
+    if job.existing == "replace" and not _is_measurement(job.path_out):
+        return "replace"
     if job.existing == "fail":
         raise ResultError(f'{job.path_out}: the file exists already and output.existing is "fail"', "output_exists")
     belonging, events = _belonging(plan, origin)
@@ -75,13 +78,26 @@ def settle_existing(plan: Plan, origin: Origin) -> JobResult | ExistingPolicy:
     )
 
 
+def _is_measurement(path: pathlib.Path) -> bool:
+    """Return whether a file is a sound measurement and no result: it is never replaced, whatever its name is."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with h5py.File(path, "r", locking=False) as h5, HDF5Data(h5) as data:
+            return "events" in h5 and not is_result(data.meta)
+    except (*HDF5_FAULTS, DcnumdError):
+        return False
+
+
 def _in_the_way(plan: Plan, origin: Origin) -> str:
     """Return what is in the place of a job's result, and what to do, in words for the operator."""
     path, own = plan.job.path_out, plan.job.path_in
+    if _is_measurement(path):
+        return f"{path}: is a measurement and no result, so it is not replaced; move it away, or change output.suffix"
     stated, pphash = _stated(path)
     if stated is None:
         return f'{path}: does not say of what it was made; move it away, or set output.existing = "replace"'
-    if stated.path != origin.path:
+    if not _is_same_file(stated, origin):
         other = pathlib.Path(os.fsdecode(stated.path))
         if other.with_suffix("") == own.with_suffix(""):
             cure = "their names differ in the ending only, so their results would have one name; rename one of them"
@@ -124,11 +140,16 @@ def _judge(h5: h5py.File, plan: Plan, origin: Origin, events: int) -> Belonging:
         return "same"
     stated = Origin.read(h5)
     if stated is not None and stated.digest != origin.digest:
-        return "former" if stated.path == origin.path else "other"
+        return "former" if _is_same_file(stated, origin) else "other"
     verify_result(h5, plan.pipeline_id, events)
     if stated is None:
         return "same" if may_be_made_of(h5, plan) else "other"
     return "same" if h5.attrs.get("experiment:run identifier") == run_identifier(plan) else "other"
+
+
+def _is_same_file(one: Origin, other: Origin) -> bool:
+    """Return whether two origins are one file, which has several paths where there are symbolic links."""
+    return one.path == other.path or os.path.realpath(one.path) == os.path.realpath(other.path)
 
 
 def _is_copy(h5: h5py.File, origin: Origin) -> bool:
@@ -192,7 +213,7 @@ def publish(result: ResultFile, plan: Plan, events: int, source: Input, existing
     with h5py.File(result.temporary, "r", locking=False) as h5:
         verify_result(h5, plan.pipeline_id, events)
     source.check()
-    if existing != plan.job.existing and isinstance(settle_existing(plan, source.identify(plan)), JobResult):
+    if existing == "replace" and isinstance(settle_existing(plan, source.identify(plan)), JobResult):
         # what was to be replaced is something else by now
         raise ResultError(f"{result.path}: was made by another program meanwhile", "output_exists")
     result.commit()

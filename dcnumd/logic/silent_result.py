@@ -29,11 +29,18 @@ def may_be_made_of(h5: h5py.File, plan: Plan) -> bool:
     data = plan.data
     with HDF5Data(h5) as result:
         return (
-            h5.attrs.get("experiment:run identifier") == run_identifier(plan)
+            _is_identified(str(h5.attrs.get("experiment:run identifier")), plan)
             and _has_attributes(result.meta, data.meta)
             and _frames_told(result, data) <= {plan.count}
             and (data.index_mapping is not None or _has_frames(h5, data))
         )
+
+
+def _is_identified(identifier: str, plan: Plan) -> bool:
+    """Return whether a result has the run identifier that dcnumd or dcnum gives the result of a job."""
+    measurement, _, run = identifier.rpartition("_")
+    expected = run_identifier(plan)
+    return identifier == expected or (run == expected.rpartition("_")[2] and plan.data.is_identified_by(measurement))
 
 
 def _has_attributes(found: Mapping[str, Attribute], expected: Mapping[str, Attribute]) -> bool:

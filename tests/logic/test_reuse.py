@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import shutil
+import uuid
 
 import h5py
 import hdf5plugin  # noqa: F401 -- registers the Zstandard filter
@@ -130,6 +132,28 @@ def test_own_result_of_a_former_content_is_replaced_by_whoever_may(change, job):
     assert settle(dataclasses.replace(job, path_in=moved)) == "output_differs"
 
 
+def test_former_result_is_known_by_any_path_of_its_measurement(job):
+    """A folder that is watched by a symbolic link has the measurements that are processed by another path."""
+    change_input(job, grow)
+    link = job.path_in.parent / "link"
+    link.symlink_to(job.path_in.parent)
+    assert settle(dataclasses.replace(job, path_in=link / job.path_in.name, replace_former=True)) == "replace"
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_measurement_is_never_replaced(when, job):
+    """Not even by whoever may replace results: one that has the name of another one's result stays as it is."""
+    raw = job.path_in.read_bytes()
+    job = dataclasses.replace(job, existing="replace", num_workers=1)
+    if when == "before":
+        job.path_out.write_bytes(raw)
+    result = process_measurement(job, on_progress=lambda _progress: job.path_out.write_bytes(raw))
+    assert (result.outcome, result.reason) == ("skipped", "output_differs")
+    assert "is a measurement and no result" in result.error
+    assert job.path_out.read_bytes() == raw
+    engine.close()
+
+
 def no_result(job):
     job.path_out.write_bytes(b"theirs")
     return job, "does not say of what it was made; move it away"
@@ -185,6 +209,22 @@ def test_silent_result_is_held_against_what_it_says(change, job):
     be_silent(job.path_out)
     change_input(job, change)
     assert settle(dataclasses.replace(job, replace_former=True)) == "output_differs"
+
+
+@pytest.mark.parametrize("job", ["tap", "drain"], indirect=True)
+def test_silent_result_may_have_the_identifier_that_dcnum_gives(job):
+    """Of fixed-length strings dcnum takes Python's notation."""
+    be_silent(job.path_out)
+    texts = {"experiment:time": b"10:00:00", "experiment:date": b"2025-01-15", "setup:identifier": b"ZMD-1"}
+    for path in (job.path_in, job.path_out):
+        with h5py.File(path, "r+") as h5:
+            h5.attrs.update({key: np.bytes_(text) for key, text in texts.items()})
+            identifier = h5.attrs.pop("experiment:run identifier", "")
+    run = identifier.rpartition("_")[2]
+    named = hashlib.md5("_".join(map(str, texts.values())).encode(), usedforsecurity=False).hexdigest()
+    with h5py.File(job.path_out, "r+") as h5:
+        h5.attrs["experiment:run identifier"] = f"{uuid.UUID(named)}_{run}"
+    assert settle(job) == "output_exists"
 
 
 def test_known_digest_is_taken_only_under_its_stamp(job):
