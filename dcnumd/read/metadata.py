@@ -258,7 +258,10 @@ def is_identified_by(attributes: Mapping[Any, object], identifier: str) -> bool:
 
 def _text_of(attributes: Mapping[Any, object], key: str) -> str:
     value = attributes.get(key)
-    return "" if value is None or not has_value(value) else to_text(value)
+    if value is None:
+        return ""
+    # dclab takes what h5py says of an attribute without a value for its text
+    return to_text(value) if has_value(value) else f"{value}"
 
 
 def _uuid_of(parts: Iterable[object]) -> str:

@@ -92,7 +92,10 @@ def test_measurement_identifier_equals_dcnum(write_measurement, frames, attribut
 @pytest.mark.parametrize("key", ["experiment:time", "experiment:date", "setup:identifier", "experiment:run identifier"])
 @pytest.mark.parametrize(
     "value",
-    [np.bytes_("ab"), "ab", " ab ", np.bytes_(""), 5, 0, np.float32(2.7), True, np.array([b"ab"]), ["a", "b"]],
+    [
+        *("ab", " ab ", np.bytes_("ab"), np.bytes_(""), 5, 0, np.float32(2.7), True, np.array([b"ab"]), ["a", "b"]),
+        *(h5py.Empty("S3"), h5py.Empty("f8"), np.zeros(0)),
+    ],
     ids=repr,
 )
 def test_measurement_identifier_equals_dclab(write_measurement, frames, key, value):
