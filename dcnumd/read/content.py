@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
+import math
 import os
 import pathlib
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ import numpy.typing as npt
 
 from dcnumd.errors import MeasurementError
 from dcnumd.read.chunk_table import Filter, dataset_filters
-from dcnumd.read.frame_source import FLETCHER32, GZIP
+from dcnumd.read.frame_source import FLETCHER32, GZIP, SHUFFLE, ZSTANDARD
 from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
 from dcnumd.read.limits import has_variable_length
 from dcnumd.read.open_file import HDF5_FAULTS, damage_named, unreadable
@@ -29,8 +31,12 @@ BLOCK_BYTES = 2**24
 """Largest part of a file that is read at once [bytes]."""
 ROWS_PER_BLOCK = 256
 """Number of items of variable length that are read at once."""
-CHECKSUM_BYTES = 4
-"""Size of the checksum at the end of a chunk: Fletcher's, or the Adler-32 with which zlib ends its data [bytes]."""
+TAIL_BYTES = 256
+"""Size of the part of a compressed chunk that is read [bytes]. At its end is a checksum of 4 bytes, Fletcher's or the
+Adler-32 with which zlib ends its data; what lies before it comes with the same read, and tells what that may miss."""
+CHECKED_CHAINS = ([GZIP], [GZIP, FLETCHER32], [FLETCHER32, GZIP], [ZSTANDARD, FLETCHER32])
+"""Filters, in writing order and after any shuffle, whose chunks end in a checksum that is enough. Others that compress,
+as lzf and lz4, have too many values stand in the file as they are."""
 GROUPS = ("events", "basin_events", "logs", "tables", "basins")
 """Groups whose datasets are digested; what a group inside them holds gets into no result."""
 UNREADABLE = b"cannot be read"
@@ -166,9 +172,11 @@ class _Digest:
         chunks.sort(key=lambda chunk: chunk.chunk_offset)
         table = [(*chunk.chunk_offset, chunk.size, chunk.filter_mask) for chunk in chunks]
         self._add(np.array(table, np.int64).tobytes())
+        unpacked = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
         for chunk in chunks:
-            checksum = CHECKSUM_BYTES if _ends_in_checksum(filters, chunk.filter_mask) else chunk.size
-            length = min(chunk.size, checksum)
+            # a compressor that saves nothing has copied the values
+            packed = chunk.size < unpacked and _ends_in_checksum(filters, chunk.filter_mask)
+            length = min(chunk.size, TAIL_BYTES) if packed else chunk.size
             self._add_stored(dataset.file, chunk.byte_offset + chunk.size - length, length)
 
     def _add_stored(self, h5: h5py.File, offset: int, size: int) -> None:
@@ -203,14 +211,13 @@ class _Digest:
 
 
 def _ends_in_checksum(filters: tuple[Filter, ...], filter_mask: int) -> bool:
-    """Return whether the last bytes of a chunk are a checksum of data whose size depends on the values.
+    """Return whether the last bytes of a chunk are a checksum of what a compressor made.
 
-    Fletcher's checksum takes zeros and bytes of 255 for the same, so that without a compressor it does not suffice.
+    Fletcher's checksum takes two zeros and two bytes of 255 for the same, so that of values that stand in the file as
+    they are, in another order or with fewer bits, it does not suffice.
     """
     applied = [code for position, (code, _) in enumerate(filters) if not filter_mask >> position & 1]
-    if applied[-1:] == [GZIP]:
-        return True
-    return applied[-1:] == [FLETCHER32] and len(applied) > 1
+    return list(itertools.dropwhile(SHUFFLE.__eq__, applied)) in CHECKED_CHAINS
 
 
 def _blocks(dataset: h5py.Dataset) -> Iterator[npt.NDArray[Any] | object]:

@@ -18,11 +18,14 @@ STORAGES = {
     "chunks": {"chunks": (4, 10, 20)},
     "split chunks": {"chunks": (3, 5, 7)},
     "fletcher32 alone": {"chunks": (4, 10, 20), "fletcher32": True},
+    "shuffle, fletcher32": {"chunks": (4, 10, 20), "shuffle": True, "fletcher32": True},
     "gzip": {"chunks": (4, 10, 20), "compression": "gzip"},
+    "gzip without effect": {"chunks": (4, 10, 20), "compression": "gzip", "compression_opts": 0},
     "gzip, fletcher32": {"chunks": (4, 10, 20), "compression": "gzip", "fletcher32": True},
     "zstd": {"chunks": (4, 10, 20), **hdf5plugin.Zstd()},
     "zstd, fletcher32": {"chunks": (4, 10, 20), **hdf5plugin.Zstd(), "fletcher32": True},
     "lzf": {"chunks": (4, 10, 20), "compression": "lzf"},
+    "lzf, fletcher32": {"chunks": (4, 10, 20), "compression": "lzf", "fletcher32": True},
 }
 
 
@@ -64,6 +67,29 @@ def test_change_of_any_frame_is_seen(storage, tmp_path):
     assert len(found) == 13
 
 
+BLIND_SPOTS = {
+    "white for black": lambda images: np.where(images == 0, 255, images),
+    "frames in another order": lambda images: images[[1, 0, *range(2, 10)]],
+}
+
+
+@pytest.mark.parametrize("change", BLIND_SPOTS.values(), ids=BLIND_SPOTS)
+@pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
+def test_change_that_a_checksum_misses_is_seen(storage, change, tmp_path):
+    """Fletcher's takes two white pixels for two black ones, Adler's knows no order of frames with the same sum."""
+    path = make(tmp_path / "m.rtdc", storage)
+    images = np.zeros((10, 10, 20), np.uint8)
+    images[:, :, 10:] = (
+        np.random.default_rng(0).permuted(np.tile(np.arange(1, 101), (10, 1)), axis=1).reshape(10, 10, 10)
+    )
+    digests = set()
+    for written in (images, change(images)):
+        with h5py.File(path, "r+") as h5:
+            h5["events/image"][...] = written
+        digests.add(digest_of(path))
+    assert len(digests) == 2
+
+
 CHANGES = {
     "sample": lambda h5: h5.attrs.__setitem__("experiment:sample", "cells"),
     "number": lambda h5: h5.attrs.__setitem__("imaging:pixel size", np.nextafter(0.34, 1)),
@@ -103,15 +129,20 @@ def test_same_data_in_another_place_are_the_same(storage, tmp_path):
     assert digest_of(tmp_path / "moved.rtdc") == digest_of(path)
 
 
-def test_compressed_frames_are_not_read_again(tmp_path):
-    """Of chunks that have a checksum, only that is read."""
-    path = make(tmp_path / "m.rtdc", STORAGES["gzip, fletcher32"])
+@pytest.mark.parametrize("storage", ["gzip", "gzip, fletcher32", "zstd, fletcher32"])
+def test_compressed_frames_are_not_read_again(storage, tmp_path):
+    """Of compressed chunks that have a checksum, only their end is read."""
+    path = make(tmp_path / "m.rtdc")
+    images = np.random.default_rng(3).integers(0, 16, (10, 10, 200), dtype=np.uint8)
+    with h5py.File(path, "r+") as h5:
+        del h5["events/image"]
+        h5.create_dataset("events/image", data=images, **STORAGES[storage] | {"chunks": (4, 10, 200)})
     whole = digest_of(path)
     with h5py.File(path) as h5:
         first = h5["events/image"].id.get_chunk_info(0)
     with path.open("r+b") as file:
         file.seek(first.byte_offset)
-        file.write(bytes(first.size - 4))
+        file.write(bytes(first.size - 256))
     assert digest_of(path) == whole
 
 
