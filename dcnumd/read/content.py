@@ -142,6 +142,8 @@ class _Digest:
             self._add_chunks(dataset, filters)
         elif (offset := dataset.id.get_offset()) is not None:
             self._add_stored(dataset.file, offset, dataset.id.get_storage_size())
+        elif dataset.size:
+            self._add_fill_value(dataset)
 
     def _named(self, data: HDF5Data, group: str) -> list[str]:
         try:
@@ -178,6 +180,16 @@ class _Digest:
             packed = chunk.size < unpacked and _ends_in_checksum(filters, chunk.filter_mask)
             length = min(chunk.size, TAIL_BYTES) if packed else chunk.size
             self._add_stored(dataset.file, chunk.byte_offset + chunk.size - length, length)
+        grid = (-(-length // step) for length, step in zip(dataset.shape, dataset.chunks, strict=True))
+        if len(chunks) < math.prod(grid):
+            self._add_fill_value(dataset)
+
+    def _add_fill_value(self, dataset: h5py.Dataset) -> None:
+        """Add the value that is read where nothing was ever written."""
+        try:
+            self._add(_canonical(dataset.fillvalue))
+        except HDF5_FAULTS:
+            self._add(UNREADABLE)
 
     def _add_stored(self, h5: h5py.File, offset: int, size: int) -> None:
         """Add bytes of a file as they are; what would lie behind its end is left out."""

@@ -129,6 +129,20 @@ def test_same_data_in_another_place_are_the_same(storage, tmp_path):
     assert digest_of(tmp_path / "moved.rtdc") == digest_of(path)
 
 
+@pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
+def test_value_of_frames_that_were_never_written_counts(storage, tmp_path):
+    """It is what is read of them."""
+    digests = set()
+    for value in (140, 150):
+        path = make(tmp_path / f"{value}.rtdc")
+        with h5py.File(path, "r+") as h5:
+            h5.create_dataset("events/image_bg", (10, 10, 20), np.uint8, fillvalue=value, **storage)
+            if storage:
+                h5["events/image_bg"][: storage["chunks"][0]] = 130
+        digests.add(digest_of(path))
+    assert len(digests) == 2
+
+
 @pytest.mark.parametrize("storage", ["gzip", "gzip, fletcher32", "zstd, fletcher32"])
 def test_compressed_frames_are_not_read_again(storage, tmp_path):
     """Of compressed chunks that have a checksum, only their end is read."""
