@@ -60,7 +60,7 @@ def content_digest(data: HDF5Data) -> str:
     """
     with contextlib.closing(_Digest()) as digest:
         digest.add_attributes(data.h5)
-        for group in GROUPS:
+        for group in (*GROUPS, *_basin_groups(data)):
             digest.add_group(data, group)
         for name, dataset in _elsewhere(data):
             digest.add_dataset(f"basin {name}", dataset)
@@ -71,6 +71,20 @@ def files_of(data: HDF5Data) -> tuple[pathlib.Path, ...]:
     """Return the files other than its own in which a measurement has data."""
     files = {dataset.file.filename for _, dataset in _elsewhere(data)}
     return tuple(map(pathlib.Path, sorted(files)))
+
+
+def _basin_groups(data: HDF5Data) -> list[str]:
+    """Return the groups that internal basins name, beside the usual one."""
+    try:
+        basins = data.basins
+    except MeasurementError as error:
+        if error.transient:
+            raise
+        # then there are none to be used; the definitions are digested as they are
+        return []
+    # no name is the root, too
+    named = {path or "/" for basin in basins if basin.kind == "internal" for path in basin.paths}
+    return sorted(named.difference(GROUPS))
 
 
 def _elsewhere(data: HDF5Data) -> Iterator[tuple[str, h5py.Dataset]]:

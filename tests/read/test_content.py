@@ -172,15 +172,36 @@ def test_damaged_parts_have_a_digest(tmp_path):
     assert digest_of(path) != whole
 
 
+def refer(path, **definition):
+    """Add the definition of a basin to a file, which is made if there is none."""
+    with h5py.File(path, "a") as h5:
+        h5.attrs["experiment:event count"] = 10
+        h5["basins/b"] = [line.encode() for line in json.dumps({"name": "b", **definition}, indent=1).splitlines()]
+
+
+@pytest.mark.parametrize("group", ["basin_events", "other", "other/inner", "/", ""])
+def test_data_in_an_internal_basin_count(group, tmp_path):
+    """Whatever the group is called that the basin names."""
+    path = make(tmp_path / "m.rtdc")
+    refer(path, type="internal", paths=[group], features=["image_bg"])
+    with h5py.File(path, "r+") as h5:
+        background = h5.require_group(group or "/").create_dataset("image_bg", data=np.ones((10, 10, 20), np.uint8))
+        name = background.name
+    before = digest_of(path)
+    with HDF5Data(path) as data:
+        assert data.image_bg is not None
+    with h5py.File(path, "r+") as h5:
+        h5[name][9] = 2
+    assert digest_of(path) != before
+
+
 def test_frames_in_a_basin_count(tmp_path):
     """Where the frames are in another file, a change there is a change of the measurement."""
     make(tmp_path / "frames.rtdc")
     path = tmp_path / "refers.rtdc"
-    definition = {"name": "b", "type": "file", "paths": ["frames.rtdc"], "features": ["image", "time"]}
-    with h5py.File(path, "w") as h5:
-        h5.attrs["experiment:event count"] = 10
+    refer(path, type="file", paths=["frames.rtdc"], features=["image", "time"])
+    with h5py.File(path, "r+") as h5:
         h5["events/userdef0"] = np.arange(10)
-        h5["basins/b"] = np.array([line.encode() for line in json.dumps(definition).splitlines()])
     before = digest_of(path)
     with HDF5Data(path) as data:
         assert files_of(data) == (tmp_path / "frames.rtdc",)
