@@ -24,6 +24,8 @@ from dcnumd.errors import MeasurementError
 from dcnumd.read.chunk_table import Filter, dataset_filters
 from dcnumd.read.frame_source import FLETCHER32, GZIP, SHUFFLE, ZSTANDARD
 from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
+from dcnumd.read.image_stack import ImageStack
+from dcnumd.read.index_mapping import Indices
 from dcnumd.read.limits import has_variable_length
 from dcnumd.read.open_file import HDF5_FAULTS, damage_named, unreadable
 
@@ -62,15 +64,16 @@ def content_digest(data: HDF5Data) -> str:
         digest.add_attributes(data.h5)
         for group in (*GROUPS, *_basin_groups(data)):
             digest.add_group(data, group)
-        for name, dataset in _elsewhere(data):
-            digest.add_dataset(f"basin {name}", dataset)
+        for name, stack in _elsewhere(data):
+            digest.add_dataset(f"basin {name}", stack.dataset)
+            digest.add_positions(stack.indices)
         return digest.text
 
 
 def files_of(data: HDF5Data) -> tuple[pathlib.Path, ...]:
-    """Return the files other than its own in which a measurement has data."""
-    files = {dataset.file.filename for _, dataset in _elsewhere(data)}
-    return tuple(map(pathlib.Path, sorted(files)))
+    """Return the files other than its own in which a measurement has data, or which lead it there."""
+    files = {stack.dataset.file.filename for _, stack in _elsewhere(data)}
+    return tuple(sorted({*map(pathlib.Path, files), *data.basin_files}))
 
 
 def _basin_groups(data: HDF5Data) -> list[str]:
@@ -87,18 +90,18 @@ def _basin_groups(data: HDF5Data) -> list[str]:
     return sorted(named.difference(GROUPS))
 
 
-def _elsewhere(data: HDF5Data) -> Iterator[tuple[str, h5py.Dataset]]:
+def _elsewhere(data: HDF5Data) -> Iterator[tuple[str, ImageStack]]:
     """Yield what a measurement has in other files."""
     own = data.h5.filename
     for feature in ("image", "image_bg", *FRAME_SCALARS):
         try:
-            stack = data.find(feature)
+            stack = data.find(feature, mapped=False)
         except MeasurementError as error:
             if error.transient:
                 raise
             continue
         if stack is not None and stack.dataset.file.filename != own:
-            yield feature, stack.dataset
+            yield feature, stack
 
 
 class _Digest:
@@ -107,6 +110,7 @@ class _Digest:
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
         self._descriptors: dict[str, int] = {}
+        self._positions: Indices | None = None
 
     def close(self) -> None:
         for descriptor in self._descriptors.values():
@@ -158,6 +162,17 @@ class _Digest:
             self._add_stored(dataset.file, offset, dataset.id.get_storage_size())
         elif dataset.size:
             self._add_fill_value(dataset)
+
+    def add_positions(self, positions: Indices | None) -> None:
+        """Add which events of a dataset are those of the measurement, by way of all basins between; None: all."""
+        if positions is None:
+            self._add(b"all")
+        elif self._positions is not None and np.array_equal(positions, self._positions):
+            # most features are mapped alike, and comparing is quicker
+            self._add(b"as before")
+        else:
+            self._add(positions.tobytes())
+            self._positions = positions
 
     def _named(self, data: HDF5Data, group: str) -> list[str]:
         try:

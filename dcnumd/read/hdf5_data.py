@@ -216,15 +216,22 @@ class HDF5Data:
             raise KeyError(f"{self.path}: no feature {feature!r}, neither in the file nor in its basins")
         return stack[:] if stack.ndim == 1 else stack
 
-    def find(self, feature: str) -> ImageStack | None:
+    def find(self, feature: str, *, mapped: bool = True) -> ImageStack | None:
         """Return a feature of any shape without reading it, None when there is none.
+
+        Parameters
+        ----------
+        feature
+            Its name.
+        mapped
+            Whether it is seen through the index mapping; the mappings of basins apply in any case.
 
         Raises
         ------
         MeasurementError
             Reason ``basin``, when a basin that declares the feature is missing or belongs to another measurement.
         """
-        return self._locate(feature, needed=False)
+        return self._locate(feature, needed=False, mapped=mapped)
 
     def keys(self) -> list[str]:
         """Return the features that can be read, sorted; basins that cannot be opened are passed over."""
@@ -422,6 +429,11 @@ class HDF5Data:
         else:
             names = set(self.open_basin(basin).keys())
         return names if basin.features is None else names & basin.features
+
+    @property
+    def basin_files(self) -> list[pathlib.Path]:
+        """Files of the basins that were opened so far, with those that these refer to."""
+        return [path for data in self._basin_data.values() for path in (data.path, *data.basin_files)]
 
     def open_basin(self, basin: Basin) -> HDF5Data:
         """Open the first file of a basin that exists and belongs to the expected measurement."""

@@ -208,3 +208,20 @@ def test_frames_in_a_basin_count(tmp_path):
     with h5py.File(tmp_path / "frames.rtdc", "r+") as h5:
         h5["events/image"][0, 0, 0] ^= 1
     assert digest_of(path) != before
+
+
+def test_mapping_on_the_way_to_a_basin_counts(tmp_path):
+    """A basin of a basin: which of its events are meant says the file between, too, whatever the index mapping."""
+    make(tmp_path / "frames.rtdc")
+    features = ["image", "time", "userdef0"]
+    for name, target in (("middle.rtdc", "frames.rtdc"), ("refers.rtdc", "middle.rtdc")):
+        refer(tmp_path / name, type="file", paths=[target], features=features, mapping="basinmap0")
+        with h5py.File(tmp_path / name, "r+") as h5:
+            h5["events/basinmap0"] = np.arange(10)
+    before = digest_of(tmp_path / "refers.rtdc")
+    with HDF5Data(tmp_path / "refers.rtdc", index_mapping=3) as data:
+        assert content_digest(data) == before
+        assert files_of(data) == (tmp_path / "frames.rtdc", tmp_path / "middle.rtdc")
+    with h5py.File(tmp_path / "middle.rtdc", "r+") as h5:
+        h5["events/basinmap0"][8:] = [9, 8]
+    assert digest_of(tmp_path / "refers.rtdc") != before
