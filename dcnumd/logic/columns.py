@@ -66,5 +66,4 @@ class Columns:
 
 def input_scalars(plan: Plan, background: PreparedBackground) -> dict[str, ImageStack]:
     """Return the frame-wise scalar features of the input that belong to the result."""
-    features = frame_scalars(plan.data)
-    return {name: stack for name, stack in features.items() if name != "bg_off" or background.offset_of_input}
+    return frame_scalars(plan.data, frozenset() if background.offset_of_input else frozenset({"bg_off"}))

@@ -31,7 +31,7 @@ from dcnumd.read.frame_scalars import check_numbers
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
-from dcnumd.read.left_out import warn_left_out
+from dcnumd.read.left_out import doing_without, warn_left_out
 from dcnumd.read.trust import Trust, trusting
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
@@ -91,7 +91,6 @@ def open_plan(job: Job) -> Iterator[Plan]:
         for fault in data.left_out.values():
             warn_left_out(fault.message)
         frames = FrameSource.of(data.check_frames())
-        check_numbers(data, "bg_off")
         background = get_background(settings.background_code)
         kwargs = _resolve_background(background, settings.background_kwargs, data)
         segmenter = get_segmenter(settings.segmenter_code)
@@ -102,6 +101,7 @@ def open_plan(job: Job) -> Iterator[Plan]:
         )
         if has_background(data, pipeline_id):
             background = BackgroundCopy
+        _check_offset(data, background, kwargs)
         if background.get_ppid_code() == "sparsemed":
             _check_duration(data, frames, float(kwargs.get("split_time", 1.0)))
         elif background.get_ppid_code() == "copy" and data.image_bg is not None:
@@ -204,6 +204,19 @@ def _resolve_background(background: type[Background], kwargs: Mapping[str, Any],
         )
     correction = resolve_offset_correction("auto", lambda start, stop: images[start:stop], len(images))
     return {**kwargs, "offset_correction": correction}
+
+
+def _check_offset(data: HDF5Data, background: type[Background], kwargs: Mapping[str, Any]) -> None:
+    """Make sure that the input's background offset can be computed with; where it is not, only warn of it.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``damaged``, ``event_count`` or ``basin``.
+    """
+    is_replaced = background is BackgroundSparseMed and kwargs.get("offset_correction", True)
+    with doing_without() if is_replaced else contextlib.nullcontext():
+        check_numbers(data, "bg_off")
 
 
 def _check_fit(data: HDF5Data, frames: FrameSource, backgrounds: ImageStack) -> None:

@@ -13,10 +13,12 @@ import pathlib
 from typing import Any
 
 import h5py
+import numpy as np
 
 from dcnumd.errors import MeasurementError
+from dcnumd.read.index_mapping import Indices
 from dcnumd.read.metadata import read_lines, to_text
-from dcnumd.read.open_file import members
+from dcnumd.read.open_file import damage_named, members
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,3 +144,32 @@ def _read_basin(where: str, key: str, dataset: h5py.Dataset) -> Basin:
             f"{where}: basins/{key} is not a basin definition in JSON ({error})", reason="basin"
         ) from error
     return basin
+
+
+def event_mapping(basin: Basin, stored: h5py.Dataset | None, where: pathlib.Path) -> Indices:
+    """Return the positions in a basin of the events of a file.
+
+    Parameters
+    ----------
+    basin
+        The basin, which has a mapping.
+    stored
+        What the file has of it.
+    where
+        The file, for messages.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``basin``, when there is no such mapping, or it is none.
+    """
+    problem = f"{where}: basin {basin.name!r} is mapped by events/{basin.mapping}, which"
+    if stored is None:
+        raise MeasurementError(f"{problem} does not exist", reason="basin")
+    if stored.ndim != 1 or stored.dtype.kind not in "iuf":
+        raise MeasurementError(
+            f"{problem} is {stored.dtype} with {stored.ndim} axes, expected whole numbers", reason="basin"
+        )
+    with damage_named(where, f"events/{basin.mapping}"):
+        positions: Indices = stored[:].astype(np.int64)
+    return positions

@@ -16,7 +16,7 @@ def check_numbers(data: HDF5Data, feature: str) -> None:
     Raises
     ------
     MeasurementError
-        Reason ``damaged``, when it is no number for each frame.
+        Reason ``damaged``, when it is no number for each frame, or ``event_count``, when there are more or fewer.
     """
     stack = data.find(feature)
     if stack is not None and (stack.ndim != 1 or stack.dtype.kind not in NUMBERS):
@@ -24,22 +24,26 @@ def check_numbers(data: HDF5Data, feature: str) -> None:
             f"{data.path}: events/{feature} is {stack.dtype} with {stack.ndim} axes, expected a number for each frame",
             reason="damaged",
         )
+    data.check_length(feature)
 
 
-def frame_scalars(data: HDF5Data) -> dict[str, ImageStack]:
+def frame_scalars(data: HDF5Data, replaced: Set[str] = frozenset()) -> dict[str, ImageStack]:
     """Return the frame-wise features that a result takes over: those with a value of fixed size for each frame.
 
-    Of the others it is warned, and of those that a missing basin has.
+    Of the others it is warned, and of those that a missing basin has; but not of those that are `replaced`.
     """
     found = {}
     for name in data.features_scalar_frame:
+        if name in replaced:
+            continue
         with doing_without():
+            data.check_length(name)
             stack = data.find(name)
             if stack is None or not _is_value_of_each_frame(stack, len(data)):
                 kind = "no list of values" if stack is None else f"{stack.dtype} of shape {stack.shape}"
                 raise MeasurementError(f"{data.path}: events/{name} is {kind}, not one value for each frame")
             found[name] = stack
-    _warn_of_missing(data, found.keys())
+    _warn_of_missing(data, found.keys() | replaced)
     return found
 
 

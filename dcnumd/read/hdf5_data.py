@@ -17,7 +17,7 @@ import numpy.typing as npt
 from dcnumd.errors import MeasurementError
 from dcnumd.meta.ppid import get_data_ppid
 from dcnumd.read import metadata
-from dcnumd.read.basin import Basin, BasinFailures, read_basins
+from dcnumd.read.basin import Basin, BasinFailures, event_mapping, read_basins
 from dcnumd.read.chunk_table import check_dataset
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import IndexMapping, Indices, resolve_index_mapping
@@ -41,6 +41,8 @@ FRAME_SCALARS = (
 
 COMPUTED_WITH = ("time", "frame", "bg_off")
 """Those that the pipeline needs."""
+TELLING = tuple(name for name in FRAME_SCALARS if name != "bg_off" and not name.startswith("userdef"))
+"""Those that the instrument writes with each frame: where they are not as many, the recording broke off."""
 NUMBERS = "biuf"
 """Kinds of data types that can be computed with."""
 MAX_BASIN_DEPTH = 8
@@ -302,16 +304,27 @@ class HDF5Data:
                 f"{self.path}: experiment:event count is {count:.17g}, but events/image has {stored} frames",
                 reason="event_count",
             )
-        for name in FRAME_SCALARS:
-            item = self._own_numbers(name)
-            if item is not None and len(item) != stored and (len(item) or name in COMPUTED_WITH):
-                raise MeasurementError(
-                    f"{self.path}: events/{name} has {len(item)} values, but events/image has {stored} frames",
-                    reason="event_count",
-                )
+        for name in TELLING:
+            self.check_length(name, empty=name not in COMPUTED_WITH)
         if not len(image):
             raise MeasurementError(f"{self.path}: no frames in events/image", reason="no_frames")
         return image
+
+    def check_length(self, feature: str, *, empty: bool = False) -> None:
+        """Make sure that the file has a number of a feature for each frame, or none `empty`, if it has numbers of it.
+
+        Raises
+        ------
+        MeasurementError
+            Reason ``event_count``.
+        """
+        item = self._own_numbers(feature)
+        stored = self._stored_length()
+        if item is not None and len(item) != stored and (len(item) or not empty):
+            raise MeasurementError(
+                f"{self.path}: events/{feature} has {len(item)} values, but events/image has {stored} frames",
+                reason="event_count",
+            )
 
     # -- where features are -----------------------------------------------------------------------
 
@@ -407,20 +420,7 @@ class HDF5Data:
         """Return the positions in the basin of the events that are seen."""
         if basin.mapping is None:
             return indices
-        mapping = self._own(basin.mapping)
-        if mapping is None:
-            raise MeasurementError(
-                f"{self.path}: basin {basin.name!r} is mapped by events/{basin.mapping}, which does not exist",
-                reason="basin",
-            )
-        if mapping.ndim != 1 or mapping.dtype.kind not in "iuf":
-            raise MeasurementError(
-                f"{self.path}: basin {basin.name!r} is mapped by events/{basin.mapping}, which is {mapping.dtype} with "
-                f"{mapping.ndim} axes, expected whole numbers",
-                reason="basin",
-            )
-        with damage_named(self.path, f"events/{basin.mapping}"):
-            positions: Indices = mapping[:].astype(np.int64)
+        positions = event_mapping(basin, self._own(basin.mapping), self.path)
         return positions if indices is None else positions[indices]
 
     def _basin_features(self, basin: Basin) -> set[str]:

@@ -7,7 +7,9 @@ import hdf5plugin  # noqa: F401 -- registers the Zstandard filter
 import numpy as np
 import pytest
 
-from dcnumd.logic.job import Job
+from dcnumd.errors import MeasurementError
+from dcnumd.logic.inspect import inspect_measurement
+from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.write.log_lines import unfold
@@ -135,3 +137,67 @@ def test_log_of_many_short_lines_and_a_long_one_is_copied(tmp_path):
     assert "".join(lines) in "".join(log)
     assert max(map(len, log)) <= 100
     assert result.stat().st_size < 10_000_000
+
+
+REPLACED = {
+    "text": np.array([b"x"] * FRAMES),
+    "too few": np.zeros(FRAMES - 3),
+    "none": np.zeros(0),
+    "two for each frame": np.zeros((FRAMES, 2)),
+}
+
+
+@pytest.mark.parametrize("strategy", ["tap", "drain"])
+@pytest.mark.parametrize("offset", REPLACED.values(), ids=REPLACED)
+def test_offset_that_is_computed_anew_need_not_be_sound(offset, strategy, tmp_path):
+    """The input's is left out with one warning; the result has the one of its own background."""
+    _, result, warnings = process(tmp_path, lambda h5: h5["events"].__setitem__("bg_off", offset), strategy)
+    assert len([line for line in warnings if "events/bg_off" in line and "left out" in line]) == 1
+    with h5py.File(result) as h5:
+        assert h5["events/bg_off"].dtype == np.float64
+        assert len(h5["events/bg_off"]) == len(h5["events/area_um"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"background_code": "copy"},
+        {"background_code": "rollmed", "background_kwargs": {"kernel_size": 4}},
+        {"background_kwargs": {"offset_correction": False}},
+    ],
+)
+@pytest.mark.parametrize("offset", [REPLACED["text"], REPLACED["too few"]], ids=["text", "too few"])
+def test_offset_that_is_computed_with_must_be_sound(offset, settings, tmp_path):
+    """Backgrounds without an offset of their own use the input's."""
+    path = tmp_path / "M.rtdc"
+    draw_measurement(path, frames=FRAMES)
+    with h5py.File(path, "r+") as h5:
+        h5["events/image_bg"] = h5["events/image"][:]
+        h5["events/bg_off"] = offset
+    job = Job(path, tmp_path / "M_dcn.rtdc", PipelineSettings(**settings), num_workers=1)
+    with pytest.raises(MeasurementError, match="events/bg_off"):
+        inspect_measurement(job)
+
+
+@pytest.mark.parametrize("strategy", ["tap", "drain"])
+@pytest.mark.parametrize("count", [FRAMES - 5, FRAMES + 5])
+def test_user_defined_feature_of_another_length_is_left_out(count, strategy, tmp_path):
+    """It says nothing of the recording, unlike what the instrument writes with each frame."""
+    _, result, warnings = process(tmp_path, feature(np.arange(float(count))), strategy)
+    assert len([line for line in warnings if f"events/userdef0 has {count} values" in line]) == 1
+    with HDF5Data(result) as data:
+        assert "userdef0" not in data.keys()  # noqa: SIM118 -- also not promised by a basin
+        assert not any("userdef0" in (basin.features or ()) for basin in data.basins)
+
+
+@pytest.mark.parametrize("name", ["time", "frame", "temp", "pressure"])
+def test_broken_off_recording_is_told(name, tmp_path):
+    """What is written with each frame has to be as much as there are frames."""
+    path = tmp_path / "M.rtdc"
+    draw_measurement(path, frames=FRAMES)
+    with h5py.File(path, "r+") as h5:
+        h5["events"].pop(name, None)
+        h5["events"][name] = np.arange(FRAMES - 1.0)
+    with pytest.raises(MeasurementError, match=f"events/{name} has 19 values") as caught:
+        inspect_measurement(Job(path, tmp_path / "M_dcn.rtdc", num_workers=1))
+    assert caught.value.reason == "event_count"

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from dcnumd.errors import MeasurementError, MethodError
 from dcnumd.feat.feat_background.base import Background
 from dcnumd.feat.feat_background.replace import remove_background
+from dcnumd.read.frame_scalars import check_numbers
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.write.writer import COPY_ITEMS, HDF5Writer
@@ -43,7 +44,7 @@ class BackgroundCopy(Background):
         Raises
         ------
         MeasurementError
-            The input has no background (reason ``no_background``).
+            The input has no background (reason ``no_background``), or its ``bg_off`` cannot be computed with.
         MethodError
             The input is an array.
         """
@@ -58,6 +59,7 @@ class BackgroundCopy(Background):
                 f"{self.hdin.path}: {found}; choose another background than copy", reason="no_background"
             )
         if self.h5out is not self.h5in:
+            check_numbers(self.hdin, "bg_off")
             remove_background(self.writer)
             self._copy(self.hdin, image_bg)
             self.writer.h5.flush()
