@@ -15,7 +15,7 @@ from dcnumd.feat.feat_background.bg_copy import BackgroundCopy
 from dcnumd.feat.feat_background.bg_roll_median import BackgroundRollMed, check_rolling_median_kwargs
 from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed, check_sparse_median_kwargs
 from dcnumd.feat.feat_background.flicker import resolve_offset_correction
-from dcnumd.feat.feat_background.time_axis import time_axis, time_axis_ends, wraps_around
+from dcnumd.feat.feat_background.time_axis import time_axis, time_axis_ends, time_feature, wraps_around
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.tasks import FeatureSettings
@@ -248,8 +248,9 @@ def _check_duration(data: HDF5Data, frames: FrameSource, split_time: float) -> N
     MeasurementError
         Reason ``damaged``, ``input`` or ``too_large``.
     """
-    for name in ("time", "frame"):
-        check_numbers(data, name)
+    used = time_feature(data)
+    if used is not None:
+        check_numbers(data, used)
     feature, first, last = time_axis_ends(data)
     if not math.isfinite(last - first):
         raise MeasurementError(f"{data.path}: {feature} goes from {first} to {last}, expected times", "damaged")

@@ -201,3 +201,26 @@ def test_broken_off_recording_is_told(name, tmp_path):
     with pytest.raises(MeasurementError, match=f"events/{name} has 19 values") as caught:
         inspect_measurement(Job(path, tmp_path / "M_dcn.rtdc", num_workers=1))
     assert caught.value.reason == "event_count"
+
+
+@pytest.mark.parametrize("time", [True, False], ids=["with time", "without"])
+def test_only_what_the_time_axis_comes_from_must_be_numbers(time, tmp_path):
+    """Frame numbers that are text do no harm beside times, and are copied."""
+    texts = np.array([b"x%d" % number for number in range(FRAMES)])
+
+    def change(h5):
+        for name in ("time", "frame"):
+            h5["events"].pop(name, None)
+        h5["events/frame"] = texts
+        if time:
+            h5["events/time"] = np.arange(FRAMES) / 10
+
+    if time:
+        _, result, _ = process(tmp_path, change)
+        with h5py.File(result) as h5:
+            assert h5["events/frame"][:].tolist() == texts[h5["events/basinmap0"][:]].tolist()
+    else:
+        with pytest.raises(
+            MeasurementError, match=r"events/frame is \|S3 with 1 axes, expected a number for each frame"
+        ):
+            process(tmp_path, change)

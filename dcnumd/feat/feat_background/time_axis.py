@@ -38,6 +38,13 @@ def frame_rate(data: HDF5Data) -> Rate | None:
     return stored if np.isfinite(stored) and stored > 0 else None
 
 
+def time_feature(data: HDF5Data) -> str | None:
+    """Return the feature that the times come from, None if they are made up from the frame rate alone."""
+    if "time" in data:
+        return "time"
+    return "frame" if frame_rate(data) is not None and "frame" in data else None
+
+
 def time_axis(data: HDF5Data) -> Times:
     """Return the time of each frame since the first one.
 
@@ -54,13 +61,13 @@ def time_axis(data: HDF5Data) -> Times:
     time
         Seconds, shape (frame,); of the type that follows from the stored ones.
     """
-    rate = frame_rate(data)
-    if "time" in data:
-        time: Times = np.asarray(data["time"])
-    elif "frame" in data and rate is not None:
-        time = np.asarray(data["frame"]) / rate
-    else:
-        return nominal_time(len(data), rate or DEFAULT_FRAME_RATE)
+    rate = frame_rate(data) or DEFAULT_FRAME_RATE
+    feature = time_feature(data)
+    if feature is None:
+        return nominal_time(len(data), rate)
+    time: Times = np.asarray(data[feature])
+    if feature == "frame":
+        time = time / rate
     elapsed: Times = time - time[0]
     return elapsed
 
@@ -78,9 +85,10 @@ def wraps_around(data: HDF5Data) -> bool:
 
 def time_axis_ends(data: HDF5Data) -> tuple[str, float, float]:
     """Return where the values of `time_axis` come from, and the first and the last of them [s], as they are stored."""
-    rate = frame_rate(data)
-    for feature, scale in (("time", 1.0), ("frame", rate)):
-        values = data.find(feature)
-        if values is not None and scale is not None:
-            return f"events/{feature}", float(values[0]) / float(scale), float(values[len(values) - 1]) / float(scale)
-    return "imaging:frame rate", 0.0, len(data) / float(rate or DEFAULT_FRAME_RATE) * 1.5
+    rate = float(frame_rate(data) or DEFAULT_FRAME_RATE)
+    feature = time_feature(data)
+    values = None if feature is None else data.find(feature)
+    if values is None:
+        return "imaging:frame rate", 0.0, len(data) / rate * 1.5
+    scale = rate if feature == "frame" else 1.0
+    return f"events/{feature}", float(values[0]) / scale, float(values[len(values) - 1]) / scale
