@@ -88,6 +88,8 @@ def open_plan(job: Job) -> Iterator[Plan]:
         data = stack.enter_context(
             HDF5Data(job.path_in, pixel_size=settings.pixel_size, index_mapping=_plain(settings.index_mapping))
         )
+        # a look at the features, which may add to what is left out
+        data.stored_names("events")
         for fault in data.left_out.values():
             warn_left_out(fault.message)
         frames = FrameSource.of(data.check_frames())
@@ -215,6 +217,8 @@ def _check_offset(data: HDF5Data, background: type[Background], kwargs: Mapping[
         Reason ``damaged``, ``event_count`` or ``basin``.
     """
     is_replaced = background is BackgroundSparseMed and kwargs.get("offset_correction", True)
+    if is_replaced and "events/bg_off" in data.left_out:
+        return
     with doing_without() if is_replaced else contextlib.nullcontext():
         check_numbers(data, "bg_off")
 

@@ -68,7 +68,7 @@ class HDF5Data:
     meta
         Those that have a value, as plain Python values.
     left_out
-        Attributes, logs and tables that cannot be read and that nothing is computed with, by name, and why.
+        Attributes, logs, tables and links to features that cannot be read, by name, and why.
 
     Raises
     ------

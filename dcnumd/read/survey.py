@@ -51,7 +51,7 @@ class Survey:
         self._groups: dict[bytes, h5py.h5g.GroupID] = {}
         self._seen: set[tuple[pathlib.Path, str]] = set()
         self.faults: dict[str, MeasurementError] = {}
-        """What is wrong with logs and tables, or with the group of them, by path."""
+        """What is wrong with logs, tables and links to features, or with the group of them, by path."""
 
     def check_copied(self) -> None:
         """Look at all that is read as a whole: basin definitions, logs and tables.
@@ -93,8 +93,18 @@ class Survey:
         """Look at the dataset or group with a path; return whether there is one."""
         if path not in self._sizes:
             with damage_named(self._where, path):
-                self._sizes[path] = self._visit(self._root, path.encode(errors="surrogateescape"), 0, members=False)
+                self._sizes[path] = self._size(path.encode(errors="surrogateescape"))
         return self._sizes[path] is not None
+
+    def _size(self, path: bytes) -> int | None:
+        size = self._visit(self._root, path, 0, members=False)
+        folder, _, name = path.rpartition(b"/")
+        if size is None:
+            # what is above it was looked at on the way
+            group = member(self._h5, _text(folder) or "/")
+            if isinstance(group, h5py.Group) and group.id.links.exists(name):
+                raise MeasurementError(f"{self._where}: {_text(path)} is a link to nothing", reason="damaged")
+        return size
 
     def _names(self, path: str) -> list[str]:
         """Return all names in a group; none when there is no such group."""
@@ -104,21 +114,24 @@ class Survey:
         return [name.decode(errors="surrogateescape") for name, _ in self._links(group.id, path)]
 
     def names(self, path: str) -> list[str]:
-        """Return the names of all datasets in a group; none when there is no such group."""
+        """Return the names of all datasets in a group; none when there is no such group.
+
+        Links in it that lead to nothing, or have no end, are no error, but noted in `faults`.
+        """
         group = member(self._h5, path) if self.check(path) else None
         if not isinstance(group, h5py.Group):
             return []
         with damage_named(self._where, path):
-            return [
-                name.decode(errors="surrogateescape")
-                for name, kind in self._links(group.id, path)
-                if self._is_dataset(group.id, name, kind)
-            ]
+            links = [(name.decode(errors="surrogateescape"), kind) for name, kind in self._links(group.id, path)]
+            return [name for name, kind in links if self._is_dataset(group.id, path, name, kind)]
 
-    def _is_dataset(self, group: h5py.h5g.GroupID, name: bytes, kind: int) -> bool:
+    def _is_dataset(self, group: h5py.h5g.GroupID, path: str, name: str, kind: int) -> bool:
+        place = f"{path}/{name}"
         if kind != h5py.h5l.TYPE_HARD:
-            self._follow(group, name, b"", kind, 1, members=False)
-        return isinstance(h5py.h5o.open(group, name), h5py.h5d.DatasetID)
+            with self._noting(place):
+                self.check(place)
+        item = name.encode(errors="surrogateescape")
+        return place not in self.faults and isinstance(h5py.h5o.open(group, item), h5py.h5d.DatasetID)
 
     def _links(self, group: h5py.h5g.GroupID, name: str) -> list[tuple[bytes, int]]:
         """Return the names in a group, and what kind of link each is."""

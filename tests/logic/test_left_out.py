@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import h5py
 import hdf5plugin  # noqa: F401 -- registers the Zstandard filter
 import numpy as np
@@ -224,3 +226,61 @@ def test_only_what_the_time_axis_comes_from_must_be_numbers(time, tmp_path):
             MeasurementError, match=r"events/frame is \|S3 with 1 axes, expected a number for each frame"
         ):
             process(tmp_path, change)
+
+
+NOWHERE = {
+    "soft": h5py.SoftLink("/nowhere"),
+    "file": h5py.ExternalLink("nothing.h5", "/x"),
+    "object": h5py.ExternalLink("other.h5", "/x"),
+    "itself": None,
+}
+
+
+def link(h5, name, target):
+    """Put a link that leads nowhere in the place of a feature."""
+    folder = pathlib.Path(h5.filename).parent
+    h5py.File(folder / "other.h5", "w").close()
+    h5["events"].pop(name, None)
+    h5["events"][name] = target or h5py.SoftLink(f"/events/{name}")
+
+
+@pytest.mark.parametrize("strategy", ["tap", "drain"])
+@pytest.mark.parametrize("target", NOWHERE.values(), ids=NOWHERE)
+def test_links_to_nothing_that_are_not_needed_are_left_out(target, strategy, tmp_path):
+    """The measurement is processed, with one warning for each."""
+    names = ("pressure", "userdef0", "unknown", "bg_off", "image_bg")
+
+    def change(h5):
+        for name in names:
+            link(h5, name, target)
+        h5["logs/odd"] = h5py.SoftLink("/nowhere")
+
+    _, result, warnings = process(tmp_path, change, strategy)
+    for name in names:
+        assert len([line for line in warnings if name in line and "left out" in line]) == 1
+    assert [line for line in warnings if "logs/odd is a link to nothing" in line]
+    with HDF5Data(result) as data:
+        assert not {"pressure", "userdef0", "unknown"}.intersection(data.keys())
+
+
+@pytest.mark.parametrize("target", NOWHERE.values(), ids=NOWHERE)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("image", {}),
+        ("time", {}),
+        ("frame", {}),
+        ("image_bg", {"background_code": "copy"}),
+        ("bg_off", {"background_kwargs": {"offset_correction": False}}),
+    ],
+)
+def test_links_to_nothing_that_are_needed_are_damage(name, settings, target, tmp_path):
+    """What would be computed with is missing."""
+    path = tmp_path / "M.rtdc"
+    draw_measurement(path, frames=FRAMES)
+    with h5py.File(path, "r+") as h5:
+        h5["events"].pop("time", None)
+        link(h5, name, target)
+    with pytest.raises(MeasurementError, match=name) as caught:
+        process_measurement(Job(path, tmp_path / "M_dcn.rtdc", PipelineSettings(**settings), num_workers=1))
+    assert caught.value.reason == "damaged"
