@@ -158,8 +158,9 @@ def _rolling_median(plan: Plan, data: HDF5Data) -> PreparedBackground:
 def _from_file(plan: Plan, data: HDF5Data) -> PreparedBackground:
     images = data.image_bg
     if images is None:
+        faults = "".join(f"; {basin.fault.message}" for basin in data.basins if basin.fault is not None)
         raise MeasurementError(
-            f"{data.path}: no events/image_bg to copy, neither in the file nor in its basins; "
+            f"{data.path}: no events/image_bg to copy, neither in the file nor in its basins{faults}; "
             "choose another background, for example sparsemed",
             "no_background",
         )

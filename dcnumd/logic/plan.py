@@ -88,11 +88,8 @@ def open_plan(job: Job) -> Iterator[Plan]:
         data = stack.enter_context(
             HDF5Data(job.path_in, pixel_size=settings.pixel_size, index_mapping=_plain(settings.index_mapping))
         )
-        # a look at the features, which may add to what is left out
-        data.stored_names("events")
-        for fault in data.left_out.values():
-            warn_left_out(fault.message)
         frames = FrameSource.of(data.check_frames())
+        _warn_of_faults(data)
         background = get_background(settings.background_code)
         kwargs = _resolve_background(background, settings.background_kwargs, data)
         segmenter = get_segmenter(settings.segmenter_code)
@@ -124,6 +121,17 @@ def open_plan(job: Job) -> Iterator[Plan]:
             gate=gate,
             recorded=[] if told is None else told,
         )
+
+
+def _warn_of_faults(data: HDF5Data) -> None:
+    """Warn of everything that nobody can take over."""
+    # a look at the features, which may add to what is left out
+    data.stored_names("events")
+    for fault in data.left_out.values():
+        warn_left_out(fault.message)
+    for basin in data.basins:
+        if basin.fault is not None:
+            warn_left_out(basin.fault.message)
 
 
 def has_background(data: HDF5Data, pipeline_id: PipelineID) -> bool:

@@ -41,6 +41,8 @@ class Basin:
         Measurement identifier that the file must have, if any.
     definition
         The complete definition as stored.
+    fault
+        Why the definition cannot be understood; nobody knows then what the basin has, and it cannot be used.
     """
 
     key: str
@@ -51,6 +53,7 @@ class Basin:
     mapping: str | None
     identifier: str | None
     definition: dict[str, Any] = dataclasses.field(repr=False)
+    fault: MeasurementError | None = None
 
     def may_have(self, feature: str) -> bool:
         """Return whether the definition leaves it possible that `feature` is in this basin."""
@@ -66,7 +69,14 @@ class Basin:
 
         A relative path may have been written on Windows. A file that was copied together with the one that refers to
         it lies beside it; that its name fits says little, so it is tried only if an identifier says which one it is.
+
+        Raises
+        ------
+        MeasurementError
+            Reason ``basin``, when nobody understands the definition.
         """
+        if self.fault is not None:
+            raise self.fault
         found = self.files(referring)
         if self.kind == "file":
             folder = referring.absolute().parent
@@ -112,12 +122,13 @@ def read_basins(h5: h5py.File) -> list[Basin]:
     """Return all basin definitions of a file, internal ones first, in the order of their names, then of their keys.
 
     What the file holds itself must not be hidden by a file basin that does not say what it provides. Of several basins
-    with one feature, dcnum takes the first by name, too.
+    with one feature, dcnum takes the first by name, too. A definition that is not JSON, or lacks something, gives one
+    with a `Basin.fault`.
 
     Raises
     ------
     MeasurementError
-        Reason ``basin``, when a definition is not JSON or is neither a file nor an internal basin.
+        A definition cannot be read.
     """
     definitions = {to_text(key): dataset for key, dataset in members(h5, "basins").items()}
     basins = [_read_basin(h5.filename, key, dataset) for key, dataset in sorted(definitions.items())]
@@ -140,9 +151,8 @@ def _read_basin(where: str, key: str, dataset: h5py.Dataset) -> Basin:
             definition=definition,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MeasurementError(
-            f"{where}: basins/{key} is not a basin definition in JSON ({error})", reason="basin"
-        ) from error
+        fault = MeasurementError(f"{where}: basins/{key} is not a basin definition in JSON ({error})", reason="basin")
+        return Basin(key, key, "unknown", (), None, None, None, {}, fault)
     return basin
 
 

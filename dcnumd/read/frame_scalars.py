@@ -57,7 +57,7 @@ def _warn_of_missing(data: HDF5Data, found: Set[str]) -> None:
     """Warn of basins that are missing, and of what would be in them."""
     for basin in data.basins:
         declared = sorted((basin.features or set()) & set(FRAME_SCALARS) - found)
-        if basin.kind != "internal" and (declared or basin.features is None):
+        if basin.kind != "internal" and basin.fault is None and (declared or basin.features is None):
             try:
                 data.open_basin(basin)
             except MeasurementError as error:

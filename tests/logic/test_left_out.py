@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 
 import h5py
@@ -284,3 +285,38 @@ def test_links_to_nothing_that_are_needed_are_damage(name, settings, target, tmp
     with pytest.raises(MeasurementError, match=name) as caught:
         process_measurement(Job(path, tmp_path / "M_dcn.rtdc", PipelineSettings(**settings), num_workers=1))
     assert caught.value.reason == "damaged"
+
+
+def defined(**definition):
+    return [json.dumps({"name": "x", "type": "file", "format": "hdf5", "features": ["image", "temp"], **definition})]
+
+
+MISUNDERSTOOD = {
+    "no JSON": ["not JSON"],
+    "no lines": [],
+    "no object": ["[1]"],
+    "no paths": defined(paths=None),
+    "list as mapping": defined(paths=["M.rtdc"], mapping=["basinmap0"]),
+}
+
+
+@pytest.mark.parametrize("strategy", ["tap", "drain"])
+@pytest.mark.parametrize("lines", MISUNDERSTOOD.values(), ids=MISUNDERSTOOD)
+def test_basin_that_nobody_understands_is_left_out(lines, strategy, tmp_path):
+    """The images are in the file itself; one warning names the definition."""
+    _, _, warnings = process(tmp_path, lambda h5: h5.__setitem__("basins/odd", np.array(lines, "S200")), strategy)
+    assert len([line for line in warnings if "basins/odd is not a basin definition" in line]) == 1
+
+
+@pytest.mark.parametrize("needed", ["image", "image_bg"])
+@pytest.mark.parametrize("lines", MISUNDERSTOOD.values(), ids=MISUNDERSTOOD)
+def test_basin_that_nobody_understands_is_told_where_something_is_missing(lines, needed, tmp_path):
+    """It may have been in there."""
+    path = tmp_path / "M.rtdc"
+    draw_measurement(path, frames=FRAMES)
+    with h5py.File(path, "r+") as h5:
+        h5["events"].pop(needed, None)
+        h5["basins/odd"] = np.array(lines, "S200")
+    job = Job(path, tmp_path / "M_dcn.rtdc", PipelineSettings(background_code="copy"), num_workers=1)
+    with pytest.raises(MeasurementError, match="basins/odd is not a basin definition"):
+        process_measurement(job)
