@@ -197,6 +197,7 @@ def test_check_accepts_a_sound_config_and_shows_its_pipeline(config):
         ("pipeline.background.split_time=NaN", "split_time is 'NaN', expected float"),
         ("pipeline.background.split_time=0", "split_time is 0, expected more than 0 seconds"),
         ("pipeline.background.kernel_size=0", "kernel_size is 0, expected a whole number"),
+        ("pipeline.segmenter.mask.closing_disk=-1", "closing_disk is -1, expected a whole number of pixels"),
         ("resources.cpus=[9999]", "cannot be used here"),
         ("resources.max_memory_mb=400", "MB of it beside the pipeline; resources.max_memory_mb is 400"),
         ("state.folder=/dev/null/x", "not a folder"),

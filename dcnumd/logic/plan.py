@@ -160,6 +160,7 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
         (background, "check_user_kwargs", background_kwargs),
     ):
         check_keyword_types(cls, method, kwargs)
+    segmenter.check_mask_values(settings.mask_kwargs)
     _check_values(background, background_kwargs)
     return {
         "background": background.get_ppid_from_ppkw(background_kwargs),

@@ -312,8 +312,19 @@ def _most_components(height: int, width: int) -> int:
 
 def _check_radius(closing_disk: float | None, height: int, width: int) -> int:
     """Return the radius of the disk; one that covers the frame from everywhere need not grow further."""
+    return min(check_radius(closing_disk), height + width)
+
+
+def check_radius(closing_disk: float | None) -> int:
+    """Return the radius of the disk [px], 0 for none.
+
+    Raises
+    ------
+    ValueError
+        It is no whole number from 0 on.
+    """
     if closing_disk is None:
         return 0
     if closing_disk < 0 or closing_disk != int(closing_disk):
         raise ValueError(f"closing_disk is {closing_disk!r}, expected a whole number of pixels, 0 for none")
-    return min(int(closing_disk), height + width)
+    return int(closing_disk)

@@ -77,6 +77,21 @@ class Segmenter(abc.ABC):
             )
 
     @classmethod
+    def check_mask_values(cls, kwargs_mask: Mapping[str, Any]) -> None:
+        """Make sure that mask keywords of the right types are in their range; those of others are theirs to judge.
+
+        Raises
+        ------
+        MethodError
+            One is not.
+        """
+        if cls.mask_postprocessing and cls.process_labels is Segmenter.process_labels:
+            try:
+                labeling.check_radius(cls._complete_mask_kwargs(kwargs_mask)["closing_disk"])
+            except ValueError as error:
+                raise MethodError(f"segmenter {cls.get_ppid_code()!r}: {error}") from error
+
+    @classmethod
     def _complete_mask_kwargs(cls, given: Mapping[str, Any] | None) -> dict[str, Any]:
         return {**keyword_defaults(cls, "process_labels"), **cls.mask_default_kwargs, **(given or {})}
 

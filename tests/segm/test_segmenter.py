@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import dcnum.segm
 import numpy as np
+import numpy.typing as npt
 import pytest
 import scipy.ndimage
 
@@ -174,6 +175,19 @@ def test_no_opening_in_a_configuration(disk: bool | None) -> None:
     settings = PipelineSettings(mask_kwargs={"closing_disk": disk})
     expected = dcnum.segm.segm_thresh.SegmentThresh(kwargs_mask={"closing_disk": disk}).get_ppid()
     assert method_ids(settings, {})["segmenter"] == expected
+
+
+def test_negative_radius_is_refused_before_anything_is_computed() -> None:
+    """As the configuration is read; who has post-processing of their own decides what a keyword may be."""
+    with pytest.raises(MethodError, match=r"'thresh': closing_disk is -1, expected a whole number of pixels"):
+        method_ids(PipelineSettings(mask_kwargs={"closing_disk": -1}), {})
+
+    class SegmentShrinking(SegmentThresh):
+        @staticmethod
+        def process_labels(labels: npt.NDArray[Any], *, closing_disk: int = -1) -> npt.NDArray[np.uint16]:
+            return labels[closing_disk:].astype(np.uint16)
+
+    SegmentShrinking.check_mask_values({})
 
 
 def test_kwargs_hold_the_defaults() -> None:
