@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dcnumd.errors import MeasurementError
 from dcnumd.meta.ppid import DEFAULT_SIZE_THRESH_MASK, gate_ppid
+from dcnumd.read.metadata import to_number
 from dcnumd.read.pixel_size import usable_pixel_size
 
 MIN_EXTENT = 3
@@ -166,7 +167,7 @@ def _read_number(meta: Mapping[str, object], key: str, *, infinite: bool = True)
     """Return a number; with `infinite`, also one that is no limit."""
     value = meta.get(key)
     try:
-        number = float(value)  # type: ignore[arg-type]  # what cannot be converted is reported below
+        number = to_number(value)
     except (TypeError, ValueError):
         number = math.nan
     if math.isnan(number) or (math.isinf(number) and not infinite):

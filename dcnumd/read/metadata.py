@@ -63,6 +63,20 @@ def plain_attribute(value: object) -> Attribute:
     return value if isinstance(value, bool | int | float) else to_text(value)
 
 
+def to_number(value: object) -> float:
+    """Return the number that an attribute is, or spells out as text.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        It is none.
+    """
+    if isinstance(value, str | bytes) and "_" in to_text(value):
+        # only programmers write 10 like this
+        raise ValueError(f"{value!r} is no number")
+    return float(value)  # type: ignore[arg-type]  # what float does not take is no number
+
+
 def read_attributes(stored: Mapping[str | bytes, Any]) -> dict[str, Attribute]:
     """Return as plain Python values those of the `stored_attributes` that have a value."""
     return {to_text(key): plain_attribute(value) for key, value in stored.items() if has_value(value)}
@@ -77,7 +91,7 @@ def event_count(meta: Mapping[str, Attribute]) -> float | None:
     """Return ``experiment:event count``; None if there is none, or it is no number."""
     count = meta.get("experiment:event count")
     try:
-        return float(count) if isinstance(count, str | int | float) else None
+        return to_number(count) if isinstance(count, str | int | float) else None
     except ValueError:
         return None
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from dcnumd.errors import ConfigError, MeasurementError
+from dcnumd.read.metadata import to_number
 
 SOUND_RANGE = (0.255, 0.275)
 DEVICE_PIXEL_SIZES = {"naiad 1.0": 0.2645, "naiad 1.1": 0.2675}
@@ -25,7 +26,7 @@ def usable_pixel_size(value: object) -> float | None:
     0.3400000035762787, and equal identifiers mean equal data. Text counts as the number that it spells out.
     """
     try:
-        size = float(f"{float(value):.8f}")  # type: ignore[arg-type]  # what float does not take is no number
+        size = float(f"{to_number(value):.8f}")
     except (TypeError, ValueError, OverflowError):
         return None
     return size if 0 < size < math.inf else None

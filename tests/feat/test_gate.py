@@ -140,6 +140,7 @@ def test_get_ppid_shows_the_settings_as_given(kwargs: dict[str, object], ppid: s
         ({"online_filter:area_um,deform polygon points": np.zeros((3, 2))}, "polygon"),
         (limits("deform", "much", soft=False), "much"),
         ({"online_contour:bin area min": "few"}, "few"),
+        ({"online_contour:bin area min": "1_0"}, "1_0"),
         (limits("deform", upper=np.nan, soft=False), "deform max, got nan"),
         ({"online_contour:bin area min": np.nan}, "bin area min, got nan"),
         ({"online_contour:bin area min": np.inf}, "bin area min, got inf"),

@@ -178,6 +178,7 @@ def test_pixel_size_stored_as_text_counts(write_measurement, frames):
         (np.float32(np.nan), "nan"),
         (np.inf, "inf"),
         ("unknown", "'unknown'"),
+        ("0.3_4", "'0.3_4'"),
         ([0.3, 0.4], r"\[0.3, 0.4\]"),
     ],
     ids=str,
@@ -424,6 +425,14 @@ def test_event_count_may_be_missing(write_measurement, frames):
         del h5.attrs["experiment:event count"]
     with HDF5Data(path) as data:
         assert len(data.check_frames()) == len(data) == 43
+
+
+def test_event_count_that_is_no_number_counts_as_missing(write_measurement, frames):
+    """Python alone takes 4_4 for 44."""
+    for stored in ("many", "4_4"):
+        path = write_measurement(frames, attributes={"experiment:event count": stored})
+        with HDF5Data(path) as data:
+            assert len(data.check_frames()) == len(data) == 43
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.int8])

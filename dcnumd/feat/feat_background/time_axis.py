@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.read.metadata import to_number
 
 Times = npt.NDArray[np.floating[Any]]
 Rate = np.integer[Any] | np.floating[Any] | np.bool_ | float
@@ -30,7 +31,7 @@ def frame_rate(data: HDF5Data) -> Rate | None:
         stored = stored.reshape(-1)[0]
     if isinstance(stored, str | bytes):
         try:
-            stored = np.float64(stored)
+            stored = np.float64(to_number(stored))
         except ValueError:
             return None
     if not isinstance(stored, np.integer | np.floating | np.bool_):

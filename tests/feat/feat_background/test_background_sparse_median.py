@@ -161,7 +161,7 @@ def test_time_made_up_has_the_precision_of_dcnum(
         (np.array([3001.7], np.float32), np.float32(3001.7)),
         ("3001.7", 3001.7),
         (np.bytes_(b"3001.7"), 3001.7),
-        *((value, None) for value in (0, 0.0, -5.0, np.nan, np.inf, "", "fast", [1.0, 2.0], 1j)),
+        *((value, None) for value in (0, 0.0, -5.0, np.nan, np.inf, "", "fast", "3_001.7", [1.0, 2.0], 1j)),
     ],
     ids=repr,
 )
