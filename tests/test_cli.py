@@ -18,7 +18,8 @@ import pytest
 
 from dcnumd import __version__
 from dcnumd.cli import COMMANDS, cli, main
-from dcnumd.commands.process import not_complete
+from dcnumd.commands.process import make_jobs, not_complete
+from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.probe import Verdict
 from dcnumd.daemon.records import Content, State
@@ -341,6 +342,18 @@ def test_process_refuses_two_files_with_one_result(tmp_path):
     ended = dcnumd("process", "a/M.rtdc", "b/M.rtdc", "-o", "out", cwd=tmp_path)
     assert ended.returncode == 2
     assert "would both become" in ended.stderr
+
+
+def test_a_file_named_twice_is_one_job(tmp_path):
+    """However it is called, as by patterns that overlap."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "M.rtdc").touch()
+    (tmp_path / "link").symlink_to("data")
+    names = [tmp_path / name for name in ("data/M.rtdc", "data/../data/M.rtdc", "data/N.rtdc", "data/M.rtdc")]
+    jobs = make_jobs(Settings(), tuple(names), None, None)
+    assert [job.path_in.name for job in jobs] == ["M.rtdc", "N.rtdc"]
+    (job,) = make_jobs(Settings(), (names[0], tmp_path / "link" / "M.rtdc"), tmp_path / "out", None)
+    assert job.path_in == names[0]
 
 
 def test_process_with_unknown_method_exits_2(tmp_path):

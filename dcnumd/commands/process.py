@@ -105,7 +105,7 @@ def make_jobs(
     output: pathlib.Path | None,
     frames: FrameSelection | None,
 ) -> list[Job]:
-    """Return a job for each file.
+    """Return one job for each file, however often it is named.
 
     Raises
     ------
@@ -119,9 +119,12 @@ def make_jobs(
             job = dataclasses.replace(job, path_out=output.absolute() / f"{path.stem}{settings.output.suffix}.rtdc")
         if frames is not None:
             job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, index_mapping=frames))
-        if job.path_out in jobs:
+        other = jobs.get(job.path_out)
+        if other is not None and os.path.realpath(other.path_in) == os.path.realpath(job.path_in):
+            continue
+        if other is not None:
             raise click.UsageError(
-                f"{job.path_in} and {jobs[job.path_out].path_in} would both become {job.path_out}; "
+                f"{job.path_in} and {other.path_in} would both become {job.path_out}; "
                 "process them separately, with different -o"
             )
         jobs[job.path_out] = job
