@@ -21,6 +21,8 @@ from dcnumd.daemon.listing import CandidateFilter, list_folder
 from dcnumd.daemon.watch import FolderWatch
 from dcnumd.read.trust import Trust
 
+TOP = pathlib.Path(__file__).parents[2]
+
 
 def accepting(**keywords):
     return CandidateFilter.of(Settings(output=OutputSettings(**keywords)))
@@ -371,7 +373,7 @@ def test_ten_thousand_folders_are_followed(tmp_path):
 @contextlib.contextmanager
 def kernel_limit(name: str, value: int):
     """Lower a limit of inotify for the time of a test."""
-    path = pathlib.Path("/proc/sys/fs/inotify", name)
+    path = pathlib.Path("/proc/sys", name)
     before = path.read_text()
     try:
         path.write_text(str(value))
@@ -383,17 +385,17 @@ def kernel_limit(name: str, value: int):
         path.write_text(before)
 
 
-def test_reached_watch_limit_is_reported_and_scans_go_on(tmp_path):
-    """Without enough watches files are found by the scans, and the log names the limit; with enough, events return."""
+def watch_beyond_the_limit(folder: pathlib.Path) -> None:
+    """Watch more folders than the kernel allows, and then again with a limit that suffices; runs in a namespace."""
     for number in range(50):
-        (tmp_path / f"{number}").mkdir()
+        (folder / f"{number}").mkdir()
 
     async def body():
         with structlog.testing.capture_logs() as entries:
-            with kernel_limit("max_user_watches", 20):
-                async with watched(tmp_path, rescan_seconds=0.2) as finds:
-                    await finds.until(made(*(tmp_path / f"{number}" / "M.rtdc" for number in range(50))))
-            async with watched(tmp_path):
+            with kernel_limit("user/max_inotify_watches", 20):
+                async with watched(folder, rescan_seconds=0.2) as finds:
+                    await finds.until(made(*(folder / f"{number}" / "M.rtdc" for number in range(50))))
+            async with watched(folder):
                 pass
         degraded = [entry for entry in entries if entry["event"] == "watch.degraded"]
         assert len(degraded) == 1
@@ -401,6 +403,22 @@ def test_reached_watch_limit_is_reported_and_scans_go_on(tmp_path):
         assert [entry["event"] for entry in entries][-1] == "watch.armed"
 
     asyncio.run(body())
+
+
+def test_reached_watch_limit_is_reported_and_scans_go_on(tmp_path):
+    """Without enough watches files are found by the scans, and the log names the limit; with enough, events return."""
+    script = (
+        "import pathlib, sys\n"
+        "from tests.daemon.test_watch import watch_beyond_the_limit\n"
+        "watch_beyond_the_limit(pathlib.Path(sys.argv[1]))\n"
+    )
+    # in a namespace of its own, so that no other test meets the limit
+    namespace = ["unshare", "--user", "--map-root-user"]
+    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user namespace can be made here")
+    command = [*namespace, sys.executable, "-c", script, tmp_path]
+    ended = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_overflow_while_stopped_loses_nothing(tmp_path):
@@ -429,7 +447,7 @@ def test_overflow_while_stopped_loses_nothing(tmp_path):
     )
     # The limit holds for queues that are made under it.
     with contextlib.ExitStack() as stack:
-        with kernel_limit("max_queued_events", 512):
+        with kernel_limit("fs/inotify/max_queued_events", 512):
             process = subprocess.Popen(
                 [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, stderr=sys.stderr, text=True
             )
