@@ -23,6 +23,13 @@ class Pipe:
         self.reader, self.writer = os.pipe()
         fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, 4096)
         self.text = b""
+        self._writers: list[LineWriter] = []
+
+    def line_writer(self) -> LineWriter:
+        """Return a writer of lines into the pipe."""
+        made = LineWriter("test", functools.partial(write_all, self.writer), lambda number: b"lost %d\n" % number)
+        self._writers.append(made)
+        return made
 
     def read_until(self, end: bytes) -> list[bytes]:
         """Return all lines up to one that ends with `end`."""
@@ -34,10 +41,13 @@ class Pipe:
         return lines
 
     def close(self) -> None:
-        """Close both ends."""
-        for end in (self.reader, self.writer):
-            with contextlib.suppress(OSError):
-                os.close(end)
+        """Close both ends; the number of the one that is written to may belong to another file right after."""
+        with contextlib.suppress(OSError):
+            os.close(self.reader)
+        for writer in self._writers:
+            writer.close()
+            writer._thread.join(WAIT_SECONDS)
+        os.close(self.writer)
 
 
 @pytest.fixture
@@ -47,14 +57,10 @@ def pipe():
     made.close()
 
 
-def writer_to(descriptor):
-    return LineWriter("test", functools.partial(write_all, descriptor), lambda number: b"lost %d\n" % number)
-
-
 def test_lines_come_in_order_and_a_line_stands_for_the_lost_ones(pipe, monkeypatch):
     """What fits in the queue is written when the reader comes back; what did not fit is counted in its place."""
     monkeypatch.setattr(line_writer, "MAX_WAITING", 20_000)
-    writer = writer_to(pipe.writer)
+    writer = pipe.line_writer()
     for number in range(5000):
         writer.put(b"line %d\n" % number)
     lines = []
@@ -73,7 +79,7 @@ def test_lines_come_in_order_and_a_line_stands_for_the_lost_ones(pipe, monkeypat
 
 
 def test_end_waits_for_a_reader_that_reads(pipe):
-    writer = writer_to(pipe.writer)
+    writer = pipe.line_writer()
     for number in range(3000):
         writer.put(b"line %d\n" % number)
     reader = threading.Thread(target=pipe.read_until, args=(b"line 2999",))
@@ -85,7 +91,7 @@ def test_end_waits_for_a_reader_that_reads(pipe):
 
 def test_end_does_not_wait_for_a_reader_that_stalls(pipe, monkeypatch):
     monkeypatch.setattr(line_writer, "STALL_SECONDS", 0.05)
-    writer = writer_to(pipe.writer)
+    writer = pipe.line_writer()
     for _ in range(100):
         writer.put(b"x" * 999 + b"\n")
     assert not writer.flush()
@@ -94,7 +100,7 @@ def test_end_does_not_wait_for_a_reader_that_stalls(pipe, monkeypatch):
 def test_end_does_not_wait_for_ever_for_a_slow_reader(pipe, monkeypatch):
     """One that takes a line now and then is no reason to stay for hours."""
     monkeypatch.setattr(line_writer, "FLUSH_SECONDS", 0.0)
-    writer = writer_to(pipe.writer)
+    writer = pipe.line_writer()
     for _ in range(100):
         writer.put(b"x" * 999 + b"\n")
     reader = threading.Thread(target=os.read, args=(pipe.reader, 1000))
@@ -105,7 +111,7 @@ def test_end_does_not_wait_for_ever_for_a_slow_reader(pipe, monkeypatch):
 
 def test_reader_that_is_gone_is_no_fault(pipe):
     os.close(pipe.reader)
-    writer = writer_to(pipe.writer)
+    writer = pipe.line_writer()
     writer.put(b"nobody\n")
     assert writer.flush()
 
@@ -113,7 +119,7 @@ def test_reader_that_is_gone_is_no_fault(pipe):
 def test_descriptor_that_never_waits_gets_everything(pipe):
     """Another program may have asked for that where both write."""
     os.set_blocking(pipe.writer, False)
-    writer = writer_to(pipe.writer)
+    writer = pipe.line_writer()
     for number in range(3000):
         writer.put(b"line %d\n" % number)
     assert len(pipe.read_until(b"line 2999")) == 3000
