@@ -78,12 +78,23 @@ def settle_existing(plan: Plan, origin: Origin) -> JobResult | ExistingPolicy:
     )
 
 
+def _open_file(path: pathlib.Path) -> h5py.File:
+    """Open what is in the place of a result, if it is a file: a pipe would wait for its other end.
+
+    Raises
+    ------
+    OSError
+        It is something else, or no HDF5 file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(f"{path}: is no regular file")
+    return h5py.File(path, "r", locking=False)
+
+
 def _is_measurement(path: pathlib.Path) -> bool:
     """Return whether a file is a sound measurement and no result: it is never replaced, whatever its name is."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
-        with h5py.File(path, "r", locking=False) as h5, HDF5Data(h5) as data:
+        with _open_file(path) as h5, HDF5Data(h5) as data:
             return "events" in h5 and not is_result(data.meta)
     except (*HDF5_FAULTS, DcnumdError):
         return False
@@ -113,9 +124,7 @@ def _in_the_way(plan: Plan, origin: Origin) -> str:
 def _stated(path: pathlib.Path) -> tuple[Origin | None, str]:
     """Return what a file says that it is made of, and the hash of its pipeline ID; nothing where it cannot be read."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return None, ""
-        with h5py.File(path, "r", locking=False) as h5:
+        with _open_file(path) as h5:
             return Origin.read(h5), str(h5.attrs.get("pipeline:dcnum hash", ""))
     except HDF5_FAULTS:
         return None, ""
@@ -125,10 +134,7 @@ def _belonging(plan: Plan, origin: Origin) -> tuple[Belonging, int]:
     """Return to what the file in the place of the result belongs, and its number of events."""
     path = plan.job.path_out
     try:
-        # nothing else is opened: a pipe would wait for its other end
-        if not stat.S_ISREG(path.stat().st_mode):
-            return "other", 0
-        with h5py.File(path, "r", locking=False) as h5:
+        with _open_file(path) as h5:
             events = int(h5.attrs.get("pipeline:dcnum yield", -1))
             return _judge(h5, plan, origin, events), events
     except (*HDF5_FAULTS, DcnumdError):
