@@ -234,7 +234,7 @@ def test_worker_without_a_crew_heeds_the_events(kind: str) -> None:
 
 
 def wait_until_done(segmenter: ours.MPOSegmenter, count: int) -> None:
-    """Wait until so many workers are done; there is no event for that, here as in dcnum."""
+    """Wait until `count` workers are done; there is no event for that, here as in dcnum."""
     pause = threading.Event()
     for _ in range(3000):
         with segmenter.mp_num_workers_done:
