@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.listing import has_result_name
-from dcnumd.daemon.records import Entry
+from dcnumd.daemon.records import Entry, State
 from dcnumd.logic.stamp import Stamp
 
 CLOCK_SECONDS = 5.0
@@ -38,8 +38,11 @@ class KnownFiles:
         self._version: int | None = ledger.data_version()
         self._settled: dict[str, Stamp] = {}
         self._active: dict[str, Stamp] = {}
-        self._awaited: set[str] = set()
-        """Where the results of the files go that wait for their turn."""
+        waiting = ledger.entries(State.QUEUED, State.RUNNING)
+        self._awaited = {self._output_of(entry.path) for entry in waiting}
+        """Where the results of the files go that wait for their turn, or for another attempt.
+
+        One of them may be there already: whoever made it was killed before it was recorded."""
 
     def __contains__(self, path: object) -> bool:
         """Return whether a file waits for its turn, or has it."""
@@ -86,10 +89,11 @@ class KnownFiles:
             self._settled.clear()
         self._settled[path] = stamp
 
-    def leave(self, path: str) -> None:
-        """Forget that a file waits for its turn."""
+    def leave(self, path: str, *, comes_back: bool = False) -> None:
+        """Forget that a file waits for its turn; if it comes back for another one, its result is still awaited."""
         self._active.pop(path, None)
-        self._awaited.discard(self._output_of(path))
+        if not comes_back:
+            self._awaited.discard(self._output_of(path))
 
     def _output_of(self, path: str) -> str:
         return os.fspath(self._settings.output_for(pathlib.Path(path)))

@@ -133,9 +133,9 @@ class Gate:
         self._known.unsettle(path)
         self._have_admitted([(path, stamp)])
 
-    def leave_queue(self, path: str, stamp: Stamp | None = None) -> None:
+    def leave_queue(self, path: str, stamp: Stamp | None = None, *, comes_back: bool = False) -> None:
         """Forget that `path` was queued; with its stamp, remember that it needs no further look."""
-        self._known.leave(path)
+        self._known.leave(path, comes_back=comes_back)
         if stamp is not None:
             self._known.note_settled(path, stamp)
         candidate = self.candidates.get(path)
@@ -149,7 +149,7 @@ class Gate:
                 # What is queued under this path is another content, which took its place.
                 return
             self._ledger.move(entry.id, State.SETTLING, reason)
-            self.leave_queue(entry.path)
+            self.leave_queue(entry.path, comes_back=True)
             self._come_back(entry, 0.0)
 
     def fail(self, entry: Entry, error: Exception) -> None:
@@ -178,7 +178,7 @@ class Gate:
             self._on_failure(reason)
             return
         self._ledger.move(entry.id, State.QUEUED, reason, text, attempts=attempt)
-        self.leave_queue(entry.path)
+        self.leave_queue(entry.path, comes_back=True)
         self._come_back(entry, backoff_seconds(self._settings.retry, attempt))
 
     def lose(self, path: str, entry_id: int | None, error: Exception) -> None:
@@ -270,6 +270,7 @@ class Gate:
                 log.info("file.ignored", path=row.path, reason=reason)
                 with contextlib.suppress(KeyError, ValueError):
                     self._ledger.move(row.id, State.SKIPPED, reason)
+                self._known.leave(row.path)
 
     @contextlib.contextmanager
     def _one_file(self, path: str, entry_id: int | None = None) -> Iterator[None]:
@@ -515,6 +516,8 @@ class Gate:
         log.info("file.ignored", path=candidate.path, reason=reason)
         with contextlib.suppress(KeyError):
             self._ledger.move(candidate.entry_id, State.SKIPPED, reason)
+        if candidate.path not in self._known:
+            self._known.leave(candidate.path)
         self._leave(candidate)
 
     def _leave_for_next_run(self, candidate: Candidate) -> None:

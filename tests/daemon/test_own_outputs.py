@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 
-from dcnumd.config import LogSettings, Settings, WatchSettings
+from dcnumd.config import LogSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon.ledger import Ledger
 from dcnumd.daemon.records import State
+from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
 from tests.support.faults import JOB_SECONDS, published
@@ -83,6 +84,78 @@ def test_measurement_in_the_place_of_a_recorded_result_is_processed(tmp_path, me
         assert (await works.next_passed()).path == str(result)
 
     with_works(tmp_path, body, settings, with_jobs=False)
+
+
+def test_result_that_was_not_recorded_is_awaited_until_its_measurement_has_ended(tmp_path, measurement):
+    """Who made it was killed before it could say so: the result gets no row, neither now nor after a restart."""
+    settings = Settings(WatchSettings((tmp_path,), settle_seconds=0.05), retry=RetrySettings(backoff_seconds=0.05))
+    path, result = tmp_path / "M001.rtdc", tmp_path / "M001_dcn.rtdc"
+    measurement(path)
+    rows = []
+
+    async def lost_pipeline(works):
+        await works.offer(path)
+        entry = await works.next_passed()
+        rows.append(entry.id)
+        works.ledger.move(entry.id, State.RUNNING)
+        process_measurement(Job(path, result, PipelineSettings(), "drain", num_workers=1))
+        works.gate.fail(entry, WorkerError("killed", "worker_lost", transient=True))
+        await works.offer(result)
+        again = await works.next_passed()
+        await works.offer(result)
+        assert list(works.gate.candidates) == []
+        works.ledger.move(again.id, State.RUNNING)
+
+    async def lost_daemon(works):
+        await works.offer(result)
+        await works.offer(path)
+        assert (await works.next_passed()).id == rows[0]
+        assert list(works.gate.candidates) == []
+        assert [entry.id for entry in works.ledger.entries()] == rows
+
+    async def given_up(works):
+        entry = works.ledger.get(rows[0])
+        works.gate.fail(works.ledger.move(entry.id, State.RUNNING), MeasurementError("damaged", "damaged"))
+        await works.offer(result)
+        await works.next_left()
+        (row,) = works.ledger.entries(path=str(result))
+        assert (row.state, row.reason) == (State.SKIPPED, "own_output")
+
+    for body in (lost_pipeline, lost_daemon, given_up):
+        with_works(tmp_path, body, settings, with_jobs=False)
+    engine.close()
+
+
+def test_result_whose_measurement_is_gone_is_looked_at(tmp_path, measurement):
+    """It is awaited no longer, whether its measurement went away during another attempt or while nobody watched."""
+    settings = Settings(WatchSettings((tmp_path,), settle_seconds=0.05), retry=RetrySettings(backoff_seconds=0.05))
+    gone = [tmp_path / f"M00{number}.rtdc" for number in range(2)]
+    results = [path.with_name(f"{path.stem}_dcn.rtdc") for path in gone]
+    for path in gone:
+        measurement(path)
+
+    async def body(works):
+        await works.offer(*gone)
+        for entry in [await works.next_passed() for _ in gone]:
+            works.ledger.move(entry.id, State.RUNNING)
+        for path, result in zip(gone, results, strict=True):
+            process_measurement(Job(path, result, PipelineSettings(), "drain", num_workers=1))
+            path.unlink()
+        works.gate.fail(
+            works.ledger.entries(path=str(gone[0]))[0], WorkerError("killed", "worker_lost", transient=True)
+        )
+        await works.next_left()
+        await works.offer(results[0])
+        assert [candidate.path for candidate in works.gate.candidates] == [str(results[0])]
+
+    async def later(works):
+        await works.gate.close_vanished({str(tmp_path)}.__contains__)
+        await works.offer(results[1])
+        assert [candidate.path for candidate in works.gate.candidates] == [str(results[1])]
+
+    with_works(tmp_path, body, settings, with_jobs=False)
+    with_works(tmp_path, later, settings, with_jobs=False)
+    engine.close()
 
 
 def test_result_from_elsewhere_that_is_called_so_is_no_measurement(tmp_path, measurement):
