@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dcnumd.errors import WorkerError
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BlockHandle:
@@ -105,11 +107,22 @@ class SharedBlock:
 
     @classmethod
     def attach(cls, handle: BlockHandle) -> SharedBlock:
-        """Map a block that another process, or this one, has made; one that is mapped already is used again."""
+        """Map a block that another process, or this one, has made; one that is mapped already is used again.
+
+        Raises
+        ------
+        WorkerError
+            If its maker has ended, or let go of it.
+        """
         key = (handle.pid, handle.descriptor, handle.serial)
         block = _attached.get(key)
         if block is None:
-            block = _attached[key] = cls(handle.size, Descriptor.of_process(handle.pid, handle.descriptor))
+            try:
+                block = cls(handle.size, Descriptor.of_process(handle.pid, handle.descriptor))
+            except (FileNotFoundError, ProcessLookupError) as error:
+                message = f"process {handle.pid} does not share block {handle.serial} any more"
+                raise WorkerError(message, "worker", transient=True) from error
+            _attached[key] = block
         elif handle.size > block.size:
             # mapping pages anew is expensive, hence only when the block has grown
             block._map(handle.size)

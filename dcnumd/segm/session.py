@@ -93,7 +93,13 @@ class MessageLoop:
         # EOF: the parent closed the pipe or is gone
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
             while self._shutdown.fileno() not in dict(something.poll()):
-                message = self._connection.recv()
+                try:
+                    message = self._connection.recv()
+                except WorkerError as error:
+                    # Read too late: the slots are gone. Those of the next message follow, or the owner has ended.
+                    self._close()
+                    self._failure = error
+                    continue
                 if isinstance(message, Bind):
                     self._bind(message)
                 else:

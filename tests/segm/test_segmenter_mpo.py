@@ -94,6 +94,21 @@ def test_workers_stay_for_the_next_file():
         assert [worker.pid for worker in second._workers] == pids
 
 
+def test_worker_passes_over_slots_that_were_let_go_before_it_saw_them():
+    """A worker that was slow to read about the slots of one file goes on with those of the next."""
+    last = filled_slot(*blobs())
+    with SegmentThresh(num_workers=1) as segmenter:
+        expected = segmenter.segment_chunk(0, [last]).copy()
+        pid = segmenter._workers[0].pid
+        os.kill(pid, signal.SIGSTOP)
+        segmenter.reinitialize_workers([filled_slot(*blobs(7, (45, 100)))])
+        segmenter.reinitialize_workers([last])
+        os.kill(pid, signal.SIGCONT)
+        last.mask[:] = False
+        np.testing.assert_array_equal(segmenter.segment_chunk(0, [last]), expected)
+        assert segmenter._workers[0].pid == pid
+
+
 def test_killed_worker_is_replaced_and_the_others_stay(caplog):
     """A dead worker costs one process start and is reported; the chunk is segmented all the same."""
     slot = filled_slot(*blobs())
