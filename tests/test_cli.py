@@ -20,9 +20,9 @@ from dcnumd import __version__
 from dcnumd.cli import COMMANDS, cli, main
 from dcnumd.commands.process import make_jobs, not_complete
 from dcnumd.config import Settings
-from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.ledger.records import Content, State
+from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.probe import Verdict
-from dcnumd.daemon.records import Content, State
 from dcnumd.logic.stamp import Stamp
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from dcnumd.commands.rich_parts import count, name_of, name_width, outcome, warnings_of, words
 from dcnumd.commands.shown import local_time, why_not
 from dcnumd.config import Settings
-from dcnumd.daemon.records import Entry, State
+from dcnumd.daemon.ledger.records import Entry, State
 
 WIDE = 110
 """Width of the terminal from which on there is room for more figures [columns]."""

@@ -15,11 +15,11 @@ import click
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
 from dcnumd.config import Settings, plain_path
-from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.ledger.records import Entry, State
+from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.daemon.links import LinkFault, stat_of
 from dcnumd.daemon.listing import CandidateFilter
 from dcnumd.daemon.ownership import lock_owner
-from dcnumd.daemon.records import Entry, State
 from dcnumd.errors import printable
 from dcnumd.read.trust import Trust
 from dcnumd.report.wording import CAUSES

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dcnumd.commands.shown import short_path
 from dcnumd.config import Settings
-from dcnumd.daemon.records import OUTPUT_GONE, Entry, State
+from dcnumd.daemon.ledger.records import OUTPUT_GONE, Entry, State
 from dcnumd.errors import printable
 
 LIGHTS = {

@@ -15,8 +15,8 @@ from typing import Any
 import click
 
 from dcnumd.config import Settings
-from dcnumd.daemon.ledger import Ledger, ledger_path
-from dcnumd.daemon.records import OUTPUT_GONE, Entry, State
+from dcnumd.daemon.ledger.records import OUTPUT_GONE, Entry, State
+from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.errors import DcnumdError, printable
 
 COLOURS = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan", State.SKIPPED: "yellow"}

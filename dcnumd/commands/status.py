@@ -13,10 +13,10 @@ import click
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
 from dcnumd.config import Settings
-from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.ledger.records import Entry, State
+from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.daemon.outputs import BlockedFolders, blocked_folders
 from dcnumd.daemon.ownership import lock_owner
-from dcnumd.daemon.records import Entry, State
 from dcnumd.report.wording import told_of_blocked
 
 LISTED = 10

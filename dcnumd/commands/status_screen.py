@@ -22,10 +22,10 @@ from dcnumd.commands.rich_parts import count, name_of, name_width, outcome, warn
 from dcnumd.commands.shown import local_time, unreadable, why_not
 from dcnumd.commands.status import Pace, Status
 from dcnumd.config import Settings
-from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
+from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.daemon.outputs import BlockedFolders
 from dcnumd.daemon.ownership import lock_owner
-from dcnumd.daemon.records import SURROUNDINGS, Entry, State
 from dcnumd.errors import DcnumdError, printable
 from dcnumd.report.wording import cause_of
 

@@ -15,12 +15,12 @@ import structlog
 
 from dcnumd.config import Settings
 from dcnumd.daemon.inspector import Inspector
-from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State, job_log
+from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.outputs import OutputFolders
 from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.queue import JobQueue, Waiting
-from dcnumd.daemon.records import SURROUNDINGS, Entry, State, job_log
 from dcnumd.daemon.reports import Reporter
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.tally import Tally

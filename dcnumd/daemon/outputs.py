@@ -15,10 +15,10 @@ import structlog
 
 from dcnumd.config import Settings
 from dcnumd.daemon.backoff import backoff_seconds
-from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.ledger.records import Entry
+from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.places import Places, root_of
 from dcnumd.daemon.queue import JobQueue, Waiting
-from dcnumd.daemon.records import Entry
 from dcnumd.errors import ResultError
 from dcnumd.logic.job import Job
 from dcnumd.web.state import Blocked, Output

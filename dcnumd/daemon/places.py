@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Mapping
 
 from dcnumd.config import Settings
-from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.ledger_queries import LedgerQueries
+from dcnumd.daemon.ledger.queries import LedgerQueries
+from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.mounts import NotMountedError, Place, see
 from dcnumd.daemon.threads import in_thread
 from dcnumd.errors import ResultError

@@ -9,7 +9,7 @@ import pathlib
 import time
 
 from dcnumd.config import QueueOrder
-from dcnumd.daemon.records import Entry
+from dcnumd.daemon.ledger.records import Entry
 
 
 @dataclasses.dataclass(slots=True, order=True)

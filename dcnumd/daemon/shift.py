@@ -14,12 +14,12 @@ from dcnumd.config import Settings
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.inspector import Inspector
 from dcnumd.daemon.jobs import JobRunner
-from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.ledger.records import Entry
+from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.mounts import Place
 from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.places import Places
 from dcnumd.daemon.probe import load
-from dcnumd.daemon.records import Entry
 from dcnumd.daemon.reports import Reporter
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.tally import Tally

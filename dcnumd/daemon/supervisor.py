@@ -24,13 +24,13 @@ from dcnumd.config_file import reread_settings
 from dcnumd.daemon import logs
 from dcnumd.daemon.backoff import backoff_seconds
 from dcnumd.daemon.child import Child
-from dcnumd.daemon.ledger import Ledger, is_damage, ledger_path
+from dcnumd.daemon.ledger.records import Entry
+from dcnumd.daemon.ledger.store import Ledger, is_damage, ledger_path
 from dcnumd.daemon.notify import Notifier
 from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.ownership import LOCK_NAME, owner_lock, temporary_folder
 from dcnumd.daemon.page import PageKeeper
 from dcnumd.daemon.probe import check_methods
-from dcnumd.daemon.records import Entry
 from dcnumd.daemon.shift import Shift
 from dcnumd.daemon.state_folder import StateFolder
 from dcnumd.daemon.tally import Tally

@@ -16,7 +16,7 @@ import structlog
 from dcnumd import __version__
 from dcnumd.config import Settings
 from dcnumd.daemon.growth import Growth
-from dcnumd.daemon.records import FINAL, Entry, State, utc_now
+from dcnumd.daemon.ledger.records import FINAL, Entry, State, utc_now
 from dcnumd.daemon.shift import Shift
 from dcnumd.daemon.tally import Tally
 from dcnumd.daemon.threads import in_thread

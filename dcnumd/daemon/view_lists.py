@@ -8,8 +8,8 @@ import typing
 from collections.abc import Mapping
 from typing import Literal
 
-from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.records import Entry, State
+from dcnumd.daemon.ledger.records import Entry, State
+from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.web.state import Ended, Waiting
 
 SHOWN_WAITING = 50

@@ -7,8 +7,8 @@ import pathlib
 
 import pytest
 
-from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.records import Content, Entry, State
+from dcnumd.daemon.ledger.records import Content, Entry, State
+from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.logic.stamp import Stamp
 
 HOSTILE = os.fsdecode(b"M9\xff\x1b[31m\n<script>.rtdc")

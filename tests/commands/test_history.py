@@ -19,8 +19,8 @@ from dcnumd.cli import main
 from dcnumd.commands.history import CSV_COLUMNS, Moment
 from dcnumd.commands.history_table import history_table
 from dcnumd.config_file import load_settings
-from dcnumd.daemon.ledger import ledger_path
-from dcnumd.daemon.ledger_schema import MIGRATIONS
+from dcnumd.daemon.ledger.schema import MIGRATIONS
+from dcnumd.daemon.ledger.store import ledger_path
 from tests.commands.conftest import HOSTILE
 from tests.support.terminal import Terminal
 

@@ -19,9 +19,9 @@ from dcnumd.cli import main
 from dcnumd.commands.status import Pace, Status
 from dcnumd.commands.status_screen import View, duration, screen, shares
 from dcnumd.config_file import load_settings
-from dcnumd.daemon.ledger import ledger_path
+from dcnumd.daemon.ledger.records import State
+from dcnumd.daemon.ledger.store import ledger_path
 from dcnumd.daemon.ownership import owner_lock
-from dcnumd.daemon.records import State
 from tests.commands.conftest import HOSTILE, World
 from tests.support.terminal import Terminal
 

@@ -14,8 +14,8 @@ import pytest
 
 from dcnumd.config import LogSettings, ResourceSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon import outputs
-from dcnumd.daemon.ledger import Ledger, ledger_path
-from dcnumd.daemon.records import State
+from dcnumd.daemon.ledger.records import State
+from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.logic.stamp import Stamp
 from tests.soak.growth import append, frames_made_of
 from tests.support.works import with_works

@@ -11,10 +11,10 @@ import sys
 
 import pytest
 
-from dcnumd.daemon.ledger import Ledger, ledger_path
-from dcnumd.daemon.ledger_schema import MIGRATIONS
+from dcnumd.daemon.ledger.records import Content, State
+from dcnumd.daemon.ledger.schema import MIGRATIONS
+from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.daemon.ownership import lock_owner, owner_lock
-from dcnumd.daemon.records import Content, State
 from dcnumd.errors import DcnumdError
 from dcnumd.logic.stamp import Stamp
 
@@ -122,7 +122,7 @@ def test_newer_result_under_the_same_name_supersedes(ledger):
 def test_latest_entry_does_not_depend_on_the_clock(ledger, monkeypatch):
     """The order of changes counts, also when the clock was set back."""
     first = queued(ledger)
-    monkeypatch.setattr("dcnumd.daemon.ledger.utc_now", lambda: "2001-01-01T00:00:00.000Z")
+    monkeypatch.setattr("dcnumd.daemon.ledger.store.utc_now", lambda: "2001-01-01T00:00:00.000Z")
     second = queued(ledger, content=CONTENT._replace(md5_5m="1" * 32))
     assert ledger.latest("/in/a.rtdc").id == second.id
     ledger.amend(first.id, frames=3)

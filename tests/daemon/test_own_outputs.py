@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from dcnumd.config import LogSettings, RetrySettings, Settings, WatchSettings
-from dcnumd.daemon.ledger import Ledger
-from dcnumd.daemon.records import State
+from dcnumd.daemon.ledger.records import State
+from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement

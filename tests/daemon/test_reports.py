@@ -11,7 +11,7 @@ import sqlite3
 import psutil
 import pytest
 
-from dcnumd.daemon.ledger import Ledger, ledger_path
+from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.logic.stamp import Stamp
 from tests.support.daemon import HANG_SECONDS, draw_measurement
 from tests.support.faults import wait_until

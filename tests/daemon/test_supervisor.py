@@ -10,7 +10,7 @@ import structlog
 
 from dcnumd.config import LogSettings, Settings, StateSettings, WatchSettings
 from dcnumd.daemon import supervisor
-from dcnumd.daemon.ledger import Ledger
+from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.notify import Notifier
 from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.queue import Waiting

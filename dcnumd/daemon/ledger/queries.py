@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from dcnumd.daemon.ledger_schema import COLUMNS, LATER
-from dcnumd.daemon.records import FINAL, SURROUNDINGS, Content, Entry, State, Transition
+from dcnumd.daemon.ledger.records import FINAL, SURROUNDINGS, Content, Entry, State, Transition
+from dcnumd.daemon.ledger.schema import COLUMNS, LATER
 
 
 class Made(NamedTuple):

@@ -12,9 +12,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dcnumd.daemon.ledger_queries import LedgerQueries, text_of
-from dcnumd.daemon.ledger_schema import migrate
-from dcnumd.daemon.records import FINAL, TRANSITIONS, Content, Entry, State, utc_now
+from dcnumd.daemon.ledger.queries import LedgerQueries, text_of
+from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, Content, Entry, State, utc_now
+from dcnumd.daemon.ledger.schema import migrate
 from dcnumd.errors import DcnumdError
 from dcnumd.logic.stamp import Stamp
 
