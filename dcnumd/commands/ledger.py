@@ -15,10 +15,10 @@ import click
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
 from dcnumd.config import Settings, plain_path
+from dcnumd.daemon.folders.links import LinkFault, stat_of
+from dcnumd.daemon.folders.listing import CandidateFilter
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
-from dcnumd.daemon.links import LinkFault, stat_of
-from dcnumd.daemon.listing import CandidateFilter
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import printable
 from dcnumd.read.trust import Trust

@@ -14,17 +14,17 @@ from collections.abc import Callable
 import structlog
 
 from dcnumd.config import Settings
+from dcnumd.daemon.folders.availability import Places
+from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.inspector import Inspector
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State, job_log
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.outputs import OutputFolders
 from dcnumd.daemon.overseer import Overseer
-from dcnumd.daemon.places import Places
 from dcnumd.daemon.queue import JobQueue, Waiting
 from dcnumd.daemon.reports import Reporter
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.tally import Tally
-from dcnumd.daemon.threads import in_thread
 from dcnumd.errors import DcnumdError, JobCancelledError, MeasurementError, ResultError, WorkerError
 from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
 from dcnumd.logic.stamp import Stamp

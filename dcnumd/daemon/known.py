@@ -8,9 +8,9 @@ import pathlib
 from collections.abc import Iterable
 
 from dcnumd.config import Settings
+from dcnumd.daemon.folders.listing import has_result_name
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.listing import has_result_name
 from dcnumd.logic.stamp import Stamp
 
 CLOCK_SECONDS = 5.0

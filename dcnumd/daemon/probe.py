@@ -15,8 +15,8 @@ import struct
 from collections.abc import Iterator
 from typing import Literal
 
+from dcnumd.daemon.folders.mounts import device_of
 from dcnumd.daemon.ledger.records import Content
-from dcnumd.daemon.mounts import device_of
 from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.stamp import Stamp

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from dcnumd.config import Settings
+from dcnumd.daemon.folders.availability import Places
 from dcnumd.daemon.ledger.queries import Made
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, Entry, State
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.places import Places
 from dcnumd.logic.stamp import Stamp
 
 log = structlog.get_logger()

@@ -12,18 +12,18 @@ import structlog
 
 from dcnumd.config import Settings
 from dcnumd.daemon.child import Child
+from dcnumd.daemon.folders.availability import Places
+from dcnumd.daemon.folders.mounts import Place
+from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.daemon.inspector import Inspector
 from dcnumd.daemon.jobs import JobRunner
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.mounts import Place
 from dcnumd.daemon.overseer import Overseer
-from dcnumd.daemon.places import Places
 from dcnumd.daemon.probe import load
 from dcnumd.daemon.reports import Reporter
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.tally import Tally
-from dcnumd.daemon.watch import FolderWatch
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.report.request import ReportSummary
 from dcnumd.write.result import remove_leftovers

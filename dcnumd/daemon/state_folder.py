@@ -7,7 +7,7 @@ import contextlib
 import os
 import pathlib
 
-from dcnumd.daemon.inotify import DEPARTURES, FolderEvents
+from dcnumd.daemon.folders.inotify import DEPARTURES, FolderEvents
 
 LOOK_SECONDS = 60.0
 """Time between two looks without an event [s]: a folder further up may have been renamed."""

@@ -10,10 +10,10 @@ import threading
 import pytest
 
 from dcnumd.config import LogSettings, Settings, WatchSettings
+from dcnumd.daemon.folders.threads import in_thread
+from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.daemon.tally import Tally
-from dcnumd.daemon.threads import in_thread
 from dcnumd.daemon.view import View
-from dcnumd.daemon.watch import FolderWatch
 from tests.support.works import Works
 
 SETTINGS = Settings(watch=WatchSettings(settle_seconds=600.0, rescan_seconds=600.0), log=LogSettings(level="error"))

@@ -9,7 +9,7 @@ import pathlib
 
 import pytest
 
-from dcnumd.daemon.inotify import FolderEvents
+from dcnumd.daemon.folders.inotify import FolderEvents
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import pytest
 import structlog.testing
 
 from dcnumd.config import Settings, WatchSettings
-from dcnumd.daemon import threads
-from dcnumd.daemon.mounts import NotMountedError, Place, read_mounts, see
-from dcnumd.daemon.watch import FolderWatch
+from dcnumd.daemon.folders import threads
+from dcnumd.daemon.folders.mounts import NotMountedError, Place, read_mounts, see
+from dcnumd.daemon.folders.watch import FolderWatch
 
 
 def mount_command(*arguments: object) -> None:
@@ -332,7 +332,7 @@ def test_process_ends_while_a_share_hangs(silent_share):
         import asyncio, pathlib, sys
         from dcnumd.config import Settings
         from dcnumd.daemon import threads
-        from dcnumd.daemon.watch import FolderWatch
+        from dcnumd.daemon.folders.watch import FolderWatch
         threads.ANSWER_SECONDS = 0.5
         async def body():
             watch = FolderWatch(pathlib.Path(sys.argv[1]), Settings(), list)

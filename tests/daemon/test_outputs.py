@@ -11,10 +11,10 @@ import pytest
 
 from dcnumd.config import OutputSettings, ResourceSettings, Settings, WatchSettings
 from dcnumd.daemon import outputs
+from dcnumd.daemon.folders.availability import Places
 from dcnumd.daemon.ledger.records import Content, State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.outputs import OutputFolders, blocked_folders
-from dcnumd.daemon.places import Places
 from dcnumd.daemon.queue import JobQueue
 from dcnumd.logic.stamp import Stamp
 

@@ -11,9 +11,9 @@ import structlog
 
 from dcnumd.commands.shown import entry_line
 from dcnumd.config import LogSettings, OutputSettings, ResourceSettings, Settings, WatchSettings
+from dcnumd.daemon.folders.availability import Places
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, State, settings_key
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.places import Places
 from tests.support.faults import JOB_SECONDS, published, result_of
 from tests.support.places import mounted, needs_mount
 from tests.support.works import with_works

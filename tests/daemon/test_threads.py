@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from dcnumd.daemon import threads
+from dcnumd.daemon.folders import threads
 
 
 def test_answer_and_error_come_back(tmp_path):

@@ -17,8 +17,8 @@ import pytest
 import structlog.testing
 
 from dcnumd.config import OutputSettings, ResourceSettings, Settings, WatchSettings
-from dcnumd.daemon.listing import CandidateFilter, list_folder
-from dcnumd.daemon.watch import FolderWatch
+from dcnumd.daemon.folders.listing import CandidateFilter, list_folder
+from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.read.trust import Trust
 
 TOP = pathlib.Path(__file__).parents[2]
@@ -427,7 +427,7 @@ def test_overflow_while_stopped_loses_nothing(tmp_path):
         "import asyncio, pathlib, sys, structlog\n"
         "structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))\n"
         "from dcnumd.config import Settings, WatchSettings\n"
-        "from dcnumd.daemon.watch import FolderWatch\n"
+        "from dcnumd.daemon.folders.watch import FolderWatch\n"
         "async def body():\n"
         "    names, done = set(), asyncio.Event()\n"
         "    def offer(found):\n"

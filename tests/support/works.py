@@ -7,12 +7,12 @@ import contextlib
 import dataclasses
 
 from dcnumd.daemon.child import Child
+from dcnumd.daemon.folders.availability import Places
 from dcnumd.daemon.inspector import Inspector
 from dcnumd.daemon.jobs import JobRunner
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.overseer import Overseer
-from dcnumd.daemon.places import Places
 from dcnumd.daemon.reports import Reporter
 from dcnumd.daemon.settle import Gate
 from dcnumd.daemon.tally import Tally

@@ -16,11 +16,11 @@ from collections.abc import Callable
 import structlog
 
 from dcnumd.config import Settings
-from dcnumd.daemon.folder_thread import FolderThread
-from dcnumd.daemon.inotify import FolderEvents
-from dcnumd.daemon.links import LinkFault, stat_of
-from dcnumd.daemon.listing import CandidateFilter, Found, Listing, list_folder
-from dcnumd.daemon.mounts import Place, see
+from dcnumd.daemon.folders.folder_thread import FolderThread
+from dcnumd.daemon.folders.inotify import FolderEvents
+from dcnumd.daemon.folders.links import LinkFault, stat_of
+from dcnumd.daemon.folders.listing import CandidateFilter, Found, Listing, list_folder
+from dcnumd.daemon.folders.mounts import Place, see
 from dcnumd.logic.stamp import Stamp
 from dcnumd.read.trust import Trust
 

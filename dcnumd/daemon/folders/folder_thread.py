@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from dcnumd.daemon import threads
+from dcnumd.daemon.folders import threads
 
 P = ParamSpec("P")
 R = TypeVar("R")

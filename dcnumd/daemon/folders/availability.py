@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Mapping
 
 from dcnumd.config import Settings
+from dcnumd.daemon.folders.mounts import NotMountedError, Place, see
+from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.ledger.queries import LedgerQueries
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.mounts import NotMountedError, Place, see
-from dcnumd.daemon.threads import in_thread
 from dcnumd.errors import ResultError
 
 GB = 1e9

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 
 from dcnumd.config import Settings
-from dcnumd.daemon.links import LinkFault, stat_of
+from dcnumd.daemon.folders.links import LinkFault, stat_of
 from dcnumd.logic.stamp import Stamp
 from dcnumd.read.trust import Trust
 
