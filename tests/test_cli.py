@@ -22,7 +22,7 @@ from dcnumd.commands.process import make_jobs, not_complete
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger.records import Content, State
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.probe import Verdict
+from dcnumd.daemon.measurements.probe import Verdict
 from dcnumd.logic.stamp import Stamp
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from dcnumd.commands import ledger, report, rich_parts, status_screen
 from dcnumd.config import Settings
-from dcnumd.daemon.candidates import Candidate
-from dcnumd.daemon.inspector import incomplete
 from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, State
-from dcnumd.daemon.probe import Look, Verdict
+from dcnumd.daemon.measurements.candidates import Candidate
+from dcnumd.daemon.measurements.inspector import incomplete
+from dcnumd.daemon.measurements.probe import Look, Verdict
 from dcnumd.logic.job_line import Stage
 from dcnumd.logic.stamp import Stamp
 from dcnumd.report import checks, index_rebuild, make, page, request, wording

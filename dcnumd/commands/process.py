@@ -25,7 +25,7 @@ from dcnumd.kernel_cache import ensure_compiled
 from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
 
 if TYPE_CHECKING:
-    from dcnumd.daemon.probe import Verdict
+    from dcnumd.daemon.measurements.probe import Verdict
 
 FrameSelection = int | tuple[int, ...] | slice
 
@@ -139,7 +139,7 @@ def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelle
     DcnumdError
         If that did not work.
     """
-    from dcnumd.daemon.probe import look  # noqa: PLC0415 -- see `process`
+    from dcnumd.daemon.measurements.probe import look  # noqa: PLC0415 -- see `process`
     from dcnumd.logic.process import process_measurement  # noqa: PLC0415 -- likewise
 
     show(job, None)

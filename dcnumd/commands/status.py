@@ -15,7 +15,7 @@ from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
-from dcnumd.daemon.outputs import BlockedFolders, blocked_folders
+from dcnumd.daemon.measurements.parking import BlockedFolders, blocked_folders
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.report.wording import told_of_blocked
 

@@ -24,7 +24,7 @@ from dcnumd.commands.status import Pace, Status
 from dcnumd.config import Settings
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
-from dcnumd.daemon.outputs import BlockedFolders
+from dcnumd.daemon.measurements.parking import BlockedFolders
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import DcnumdError, printable
 from dcnumd.report.wording import cause_of

@@ -15,15 +15,15 @@ from dcnumd.daemon.child import Child
 from dcnumd.daemon.folders.availability import Places
 from dcnumd.daemon.folders.mounts import Place
 from dcnumd.daemon.folders.watch import FolderWatch
-from dcnumd.daemon.inspector import Inspector
-from dcnumd.daemon.jobs import JobRunner
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.overseer import Overseer
-from dcnumd.daemon.probe import load
-from dcnumd.daemon.reports import Reporter
-from dcnumd.daemon.settle import Gate
-from dcnumd.daemon.tally import Tally
+from dcnumd.daemon.measurements.inspector import Inspector
+from dcnumd.daemon.measurements.pipeline import Overseer
+from dcnumd.daemon.measurements.probe import load
+from dcnumd.daemon.measurements.reports import Reporter
+from dcnumd.daemon.measurements.runner import JobRunner
+from dcnumd.daemon.measurements.settle import Gate
+from dcnumd.daemon.measurements.totals import Tally
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.report.request import ReportSummary
 from dcnumd.write.result import remove_leftovers

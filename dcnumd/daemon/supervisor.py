@@ -22,18 +22,18 @@ from dcnumd import __version__
 from dcnumd.config import Settings
 from dcnumd.config_file import reread_settings
 from dcnumd.daemon import logs
-from dcnumd.daemon.backoff import backoff_seconds
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger, is_damage, ledger_path
+from dcnumd.daemon.measurements.backoff import backoff_seconds
+from dcnumd.daemon.measurements.pipeline import Overseer
+from dcnumd.daemon.measurements.probe import check_methods
+from dcnumd.daemon.measurements.totals import Tally
 from dcnumd.daemon.notify import Notifier
-from dcnumd.daemon.overseer import Overseer
 from dcnumd.daemon.ownership import LOCK_NAME, owner_lock, temporary_folder
 from dcnumd.daemon.page import PageKeeper
-from dcnumd.daemon.probe import check_methods
 from dcnumd.daemon.shift import Shift
 from dcnumd.daemon.state_folder import StateFolder
-from dcnumd.daemon.tally import Tally
 from dcnumd.daemon.view import View
 from dcnumd.errors import ConfigError, DcnumdError, WorkerError
 from dcnumd.logic.executor import Courtesy, warm_up, warm_up_ahead

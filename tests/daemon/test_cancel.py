@@ -12,7 +12,7 @@ import pytest
 from dcnumd.config import LogSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.folders.watch import FolderWatch
-from dcnumd.daemon.tally import Tally
+from dcnumd.daemon.measurements.totals import Tally
 from dcnumd.daemon.view import View
 from tests.support.works import Works
 

@@ -19,8 +19,8 @@ from dcnumd import errors
 from dcnumd.config import LogSettings
 from dcnumd.daemon import logs
 from dcnumd.daemon.ledger.records import SURROUNDINGS
-from dcnumd.daemon.patience import Patience
-from dcnumd.daemon.probe import Verdict
+from dcnumd.daemon.measurements.deadline import Patience
+from dcnumd.daemon.measurements.probe import Verdict
 from dcnumd.write.result import REASONS
 from tests.support.events import event_fields, event_names, event_schema, fault_of
 

@@ -13,9 +13,9 @@ import h5py
 import pytest
 
 from dcnumd.config import LogSettings, ResourceSettings, RetrySettings, Settings, WatchSettings
-from dcnumd.daemon import outputs
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
+from dcnumd.daemon.measurements import parking as outputs
 from dcnumd.logic.stamp import Stamp
 from tests.soak.growth import append, frames_made_of
 from tests.support.works import with_works

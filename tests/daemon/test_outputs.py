@@ -10,12 +10,12 @@ import shutil
 import pytest
 
 from dcnumd.config import OutputSettings, ResourceSettings, Settings, WatchSettings
-from dcnumd.daemon import outputs
 from dcnumd.daemon.folders.availability import Places
 from dcnumd.daemon.ledger.records import Content, State
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.outputs import OutputFolders, blocked_folders
-from dcnumd.daemon.queue import JobQueue
+from dcnumd.daemon.measurements import parking as outputs
+from dcnumd.daemon.measurements.parking import OutputFolders, blocked_folders
+from dcnumd.daemon.measurements.queue import JobQueue
 from dcnumd.logic.stamp import Stamp
 
 MANY = 1200

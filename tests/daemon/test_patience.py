@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from dcnumd.daemon import patience
+from dcnumd.daemon.measurements import deadline as patience
 
 
 def waited_for(body, *, limit=0.0, size=0):

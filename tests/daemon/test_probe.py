@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from dcnumd.config import Settings
-from dcnumd.daemon.probe import is_locked_for_writing, look, read_superblock
+from dcnumd.daemon.measurements.probe import is_locked_for_writing, look, read_superblock
 from dcnumd.errors import MeasurementError
 from dcnumd.read.open_file import open_measurement
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.queue import JobQueue
+from dcnumd.daemon.measurements.queue import JobQueue
 from dcnumd.logic.stamp import Stamp
 
 

@@ -11,9 +11,9 @@ import time
 import structlog
 
 from dcnumd.config import LogSettings, OutputSettings, RetrySettings, Settings, WatchSettings
-from dcnumd.daemon import inspector, settle
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
+from dcnumd.daemon.measurements import inspector, settle
 from dcnumd.errors import MeasurementError
 from dcnumd.logic.stamp import Stamp
 from tests.support.works import with_works

@@ -11,9 +11,9 @@ import structlog
 from dcnumd.config import LogSettings, Settings, StateSettings, WatchSettings
 from dcnumd.daemon import supervisor
 from dcnumd.daemon.ledger.store import Ledger
+from dcnumd.daemon.measurements.pipeline import Overseer
+from dcnumd.daemon.measurements.queue import Waiting
 from dcnumd.daemon.notify import Notifier
-from dcnumd.daemon.overseer import Overseer
-from dcnumd.daemon.queue import Waiting
 from dcnumd.daemon.shift import Shift
 from dcnumd.errors import ResultError
 from dcnumd.logic.stamp import Stamp

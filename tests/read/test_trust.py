@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dcnumd.daemon.probe import look
+from dcnumd.daemon.measurements.probe import look
 from dcnumd.errors import MeasurementError
 from dcnumd.logic.inspect import inspect_measurement
 from dcnumd.logic.job import Job

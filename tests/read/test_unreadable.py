@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PRELUDE = """
 import json, pathlib, sys
 import numpy as np
-from dcnumd.daemon.probe import load, look
+from dcnumd.daemon.measurements.probe import load, look
 from dcnumd.errors import DcnumdError
 from dcnumd.logic.job import Job
 from dcnumd.read.frame_reader import FrameReader

@@ -8,14 +8,14 @@ import dataclasses
 
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.folders.availability import Places
-from dcnumd.daemon.inspector import Inspector
-from dcnumd.daemon.jobs import JobRunner
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.overseer import Overseer
-from dcnumd.daemon.reports import Reporter
-from dcnumd.daemon.settle import Gate
-from dcnumd.daemon.tally import Tally
+from dcnumd.daemon.measurements.inspector import Inspector
+from dcnumd.daemon.measurements.pipeline import Overseer
+from dcnumd.daemon.measurements.reports import Reporter
+from dcnumd.daemon.measurements.runner import JobRunner
+from dcnumd.daemon.measurements.settle import Gate
+from dcnumd.daemon.measurements.totals import Tally
 from dcnumd.logic.executor import Courtesy
 from dcnumd.logic.stamp import Stamp
 

@@ -16,15 +16,15 @@ import structlog
 from dcnumd.config import Settings
 from dcnumd.daemon.folders.availability import Places
 from dcnumd.daemon.folders.threads import in_thread
-from dcnumd.daemon.inspector import Inspector
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State, job_log
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.outputs import OutputFolders
-from dcnumd.daemon.overseer import Overseer
-from dcnumd.daemon.queue import JobQueue, Waiting
-from dcnumd.daemon.reports import Reporter
-from dcnumd.daemon.settle import Gate
-from dcnumd.daemon.tally import Tally
+from dcnumd.daemon.measurements.inspector import Inspector
+from dcnumd.daemon.measurements.parking import OutputFolders
+from dcnumd.daemon.measurements.pipeline import Overseer
+from dcnumd.daemon.measurements.queue import JobQueue, Waiting
+from dcnumd.daemon.measurements.reports import Reporter
+from dcnumd.daemon.measurements.settle import Gate
+from dcnumd.daemon.measurements.totals import Tally
 from dcnumd.errors import DcnumdError, JobCancelledError, MeasurementError, ResultError, WorkerError
 from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
 from dcnumd.logic.stamp import Stamp

@@ -14,11 +14,11 @@ from typing import Literal
 import structlog
 
 from dcnumd.config import Settings
-from dcnumd.daemon.backoff import backoff_seconds
 from dcnumd.daemon.folders.availability import Places, root_of
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.queue import JobQueue, Waiting
+from dcnumd.daemon.measurements.backoff import backoff_seconds
+from dcnumd.daemon.measurements.queue import JobQueue, Waiting
 from dcnumd.errors import ResultError
 from dcnumd.logic.job import Job
 from dcnumd.web.state import Blocked, Output

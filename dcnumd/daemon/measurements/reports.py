@@ -13,13 +13,13 @@ from typing import ParamSpec, TypeVar
 import structlog
 
 from dcnumd.config import Settings
-from dcnumd.daemon.backoff import backoff_seconds
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.folders.availability import Places
 from dcnumd.daemon.ledger.records import Entry, ReportState, job_log, utc_now
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.patience import Patience
-from dcnumd.daemon.tally import Tally
+from dcnumd.daemon.measurements.backoff import backoff_seconds
+from dcnumd.daemon.measurements.deadline import Patience
+from dcnumd.daemon.measurements.totals import Tally
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.report.request import IndexRow, ReportRequest, ReportSummary
 from dcnumd.report.wording import cause_of, explained

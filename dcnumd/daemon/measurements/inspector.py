@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar, assert_never
 
 from dcnumd.config import Settings
-from dcnumd.daemon.candidates import Candidate
 from dcnumd.daemon.child import Child
-from dcnumd.daemon.probe import Look, look
+from dcnumd.daemon.measurements.candidates import Candidate
+from dcnumd.daemon.measurements.probe import Look, look
 from dcnumd.errors import MeasurementError
 
 P = ParamSpec("P")

@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from dcnumd.config import Settings
-from dcnumd.daemon.backoff import backoff_seconds
-from dcnumd.daemon.candidates import Candidate, Candidates
 from dcnumd.daemon.folders.availability import Places
 from dcnumd.daemon.folders.threads import in_thread
-from dcnumd.daemon.inspector import Inspector, incomplete
-from dcnumd.daemon.known import Found, KnownFiles
 from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, Entry, State, job_log, settings_key, utc_now
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.probe import Look
-from dcnumd.daemon.results import Results
+from dcnumd.daemon.measurements.backoff import backoff_seconds
+from dcnumd.daemon.measurements.candidates import Candidate, Candidates
+from dcnumd.daemon.measurements.inspector import Inspector, incomplete
+from dcnumd.daemon.measurements.known import Found, KnownFiles
+from dcnumd.daemon.measurements.probe import Look
+from dcnumd.daemon.measurements.results import Results
 from dcnumd.errors import DcnumdError, MeasurementError
 from dcnumd.logic.stamp import Stamp
 

@@ -10,7 +10,7 @@ import structlog
 
 from dcnumd.config import Settings
 from dcnumd.daemon.child import Child
-from dcnumd.daemon.patience import Patience
+from dcnumd.daemon.measurements.deadline import Patience
 from dcnumd.errors import DcnumdError, JobCancelledError, WorkerError
 from dcnumd.logic.executor import run_job
 from dcnumd.logic.job import Job, JobResult
