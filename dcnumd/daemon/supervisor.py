@@ -25,16 +25,16 @@ from dcnumd.daemon import logs
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger, is_damage, ledger_path
+from dcnumd.daemon.live.server import PageKeeper
+from dcnumd.daemon.live.view import View
 from dcnumd.daemon.measurements.backoff import backoff_seconds
 from dcnumd.daemon.measurements.pipeline import Overseer
 from dcnumd.daemon.measurements.probe import check_methods
 from dcnumd.daemon.measurements.totals import Tally
-from dcnumd.daemon.notify import Notifier
 from dcnumd.daemon.ownership import LOCK_NAME, owner_lock, temporary_folder
-from dcnumd.daemon.page import PageKeeper
-from dcnumd.daemon.shift import Shift
+from dcnumd.daemon.session import Shift
 from dcnumd.daemon.state_folder import StateFolder
-from dcnumd.daemon.view import View
+from dcnumd.daemon.systemd import Notifier
 from dcnumd.errors import ConfigError, DcnumdError, WorkerError
 from dcnumd.logic.executor import Courtesy, warm_up, warm_up_ahead
 from dcnumd.logic.job import Progress

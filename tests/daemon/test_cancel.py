@@ -12,8 +12,8 @@ import pytest
 from dcnumd.config import LogSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.folders.watch import FolderWatch
+from dcnumd.daemon.live.view import View
 from dcnumd.daemon.measurements.totals import Tally
-from dcnumd.daemon.view import View
 from tests.support.works import Works
 
 SETTINGS = Settings(watch=WatchSettings(settle_seconds=600.0, rescan_seconds=600.0), log=LogSettings(level="error"))

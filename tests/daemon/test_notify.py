@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dcnumd.daemon.notify import Notifier
+from dcnumd.daemon.systemd import Notifier
 
 WATCHDOG_SECONDS = 0.6
 

@@ -13,8 +13,8 @@ from dcnumd.daemon import supervisor
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.pipeline import Overseer
 from dcnumd.daemon.measurements.queue import Waiting
-from dcnumd.daemon.notify import Notifier
-from dcnumd.daemon.shift import Shift
+from dcnumd.daemon.session import Shift
+from dcnumd.daemon.systemd import Notifier
 from dcnumd.errors import ResultError
 from dcnumd.logic.stamp import Stamp
 from tests.support.events import fault_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dcnumd.config import WebSettings
-from dcnumd.daemon.view import View
+from dcnumd.daemon.live.view import View
 from dcnumd.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ import structlog
 from dcnumd import __version__
 from dcnumd.config import Settings
 from dcnumd.daemon.folders.threads import in_thread
-from dcnumd.daemon.growth import Growth
 from dcnumd.daemon.ledger.records import FINAL, Entry, State, utc_now
+from dcnumd.daemon.live.growth import Growth
+from dcnumd.daemon.live.view_lists import SHOWN_WAITING, Lists, ended_row, waiting_row
 from dcnumd.daemon.measurements.totals import Tally
-from dcnumd.daemon.shift import Shift
-from dcnumd.daemon.view_lists import SHOWN_WAITING, Lists, ended_row, waiting_row
+from dcnumd.daemon.session import Shift
 from dcnumd.logic.job import Progress
 from dcnumd.report.request import ReportSummary
 from dcnumd.web.state import Ended, Folder, Recording, Running, Snapshot, Totals, Waiting

@@ -1,0 +1,1 @@
+"""What is going on, for those who look at the daemon from outside."""
