@@ -101,7 +101,7 @@ def test_every_check_has_words():
 
 def test_every_refusal_has_words():
     """`why` knows each reason for which a name is not taken."""
-    tree = ast.parse((PACKAGE / "daemon" / "listing.py").read_text("utf-8"))
+    tree = ast.parse((PACKAGE / "daemon" / "folders" / "listing.py").read_text("utf-8"))
     (refusal,) = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "refusal"]
     given = {text for node in ast.walk(refusal) if isinstance(node, ast.Return) for text in codes_in(node)}
     assert given == set(ledger.REFUSALS)

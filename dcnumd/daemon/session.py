@@ -12,18 +12,18 @@ import structlog
 
 from dcnumd.config import Settings
 from dcnumd.daemon.child import Child
-from dcnumd.daemon.folders.availability import Places
+from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.folders.mounts import Place
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger
+from dcnumd.daemon.measurements.counters import Counters
 from dcnumd.daemon.measurements.inspector import Inspector
 from dcnumd.daemon.measurements.pipeline import Overseer
 from dcnumd.daemon.measurements.probe import load
 from dcnumd.daemon.measurements.reports import Reporter
 from dcnumd.daemon.measurements.runner import JobRunner
 from dcnumd.daemon.measurements.settle import Gate
-from dcnumd.daemon.measurements.totals import Tally
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.report.request import ReportSummary
 from dcnumd.write.result import remove_leftovers
@@ -44,7 +44,7 @@ class Listener(Protocol):
         """Take note of a new report."""
 
 
-class Shift:
+class Session:
     """Owns the gate, the queue and the watches of folders; what it knows is in the ledger, so the next one goes on.
 
     Parameters
@@ -52,11 +52,11 @@ class Shift:
     settings, ledger
         What to do, and where it is recorded.
     probe, overseer, report
-        The processes, which outlive a shift.
+        The processes, which outlive a session.
     pipeline_up
         Set when the pipeline process has started, with methods that exist.
-    tally
-        Counts what happens, over all shifts.
+    counters
+        Counts what happens, over all sessions.
     listener
         Hears of it.
     once
@@ -71,7 +71,7 @@ class Shift:
         overseer: Overseer,
         report: Child,
         pipeline_up: asyncio.Event,
-        tally: Tally,
+        counters: Counters,
         listener: Listener,
         *,
         once: bool,
@@ -83,22 +83,24 @@ class Shift:
         self._pipeline_up = pipeline_up
         self._listener = listener
         self._once = once
-        places = Places(settings, ledger)
+        availability = Availability(settings, ledger)
         self._inspector = inspector = Inspector(settings, probe)
         self._untidy: asyncio.Queue[pathlib.Path] = asyncio.Queue()
-        self.tally = tally
+        self.counters = counters
         change, tidy = listener.on_change, self._untidy.put_nowait
-        self.reports = Reporter(settings, ledger, places, report, tally, tidy, listener.on_report, change)
+        self.reports = Reporter(settings, ledger, availability, report, counters, tidy, listener.on_report, change)
         self.jobs = JobRunner(
-            settings, ledger, overseer, inspector, places, self.reports, tally, tidy, change, once=once
+            settings, ledger, overseer, inspector, availability, self.reports, counters, tidy, change, once=once
         )
-        self.gate = Gate(settings, ledger, inspector, places, self.jobs.enqueue, change, self._on_failure, once=once)
+        self.gate = Gate(
+            settings, ledger, inspector, availability, self.jobs.enqueue, change, self._on_failure, once=once
+        )
         self.folders = [self._watch(folder, group) for group in settings.groups for folder in group.watch.folders]
         self._scanned = asyncio.Event()
         self._finished = asyncio.Event()
 
     def _on_failure(self, reason: str) -> None:
-        self.tally.failed[reason] += 1
+        self.counters.failed[reason] += 1
         self.reports.note_failure()
 
     def _watch(self, folder: pathlib.Path, group: Settings) -> FolderWatch:
@@ -130,7 +132,7 @@ class Shift:
             self._finished.set()
 
     def force(self) -> None:
-        """Have no patience with the running job."""
+        """End the running job at once if it was asked to end."""
         self._overseer.forced.set()
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""The daemon: owns the ledger and the child processes, heeds signals, and works shift after shift.
+"""The daemon: owns the ledger and the child processes, heeds signals, and works session after session.
 
 This process loads no numerical code and opens no measurement; what may crash or block runs in its children.
 """
@@ -28,11 +28,11 @@ from dcnumd.daemon.ledger.store import Ledger, is_damage, ledger_path
 from dcnumd.daemon.live.server import PageKeeper
 from dcnumd.daemon.live.view import View
 from dcnumd.daemon.measurements.backoff import backoff_seconds
+from dcnumd.daemon.measurements.counters import Counters
 from dcnumd.daemon.measurements.pipeline import Overseer
 from dcnumd.daemon.measurements.probe import check_methods
-from dcnumd.daemon.measurements.totals import Tally
 from dcnumd.daemon.ownership import LOCK_NAME, owner_lock, temporary_folder
-from dcnumd.daemon.session import Shift
+from dcnumd.daemon.session import Session
 from dcnumd.daemon.state_folder import StateFolder
 from dcnumd.daemon.systemd import Notifier
 from dcnumd.errors import ConfigError, DcnumdError, WorkerError
@@ -78,7 +78,7 @@ def run_daemon(settings: Settings, *, once: bool = False) -> int:
 
 
 class Supervisor:
-    """Owns the child processes, and one shift after the other."""
+    """Owns the child processes, and one session after the other."""
 
     def __init__(self, settings: Settings, *, once: bool) -> None:
         self._settings = settings
@@ -92,12 +92,12 @@ class Supervisor:
         self._ledger_lost = False
         self._state = StateFolder(settings.state_folder())
         self._failures = 0
-        self._shift: Shift | None = None
+        self._session: Session | None = None
         self._reloads = asyncio.Event()
         self._losses_before = 0
         self._make_children()
-        self._tally = Tally()
-        self._view = View(settings, self._tally, self._is_healthy, self._losses)
+        self._counters = Counters()
+        self._view = View(settings, self._counters, self._is_healthy, self._losses)
         self._page = PageKeeper(settings.web, self._view)
 
     def _make_children(self) -> None:
@@ -141,7 +141,7 @@ class Supervisor:
                 # It takes longest, so it begins first.
                 self._starting = group.create_task(self._start_pipeline(), name="start")
                 tasks = [self._starting]
-                work = group.create_task(self._work_in_shifts(ledger), name="shifts")
+                work = group.create_task(self._work_in_sessions(ledger), name="sessions")
                 tasks += [
                     group.create_task(self._beat(), name="heartbeat"),
                     group.create_task(self._keep_reloading(), name="reload"),
@@ -198,7 +198,7 @@ class Supervisor:
             DcnumdError(f"{gone}: {problem}; put it back if it was moved, and start dcnumd again", "state_folder")
         )
 
-    async def _work_in_shifts(self, ledger: Ledger | None) -> None:
+    async def _work_in_sessions(self, ledger: Ledger | None) -> None:
         """Work until the end; after a fault of the ledger or with a new config, go on from what the ledger knows."""
         try:
             while not self._stop.is_set() and (ledger := ledger or await self._wait_for_ledger()) is not None:
@@ -206,18 +206,18 @@ class Supervisor:
                     await self._take_over(self._next_settings)
                 with ledger:
                     await self._work_with(ledger)
-                    self._failures += self._shift.gate.failures if self._shift else 0
+                    self._failures += self._session.gate.failures if self._session else 0
                 ledger = None
         finally:
             self._stop.set()
 
     async def _work_with(self, ledger: Ledger) -> None:
         overseer = Overseer(self._settings, self._pipeline, recognize=ledger.rebuilt)
-        work = self._settings, ledger, self._probe, overseer, self._report, self._pipeline_up, self._tally
-        self._shift = Shift(*work, self, once=self._once)
-        self._view.look_at(self._shift)
+        work = self._settings, ledger, self._probe, overseer, self._report, self._pipeline_up, self._counters
+        self._session = Session(*work, self, once=self._once)
+        self._view.look_at(self._session)
         try:
-            await self._shift.run(self._stop)
+            await self._session.run(self._stop)
         except BaseExceptionGroup as group:
             faults, others = group.split(sqlite3.DatabaseError)
             if faults is None or others is not None:
@@ -297,8 +297,8 @@ class Supervisor:
             return
         log.info("config.reloaded", config=os.fspath(settings.source) if settings.source else None)
         self._next_settings = settings
-        if self._shift is not None:
-            self._shift.finish_up()
+        if self._session is not None:
+            self._session.finish_up()
 
     async def _check_methods(self, group: Settings) -> None:
         try:
@@ -334,14 +334,14 @@ class Supervisor:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            if (shift := self._shift) is None:
+            if (session := self._session) is None:
                 continue
-            jobs = shift.jobs
+            jobs = session.jobs
             log.info(
                 "daemon.heartbeat",
                 queue=jobs.queue_length,
                 oldest_wait_seconds=round(jobs.oldest_wait(), 1),
-                settling=len(shift.gate.candidates),
+                settling=len(session.gate.candidates),
                 running=jobs.running.path if jobs.running else None,
                 last_success=jobs.last_success,
                 blocked=[dataclasses.asdict(blocked) for blocked in jobs.outputs.blocked()],
@@ -349,11 +349,11 @@ class Supervisor:
             self._tell_status()
 
     def _tell_status(self) -> None:
-        if (shift := self._shift) is None:
+        if (session := self._session) is None:
             return
-        jobs = shift.jobs
+        jobs = session.jobs
         doing = f"processing {pathlib.PurePath(jobs.running.path).name}" if jobs.running else "waiting"
-        told = [f"{doing}; {jobs.queue_length} queued, {len(shift.gate.candidates)} settling"]
+        told = [f"{doing}; {jobs.queue_length} queued, {len(session.gate.candidates)} settling"]
         told += [told_of_blocked(one.problem, one.reason, one.error, one.waiting) for one in jobs.outputs.blocked()]
         self._notifier.status("; ".join(told))
 
@@ -369,8 +369,8 @@ class Supervisor:
 
     def _on_progress(self, progress: Progress) -> None:
         self._view.note_progress(progress)
-        if self._shift is not None:
-            self._shift.jobs.on_progress(progress)
+        if self._session is not None:
+            self._session.jobs.on_progress(progress)
 
     def on_report(self, entry: Entry, summary: ReportSummary) -> None:
         """Show the last report."""
@@ -388,7 +388,7 @@ class Supervisor:
         """Tell what is going on; with ``--once``, stop when nothing is left to do."""
         self._tell_status()
         self._view.touch()
-        if self._once and self._ready and self._shift is not None and self._shift.idle:
+        if self._once and self._ready and self._session is not None and self._session.idle:
             self._stop.set()
 
     @contextlib.contextmanager
@@ -415,13 +415,13 @@ class Supervisor:
                 signal.signal(number, signal.SIG_IGN)
 
     def _on_stop_signal(self) -> None:
-        if self._stop.is_set() and self._shift is not None:
-            self._shift.force()
+        if self._stop.is_set() and self._session is not None:
+            self._session.force()
         self._stop.set()
 
     def _on_look_again(self) -> None:
-        if self._shift is not None:
-            self._shift.look_again()
+        if self._session is not None:
+            self._session.look_again()
 
 
 def seconds_since_start() -> float:

@@ -13,7 +13,7 @@ from dcnumd.config import LogSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.daemon.live.view import View
-from dcnumd.daemon.measurements.totals import Tally
+from dcnumd.daemon.measurements.counters import Counters
 from tests.support.works import Works
 
 SETTINGS = Settings(watch=WatchSettings(settle_seconds=600.0, rescan_seconds=600.0), log=LogSettings(level="error"))
@@ -49,7 +49,7 @@ async def watching(folder, measurement):
 @contextlib.asynccontextmanager
 async def showing(folder, measurement):
     """Wait for news as the live page does."""
-    view = View(SETTINGS, Tally(), lambda: True, int)
+    view = View(SETTINGS, Counters(), lambda: True, int)
 
     async def follow():
         version = view.version

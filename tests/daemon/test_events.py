@@ -19,7 +19,7 @@ from dcnumd import errors
 from dcnumd.config import LogSettings
 from dcnumd.daemon import logs
 from dcnumd.daemon.ledger.records import SURROUNDINGS
-from dcnumd.daemon.measurements.deadline import Patience
+from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.daemon.measurements.probe import Verdict
 from dcnumd.write.result import REASONS
 from tests.support.events import event_fields, event_names, event_schema, fault_of
@@ -128,7 +128,7 @@ def reasons_in_source() -> set[str]:
     for _, tree in modules():
         found |= {*assigned(tree, "reason"), *assigned(tree, "outcome")}
     found |= {*SURROUNDINGS, *REASONS.values(), *typing.get_args(Verdict)}
-    found |= set(typing.get_args(typing.get_type_hints(Patience.wait)["return"]))
+    found |= set(typing.get_args(typing.get_type_hints(Deadline.wait)["return"]))
     # Those that mean success, and errors of Python, which have no codes.
     return {reason for reason in found if re.fullmatch("[a-z][a-z0-9_]*", reason)} - {"complete", "done"}
 

@@ -15,7 +15,7 @@ import pytest
 from dcnumd.config import LogSettings, ResourceSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
-from dcnumd.daemon.measurements import parking as outputs
+from dcnumd.daemon.measurements import parking
 from dcnumd.logic.stamp import Stamp
 from tests.soak.growth import append, frames_made_of
 from tests.support.works import with_works
@@ -36,7 +36,7 @@ def with_jobs(folder, body, settings=SETTINGS, **keywords):
 
 def test_replaced_while_waiting_for_room(tmp_path, measurement, monkeypatch):
     """The head of the queue is recorded again while the disk is full: only its successor is processed."""
-    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
     path = tmp_path / "M.rtdc"
     measurement(path, seed=1)
     usage = shutil.disk_usage(tmp_path)
@@ -201,7 +201,7 @@ def test_row_of_an_earlier_version_counts_as_done(tmp_path, measurement):
 
 def test_unreachable_output_comes_back(tmp_path, measurement, monkeypatch):
     """A share that is down when a job starts makes it wait, and costs no attempt."""
-    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
     path = tmp_path / "M.rtdc"
     measurement(path)
     usage = shutil.disk_usage(tmp_path)
@@ -249,7 +249,7 @@ def test_row_that_goes_astray_stops_nobody(tmp_path, measurement):
 
 def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_path, measurement, monkeypatch):
     """What waits for room is not forgotten when something smaller fits meanwhile."""
-    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
     large, small = tmp_path / "large.rtdc", tmp_path / "small.rtdc"
     measurement(large, frames=400, seed=1)
     measurement(small, frames=50, seed=2)
@@ -271,7 +271,7 @@ def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_pa
 
 def test_touched_while_waiting_for_room_has_one_turn(tmp_path, measurement, monkeypatch):
     """However often its date changes while it waits, a measurement is in the queue once and is processed once."""
-    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
     path = tmp_path / "M.rtdc"
     measurement(path)
     usage = shutil.disk_usage(tmp_path)

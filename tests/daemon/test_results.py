@@ -11,7 +11,7 @@ import structlog
 
 from dcnumd.commands.shown import entry_line
 from dcnumd.config import LogSettings, OutputSettings, ResourceSettings, Settings, WatchSettings
-from dcnumd.daemon.folders.availability import Places
+from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, State, settings_key
 from dcnumd.daemon.ledger.store import Ledger
 from tests.support.faults import JOB_SECONDS, published, result_of
@@ -179,7 +179,7 @@ def test_file_system_inside_of_the_folder_takes_no_result_with_it(tmp_path, meas
             (entry,) = works.ledger.entries()
             assert (entry.state, entry.reason) == (State.DONE, "")
             assert not [event for event in heard if event["event"] == "output.gone"]
-            places = Places(settings, works.ledger)
+            places = Availability(settings, works.ledger)
             assert (await places.obstacle(folder, output, 0)).reason == "output_not_mounted"
             assert await places.obstacle(folder, folder / "M_dcn.rtdc", 0) is None
             assert places.root_of(folder, output) == folder / "share"

@@ -205,7 +205,7 @@ def test_transient_fault_comes_back_permanent_one_does_not(tmp_path, measurement
     with_gate(tmp_path, body)
 
 
-def test_incomplete_copy_fails_after_patience_and_passes_when_completed(tmp_path, measurement, monkeypatch):
+def test_incomplete_copy_fails_after_deadline_and_passes_when_completed(tmp_path, measurement, monkeypatch):
     """A copy that stands still is given up with a reason; when it goes on it is a new chance."""
     monkeypatch.setattr(settle, "PATIENCE", 3)
     whole, path = tmp_path / "whole.h5", tmp_path / "M.rtdc"

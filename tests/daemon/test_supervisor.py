@@ -13,7 +13,7 @@ from dcnumd.daemon import supervisor
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.pipeline import Overseer
 from dcnumd.daemon.measurements.queue import Waiting
-from dcnumd.daemon.session import Shift
+from dcnumd.daemon.session import Session
 from dcnumd.daemon.systemd import Notifier
 from dcnumd.errors import ResultError
 from dcnumd.logic.stamp import Stamp
@@ -21,8 +21,8 @@ from tests.support.events import fault_of
 
 
 @contextlib.contextmanager
-def shift_in(folder):
-    """Yield a supervisor and its shift, with nothing running."""
+def session_in(folder):
+    """Yield a supervisor and its session, with nothing running."""
     settings = Settings(
         watch=WatchSettings(folders=(folder,)), state=StateSettings(folder), log=LogSettings(level="debug")
     )
@@ -30,8 +30,8 @@ def shift_in(folder):
         above = supervisor.Supervisor(settings, once=False)
         overseer = Overseer(settings, above._pipeline, recognize=False)
         processes = above._probe, overseer, above._report
-        above._shift = Shift(settings, ledger, *processes, asyncio.Event(), above._tally, above, once=False)
-        yield above, above._shift, ledger
+        above._session = Session(settings, ledger, *processes, asyncio.Event(), above._counters, above, once=False)
+        yield above, above._session, ledger
 
 
 def test_heartbeat_tells_queue_and_last_success(tmp_path, monkeypatch):
@@ -39,8 +39,8 @@ def test_heartbeat_tells_queue_and_last_success(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "HEARTBEAT_SECONDS", 0.01)
 
     async def run():
-        with shift_in(tmp_path) as (above, shift, ledger), structlog.testing.capture_logs() as heard:
-            shift.jobs.enqueue(ledger.add(str(tmp_path / "M.rtdc"), Stamp(1, 2, 3, 4), "job"))
+        with session_in(tmp_path) as (above, session, ledger), structlog.testing.capture_logs() as heard:
+            session.jobs.enqueue(ledger.add(str(tmp_path / "M.rtdc"), Stamp(1, 2, 3, 4), "job"))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(above._beat(), 0.5)
         return heard
@@ -59,10 +59,10 @@ def test_heartbeat_and_status_line_tell_that_results_have_no_place(tmp_path, mon
     address = tmp_path / "notify"
 
     async def run(listener):
-        with shift_in(tmp_path) as (above, shift, ledger), structlog.testing.capture_logs() as heard:
+        with session_in(tmp_path) as (above, session, ledger), structlog.testing.capture_logs() as heard:
             entry = ledger.add(str(tmp_path / "M.rtdc"), Stamp(1, 2, 3, 4), "job")
             waiting = Waiting((0, 0, 0), entry, 0.0)
-            shift.jobs.outputs.park(waiting, ResultError("/out: is read-only; mount it", "output_read_only"))
+            session.jobs.outputs.park(waiting, ResultError("/out: is read-only; mount it", "output_read_only"))
             above._notifier = Notifier(str(address))
             beat = asyncio.create_task(above._beat())
             told = await asyncio.get_running_loop().sock_recv(listener, 4096)

@@ -7,15 +7,15 @@ import contextlib
 import dataclasses
 
 from dcnumd.daemon.child import Child
-from dcnumd.daemon.folders.availability import Places
+from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
+from dcnumd.daemon.measurements.counters import Counters
 from dcnumd.daemon.measurements.inspector import Inspector
 from dcnumd.daemon.measurements.pipeline import Overseer
 from dcnumd.daemon.measurements.reports import Reporter
 from dcnumd.daemon.measurements.runner import JobRunner
 from dcnumd.daemon.measurements.settle import Gate
-from dcnumd.daemon.measurements.totals import Tally
 from dcnumd.logic.executor import Courtesy
 from dcnumd.logic.stamp import Stamp
 
@@ -34,19 +34,19 @@ class Works:
         self.inspector = Inspector(self.settings, self.probe)
         self.overseer = Overseer(self.settings, self.pipeline, recognize=self.ledger.rebuilt)
         self.tidied = []
-        places = Places(self.settings, self.ledger)
-        self.tally = Tally()
+        availability = Availability(self.settings, self.ledger)
+        self.counters = Counters()
         self.report = Child("report", self.settings.log, Courtesy(0))
         heard = self._tidy, lambda *_: None, self.changed.set
-        self.reports = Reporter(self.settings, self.ledger, places, self.report, self.tally, *heard)
-        parts = self.overseer, self.inspector, places, self.reports, self.tally, self._tidy, self.changed.set
+        self.reports = Reporter(self.settings, self.ledger, availability, self.report, self.counters, *heard)
+        parts = self.overseer, self.inspector, availability, self.reports, self.counters, self._tidy, self.changed.set
         self.jobs = JobRunner(self.settings, self.ledger, *parts, once=once) if with_jobs else None
         enqueue = self.jobs.enqueue if self.jobs else self.passed.put_nowait
         heard = enqueue, self.changed.set, self._on_failure
-        self.gate = Gate(self.settings, self.ledger, self.inspector, places, *heard, once=once)
+        self.gate = Gate(self.settings, self.ledger, self.inspector, availability, *heard, once=once)
 
     def _on_failure(self, reason):
-        self.tally.failed[reason] += 1
+        self.counters.failed[reason] += 1
 
     def work(self):
         """Return what a daemon would have running."""

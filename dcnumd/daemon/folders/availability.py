@@ -19,7 +19,7 @@ from dcnumd.errors import ResultError
 GB = 1e9
 
 
-class Places:
+class Availability:
     """Knows the folders of results, also from earlier runs.
 
     Parameters

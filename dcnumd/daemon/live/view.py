@@ -19,8 +19,8 @@ from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.ledger.records import FINAL, Entry, State, utc_now
 from dcnumd.daemon.live.growth import Growth
 from dcnumd.daemon.live.view_lists import SHOWN_WAITING, Lists, ended_row, waiting_row
-from dcnumd.daemon.measurements.totals import Tally
-from dcnumd.daemon.session import Shift
+from dcnumd.daemon.measurements.counters import Counters
+from dcnumd.daemon.session import Session
 from dcnumd.logic.job import Progress
 from dcnumd.report.request import ReportSummary
 from dcnumd.web.state import Ended, Folder, Recording, Running, Snapshot, Totals, Waiting
@@ -34,13 +34,13 @@ REPORT_BYTES = 2**26
 
 
 class View:
-    """The daemon as the live page shows it; it outlives shifts and may be asked at any moment.
+    """The daemon as the live page shows it; it outlives sessions and may be asked at any moment.
 
     Parameters
     ----------
     settings
         Which folders are watched, and where reports lie.
-    tally
+    counters
         What was counted since the start.
     is_healthy
         Whether work goes on, or could.
@@ -49,17 +49,17 @@ class View:
     """
 
     def __init__(
-        self, settings: Settings, tally: Tally, is_healthy: Callable[[], bool], losses: Callable[[], int]
+        self, settings: Settings, counters: Counters, is_healthy: Callable[[], bool], losses: Callable[[], int]
     ) -> None:
         self.settings = settings
         self.ready = False
         self.stopping = False
         self.version = 0
         """Grows whenever something has changed."""
-        self._tally = tally
+        self._counters = counters
         self._is_healthy = is_healthy
         self._losses = losses
-        self._shift: Shift | None = None
+        self._session: Session | None = None
         self._paused = False
         self._started = utc_now()
         self._progress: Progress | None = None
@@ -70,11 +70,11 @@ class View:
         self._seen: object = None
         self._lists: tuple[object, Lists] = (None, Lists())
 
-    def look_at(self, shift: Shift | None) -> None:
-        """Show a shift from now on; None while there is none."""
-        self._shift = shift
-        if shift is not None and self._paused:
-            shift.jobs.pause(paused=True)
+    def look_at(self, session: Session | None) -> None:
+        """Show a session from now on; None while there is none."""
+        self._session = session
+        if session is not None and self._paused:
+            session.jobs.pause(paused=True)
         self.touch()
 
     def touch(self) -> None:
@@ -108,8 +108,8 @@ class View:
 
     def snapshot(self) -> Snapshot:
         """Return what is going on now."""
-        shift, lists = self._shift, self._recorded()
-        held = shift is not None and not shift.gate.quiet.is_set() and self.settings.resources.pause_while_acquiring
+        session, lists = self._session, self._recorded()
+        held = session is not None and not session.gate.quiet.is_set() and self.settings.resources.pause_while_acquiring
         return Snapshot(
             version=__version__,
             pid=os.getpid(),
@@ -120,33 +120,33 @@ class View:
             stopping=self.stopping,
             paused=self._paused,
             held_for_recording=held,
-            folders=tuple(Folder(one.folder, one.reachable) for one in shift.folders) if shift else (),
-            outputs=shift.jobs.outputs.free() if shift else (),
-            blocked=shift.jobs.outputs.blocked() if shift else (),
+            folders=tuple(Folder(one.folder, one.reachable) for one in session.folders) if session else (),
+            outputs=session.jobs.outputs.free() if session else (),
+            blocked=session.jobs.outputs.blocked() if session else (),
             counts=lists.counts,
-            queue=shift.jobs.queue_length if shift else 0,
-            oldest_wait_seconds=round(shift.jobs.oldest_wait(), 1) if shift else 0.0,
-            recording=self._recording(shift),
-            waiting=self._waiting(shift, lists),
-            running=self._running(shift, held=held),
+            queue=session.jobs.queue_length if session else 0,
+            oldest_wait_seconds=round(session.jobs.oldest_wait(), 1) if session else 0.0,
+            recording=self._recording(session),
+            waiting=self._waiting(session, lists),
+            running=self._running(session, held=held),
             done=lists.done,
             failed=lists.failed,
-            last_success=shift.jobs.last_success if shift else None,
+            last_success=session.jobs.last_success if session else None,
             plot_id=self._plot[0],
         )
 
     def totals(self) -> Totals:
         """Return what was counted since the start."""
-        tally = self._tally
+        counters = self._counters
         return Totals(
-            finished=tally.finished,
-            failed=dict(tally.failed),
-            skipped=tally.skipped,
-            frames=tally.frames,
-            events=tally.events,
-            seconds=tally.seconds,
-            reports=tally.reports,
-            reports_failed=tally.reports_failed,
+            finished=counters.finished,
+            failed=dict(counters.failed),
+            skipped=counters.skipped,
+            frames=counters.frames,
+            events=counters.events,
+            seconds=counters.seconds,
+            reports=counters.reports,
+            reports_failed=counters.reports_failed,
             worker_losses=self._losses(),
         )
 
@@ -156,23 +156,23 @@ class View:
 
     def entry(self, entry_id: int) -> Ended | Waiting | Running | None:
         """Return what is known of a measurement by its number; None if nothing is."""
-        if self._shift is None:
+        if self._session is None:
             return None
         try:
-            entry = self._shift.ledger.get(entry_id)
+            entry = self._session.ledger.get(entry_id)
         except (KeyError, OverflowError):
             return None
         if entry.state is State.RUNNING:
-            running = self._running(self._shift, held=False)
+            running = self._running(self._session, held=False)
             return running if running is not None and running.id == entry_id else waiting_row(entry)
         return ended_row(entry) if entry.state in FINAL else waiting_row(entry)
 
     def history(self, *, limit: int, before: int | None = None, state: str | None = None) -> list[Ended]:
         """Return measurements that came to an end, the last one first."""
-        if self._shift is None:
+        if self._session is None:
             return []
         states = (State(state),) if state else ()
-        return [ended_row(entry) for entry in self._shift.ledger.history(*states, before=before, limit=limit)]
+        return [ended_row(entry) for entry in self._session.ledger.history(*states, before=before, limit=limit)]
 
     def retry(self, entry_id: int) -> str:
         """Have a measurement processed again, and return what happens.
@@ -184,12 +184,12 @@ class View:
         ValueError
             It cannot be processed again now; says why.
         """
-        if self._shift is None:
+        if self._session is None:
             raise ValueError("the ledger cannot be used at this moment; try again")
-        ledger = self._shift.ledger
+        ledger = self._session.ledger
         outcome = ledger.begin_anew(ledger.get(entry_id))
-        self._shift.gate.doubt()
-        self._shift.look_again()
+        self._session.gate.doubt()
+        self._session.look_again()
         self.touch()
         return outcome
 
@@ -203,10 +203,10 @@ class View:
 
     async def report(self, entry_id: int, ending: Literal[".html", ".json"], name: str = "") -> bytes | None:
         """Return the page or the figures of a report; None if the folder of reports has none, or not of that name."""
-        if self._shift is None:
+        if self._session is None:
             return None
         try:
-            entry = self._shift.ledger.get(entry_id)
+            entry = self._session.ledger.get(entry_id)
         except (KeyError, OverflowError):
             return None
         if entry.report is None or not entry.report.endswith(".html"):
@@ -224,47 +224,47 @@ class View:
         if paused != self._paused:
             log.info("daemon.paused" if paused else "daemon.resumed")
         self._paused = paused
-        if self._shift is not None:
-            self._shift.jobs.pause(paused=paused)
+        if self._session is not None:
+            self._session.jobs.pause(paused=paused)
         self.touch()
 
     def _notice(self) -> None:
         """Find out whether something has changed that nobody tells."""
-        shift = self._shift
-        if shift is None:
+        session = self._session
+        if session is None:
             return
-        written = [(candidate.path, candidate.stamp.size) for candidate in shift.gate.candidates.all_written()]
-        reachable = [folder.reachable for folder in shift.folders]
-        outputs = shift.jobs.outputs
-        seen = shift.ledger.changes(), written, reachable, outputs.free(), outputs.blocked(), self._is_healthy()
+        written = [(candidate.path, candidate.stamp.size) for candidate in session.gate.candidates.all_written()]
+        reachable = [folder.reachable for folder in session.folders]
+        outputs = session.jobs.outputs
+        seen = session.ledger.changes(), written, reachable, outputs.free(), outputs.blocked(), self._is_healthy()
         if seen != self._seen:
             self._seen = seen
             self.touch()
 
     def _recorded(self) -> Lists:
         """Return what is in the ledger, which is asked only when it has changed."""
-        if self._shift is not None:
-            ledger = self._shift.ledger
+        if self._session is not None:
+            ledger = self._session.ledger
             key = ledger.changes()
             if key != self._lists[0]:
                 self._lists = key, Lists.of(ledger)
         return self._lists[1]
 
-    def _recording(self, shift: Shift | None) -> tuple[Recording, ...]:
+    def _recording(self, session: Session | None) -> tuple[Recording, ...]:
         now = time.monotonic()
-        written = shift.gate.candidates.all_written() if shift else []
+        written = session.gate.candidates.all_written() if session else []
         rates = self._growth.rates({candidate.path: candidate.stamp.size for candidate in written}, now)
         return tuple(
             Recording(one.path, one.stamp.size, rates[one.path].bytes_per_second, rates[one.path].seconds)
             for one in written
         )
 
-    def _waiting(self, shift: Shift | None, lists: Lists) -> tuple[Waiting, ...]:
-        written = {candidate.path for candidate in shift.gate.candidates.all_written()} if shift else set()
+    def _waiting(self, session: Session | None, lists: Lists) -> tuple[Waiting, ...]:
+        written = {candidate.path for candidate in session.gate.candidates.all_written()} if session else set()
         return tuple(waiting for waiting in lists.waiting if waiting.path not in written)[:SHOWN_WAITING]
 
-    def _running(self, shift: Shift | None, *, held: bool) -> Running | None:
-        entry = shift.jobs.running if shift else None
+    def _running(self, session: Session | None, *, held: bool) -> Running | None:
+        entry = session.jobs.running if session else None
         if entry is None:
             return None
         progress = self._progress

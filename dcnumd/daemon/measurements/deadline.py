@@ -13,7 +13,7 @@ STALL_SECONDS_PER_BYTE = 1 / 5e6
 """Some stages are silent while they write or copy everything; a poor share manages 5 MB a second."""
 
 
-class Patience:
+class Deadline:
     """Waits for a job within the time it may take in all, and the time it may take between two signs of life.
 
     Parameters
@@ -54,13 +54,13 @@ class Patience:
             self._changed.set()
 
     async def wait(self, call: asyncio.Task[Any]) -> Literal["done", "timeout", "stalled"]:
-        """Wait until the job has ended, or there is no more patience with it."""
+        """Wait until the job has ended, or its time is up."""
         while not call.done():
             left = min(self.limit_seconds, self._sign_at + self.stall_seconds) - self.used
             if left <= 0:
                 return "timeout" if self.used >= self.limit_seconds else "stalled"
             self._changed.clear()
-            changed = asyncio.create_task(self._changed.wait(), name="patience changed")
+            changed = asyncio.create_task(self._changed.wait(), name="deadline changed")
             seconds = left if self._counting_since is not None and math.isfinite(left) else None
             try:
                 await asyncio.wait([call, changed], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

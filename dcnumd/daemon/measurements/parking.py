@@ -14,7 +14,7 @@ from typing import Literal
 import structlog
 
 from dcnumd.config import Settings
-from dcnumd.daemon.folders.availability import Places, root_of
+from dcnumd.daemon.folders.availability import Availability, root_of
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.backoff import backoff_seconds
@@ -66,7 +66,7 @@ class OutputFolders:
         Which folders there are, and how long to wait after failures.
     ledger
         Tells others what waits, and why.
-    places
+    availability
         Finds out how a folder is.
     queue
         Where measurements are parked.
@@ -75,11 +75,16 @@ class OutputFolders:
     """
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, places: Places, queue: JobQueue, job_of: Callable[[Entry], Job]
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        availability: Availability,
+        queue: JobQueue,
+        job_of: Callable[[Entry], Job],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._places = places
+        self._availability = availability
         self._queue = queue
         self._job_of = job_of
         self._obstacles: dict[pathlib.Path, Obstacle] = {}
@@ -103,7 +108,7 @@ class OutputFolders:
     def root_of(self, entry: Entry) -> pathlib.Path:
         """Return the folder that stands for all results in and below it."""
         path = pathlib.Path(entry.path)
-        return self._places.root_of(self._settings.output_root_of(path), self._settings.output_for(path))
+        return self._availability.root_of(self._settings.output_root_of(path), self._settings.output_for(path))
 
     async def look(self, entry: Entry) -> ResultError | None:
         """Return what is in the way of a measurement's result, if anything is."""
@@ -114,7 +119,7 @@ class OutputFolders:
         return await self._look_now(entry)
 
     async def _look_now(self, entry: Entry) -> ResultError | None:
-        return await self._places.obstacle(self.root_of(entry), self._job_of(entry).path_out, entry.size or 0)
+        return await self._availability.obstacle(self.root_of(entry), self._job_of(entry).path_out, entry.size or 0)
 
     def park(self, waiting: Waiting, error: ResultError, *, failed: bool = False) -> None:
         """Have a measurement wait until its folder takes results again.
@@ -173,7 +178,7 @@ class OutputFolders:
         """Measure how much room there is in the folders, again and again."""
         while True:
             for root in self._free:
-                self._free[root] = await self._places.free_bytes(root)
+                self._free[root] = await self._availability.free_bytes(root)
             await asyncio.sleep(MEASURE_SECONDS)
 
     def _note_parked(self) -> None:

@@ -10,7 +10,7 @@ import structlog
 
 from dcnumd.config import Settings
 from dcnumd.daemon.child import Child
-from dcnumd.daemon.measurements.deadline import Patience
+from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.errors import DcnumdError, JobCancelledError, WorkerError
 from dcnumd.logic.executor import run_job
 from dcnumd.logic.job import Job, JobResult
@@ -39,13 +39,13 @@ class Overseer:
     def __init__(self, settings: Settings, pipeline: Child, *, recognize: bool) -> None:
         self.pipeline = pipeline
         self.forced = asyncio.Event()
-        """Set to end a stopping job without further patience."""
+        """Set to end a job at once that was asked to end."""
         self.stopping = False
         """Whether the running job was ended because everything ends."""
         self._settings = settings
         self._recognize = recognize
         self._starting = asyncio.Lock()
-        self._patience: Patience | None = None
+        self._deadline: Deadline | None = None
         self._held = False
 
     async def have_pipeline(self) -> None:
@@ -69,22 +69,22 @@ class Overseer:
 
     def sign_of_life(self) -> None:
         """Note that the running job goes on."""
-        if self._patience is not None:
-            self._patience.sign_of_life()
+        if self._deadline is not None:
+            self._deadline.sign_of_life()
 
     def hold(self) -> None:
         """Stop all working processes where they are; their time stands still."""
         self._held = True
-        if self._patience is not None:
-            self._patience.hold()
+        if self._deadline is not None:
+            self._deadline.hold()
             self.pipeline.hold()
 
     def resume(self) -> None:
         """Let them go on."""
         self._held = False
         self.pipeline.resume()
-        if self._patience is not None:
-            self._patience.resume()
+        if self._deadline is not None:
+            self._deadline.resume()
 
     async def run(self, job: Job, size: int) -> JobResult:
         """Run a job within its time, and end it when this task is cancelled.
@@ -104,12 +104,12 @@ class Overseer:
             If it was ended because this task was cancelled.
         """
         call_id = uuid.uuid4().hex
-        patience = self._patience = Patience(self._settings.resources.job_timeout_seconds, size)
+        deadline = self._deadline = Deadline(self._settings.resources.job_timeout_seconds, size)
         call = asyncio.create_task(self._call(job, call_id), name=f"job {job.job_id}")
         if self._held:
             self.hold()
         try:
-            outcome = await patience.wait(call)
+            outcome = await deadline.wait(call)
         except asyncio.CancelledError:
             # From here on this task ends by itself, so that the ledger is written whatever happens.
             self.stopping = True
@@ -118,13 +118,13 @@ class Overseer:
                 raise JobCancelledError(f"{job.path_in}: stopped") from None
             return call.result()
         finally:
-            self._patience = None
+            self._deadline = None
         if outcome != "done":
             await self._end(call, call_id)
             if call.exception() is not None:
-                seconds, what = patience.limit_seconds, "not finished after"
+                seconds, what = deadline.limit_seconds, "not finished after"
                 if outcome == "stalled":
-                    seconds, what = patience.stall_seconds, "no progress for"
+                    seconds, what = deadline.stall_seconds, "no progress for"
                 message = f"{job.path_in}: {what} {seconds:.0f} s, so it was ended"
                 raise WorkerError(message, outcome, transient=True)
         return call.result()

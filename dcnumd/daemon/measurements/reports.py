@@ -14,12 +14,12 @@ import structlog
 
 from dcnumd.config import Settings
 from dcnumd.daemon.child import Child
-from dcnumd.daemon.folders.availability import Places
+from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import Entry, ReportState, job_log, utc_now
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.backoff import backoff_seconds
-from dcnumd.daemon.measurements.deadline import Patience
-from dcnumd.daemon.measurements.totals import Tally
+from dcnumd.daemon.measurements.counters import Counters
+from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.report.request import IndexRow, ReportRequest, ReportSummary
 from dcnumd.report.wording import cause_of, explained
@@ -44,11 +44,11 @@ class Reporter:
         Which reports are wanted, and where.
     ledger
         Where it is recorded which are there.
-    places
+    availability
         Whether there is a place for one.
     child
         The process that makes them.
-    tally
+    counters
         Counts them.
     tidy
         Has removed what a killed process left in a folder.
@@ -62,18 +62,18 @@ class Reporter:
         self,
         settings: Settings,
         ledger: Ledger,
-        places: Places,
+        availability: Availability,
         child: Child,
-        tally: Tally,
+        counters: Counters,
         tidy: Callable[[pathlib.Path], None],
         on_report: Callable[[Entry, ReportSummary], None],
         on_change: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._places = places
+        self._availability = availability
         self._child = child
-        self._tally = tally
+        self._counters = counters
         self._tidy = tidy
         self._on_report = on_report
         self._on_change = on_change
@@ -85,7 +85,7 @@ class Reporter:
         self._broken_indexes: set[pathlib.Path] = set()
         self._filled = asyncio.Event()
         self._busy = False
-        self._patience: Patience | None = None
+        self._deadline: Deadline | None = None
         self._held = False
 
     @property
@@ -123,15 +123,15 @@ class Reporter:
         """Stop the process where it is."""
         self._held = True
         self._child.hold()
-        if self._patience is not None:
-            self._patience.hold()
+        if self._deadline is not None:
+            self._deadline.hold()
 
     def resume(self) -> None:
         """Let it go on."""
         self._held = False
         self._child.resume()
-        if self._patience is not None:
-            self._patience.resume()
+        if self._deadline is not None:
+            self._deadline.resume()
 
     async def keep_reporting(self) -> None:
         """Make what is wanted, the latest first, and keep the indexes up to date."""
@@ -185,7 +185,7 @@ class Reporter:
 
     async def _make_sure(self, folder: pathlib.Path, path: pathlib.Path) -> None:
         """Raise a `ResultError` unless a file can be written in a folder of reports, which may not be mounted."""
-        if (obstacle := await self._places.obstacle(folder, path, 0)) is not None:
+        if (obstacle := await self._availability.obstacle(folder, path, 0)) is not None:
             raise obstacle
         self._ledger.note_untidy(os.fspath(path.parent))
 
@@ -197,13 +197,13 @@ class Reporter:
         DcnumdError
             Whatever went wrong.
         """
-        patience = self._patience = Patience(REPORT_SECONDS, 0)
-        patience.stall_seconds = REPORT_SECONDS
+        deadline = self._deadline = Deadline(REPORT_SECONDS, 0)
+        deadline.stall_seconds = REPORT_SECONDS
         call = asyncio.create_task(self._child.call(function, *args, **kwargs), name="report")
         if self._held:
             self.hold()
         try:
-            outcome = await patience.wait(call)
+            outcome = await deadline.wait(call)
             if outcome != "done":
                 self._child.kill()
                 await asyncio.wait([call])
@@ -214,7 +214,7 @@ class Reporter:
         except Exception as error:  # the boundary of one report: it may cost nothing but itself
             raise WorkerError(f"{type(error).__name__}: {error}", "internal") from error
         finally:
-            self._patience = None
+            self._deadline = None
             call.cancel()
 
     def _record(self, entry: Entry, summary: ReportSummary, seconds: float) -> None:
@@ -226,7 +226,7 @@ class Reporter:
             report=paths[0] if paths else None,
             report_state="written",
         )
-        self._tally.reports += 1
+        self._counters.reports += 1
         job_log(entry).info(
             "report.written", report=paths, light=summary.light, warnings=summary.warnings, seconds=round(seconds, 3)
         )
@@ -249,7 +249,7 @@ class Reporter:
             self._delay(entry.id, attempt)
         else:
             self._ledger.amend(entry.id, report_state="failed")
-            self._tally.reports_failed += 1
+            self._counters.reports_failed += 1
 
     def _delay(self, entry_id: int, attempt: int) -> None:
         """Come back to a report later."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from dcnumd.config import Settings
-from dcnumd.daemon.folders.availability import Places
+from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.queries import Made
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, Entry, State
 from dcnumd.daemon.ledger.store import Ledger
@@ -30,7 +30,7 @@ class Results:
         What to do about a result that is gone.
     ledger
         Which results there are, and where it is noted that one is gone.
-    places
+    availability
         Finds out whether they are there.
     make_again
         Receives measurements whose result is gone and is to be made again.
@@ -42,13 +42,13 @@ class Results:
         self,
         settings: Settings,
         ledger: Ledger,
-        places: Places,
+        availability: Availability,
         make_again: Callable[[str, Stamp], None],
         on_change: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._places = places
+        self._availability = availability
         self._make_again = make_again
         self._on_change = on_change
         self._waiting: dict[str, Stamp] = {}
@@ -87,13 +87,13 @@ class Results:
             for entry in entries
             if entry is not None and entry.output and not (entry.state is State.DONE and self._are_left(entry.path))
         }
-        there = await self._places.look_for(outputs)
+        there = await self._availability.look_for(outputs)
         return frozenset(output for output, is_there in there.items() if not is_there)
 
     async def _look_for(self, measurements: dict[str, Stamp]) -> None:
         results = {path: found for path in measurements if (found := self._ledger.result_of(path)) is not None}
         roots = {found.output: self._root_of(path, found.output) for path, found in results.items()}
-        there = await self._places.look_for(roots)
+        there = await self._availability.look_for(roots)
         changed: dict[str, tuple[Made, bool]] = {}
         for path, found in results.items():
             # Of one that cannot be reached nothing is known. And a row may have changed meanwhile.

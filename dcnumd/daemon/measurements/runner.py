@@ -14,17 +14,17 @@ from collections.abc import Callable
 import structlog
 
 from dcnumd.config import Settings
-from dcnumd.daemon.folders.availability import Places
+from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State, job_log
 from dcnumd.daemon.ledger.store import Ledger
+from dcnumd.daemon.measurements.counters import Counters
 from dcnumd.daemon.measurements.inspector import Inspector
 from dcnumd.daemon.measurements.parking import OutputFolders
 from dcnumd.daemon.measurements.pipeline import Overseer
 from dcnumd.daemon.measurements.queue import JobQueue, Waiting
 from dcnumd.daemon.measurements.reports import Reporter
 from dcnumd.daemon.measurements.settle import Gate
-from dcnumd.daemon.measurements.totals import Tally
 from dcnumd.errors import DcnumdError, JobCancelledError, MeasurementError, ResultError, WorkerError
 from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
 from dcnumd.logic.stamp import Stamp
@@ -50,11 +50,11 @@ class JobRunner:
         Has the work done.
     inspector
         Looks into a file that has changed meanwhile.
-    places
+    availability
         Whether a result has a place.
     reporter
         Has a report made of each result.
-    tally
+    counters
         Counts the results.
     tidy
         Has removed what a killed process left in a folder.
@@ -70,9 +70,9 @@ class JobRunner:
         ledger: Ledger,
         overseer: Overseer,
         inspector: Inspector,
-        places: Places,
+        availability: Availability,
         reporter: Reporter,
-        tally: Tally,
+        counters: Counters,
         tidy: Callable[[pathlib.Path], None],
         on_change: Callable[[], None],
         *,
@@ -87,12 +87,12 @@ class JobRunner:
         self._overseer = overseer
         self._inspector = inspector
         self._reporter = reporter
-        self._tally = tally
+        self._counters = counters
         self._tidy = tidy
         self._on_change = on_change
         self._once = once
         self._queue = JobQueue(settings.resources.order)
-        self._outputs = OutputFolders(settings, ledger, places, self._queue, self._job)
+        self._outputs = OutputFolders(settings, ledger, availability, self._queue, self._job)
         self._worker_pids: set[int] = set()
         self._filled = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -351,7 +351,7 @@ class JobRunner:
         )
         self.last_success = done.finished_at
         self._reporter.want(done)
-        self._tally.add(result)
+        self._counters.add(result)
         for pid in set(result.worker_pids) - self._worker_pids:
             log.info("worker.started", pid=pid, role="segmenter")
         self._worker_pids = set(result.worker_pids)
@@ -399,7 +399,7 @@ class JobRunner:
         else:
             job_log(entry).info("job.skipped", reason=result.reason, output=output, error=result.error)
             self._ledger.move(entry.id, State.SKIPPED, result.reason, result.error, output=output)
-        self._tally.skipped += 1
+        self._counters.skipped += 1
         gate.leave_queue(entry.path, entry.stamp)
 
     def _folder_of(self, entry: Entry) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from dcnumd.config import Settings
-from dcnumd.daemon.folders.availability import Places
+from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, Entry, State, job_log, settings_key, utc_now
 from dcnumd.daemon.ledger.store import Ledger
@@ -48,7 +48,7 @@ class Gate:
         What is known already.
     inspector
         Looks inside files.
-    places
+    availability
         Whether results are there.
     enqueue
         Receives the entries of measurements that wait for their turn.
@@ -65,7 +65,7 @@ class Gate:
         settings: Settings,
         ledger: Ledger,
         inspector: Inspector,
-        places: Places,
+        availability: Availability,
         enqueue: Callable[[Entry], None],
         on_leave: Callable[[], None],
         on_failure: Callable[[str], None],
@@ -73,7 +73,7 @@ class Gate:
         once: bool = False,
     ) -> None:
         self.candidates = Candidates()
-        self.results = Results(settings, ledger, places, self._make_again, on_leave)
+        self.results = Results(settings, ledger, availability, self._make_again, on_leave)
         self.failures = 0
         """Measurements that failed for good in this run."""
         self.quiet = asyncio.Event()

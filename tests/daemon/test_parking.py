@@ -10,10 +10,10 @@ import shutil
 import pytest
 
 from dcnumd.config import OutputSettings, ResourceSettings, Settings, WatchSettings
-from dcnumd.daemon.folders.availability import Places
+from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import Content, State
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.measurements import parking as outputs
+from dcnumd.daemon.measurements import parking
 from dcnumd.daemon.measurements.parking import OutputFolders, blocked_folders
 from dcnumd.daemon.measurements.queue import JobQueue
 from dcnumd.logic.stamp import Stamp
@@ -29,8 +29,8 @@ class Rows:
         self.settings = Settings(watch=watch, resources=ResourceSettings(min_free_gb=0.001))
         self.ledger = Ledger.open(folder)
         self.queue = JobQueue("oldest")
-        places = Places(self.settings, self.ledger)
-        self.folders = OutputFolders(self.settings, self.ledger, places, self.queue, self._job)
+        availability = Availability(self.settings, self.ledger)
+        self.folders = OutputFolders(self.settings, self.ledger, availability, self.queue, self._job)
         self.writes = 0
         self.ledger._connection.set_trace_callback(self._count)
 
@@ -99,7 +99,7 @@ def rows(tmp_path):
 
 def test_what_waits_for_a_folder_says_so_in_the_ledger(rows, full, monkeypatch):
     """Reason and error are in the row as long as the folder takes nothing, and no longer."""
-    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.02)
     folder = str(rows.settings.watch.folders[0])
 
     async def run():
@@ -122,8 +122,8 @@ def test_what_waits_for_a_folder_says_so_in_the_ledger(rows, full, monkeypatch):
 
 def test_thousands_that_wait_are_noted_at_once(rows, full, monkeypatch):
     """The first one is told immediately, all others together a moment later, and all are released together."""
-    monkeypatch.setattr(outputs, "NOTE_SECONDS", 3600.0)
-    monkeypatch.setattr(outputs, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(parking, "NOTE_SECONDS", 3600.0)
+    monkeypatch.setattr(parking, "LOOK_SECONDS", 3600.0)
     rows.add(MANY)
 
     async def run():
@@ -147,7 +147,7 @@ def test_thousands_that_wait_are_noted_at_once(rows, full, monkeypatch):
 
 def test_folder_may_be_full_for_days(rows, full, monkeypatch):
     """However often it was looked at in vain, it is looked at again."""
-    monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.0)
     rows.add(1)
 
     async def run():
@@ -187,7 +187,7 @@ def test_next_start_finds_out_anew_what_is_in_the_way(rows):
 
 def test_room_of_each_folder_is_measured(tmp_path, full, monkeypatch):
     """Each folder of results is named, also one that is not there yet; where nothing is known nothing is told."""
-    monkeypatch.setattr(outputs, "MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr(parking, "MEASURE_SECONDS", 0.0)
     full.clear()
     groups = [
         Settings(watch=WatchSettings(folders=(tmp_path / "a", tmp_path / "b"))),
@@ -195,7 +195,7 @@ def test_room_of_each_folder_is_measured(tmp_path, full, monkeypatch):
     ]
     settings = Settings(several=tuple(groups))
     with Ledger.open(tmp_path) as ledger:
-        folders = OutputFolders(settings, ledger, Places(settings, ledger), JobQueue("oldest"), lambda _: None)
+        folders = OutputFolders(settings, ledger, Availability(settings, ledger), JobQueue("oldest"), lambda _: None)
         assert {output.free_bytes for output in folders.free()} == {None}
 
         async def run():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from dcnumd.daemon.measurements import deadline as patience
+from dcnumd.daemon.measurements import deadline
 
 
 def waited_for(body, *, limit=0.0, size=0):
@@ -13,7 +13,7 @@ def waited_for(body, *, limit=0.0, size=0):
     async def run():
         end = asyncio.Event()
         call = asyncio.create_task(end.wait())
-        watch = patience.Patience(limit, size)
+        watch = deadline.Deadline(limit, size)
         helper = asyncio.create_task(body(watch, end))
         try:
             async with asyncio.timeout(30):
@@ -51,15 +51,15 @@ def test_job_that_takes_too_long():
 
 def test_job_that_hangs(monkeypatch):
     """A job without a sign of life is given up long before its time is over; a larger file is given more."""
-    monkeypatch.setattr(patience, "STALL_SECONDS", 0.1)
+    monkeypatch.setattr(deadline, "STALL_SECONDS", 0.1)
     assert waited_for(nothing, limit=3600.0) == "stalled"
-    small, large = (patience.Patience(3600.0, size).stall_seconds for size in (0, 10**10))
+    small, large = (deadline.Deadline(3600.0, size).stall_seconds for size in (0, 10**10))
     assert large > small + 1000
 
 
 def test_held_job_loses_no_time(monkeypatch):
     """While a job is held no time passes for it, however long that is."""
-    monkeypatch.setattr(patience, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(deadline, "STALL_SECONDS", 0.2)
 
     async def body(watch, end):
         watch.hold()

@@ -9,7 +9,7 @@ from dcnumd.logic.job import JobResult
 
 
 @dataclasses.dataclass(slots=True)
-class Tally:
+class Counters:
     """Counts that only grow; who looks from time to time sees from them how fast things happen."""
 
     finished: int = 0
