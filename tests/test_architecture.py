@@ -56,17 +56,14 @@ def imports(path):
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_one_way(path):
-    """No module imports backwards or sideways; the slots are ground floor for all."""
+    """No module imports upwards or sideways."""
     own = room(".".join(("dcnumd", *path.relative_to(PACKAGE).with_suffix("").parts)))
     if own == "__init__":
         assert not list(imports(path))
         return
     allowed = BELOW.get(own, set()) | GROUND_FLOOR | {own, "__version__"}
-    if own == "logic" and path.stem == "chunk_slot_data":
-        allowed = {"shared_memory"}
     for module in imports(path):
-        is_slots = module == "dcnumd.logic.chunk_slot_data" and own == "segm"
-        assert room(module) in allowed | {""} or is_slots, f"{path.relative_to(PACKAGE)} imports {module}"
+        assert room(module) in allowed | {""}, f"{path.relative_to(PACKAGE)} imports {module}"
 
 
 @pytest.mark.parametrize("module", LIGHT)

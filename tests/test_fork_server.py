@@ -13,7 +13,7 @@ import pytest
 SCRIPT = """
     import os, sys
     from dcnumd.fork_server import context, start_fork_server
-    from dcnumd.shared_memory import SharedBlock
+    from dcnumd.shared_memory.block import SharedBlock
 
     class Gate:
         # who takes it out of its pickle waits until somebody opens the other end

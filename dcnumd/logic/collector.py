@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.logic.columns import Columns
 from dcnumd.logic.staging import Buffers, Staging
 from dcnumd.logic.tasks import FramesReply, FramesTask, select_events
+from dcnumd.shared_memory.slot import ChunkSlotData
 
 
 @dataclasses.dataclass

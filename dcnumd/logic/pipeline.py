@@ -12,7 +12,6 @@ from dcnumd.errors import WorkerError
 from dcnumd.feat.feat_background.bg_roll_median import RollingMedianSource
 from dcnumd.feat.feat_background.time_axis import DEFAULT_FRAME_RATE, frame_rate
 from dcnumd.logic.background import PreparedBackground
-from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.logic.collector import Collector
 from dcnumd.logic.columns import Columns
 from dcnumd.logic.job_line import JobLine
@@ -36,6 +35,7 @@ from dcnumd.segm.crew import Crew, Reply
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 from dcnumd.segm.session import SegmentProgram
+from dcnumd.shared_memory.slot import ChunkSlotData
 from dcnumd.write.packed import PackedDataset
 from dcnumd.write.writer import compression_level
 

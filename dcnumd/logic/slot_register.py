@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dcnumd.logic.chunk_slot_data import ChunkSlotData
+from dcnumd.shared_memory.slot import ChunkSlotData
 
 
 class SlotRegister:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.shared_memory import SharedBlock
+from dcnumd.shared_memory.block import SharedBlock
 from dcnumd.write.chunk_size import best_chunk_items
 from dcnumd.write.pack import packed_size_bound
 

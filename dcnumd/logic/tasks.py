@@ -19,7 +19,6 @@ from dcnumd.feat.feat_background.bg_roll_median import RollingMedianSource
 from dcnumd.feat.feat_background.bg_sparse_median import median_image
 from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
 from dcnumd.feat.gate import Gate
-from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.logic.staging import StagingLayout
 from dcnumd.logic.timing import Span, StageClock
 from dcnumd.logic.warm_up import load_kernels
@@ -27,7 +26,8 @@ from dcnumd.read.frame_reader import FrameReader
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.segm import labeling
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
-from dcnumd.shared_memory import SharedBlock
+from dcnumd.shared_memory.block import SharedBlock
+from dcnumd.shared_memory.slot import ChunkSlotData
 from dcnumd.write.pack import pack_chunk
 
 

@@ -18,9 +18,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dcnumd.errors import WorkerError
-from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.segm.local_pipe import PipeEnd
-from dcnumd.shared_memory import BlockHandle
+from dcnumd.shared_memory.block import BlockHandle
+from dcnumd.shared_memory.slot import ChunkSlotData
 
 if TYPE_CHECKING:
     from dcnumd.segm.segmenter_mpo import MPOSegmenter

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.segm import labeling
 from dcnumd.segm.segmenter import Segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
+from dcnumd.shared_memory.slot import ChunkSlotData
 
 
 class SegmentThresh(MPOSegmenter):

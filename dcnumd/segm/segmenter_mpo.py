@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from dcnumd import fork_server
 from dcnumd.errors import MethodError, WorkerError
-from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.processors import physical_cores
 from dcnumd.segm import labeling
 from dcnumd.segm.crew import Bind, Crew, Layouts, WorkerHandle, WorkerProgram, slot_layouts
 from dcnumd.segm.local_pipe import LocalEnd, PipeEnd
 from dcnumd.segm.segmenter import Segmenter
 from dcnumd.segm.session import MessageLoop, SegmentProgram, SegmentSession, SegmentTask
-from dcnumd.shared_memory import SharedEvent, SharedNumber
+from dcnumd.shared_memory.block import SharedEvent, SharedNumber
+from dcnumd.shared_memory.slot import ChunkSlotData
 
 mp_spawn = fork_server.context
 """Starts the workers: they are forked from a server that has loaded the kernels."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from dcnumd.errors import DcnumdError, WorkerError
-from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.segm.crew import Bind, WorkerSession
 from dcnumd.segm.local_pipe import PipeEnd
-from dcnumd.shared_memory import SharedEvent
+from dcnumd.shared_memory.block import SharedEvent
+from dcnumd.shared_memory.slot import ChunkSlotData
 
 if TYPE_CHECKING:
     from dcnumd.segm.segmenter_mpo import MPOSegmenter

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from dcnum.logic.chunk_slot_data import ChunkSlotData as DcnumSlot
 
-from dcnumd.logic.chunk_slot_data import VALID_STATES, ChunkSlotData
 from dcnumd.logic.slot_register import SlotRegister
+from dcnumd.shared_memory.slot import VALID_STATES, ChunkSlotData
 
 SHAPE = (10, 8, 12)
 spawn = multiprocessing.get_context("spawn")

@@ -12,13 +12,13 @@ import pytest
 import scipy.ndimage
 
 from dcnumd.errors import MethodError
-from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.logic.job import PipelineSettings
 from dcnumd.logic.plan import method_ids
 from dcnumd.segm.methods import get_available_segmenters, get_segmenter
 from dcnumd.segm.segm_thresh import SegmentThresh
 from dcnumd.segm.segmenter import Segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
+from dcnumd.shared_memory.slot import ChunkSlotData
 from tests.support.frames import Picture
 
 EIGHT_CONNECTED = np.ones((3, 3))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from dcnumd.errors import MethodError, WorkerError
-from dcnumd.logic.chunk_slot_data import ChunkSlotData
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segm_thresh import SegmentThresh
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 from dcnumd.segm.session import SegmentTask
+from dcnumd.shared_memory.slot import ChunkSlotData
 
 
 class SegmentBright(MPOSegmenter):

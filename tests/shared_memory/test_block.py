@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dcnumd.shared_memory import SharedBlock, SharedEvent, SharedLock, SharedNumber
+from dcnumd.shared_memory.block import SharedBlock, SharedEvent, SharedLock, SharedNumber
 
 spawn = multiprocessing.get_context("spawn")
 LONG = 30.0

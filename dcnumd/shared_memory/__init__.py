@@ -1,0 +1,1 @@
+"""Memory that processes share, and the slots in it that hold frames."""
