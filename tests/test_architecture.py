@@ -10,7 +10,7 @@ import sys
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "dcnumd"
-GROUND_FLOOR = {"errors", "fork_server", "kernel", "kernel_cache", "processors", "shared_memory"}
+GROUND_FLOOR = {"config", "errors", "fork_server", "kernel", "kernel_cache", "processors", "shared_memory"}
 BELOW = {
     "meta": set(),
     "read": {"meta"},
@@ -19,19 +19,18 @@ BELOW = {
     "feat": {"meta", "read", "write"},
     "logic": {"meta", "read", "write", "segm", "feat"},
     "report": {"meta", "read", "write", "segm", "feat", "logic"},
-    "config": {"logic", "report"},
-    "config_file": {"config", "config_reader"},
-    "config_reader": set(),
-    "daemon": {"meta", "read", "write", "logic", "report", "config", "config_file", "web"},
+    "routing": {"config", "logic", "report"},
+    "daemon": {"routing", "meta", "read", "write", "logic", "report", "config", "web"},
     "web": {"config", "report"},
     "simulate": {"config"},
-    "commands": {"meta", "read", "logic", "report", "config", "config_file", "daemon", "simulate"},
+    "commands": {"routing", "meta", "read", "logic", "report", "config", "daemon", "simulate"},
     "cli": {"commands", "config", "simulate"},
     "__main__": {"cli"},
 }
 LIGHT = (
     "dcnumd.cli",
-    "dcnumd.config",
+    "dcnumd.routing",
+    "dcnumd.config.file",
     "dcnumd.logic.job",
     "dcnumd.meta.ppid",
     "dcnumd.report.request",

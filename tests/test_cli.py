@@ -19,7 +19,7 @@ import pytest
 from dcnumd import __version__
 from dcnumd.cli import COMMANDS, cli, main
 from dcnumd.commands.process import make_jobs, not_complete
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import Content, State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.probe import Verdict

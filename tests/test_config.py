@@ -8,8 +8,9 @@ import re
 import pytest
 import tomli
 
-from dcnumd.config import Settings, default_state_folder
-from dcnumd.config_file import SYSTEM_CONFIG, find_config, load_settings
+from dcnumd import routing
+from dcnumd.config.file import SYSTEM_CONFIG, find_config, load_settings
+from dcnumd.config.values import Settings, default_state_folder
 from dcnumd.errors import ConfigError
 
 SAMPLE = pathlib.Path(__file__).parents[1] / "config.toml"
@@ -157,7 +158,7 @@ def test_wrong_override_is_quoted(override, complaint):
 def test_method_takes_its_own_keywords(config):
     """Background and segmenter carry whatever keywords are given; the engine knows which are right."""
     settings = config("[pipeline.background]\ncode = 'rollmed'\nkernel_size = 50\nbatch_size = 500")
-    job_settings = settings.pipeline_settings()
+    job_settings = routing.pipeline_settings(settings)
     assert job_settings.background_code == "rollmed"
     assert job_settings.background_kwargs == {"kernel_size": 50, "batch_size": 500}
     assert job_settings.pixel_size is None
@@ -202,7 +203,7 @@ def test_state_folder_follows_the_user(monkeypatch):
 def test_result_lies_beside_the_measurement(config):
     """Without an output folder only the name changes."""
     settings = config("[watch]\nfolders = ['/in']\n[output]\nsuffix = '_new'")
-    job = settings.job_for(pathlib.Path("/in/a/M 1.rtdc"), "id")
+    job = routing.job_for(settings, pathlib.Path("/in/a/M 1.rtdc"), "id")
     assert (job.path_in, job.path_out) == (pathlib.Path("/in/a/M 1.rtdc"), pathlib.Path("/in/a/M 1_new.rtdc"))
     assert job.job_id == "id"
 
@@ -216,7 +217,7 @@ def test_mirrored_trees_of_several_folders_do_not_meet(config):
         ("/x/two/inner/M.rtdc", "/out/inner/M_dcn.rtdc"),
         ("/elsewhere/M.rtdc", "/out/M_dcn.rtdc"),
     ]:
-        assert settings.output_for(pathlib.Path(path)) == pathlib.Path(out)
+        assert routing.output_for(settings, pathlib.Path(path)) == pathlib.Path(out)
     with pytest.raises(ConfigError, match=r"output\.folder: the watched folders /x/data, /y/data would share"):
         config("[watch]\nfolders = ['/x/data', '/y/data']\n[output]\nfolder = '/out'")
 
@@ -224,7 +225,7 @@ def test_mirrored_trees_of_several_folders_do_not_meet(config):
 def test_relative_path_becomes_absolute(tmp_path, monkeypatch):
     """Jobs carry absolute paths: a result's references are looked up from its own folder."""
     monkeypatch.chdir(tmp_path)
-    job = Settings().job_for(pathlib.Path("data/M.rtdc"), "1")
+    job = routing.job_for(Settings(), pathlib.Path("data/M.rtdc"), "1")
     assert job.path_in == tmp_path / "data/M.rtdc"
     assert job.path_out == tmp_path / "data/M_dcn.rtdc"
 
@@ -245,7 +246,7 @@ def test_job_is_about_the_file_that_the_system_means(path, expected, tmp_path):
     (tmp_path / "far" / "deep").mkdir(parents=True)
     (tmp_path / "near" / "link").mkdir(parents=True)
     (tmp_path / "link").symlink_to("far/deep")
-    assert Settings().job_for(tmp_path / path, "").path_in == tmp_path / expected
+    assert routing.job_for(Settings(), tmp_path / path, "").path_in == tmp_path / expected
 
 
 def test_watch_tables_have_settings_of_their_own(config):
@@ -258,14 +259,14 @@ def test_watch_tables_have_settings_of_their_own(config):
     )
     first, second = (pathlib.Path(text) for text in ("/a/M.rtdc", "/a/inner/deep/M.rtdc"))
     assert settings.folders() == [pathlib.Path(text) for text in ("/a", "/b", "/a/inner")]
-    assert settings.job_for(first, "").path_out == pathlib.Path("/a/M_x.rtdc")
-    assert settings.job_for(second, "").path_out == pathlib.Path("/out/inner/deep/M_x.rtdc")
-    assert settings.job_for(first, "").settings.segmenter_kwargs == {"thresh": -4}
-    assert settings.job_for(second, "").settings.segmenter_kwargs == {"thresh": -8}
-    assert settings.job_for(second, "").settings.mask_kwargs == {"closing_disk": 3}
+    assert routing.job_for(settings, first, "").path_out == pathlib.Path("/a/M_x.rtdc")
+    assert routing.job_for(settings, second, "").path_out == pathlib.Path("/out/inner/deep/M_x.rtdc")
+    assert routing.job_for(settings, first, "").settings.segmenter_kwargs == {"thresh": -4}
+    assert routing.job_for(settings, second, "").settings.segmenter_kwargs == {"thresh": -8}
+    assert routing.job_for(settings, second, "").settings.mask_kwargs == {"closing_disk": 3}
     assert [settings.group_of(path).watch.priority for path in (first, second)] == [0, 3]
-    assert settings.watched_job_for(second, "").trusted_folders == (*settings.folders(), pathlib.Path("/out"))
-    assert settings.watched_job_for(second, "").result_root == pathlib.Path("/out")
+    assert routing.watched_job_for(settings, second, "").trusted_folders == (*settings.folders(), pathlib.Path("/out"))
+    assert routing.watched_job_for(settings, second, "").result_root == pathlib.Path("/out")
 
 
 def test_single_watch_table_may_override_too(config):

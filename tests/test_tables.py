@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from dcnumd.commands import ledger, report, rich_parts, status_screen
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, State
 from dcnumd.daemon.measurements.candidates import Candidate
 from dcnumd.daemon.measurements.inspector import incomplete

@@ -12,8 +12,9 @@ from typing import Literal
 
 import click
 
+from dcnumd import routing
 from dcnumd.commands.options import json_option, with_settings
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.kernel_cache import candidates, is_complete
@@ -108,7 +109,7 @@ def pipeline_id(settings: Settings) -> str:
     from dcnumd.logic.plan import configured_ids  # noqa: PLC0415
     from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, get_data_ppid  # noqa: PLC0415
 
-    pipeline = settings.pipeline_settings()
+    pipeline = routing.pipeline_settings(settings)
     # "auto" becomes true or false for each measurement.
     automatic = pipeline.background_kwargs.get("offset_correction") == "auto"
     data = get_data_ppid(pipeline.pixel_size) if pipeline.pixel_size else "hdf:p=(from the file)^i=0"
@@ -129,7 +130,7 @@ def _memory(settings: Settings) -> Finding:
     workers = resources.num_workers or physical_cores(resources.cpus or None)
     limit = resources.max_memory_mb
     others = beside_pipeline(reports=settings.report.enabled)
-    pipeline, strategy = settings.pipeline_settings(), settings.output.basin_strategy
+    pipeline, strategy = routing.pipeline_settings(settings), settings.output.basin_strategy
     works = [expected_workload(shape, pipeline, basin_strategy=strategy) for shape in (USUAL_FRAME, LARGE_FRAME)]
     sizes = [in_mb(others + usually_needed(workers, work)) for work in works]
     usual, large = (f"{height}x{width} pixels" for height, width in (USUAL_FRAME, LARGE_FRAME))

@@ -13,7 +13,7 @@ import click
 
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import FINAL, Entry, State
 from dcnumd.errors import printable
 from dcnumd.report.request import Light

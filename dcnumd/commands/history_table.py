@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dcnumd.commands.rich_parts import count, name_of, name_width, outcome, warnings_of, words
 from dcnumd.commands.shown import local_time, why_not
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import Entry, State
 
 WIDE = 110

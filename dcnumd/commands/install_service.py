@@ -21,8 +21,8 @@ from collections.abc import Iterable, Iterator
 import click
 
 import dcnumd
-from dcnumd.config import Settings
-from dcnumd.config_file import load_settings
+from dcnumd.config.file import load_settings
+from dcnumd.config.values import Settings
 from dcnumd.errors import ConfigError
 
 STANDARD_USER = "dcnumd"

@@ -14,7 +14,7 @@ import click
 
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
-from dcnumd.config import Settings, plain_path
+from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.links import LinkFault, stat_of
 from dcnumd.daemon.folders.listing import CandidateFilter
 from dcnumd.daemon.ledger.records import Entry, State
@@ -23,6 +23,7 @@ from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import printable
 from dcnumd.read.trust import Trust
 from dcnumd.report.wording import CAUSES
+from dcnumd.routing import plain_path
 
 REFUSALS = {
     "hidden": "its name begins with a dot, so it is hidden",

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from dcnumd.config_file import SYSTEM_CONFIG, find_config, load_settings
+from dcnumd.config.file import SYSTEM_CONFIG, find_config, load_settings
 from dcnumd.errors import ConfigError
 
 R = TypeVar("R")

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import click
 
+from dcnumd import routing
 from dcnumd.commands.options import json_option, with_settings
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, MeasurementError
 from dcnumd.fork_server import start_fork_server
 from dcnumd.kernel_cache import ensure_compiled
@@ -114,7 +115,7 @@ def make_jobs(
     """
     jobs: dict[pathlib.Path, Job] = {}
     for number, path in enumerate(files, start=1):
-        job = settings.job_for(path, str(number))
+        job = routing.job_for(settings, path, str(number))
         if output is not None:
             job = dataclasses.replace(job, path_out=output.absolute() / f"{path.stem}{settings.output.suffix}.rtdc")
         if frames is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from dcnumd.commands.options import json_option, with_settings
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.errors import DcnumdError
 from dcnumd.report.request import ReportRequest, ReportSummary
 

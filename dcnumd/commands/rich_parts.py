@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.text import Text
 
 from dcnumd.commands.shown import short_path
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, Entry, State
 from dcnumd.errors import printable
 

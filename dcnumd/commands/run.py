@@ -7,7 +7,7 @@ import faulthandler
 import click
 
 from dcnumd.commands.options import with_settings
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
 from dcnumd.daemon.supervisor import run_daemon
 

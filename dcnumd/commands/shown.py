@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, Entry, State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.errors import DcnumdError, printable

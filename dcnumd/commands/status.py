@@ -12,7 +12,7 @@ import click
 
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.daemon.measurements.parking import BlockedFolders, blocked_folders

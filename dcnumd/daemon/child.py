@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from dcnumd.config import LogSettings
+from dcnumd.config.values import LogSettings
 from dcnumd.daemon import logs
 from dcnumd.daemon.pipe_executor import PipeExecutor
 from dcnumd.errors import DcnumdError, WorkerError

@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from dcnumd.config import LogSettings
+from dcnumd.config.values import LogSettings
 from dcnumd.daemon.line_writer import LineWriter, append, takes_more, write_all
 
 MAX_TEXT = 2000

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.folders.mounts import Place

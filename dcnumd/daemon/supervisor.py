@@ -18,9 +18,9 @@ from collections.abc import Iterator
 
 import structlog
 
-from dcnumd import __version__
-from dcnumd.config import Settings
-from dcnumd.config_file import reread_settings
+from dcnumd import __version__, routing
+from dcnumd.config.file import reread_settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.ledger.records import Entry
@@ -163,7 +163,7 @@ class Supervisor:
 
     async def _start_pipeline(self) -> None:
         """Start the pipeline process with methods that exist; without it the daemon is of no use, and ends."""
-        checks = [functools.partial(check_methods, group.pipeline_settings()) for group in self._settings.groups]
+        checks = [functools.partial(check_methods, routing.pipeline_settings(group)) for group in self._settings.groups]
         start_workers = functools.partial(warm_up, self._settings.resources.num_workers)
         while not self._pipeline_up.is_set():
             try:
@@ -302,10 +302,10 @@ class Supervisor:
 
     async def _check_methods(self, group: Settings) -> None:
         try:
-            await self._probe.call(check_methods, group.pipeline_settings())
+            await self._probe.call(check_methods, routing.pipeline_settings(group))
         except WorkerError:
             # Another file may have been the end of the probe; the next one is new.
-            await self._probe.call(check_methods, group.pipeline_settings())
+            await self._probe.call(check_methods, routing.pipeline_settings(group))
 
     async def _take_over(self, settings: Settings) -> None:
         """Work with other settings from now on; processes are started anew only if they have to be others."""

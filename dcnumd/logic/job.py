@@ -10,13 +10,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from dcnumd.config.choices import BasinStrategy, ExistingPolicy
 from dcnumd.logic.stamp import Stamp
-
-BasinStrategy = Literal["tap", "drain"]
-"""``drain`` copies images and frame-wise scalars into the result, ``tap`` refers to the input."""
-
-ExistingPolicy = Literal["skip", "replace", "fail"]
-"""What happens to a file that already has the name of the result."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

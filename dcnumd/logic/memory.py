@@ -11,8 +11,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from dcnumd.config.choices import BasinStrategy
 from dcnumd.errors import WorkerError
-from dcnumd.logic.job import BasinStrategy, PipelineSettings
+from dcnumd.logic.job import PipelineSettings
 from dcnumd.write.chunk_size import best_chunk_items
 
 MIB = 2**20

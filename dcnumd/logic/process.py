@@ -12,13 +12,14 @@ from typing import Self
 
 import numpy as np
 
+from dcnumd.config.choices import ExistingPolicy
 from dcnumd.errors import MeasurementError, ResultError, WorkerError
 from dcnumd.kernel_cache import ensure_compiled, note_use
 from dcnumd.logic.assemble import write_basins, write_event_count, write_logs, write_metadata
 from dcnumd.logic.background import PreparedBackground, prepare_background
 from dcnumd.logic.collector import Collector
 from dcnumd.logic.columns import Columns
-from dcnumd.logic.job import ExistingPolicy, Job, JobResult, Progress
+from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.logic.job_line import JobLine, never
 from dcnumd.logic.origin import Input
 from dcnumd.logic.pipeline import FileRun, Pipeline

@@ -11,9 +11,10 @@ from typing import Literal
 
 import h5py
 
+from dcnumd.config.choices import ExistingPolicy
 from dcnumd.errors import DcnumdError, ResultError
 from dcnumd.logic.assemble import run_identifier, verify_result
-from dcnumd.logic.job import ExistingPolicy, JobResult
+from dcnumd.logic.job import JobResult
 from dcnumd.logic.job_line import JobLine
 from dcnumd.logic.origin import Input, Origin
 from dcnumd.logic.own_output import is_result

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.report.request import Light, ReportLimits
+from dcnumd.config.values import ReportLimits
+from dcnumd.report.request import Light
 
 State = Literal["ok", "warning", "alarm", "unknown"]
 

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from dcnumd.config.values import ReportLimits
 from dcnumd.report.checks import Check, Observations, judge, light_of
 from dcnumd.report.features import FIRST, FeatureFigures, describe_feature
 from dcnumd.report.pipeline_words import PARTS, PipelinePart, parts_in_words
 from dcnumd.report.processing import Processing
-from dcnumd.report.request import Light, ReportLimits
+from dcnumd.report.request import Light
 from dcnumd.report.result_file import ResultData
 from dcnumd.report.sample import FrameLook, look_at_frames
 

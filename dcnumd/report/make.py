@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import pathlib
 
+from dcnumd.config.choices import Format
 from dcnumd.report import scatter
 from dcnumd.report.document import as_document
 from dcnumd.report.drawings import axis_labels, cloud_of, draw
 from dcnumd.report.figures import measure
 from dcnumd.report.page import render
-from dcnumd.report.request import PAIR, Format, ReportRequest, ReportSummary
+from dcnumd.report.request import PAIR, ReportRequest, ReportSummary
 from dcnumd.report.result_file import open_result
 from dcnumd.write.result import ResultFile
 

@@ -9,38 +9,14 @@ import dataclasses
 import pathlib
 from typing import Literal
 
-Format = Literal["html", "json", "png"]
-"""The page, the same figures as data, the scatter plot as a picture."""
+from dcnumd.config.choices import Format
+from dcnumd.config.values import ReportLimits
 
 Light = Literal["green", "yellow", "red", "grey"]
 """Everything is fine, something should be looked at, the measurement is hardly of use, nothing is known."""
 
 PAIR = ("area_um", "deform")
 """The features of the field's standard plot."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ReportLimits:
-    """From where on the traffic light of a report warns."""
-
-    min_events: int = dataclasses.field(default=200, metadata={"minimum": 0})
-    """Fewer events are few."""
-    max_flicker: float = dataclasses.field(default=1.0, metadata={"minimum": 0})
-    """Standard deviation of the frames' brightness about its course [grey levels]."""
-    max_masks_dropped: float = dataclasses.field(default=0.05, metadata={"minimum": 0})
-    """Share of masks without a contour, of all masks."""
-    max_background_drift: float = dataclasses.field(default=5.0, metadata={"minimum": 0})
-    """Change of the background's brightness during the recording [grey levels]."""
-    min_brightness: float = dataclasses.field(default=60.0, metadata={"minimum": 0})
-    """A darker background is too dark [grey levels]."""
-    max_brightness: float = dataclasses.field(default=220.0, metadata={"minimum": 0})
-    """A brighter one is too bright [grey levels]."""
-    max_border_cells: float = dataclasses.field(default=0.5, metadata={"minimum": 0})
-    """Share of cells that the edge of the frame cuts, of all cells."""
-    max_saturated: float = dataclasses.field(default=0.01, metadata={"minimum": 0})
-    """Share of the images' pixels that are as bright as can be stored."""
-    clogging_share: float = dataclasses.field(default=0.1, metadata={"minimum": 0})
-    """The flow counts as clogged when the event rate ends below this share of its usual value."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,7 +32,7 @@ class ReportRequest:
     """How many cells are shown."""
     pairs: tuple[tuple[str, str], ...] = ()
     """Further pairs of features to plot beside `PAIR`."""
-    limits: ReportLimits = ReportLimits()
+    limits: ReportLimits = dataclasses.field(default_factory=ReportLimits)
     root: pathlib.Path | None = None
     """No symbolic link may lead the report out of this folder; None: anywhere."""
     trusted_folders: tuple[pathlib.Path, ...] | None = None

@@ -7,7 +7,7 @@ import errno
 import ipaddress
 import socket
 
-from dcnumd.config import WebSettings
+from dcnumd.config.values import WebSettings
 from dcnumd.errors import ConfigError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from dcnumd.config import WebSettings
+from dcnumd.config.values import WebSettings
 from dcnumd.errors import ConfigError
 from dcnumd.web.access import Access
 from dcnumd.web.address import BACKLOG, HostNames, joined, listening, split_listen

@@ -46,7 +46,8 @@ def test_commands_complete_without_being_imported():
     code = (
         "import sys; from dcnumd.cli import main\n"
         "try: main([])\n"
-        "finally: print(sorted({'structlog', 'rich', 'numpy', 'dcnumd.config'} & set(sys.modules)), file=sys.stderr)"
+        "finally: print(sorted({'structlog', 'rich', 'numpy', 'dcnumd.config.values'}"
+        " & set(sys.modules)), file=sys.stderr)"
     )
     asked = {"_DCNUMD_COMPLETE": "bash_complete", "COMP_WORDS": "dcnumd ", "COMP_CWORD": "1"}
     command = [sys.executable, "-c", code]

@@ -18,7 +18,7 @@ import rich.console
 from dcnumd.cli import main
 from dcnumd.commands.history import CSV_COLUMNS, Moment
 from dcnumd.commands.history_table import history_table
-from dcnumd.config_file import load_settings
+from dcnumd.config.file import load_settings
 from dcnumd.daemon.ledger.schema import MIGRATIONS
 from dcnumd.daemon.ledger.store import ledger_path
 from tests.commands.conftest import HOSTILE

@@ -18,7 +18,7 @@ import rich.console
 from dcnumd.cli import main
 from dcnumd.commands.status import Pace, Status
 from dcnumd.commands.status_screen import View, duration, screen, shares
-from dcnumd.config_file import load_settings
+from dcnumd.config.file import load_settings
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import ledger_path
 from dcnumd.daemon.ownership import owner_lock

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from dcnumd.config import LogSettings, Settings, WatchSettings
+from dcnumd.config.values import LogSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.daemon.live.view import View

@@ -15,7 +15,8 @@ import psutil
 import pytest
 import structlog
 
-from dcnumd.config import LogSettings, Settings
+from dcnumd import routing
+from dcnumd.config.values import LogSettings, Settings
 from dcnumd.daemon.child import Child
 from dcnumd.errors import JobCancelledError, MeasurementError, WorkerError
 from dcnumd.logic.executor import Courtesy, run_job, warm_up
@@ -28,7 +29,7 @@ LOG = LogSettings(level="error")
 
 
 def job_for(path, job_id="1"):
-    job = Settings().job_for(path, job_id)
+    job = routing.job_for(Settings(), path, job_id)
     return dataclasses.replace(job, num_workers=1, existing="replace")
 
 
@@ -322,7 +323,7 @@ def test_killed_child_takes_a_stopped_worker_along(tmp_path, measurement):
 
 DAEMON = """
 import asyncio, os, signal, sys
-from dcnumd.config import LogSettings
+from dcnumd.config.values import LogSettings
 from dcnumd.daemon.child import Child
 from dcnumd.logic.executor import Courtesy, warm_up
 

@@ -16,7 +16,7 @@ import structlog
 
 import dcnumd
 from dcnumd import errors
-from dcnumd.config import LogSettings
+from dcnumd.config.values import LogSettings
 from dcnumd.daemon import logs
 from dcnumd.daemon.ledger.records import SURROUNDINGS
 from dcnumd.daemon.measurements.deadline import Deadline

@@ -12,7 +12,7 @@ import sqlite3
 import h5py
 import pytest
 
-from dcnumd.config import LogSettings, ResourceSettings, RetrySettings, Settings, WatchSettings
+from dcnumd.config.values import LogSettings, ResourceSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.daemon.measurements import parking

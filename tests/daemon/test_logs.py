@@ -19,7 +19,7 @@ from tests.support.faults import JOB_SECONDS, published, result_of, wait_until
 
 SCRIPT = """
 import logging, pathlib, structlog, sys, warnings
-from dcnumd.config import LogSettings
+from dcnumd.config.values import LogSettings
 from dcnumd.daemon import logs
 logs.configure(LogSettings(level={level!r}, format={format!r}, file=pathlib.Path({file!r}) if {file!r} else None))
 log = structlog.get_logger()
@@ -110,7 +110,7 @@ def test_stalled_reader_keeps_no_process_from_its_end(tmp_path, last):
     path = tmp_path / "log.jsonl"
     script = f"""
 import pathlib, structlog, sys, time
-from dcnumd.config import LogSettings
+from dcnumd.config.values import LogSettings
 from dcnumd.daemon import logs
 path = pathlib.Path({str(path)!r})
 logs.configure(LogSettings(file=path))
@@ -135,7 +135,7 @@ def test_lost_lines_are_told_in_the_form_of_the_others():
     for form in ("json", "console"):
         script = f"""
 import structlog
-from dcnumd.config import LogSettings
+from dcnumd.config.values import LogSettings
 from dcnumd.daemon import line_writer, logs
 logs.configure(LogSettings(format={form!r}))
 line_writer.MAX_WAITING = 0
@@ -157,7 +157,7 @@ def test_process_without_stderr_writes_nowhere_else(tmp_path):
     script = f"""
 import os
 import structlog
-from dcnumd.config import LogSettings
+from dcnumd.config.values import LogSettings
 from dcnumd.daemon import logs
 with open({str(path)!r}, "w") as file:
     os.dup2(file.fileno(), 2)

@@ -15,7 +15,7 @@ import textwrap
 import pytest
 import structlog.testing
 
-from dcnumd.config import Settings, WatchSettings
+from dcnumd.config.values import Settings, WatchSettings
 from dcnumd.daemon.folders import threads
 from dcnumd.daemon.folders.mounts import NotMountedError, Place, read_mounts, see
 from dcnumd.daemon.folders.watch import FolderWatch
@@ -330,7 +330,7 @@ def test_process_ends_while_a_share_hangs(silent_share):
     """A call that never returns does not keep the process from ending."""
     script = """
         import asyncio, pathlib, sys
-        from dcnumd.config import Settings
+        from dcnumd.config.values import Settings
         from dcnumd.daemon import threads
         from dcnumd.daemon.folders.watch import FolderWatch
         threads.ANSWER_SECONDS = 0.5

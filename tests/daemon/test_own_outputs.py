@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from dcnumd.config import LogSettings, RetrySettings, Settings, WatchSettings
+from dcnumd.config.values import LogSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.errors import MeasurementError, WorkerError

@@ -9,7 +9,8 @@ import shutil
 
 import pytest
 
-from dcnumd.config import OutputSettings, ResourceSettings, Settings, WatchSettings
+from dcnumd import routing
+from dcnumd.config.values import OutputSettings, ResourceSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import Content, State
 from dcnumd.daemon.ledger.store import Ledger
@@ -38,7 +39,7 @@ class Rows:
         self.writes += statement == "COMMIT"
 
     def _job(self, entry):
-        return self.settings.watched_job_for(pathlib.Path(entry.path), entry.job_id)
+        return routing.watched_job_for(self.settings, pathlib.Path(entry.path), entry.job_id)
 
     def add(self, number):
         """Queue so many measurements."""

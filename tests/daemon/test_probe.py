@@ -15,7 +15,8 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from dcnumd.config import Settings
+from dcnumd import routing
+from dcnumd.config.values import Settings
 from dcnumd.daemon.measurements.probe import is_locked_for_writing, look, read_superblock
 from dcnumd.errors import MeasurementError
 from dcnumd.read.open_file import open_measurement
@@ -62,7 +63,7 @@ def writer_that_hangs(path, libver, *, locking=True, flush=True, swmr=False):
 
 
 def verdict(path):
-    return look(Settings().job_for(path, "")).verdict
+    return look(routing.job_for(Settings(), path, "")).verdict
 
 
 def clear_flags(path):
@@ -366,7 +367,7 @@ def test_endless_loop_in_hdf5_ends_the_process(tmp_path, measurement):
     path.write_bytes(content)
     script = (
         "import pathlib, sys\n"
-        "from dcnumd.daemon import probe\n"
+        "from dcnumd.daemon.measurements import probe\n"
         "from dcnumd.logic.job import Job\n"
         "probe.load()\n"
         "probe.CPU_SECONDS = 0.5\n"
@@ -383,7 +384,7 @@ def test_partial_copy_is_truncated(tmp_path, measurement, libver):
     with h5py.File(whole, "w", libver=libver) as h5:
         h5["events/image"] = np.ones((50, 40, 60), "u1")
     part.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    assert look(Settings().job_for(part, "")).verdict == "truncated"
+    assert look(routing.job_for(Settings(), part, "")).verdict == "truncated"
 
 
 def test_complete_measurement_is_known_by_content_and_pipeline(tmp_path, measurement):
@@ -391,7 +392,7 @@ def test_complete_measurement_is_known_by_content_and_pipeline(tmp_path, measure
     first, second = tmp_path / "a.rtdc", tmp_path / "b.rtdc"
     measurement(first, seed=1)
     measurement(second, seed=2)
-    found = [look(Settings().job_for(path, "")) for path in (first, first, second)]
+    found = [look(routing.job_for(Settings(), path, "")) for path in (first, first, second)]
     assert [one.verdict for one in found] == ["complete"] * 3
     assert found[0] == found[1]
     assert found[0].content != found[2].content
@@ -405,14 +406,14 @@ def test_what_is_not_hdf5_is_refused_with_a_reason(tmp_path, content):
     path = tmp_path / "a.rtdc"
     path.write_bytes(content)
     with pytest.raises(MeasurementError, match=r"a\.rtdc") as failure:
-        look(Settings().job_for(path, ""))
+        look(routing.job_for(Settings(), path, ""))
     assert failure.value.reason != "error"
 
 
 def test_missing_file_has_vanished(tmp_path):
     """A file that is gone is no failure of the file."""
     with pytest.raises(MeasurementError) as failure:
-        look(Settings().job_for(tmp_path / "a.rtdc", ""))
+        look(routing.job_for(Settings(), tmp_path / "a.rtdc", ""))
     assert failure.value.reason == "vanished"
 
 
@@ -431,5 +432,5 @@ def test_unreadable_folder_entry_is_a_foreseen_fault(tmp_path):
     path = tmp_path / "a.rtdc"
     path.mkdir()
     with pytest.raises(MeasurementError):
-        look(Settings().job_for(path, ""))
+        look(routing.job_for(Settings(), path, ""))
     assert not list(path.iterdir())

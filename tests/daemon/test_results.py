@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from dcnumd.commands.shown import entry_line
-from dcnumd.config import LogSettings, OutputSettings, ResourceSettings, Settings, WatchSettings
+from dcnumd.config.values import LogSettings, OutputSettings, ResourceSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, State, settings_key
 from dcnumd.daemon.ledger.store import Ledger

@@ -10,7 +10,7 @@ import time
 
 import structlog
 
-from dcnumd.config import LogSettings, OutputSettings, RetrySettings, Settings, WatchSettings
+from dcnumd.config.values import LogSettings, OutputSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements import inspector, settle

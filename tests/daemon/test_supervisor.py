@@ -8,7 +8,7 @@ import socket
 
 import structlog
 
-from dcnumd.config import LogSettings, Settings, StateSettings, WatchSettings
+from dcnumd.config.values import LogSettings, Settings, StateSettings, WatchSettings
 from dcnumd.daemon import supervisor
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.pipeline import Overseer

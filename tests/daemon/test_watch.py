@@ -16,7 +16,7 @@ import sys
 import pytest
 import structlog.testing
 
-from dcnumd.config import OutputSettings, ResourceSettings, Settings, WatchSettings
+from dcnumd.config.values import OutputSettings, ResourceSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.listing import CandidateFilter, list_folder
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.read.trust import Trust
@@ -426,7 +426,7 @@ def test_overflow_while_stopped_loses_nothing(tmp_path):
     script = (
         "import asyncio, pathlib, sys, structlog\n"
         "structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))\n"
-        "from dcnumd.config import Settings, WatchSettings\n"
+        "from dcnumd.config.values import Settings, WatchSettings\n"
         "from dcnumd.daemon.folders.watch import FolderWatch\n"
         "async def body():\n"
         "    names, done = set(), asyncio.Event()\n"

@@ -15,14 +15,13 @@ import pytest
 
 from dcnumd.cli import COMMANDS
 from dcnumd.commands.check import LARGE_FRAME, USUAL_FRAME
-from dcnumd.config import Settings
-from dcnumd.config_file import load_settings
+from dcnumd.config.file import load_settings
+from dcnumd.config.values import ReportLimits, Settings
 from dcnumd.errors import DcnumdError
 from dcnumd.feat.feat_background.base import get_available_background_methods
 from dcnumd.logic import memory
 from dcnumd.logic.job import PipelineSettings
 from dcnumd.meta.ppid import method_keywords
-from dcnumd.report.request import ReportLimits
 from dcnumd.report.wording import WARNINGS
 from dcnumd.segm.segm_thresh import SegmentThresh
 from tests.support.events import event_names

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from dcnumd.config.values import ReportLimits
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
 from dcnumd.report.figures import measure
-from dcnumd.report.request import ReportLimits, ReportRequest
+from dcnumd.report.request import ReportRequest
 from dcnumd.report.result_file import open_result
 from dcnumd.simulate.measurement import write_measurement
 from dcnumd.simulate.spec import MeasurementSpec

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dcnumd.config.values import ReportLimits
 from dcnumd.report.checks import Observations, judge, light_of
-from dcnumd.report.request import ReportLimits
 
 NAMES = {
     "few_events",

@@ -10,7 +10,7 @@ import sys
 import pytest
 import rich.console
 
-from dcnumd.config_file import load_settings
+from dcnumd.config.file import load_settings
 from dcnumd.errors import DcnumdError
 from dcnumd.simulate.demo import RECORDINGS, Outcome, next_event, read_events, show_reports, write_config
 

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
-from dcnumd.config import WebSettings
+from dcnumd.config.values import WebSettings
 from dcnumd.web.server import LivePage
 from dcnumd.web.state import Blocked, Ended, Folder, Output, Recording, Running, Snapshot, Totals, Waiting
 

@@ -11,7 +11,7 @@ import click.testing
 import pytest
 
 from dcnumd.commands.install_service import install_service
-from dcnumd.config_file import load_settings
+from dcnumd.config.file import load_settings
 from dcnumd.errors import ConfigError
 
 UNITS = pathlib.Path(__file__).parents[2] / "systemd"

@@ -9,7 +9,7 @@ import urllib.parse
 
 import pytest
 
-from dcnumd.config import WebSettings
+from dcnumd.config.values import WebSettings
 from dcnumd.errors import ConfigError
 from dcnumd.web import access
 from dcnumd.web.address import HostNames, split_listen

@@ -9,7 +9,7 @@ import pathlib
 import shutil
 from collections.abc import Mapping
 
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.mounts import NotMountedError, Place, see
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.ledger.queries import LedgerQueries

@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Callable
 
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.links import LinkFault, stat_of
 from dcnumd.logic.stamp import Stamp
 from dcnumd.read.trust import Trust

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import structlog
 
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.folder_thread import FolderThread
 from dcnumd.daemon.folders.inotify import FolderEvents
 from dcnumd.daemon.folders.links import LinkFault, stat_of

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import structlog
 
 from dcnumd import __version__
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.logic.stamp import Stamp
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dcnumd.config import WebSettings
+from dcnumd.config.values import WebSettings
 from dcnumd.daemon.live.view import View
 from dcnumd.errors import ConfigError
 

@@ -13,8 +13,8 @@ from typing import Literal
 
 import structlog
 
-from dcnumd import __version__
-from dcnumd.config import Settings
+from dcnumd import __version__, routing
+from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.ledger.records import FINAL, Entry, State, utc_now
 from dcnumd.daemon.live.growth import Growth
@@ -214,7 +214,7 @@ class View:
         path = pathlib.Path(entry.report.removesuffix(".html") + ending)
         if name not in ("", path.name):
             return None
-        root = self.settings.index_folder_for(pathlib.Path(entry.path))
+        root = routing.index_folder_for(self.settings, pathlib.Path(entry.path))
         try:
             return await in_thread(os.fspath(root), _read_inside, path, root)
         except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from dcnumd.config import RetrySettings
+from dcnumd.config.values import RetrySettings
 
 MAX_BACKOFF_SECONDS = 3600.0
 """The pause between two attempts grows to this."""

@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Iterator
 
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.logic.stamp import Stamp
 
 

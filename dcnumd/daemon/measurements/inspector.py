@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, assert_never
 
-from dcnumd.config import Settings
+from dcnumd import routing
+from dcnumd.config.values import Settings
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.measurements.candidates import Candidate
 from dcnumd.daemon.measurements.probe import Look, look
@@ -56,7 +57,7 @@ class Inspector:
             What `look` finds wrong; with the reason ``look_timeout`` if it did not come to an end, and
             ``unreachable`` if it could not even be ended.
         """
-        job = self._settings.watched_job_for(pathlib.Path(path), "")
+        job = routing.watched_job_for(self._settings, pathlib.Path(path), "")
         return await self._have(LOOK_SECONDS + size / LOOK_BYTES_PER_SECOND, path, look, job, recorded=recorded)
 
     async def have(self, path: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -7,7 +7,8 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-from dcnumd.config import Settings
+from dcnumd import routing
+from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.listing import has_result_name
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger
@@ -96,7 +97,7 @@ class KnownFiles:
             self._awaited.discard(self._output_of(path))
 
     def _output_of(self, path: str) -> str:
-        return os.fspath(self._settings.output_for(pathlib.Path(path)))
+        return os.fspath(routing.output_for(self._settings, pathlib.Path(path)))
 
     def _is_own_result(self, path: str, stamp: Stamp) -> bool:
         """Return whether a file that is called like a result was made here, or is just being made."""

@@ -13,7 +13,8 @@ from typing import Literal
 
 import structlog
 
-from dcnumd.config import Settings
+from dcnumd import routing
+from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.availability import Availability, root_of
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger
@@ -108,7 +109,9 @@ class OutputFolders:
     def root_of(self, entry: Entry) -> pathlib.Path:
         """Return the folder that stands for all results in and below it."""
         path = pathlib.Path(entry.path)
-        return self._availability.root_of(self._settings.output_root_of(path), self._settings.output_for(path))
+        return self._availability.root_of(
+            routing.output_root_of(self._settings, path), routing.output_for(self._settings, path)
+        )
 
     async def look(self, entry: Entry) -> ResultError | None:
         """Return what is in the way of a measurement's result, if anything is."""
@@ -226,7 +229,9 @@ def blocked_folders(settings: Settings, ledger: Ledger) -> BlockedFolders:
         folder = os.path.dirname(path)  # noqa: PTH120 -- likewise
         if (root := roots.get(folder)) is None:
             file = pathlib.Path(path)
-            root = roots[folder] = root_of(ledger, settings.output_root_of(file), settings.output_for(file))
+            root = roots[folder] = root_of(
+                ledger, routing.output_root_of(settings, file), routing.output_for(settings, file)
+            )
         known = found.get(root) or Blocked(os.fspath(root), _problem_of(reason), reason, error, 0)
         found[root] = dataclasses.replace(known, waiting=known.waiting + 1)
     return tuple(found.values())

@@ -8,7 +8,7 @@ import uuid
 
 import structlog
 
-from dcnumd.config import Settings
+from dcnumd.config.values import Settings
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.errors import DcnumdError, JobCancelledError, WorkerError

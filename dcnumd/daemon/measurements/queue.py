@@ -8,7 +8,7 @@ import itertools
 import pathlib
 import time
 
-from dcnumd.config import QueueOrder
+from dcnumd.config.choices import QueueOrder
 from dcnumd.daemon.ledger.records import Entry
 
 

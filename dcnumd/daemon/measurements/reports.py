@@ -12,7 +12,8 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from dcnumd.config import Settings
+from dcnumd import routing
+from dcnumd.config.values import Settings
 from dcnumd.daemon.child import Child
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import Entry, ReportState, job_log, utc_now
@@ -162,8 +163,8 @@ class Reporter:
         if entry.report_state != "wanted" or entry.output is None:
             return
         path, result = _paths(entry)
-        folder = self._settings.index_folder_for(path)
-        request = self._settings.report_request_for(path, result, entry.job_id)
+        folder = routing.index_folder_for(self._settings, path)
+        request = routing.report_request_for(self._settings, path, result, entry.job_id)
         begin = time.monotonic()
         try:
             summary = await self._make(request, folder)
@@ -267,13 +268,13 @@ class Reporter:
         await asyncio.sleep(QUIET_SECONDS)
         self._failures_changed = False
         failures: dict[pathlib.Path, list[IndexRow]] = {
-            self._settings.index_folder_for(folder / "measurement"): [] for folder in self._settings.folders()
+            routing.index_folder_for(self._settings, folder / "measurement"): [] for folder in self._settings.folders()
         }
         for entry in self._ledger.present_failures():
             path = pathlib.Path(entry.path)
             folder = self._settings.watched_folder_of(path)
             if folder is not None:
-                failures[self._settings.index_folder_for(path)].append(_failure(entry, folder))
+                failures[routing.index_folder_for(self._settings, path)].append(_failure(entry, folder))
         for index, rows in failures.items():
             if (rows or index in self._indexes) and not await self._update_index(index, [], rows):
                 pause = backoff_seconds(self._settings.retry, 1)

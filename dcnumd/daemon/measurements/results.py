@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from dcnumd.config import Settings
+from dcnumd import routing
+from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.queries import Made
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, Entry, State
@@ -120,6 +121,6 @@ class Results:
 
     def _root_of(self, path: str, output: str) -> pathlib.Path:
         """Return the folder that must be there, and mounted, for a result in or below it to be gone."""
-        root, folder = self._settings.output_root_of(pathlib.Path(path)), pathlib.Path(output).parent
+        root, folder = routing.output_root_of(self._settings, pathlib.Path(path)), pathlib.Path(output).parent
         # Results may lie where an earlier config had them.
         return root if folder.is_relative_to(root) else folder

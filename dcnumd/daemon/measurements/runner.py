@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import structlog
 
-from dcnumd.config import Settings
+from dcnumd import routing
+from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State, job_log
@@ -307,7 +308,7 @@ class JobRunner:
         gate.leave_queue(entry.path)
 
     def _job(self, entry: Entry) -> Job:
-        job = self._settings.watched_job_for(pathlib.Path(entry.path), entry.job_id)
+        job = routing.watched_job_for(self._settings, pathlib.Path(entry.path), entry.job_id)
         if entry.stamp is not None and entry.digest:
             job = dataclasses.replace(job, known=KnownContent(entry.stamp, entry.digest))
         return dataclasses.replace(job, existing="replace") if entry.replace_output else job

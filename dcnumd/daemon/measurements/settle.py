@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from dcnumd.config import Settings
+from dcnumd import routing
+from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, Entry, State, job_log, settings_key, utc_now
@@ -473,7 +474,7 @@ class Gate:
 
     def _must_replace(self, entry: Entry) -> bool:
         """Return whether the file that lies where the result goes is ours and outdated."""
-        producer = self._ledger.producer(str(self._settings.output_for(pathlib.Path(entry.path))))
+        producer = self._ledger.producer(str(routing.output_for(self._settings, pathlib.Path(entry.path))))
         outdated = producer is not None and producer.path == entry.path and producer.content != entry.content
         # A content that was replaced before its turn leaves to its successor what it was to replace.
         return outdated or any(row.replace_output for row in self._ledger.entries(path=entry.path))

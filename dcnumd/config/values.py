@@ -1,4 +1,4 @@
-"""Settings: what config.toml says, as frozen values; `config_file` reads them.
+"""Settings: what config.toml says, as frozen values; `dcnumd.config.file` reads them.
 
 The sample `config.toml` at the top of the project shows every key with its default.
 """
@@ -9,28 +9,18 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from dcnumd.logic.job import BasinStrategy, ExistingPolicy, Job, PipelineSettings
-from dcnumd.logic.memory import beside_pipeline, in_mb
-from dcnumd.report.request import Format, ReportLimits, ReportRequest
-
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["auto", "console", "json"]
-DeletedPolicy = Literal["leave", "remake"]
-QueueOrder = Literal["oldest", "newest"]
-Compression = Literal[
-    "none",
-    "zstd-1",
-    "zstd-2",
-    "zstd-3",
-    "zstd-4",
-    "zstd-5",
-    "zstd-6",
-    "zstd-7",
-    "zstd-8",
-    "zstd-9",
-]
+from dcnumd.config.choices import (
+    BasinStrategy,
+    Compression,
+    DeletedPolicy,
+    ExistingPolicy,
+    Format,
+    LogFormat,
+    LogLevel,
+    QueueOrder,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,6 +140,30 @@ class LogSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ReportLimits:
+    """From where on the traffic light of a report warns."""
+
+    min_events: int = dataclasses.field(default=200, metadata={"minimum": 0})
+    """Fewer events are few."""
+    max_flicker: float = dataclasses.field(default=1.0, metadata={"minimum": 0})
+    """Standard deviation of the frames' brightness about its course [grey levels]."""
+    max_masks_dropped: float = dataclasses.field(default=0.05, metadata={"minimum": 0})
+    """Share of masks without a contour, of all masks."""
+    max_background_drift: float = dataclasses.field(default=5.0, metadata={"minimum": 0})
+    """Change of the background's brightness during the recording [grey levels]."""
+    min_brightness: float = dataclasses.field(default=60.0, metadata={"minimum": 0})
+    """A darker background is too dark [grey levels]."""
+    max_brightness: float = dataclasses.field(default=220.0, metadata={"minimum": 0})
+    """A brighter one is too bright [grey levels]."""
+    max_border_cells: float = dataclasses.field(default=0.5, metadata={"minimum": 0})
+    """Share of cells that the edge of the frame cuts, of all cells."""
+    max_saturated: float = dataclasses.field(default=0.01, metadata={"minimum": 0})
+    """Share of the images' pixels that are as bright as can be stored."""
+    clogging_share: float = dataclasses.field(default=0.1, metadata={"minimum": 0})
+    """The flow counts as clogged when the event rate ends below this share of its usual value."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ReportSettings:
     """Which reports are made of results, and where."""
 
@@ -231,121 +245,16 @@ class Settings:
         """Return the folder of the ledger."""
         return self.state.folder or default_state_folder()
 
-    def pipeline_settings(self) -> PipelineSettings:
-        """Return what decides the numbers, in the form that a job carries."""
-        pipeline = self.pipeline
-        return PipelineSettings(
-            pixel_size=pipeline.pixel_size or None,
-            background_code=pipeline.background.code,
-            background_kwargs=dict(pipeline.background.keywords),
-            segmenter_code=pipeline.segmenter.code,
-            segmenter_kwargs=dict(pipeline.segmenter.keywords),
-            mask_kwargs=dict(pipeline.segmenter.mask),
-            feature_kwargs=dataclasses.asdict(pipeline.features),
-            gate_kwargs={k: v for k, v in dataclasses.asdict(pipeline.gate).items() if v is not None},
-        )
-
     def watched_folder_of(self, path: pathlib.Path) -> pathlib.Path | None:
         """Return the innermost watched folder that holds `path`."""
         holders = [folder for folder in self.folders() if folder in path.parents]
         return max(holders, key=lambda folder: len(folder.parts), default=None)
-
-    def output_root_of(self, path: pathlib.Path) -> pathlib.Path:
-        """Return the folder that the result of the measurement `path` must not leave."""
-        return self.group_of(path).output.folder or self.watched_folder_of(path) or path.parent
-
-    def output_for(self, path: pathlib.Path) -> pathlib.Path:
-        """Return where the result of the measurement `path` goes.
-
-        With ``output.folder`` the tree below the watched folder is mirrored there. When the results of several
-        folders go there, each has its own tree under its own name, so that equal names do not meet.
-        """
-        output = self.group_of(path).output
-        name = f"{path.stem}{output.suffix}.rtdc"
-        if output.folder is None:
-            return path.with_name(name)
-        return _mirrored(path, output.folder, self.watched_folder_of(path), self.sharing(output.folder)) / name
-
-    def index_folder_for(self, path: pathlib.Path) -> pathlib.Path:
-        """Return the folder whose index lists the measurement `path`."""
-        return self.report.folder or self.output_root_of(path)
-
-    def report_request_for(self, path: pathlib.Path, result: pathlib.Path, job_id: str) -> ReportRequest:
-        """Return the request for the report of a measurement whose result lies at `result`."""
-        folder = result.parent
-        if self.report.folder is not None:
-            folder = _mirrored(path, self.report.folder, self.watched_folder_of(path), self.folders())
-        job = self.watched_job_for(path, job_id)
-        return ReportRequest(
-            path_result=result,
-            path_report=folder / result.stem,
-            formats=self.report.formats,
-            gallery=self.report.gallery,
-            pairs=tuple((x, y) for x, _, y in (pair.partition(":") for pair in self.report.pairs)),
-            limits=self.report.limits,
-            root=self.index_folder_for(path),
-            trusted_folders=job.trusted_folders,
-            trust_basins=job.trust_basins,
-            job_id=job_id,
-        )
-
-    def job_for(self, path: pathlib.Path, job_id: str) -> Job:
-        """Return the job that processes the measurement `path` under these settings."""
-        path = plain_path(path)
-        group = self.group_of(path)
-        return Job(
-            path_in=path,
-            path_out=self.output_for(path),
-            settings=group.pipeline_settings(),
-            basin_strategy=group.output.basin_strategy,
-            compression=group.output.compression,
-            existing=group.output.existing,
-            num_workers=self.resources.num_workers,
-            job_id=job_id,
-            max_memory_mb=self.resources.max_memory_mb,
-        )
-
-    def watched_job_for(self, path: pathlib.Path, job_id: str) -> Job:
-        """Return the job for a measurement that anybody may have put into a watched folder: it is not trusted."""
-        group = self.group_of(path)
-        return dataclasses.replace(
-            self.job_for(path, job_id),
-            trusted_folders=self.trusted_folders(),
-            trust_basins=group.watch.allow_basins_outside,
-            result_root=self.output_root_of(path),
-            replace_former=True,
-            other_memory_mb=in_mb(beside_pipeline(reports=self.report.enabled)),
-        )
 
     def sharing(self, output_folder: pathlib.Path) -> list[pathlib.Path]:
         """Return the watched folders whose results go to one folder."""
         return [
             folder for group in self.groups if group.output.folder == output_folder for folder in group.watch.folders
         ]
-
-
-def plain_path(path: pathlib.Path) -> pathlib.Path:
-    """Return a path from the root, without ``..``; symbolic links are followed only where one comes before ``..``."""
-    plain = pathlib.Path("/")
-    for part in path.absolute().parts[1:]:
-        if part != "..":
-            plain /= part
-        else:
-            plain = (plain.resolve() if plain.is_symlink() else plain).parent
-    return plain
-
-
-def _mirrored(
-    path: pathlib.Path, folder: pathlib.Path, root: pathlib.Path | None, sharing: list[pathlib.Path]
-) -> pathlib.Path:
-    """Return where in `folder` the tree below the watched folder `root` has the place of `path`.
-
-    When several watched folders are `sharing` it, each has its own tree under its own name.
-    """
-    if root is None:
-        return folder
-    base = folder / root.name if len(sharing) > 1 else folder
-    return base / path.parent.relative_to(root)
 
 
 def default_state_folder() -> pathlib.Path:

@@ -10,8 +10,8 @@ from typing import Any
 
 import tomli
 
-from dcnumd.config import OutputSettings, PipelineSection, Settings, WatchSettings
-from dcnumd.config_reader import SectionReader
+from dcnumd.config.reader import SectionReader
+from dcnumd.config.values import OutputSettings, PipelineSection, Settings, WatchSettings
 from dcnumd.errors import ConfigError
 
 SYSTEM_CONFIG = pathlib.Path("/etc/dcnumd/config.toml")

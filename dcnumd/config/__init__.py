@@ -1,0 +1,1 @@
+"""Settings: what config.toml may say, and how it is read."""
