@@ -331,7 +331,7 @@ def test_process_ends_while_a_share_hangs(silent_share):
     script = """
         import asyncio, pathlib, sys
         from dcnumd.config.values import Settings
-        from dcnumd.daemon import threads
+        from dcnumd.daemon.folders import threads
         from dcnumd.daemon.folders.watch import FolderWatch
         threads.ANSWER_SECONDS = 0.5
         async def body():

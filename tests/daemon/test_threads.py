@@ -67,7 +67,7 @@ def test_call_that_hangs_is_given_up_and_keeps_nobody_waiting(tmp_path):
     """Where one call hangs no other follows until it comes back; other folders go on, and the process can end."""
     script = """
         import asyncio, errno, os, sys
-        from dcnumd.daemon import threads
+        from dcnumd.daemon.folders import threads
         threads.ANSWER_SECONDS = 0.3
         pipe = sys.argv[1]
         os.mkfifo(pipe)
