@@ -25,7 +25,7 @@ from dcnumd.logic.memory import (
     in_mb,
     usually_needed,
 )
-from dcnumd.processors import physical_cores
+from dcnumd.processes.processors import physical_cores
 
 Level = Literal["ok", "note", "problem"]
 

@@ -21,9 +21,9 @@ from dcnumd import routing
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.config.values import Settings
 from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, MeasurementError
-from dcnumd.fork_server import start_fork_server
 from dcnumd.kernel_cache import ensure_compiled
 from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
+from dcnumd.processes.fork_server import start_fork_server
 
 if TYPE_CHECKING:
     from dcnumd.daemon.measurements.probe import Verdict

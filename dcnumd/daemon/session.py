@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import structlog
 
 from dcnumd.config.values import Settings
-from dcnumd.daemon.child import Child
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.folders.mounts import Place
 from dcnumd.daemon.folders.watch import FolderWatch
@@ -25,6 +24,7 @@ from dcnumd.daemon.measurements.reports import Reporter
 from dcnumd.daemon.measurements.runner import JobRunner
 from dcnumd.daemon.measurements.settle import Gate
 from dcnumd.errors import DcnumdError, WorkerError
+from dcnumd.processes.child import Child
 from dcnumd.report.request import ReportSummary
 from dcnumd.write.result import remove_leftovers
 

@@ -22,7 +22,6 @@ from dcnumd import __version__, routing
 from dcnumd.config.file import reread_settings
 from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
-from dcnumd.daemon.child import Child
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger, is_damage, ledger_path
 from dcnumd.daemon.live.server import PageKeeper
@@ -36,8 +35,10 @@ from dcnumd.daemon.session import Session
 from dcnumd.daemon.state_folder import StateFolder
 from dcnumd.daemon.systemd import Notifier
 from dcnumd.errors import ConfigError, DcnumdError, WorkerError
-from dcnumd.logic.executor import Courtesy, warm_up, warm_up_ahead
+from dcnumd.logic.calls import warm_up, warm_up_ahead
 from dcnumd.logic.job import Progress
+from dcnumd.processes.child import Child
+from dcnumd.processes.courtesy import Courtesy
 from dcnumd.report.request import ReportSummary
 from dcnumd.report.wording import told_of_blocked
 
@@ -101,11 +102,12 @@ class Supervisor:
         self._page = PageKeeper(settings.web, self._view)
 
     def _make_children(self) -> None:
-        resources, log_settings = self._settings.resources, self._settings.log
+        resources = self._settings.resources
+        configure = functools.partial(logs.configure, self._settings.log)
         courtesy = Courtesy(resources.nice, resources.cpus)
-        self._probe = Child("probe", log_settings, courtesy)
-        self._pipeline = Child("pipeline", log_settings, courtesy, self._on_progress)
-        self._report = Child("report", log_settings, courtesy)
+        self._probe = Child("probe", configure, courtesy)
+        self._pipeline = Child("pipeline", configure, courtesy, self._on_progress)
+        self._report = Child("report", configure, courtesy)
         self._children = (self._pipeline, self._probe, self._report)
 
     async def run(self) -> int:

@@ -125,10 +125,10 @@ def _sparse_median(
         segmenter.reinitialize_workers(segmenter.slot_list or [])
         images = np.empty((len(starts), *frames.frame_shape), np.uint8)
         position = {start: number for number, start in enumerate(starts.tolist())}
-        crew = segmenter.crew
+        pool = segmenter.pool
         with (
-            times.crew(segmenter.num_workers, lambda: crew.seconds_waited),
-            contextlib.closing(crew.run([MedianTask(start) for start in position], line.stop_if_asked)) as replies,
+            times.pool(segmenter.num_workers, lambda: pool.seconds_waited),
+            contextlib.closing(pool.run([MedianTask(start) for start in position], line.stop_if_asked)) as replies,
         ):
             for reply in replies:
                 images[position[reply.task.start]] = reply.value.image

@@ -31,10 +31,10 @@ from dcnumd.logic.slot_register import SlotRegister
 from dcnumd.logic.staging import Kind, Staging
 from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask, WarmUpProgram, WarmUpTask
 from dcnumd.logic.timing import StageTimes
-from dcnumd.segm.crew import Crew, Reply
+from dcnumd.processes.worker_pool import Reply, WorkerPool
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
-from dcnumd.segm.session import SegmentProgram
+from dcnumd.segm.session import SegmenterWorker, SegmentProgram
 from dcnumd.shared_memory.slot import ChunkSlotData
 from dcnumd.write.packed import PackedDataset
 from dcnumd.write.writer import compression_level
@@ -95,7 +95,7 @@ class Pipeline:
         """Process ids of the workers."""
         if self._segmenter is None:
             return ()
-        return tuple(int(worker.pid or 0) for worker in self._segmenter.crew.workers)
+        return tuple(int(worker.pid or 0) for worker in self._segmenter.pool.workers)
 
     def start(self) -> None:
         """Start the workers before a file needs them, and wait until they are ready.
@@ -107,8 +107,8 @@ class Pipeline:
         """
         segmenter = get_segmenter("thresh")(num_workers=self.num_workers)
         segmenter.program = WarmUpProgram()
-        crew = self._take_over(segmenter).crew
-        collections.deque(crew.run([WarmUpTask(number) for number in range(self.num_workers)]), maxlen=0)
+        pool = self._take_over(segmenter).pool
+        collections.deque(pool.run([WarmUpTask(number) for number in range(self.num_workers)]), maxlen=0)
 
     def engage(self, plan: Plan) -> MPOSegmenter:
         """Return the segmenter for a file, with the workers of the one before.
@@ -225,8 +225,8 @@ class FileRun:
         self._reported = 0.0
 
     @property
-    def _crew(self) -> Crew:
-        return self._segmenter.crew
+    def _pool(self) -> WorkerPool[SegmenterWorker]:
+        return self._segmenter.pool
 
     def execute(self, begin_result: Callable[[], Sequence[Sequence[PackedDataset]]]) -> None:
         """Do all the work.
@@ -242,18 +242,18 @@ class FileRun:
         DcnumdError
             The first error of a worker, two deaths over the same task, or that the job was cancelled.
         """
-        crew = self._crew
+        pool = self._pool
         self._segmenter.program = self._program()
         self._segmenter.reinitialize_workers(self._slots)
         for slot in self._slots:
             slot.state = "d"
         self._segmenter.mp_active.set()
         try:
-            with self._times.crew(len(crew.workers), lambda: crew.seconds_waited):
-                crew.hand_out(self._next_task)
+            with self._times.pool(len(pool.workers), lambda: pool.seconds_waited):
+                pool.hand_out(self._next_task)
                 with self._times.stage("begin"):
                     datasets = begin_result()
-                for reply in crew.work(self._next_task, self._take_back, self._line.stop_if_asked):
+                for reply in pool.work(self._next_task, self._take_back, self._line.stop_if_asked):
                     self._handle(reply, datasets)
             if not self.collector.finished:
                 raise WorkerError(f"no task is left, but only {self.collector.frames_done} frames are done", "stalled")
@@ -267,9 +267,9 @@ class FileRun:
     def _drain(self) -> None:
         """Leave no task of this file behind, to be taken for one of the next."""
         try:
-            self._crew.drain()
+            self._pool.drain()
         except BaseException:
-            self._crew.stop()
+            self._pool.stop()
             raise
         self._let_go()
 

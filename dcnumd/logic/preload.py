@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 
-from dcnumd.fork_server import die_with_starter
+from dcnumd.processes.fork_server import die_with_starter
 
 die_with_starter()
 # Nothing of what is loaded is ever garbage: not looking for it is quicker, and leaves the pages of workers shared.

@@ -27,7 +27,7 @@ from dcnumd.logic.plan import Plan, open_plan
 from dcnumd.logic.reuse import copy_processed, is_processed, publish, settle_existing
 from dcnumd.logic.staging import Kind
 from dcnumd.logic.timing import OnSpan, StageTimes, bottleneck
-from dcnumd.processors import physical_cores
+from dcnumd.processes.processors import physical_cores
 from dcnumd.write.packed import PackedDataset, create_packed
 from dcnumd.write.result import ResultFile
 from dcnumd.write.writer import HDF5Writer, dataset_keywords

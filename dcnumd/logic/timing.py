@@ -67,7 +67,7 @@ class StageTimes:
         self.add(PIPELINE, clock.spans)
 
     @contextlib.contextmanager
-    def crew(self, number: int, waited: Callable[[], float]) -> Iterator[None]:
+    def pool(self, number: int, waited: Callable[[], float]) -> Iterator[None]:
         """Count who waits in this context, in which `number` workers are at work.
 
         `waited` returns the seconds that the pipeline process has waited for them since whenever.

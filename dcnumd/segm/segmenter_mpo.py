@@ -14,14 +14,24 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd import fork_server
 from dcnumd.errors import MethodError, WorkerError
-from dcnumd.processors import physical_cores
+from dcnumd.processes import fork_server
+from dcnumd.processes.local_pipe import LocalEnd, PipeEnd
+from dcnumd.processes.processors import physical_cores
+from dcnumd.processes.worker_pool import WorkerPool
 from dcnumd.segm import labeling
-from dcnumd.segm.crew import Bind, Crew, Layouts, WorkerHandle, WorkerProgram, slot_layouts
-from dcnumd.segm.local_pipe import LocalEnd, PipeEnd
 from dcnumd.segm.segmenter import Segmenter
-from dcnumd.segm.session import MessageLoop, SegmentProgram, SegmentSession, SegmentTask
+from dcnumd.segm.session import (
+    Bind,
+    Layouts,
+    MessageLoop,
+    SegmenterWorker,
+    SegmentProgram,
+    SegmentSession,
+    SegmentTask,
+    WorkerProgram,
+    slot_layouts,
+)
 from dcnumd.shared_memory.block import SharedEvent, SharedNumber
 from dcnumd.shared_memory.slot import ChunkSlotData
 
@@ -32,7 +42,7 @@ mp_spawn = fork_server.context
 SHARED = ("mp_slot_index", "mp_active", "mp_num_workers_done", "mp_shutdown")
 """Attributes that a segmenter and its workers have in common."""
 LOOK_SECONDS = 0.01
-"""Time after which a worker without a crew looks for another chunk, which nothing else tells it of [s]."""
+"""Time after which a worker without a pool looks for another chunk, which nothing else tells it of [s]."""
 
 
 class MPOSegmenter(Segmenter, abc.ABC):
@@ -99,11 +109,11 @@ class MPOSegmenter(Segmenter, abc.ABC):
         self.mp_shutdown = SharedEvent()
         self._bound_layouts: Layouts = []
         self._worker_starter: type[MPOSegmenterWorker] | None = None
-        self.crew = Crew(self._start_worker)
+        self.pool = WorkerPool(self._start_worker)
 
     @property
-    def _workers(self) -> list[WorkerHandle]:
-        return self.crew.workers
+    def _workers(self) -> list[SegmenterWorker]:
+        return self.pool.workers
 
     def __enter__(self) -> Self:
         return self
@@ -119,14 +129,14 @@ class MPOSegmenter(Segmenter, abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # workers get the parameters; slots, program and the workers themselves are the parent's business
-        own = {*SHARED, "crew", "slot_list", "program", "_bound_layouts", "_worker_starter"}
+        own = {*SHARED, "pool", "slot_list", "program", "_bound_layouts", "_worker_starter"}
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._begin()
 
-    def _start_worker(self, index: int) -> WorkerHandle:
+    def _start_worker(self, index: int) -> SegmenterWorker:
         kind = MPOSegmenterWorkerThread if self.debug else MPOSegmenterWorkerProcess
         self._worker_starter = kind
         worker = kind(self, *self._worker_slice(index, 0))
@@ -139,9 +149,9 @@ class MPOSegmenter(Segmenter, abc.ABC):
 
     def take_workers(self, other: MPOSegmenter) -> None:
         """Take over the living workers of another segmenter, which has none afterwards."""
-        self.crew, other.crew = other.crew, self.crew
-        self.crew.set_starter(self._start_worker)
-        other.crew.set_starter(other._start_worker)
+        self.pool, other.pool = other.pool, self.pool
+        self.pool.set_starter(self._start_worker)
+        other.pool.set_starter(other._start_worker)
         for name in SHARED:
             mine, theirs = getattr(self, name), getattr(other, name)
             setattr(self, name, theirs)
@@ -162,7 +172,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         self.slot_list = slot_list
         self._bound_layouts = slot_layouts(slot_list)
         self.mp_shutdown.clear()
-        self.crew.bind(Bind(self, slot_list, self.program), self.num_workers)
+        self.pool.bind(Bind(self, slot_list, self.program), self.num_workers)
         for worker in self._workers:
             worker.segmenter, worker.slot_list = self, slot_list
 
@@ -170,7 +180,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         """Ask all workers to stop and join them."""
         self.mp_active.clear()
         self.mp_shutdown.set()
-        self.crew.stop()
+        self.pool.stop()
 
     def close(self) -> None:
         """Stop the workers; subclasses can implement clean-up code here."""
@@ -306,21 +316,21 @@ class MPOSegmenter(Segmenter, abc.ABC):
         self.mp_active.set()
         for index, worker in enumerate(self._workers):
             worker.sl_start, worker.sl_stop = self._worker_slice(index, slot.length)
-            self.crew.submit(index, SegmentTask(slot_index, worker.sl_start, worker.sl_stop))
+            self.pool.submit(index, SegmentTask(slot_index, worker.sl_start, worker.sl_stop))
         lost: list[SegmentTask] = []
         try:
-            for _ in self.crew.work(lambda: lost.pop() if lost else None, lost.append):
+            for _ in self.pool.work(lambda: lost.pop() if lost else None, lost.append):
                 self.mp_num_workers_done.value += 1
         finally:
-            self.crew.drain()
+            self.pool.drain()
             self.mp_active.clear()
         return slot.mask
 
 
 class MPOSegmenterWorker:
-    """A worker: takes tasks from its crew or, if it has none, heeds the events of its segmenter.
+    """A worker: takes tasks from its pool or, if it has none, heeds the events of its segmenter.
 
-    Without a crew it segments its slice of the slot at `mp_slot_index` as soon as `mp_active` is set, adds one to
+    Without a pool it segments its slice of the slot at `mp_slot_index` as soon as `mp_active` is set, adds one to
     `mp_num_workers_done`, and waits until there is another chunk, or until `mp_shutdown` is set.
 
     Parameters
@@ -333,13 +343,13 @@ class MPOSegmenterWorker:
     Attributes
     ----------
     segmenter, slot_list, sl_start, sl_stop
-        What to do; the crew changes it.
+        What to do; the pool changes it.
     mp_slot_index, mp_active, mp_num_workers_done, mp_shutdown
         Those of the segmenter.
     """
 
     connection: PipeEnd
-    """The crew's end of the pipe."""
+    """The pool's end of the pipe."""
     _worker_end: PipeEnd | None = None
 
     def __init__(self, segmenter: MPOSegmenter, sl_start: int, sl_stop: int) -> None:
@@ -354,7 +364,7 @@ class MPOSegmenterWorker:
         self.sl_stop = sl_stop
 
     def run(self) -> None:
-        """Work until the crew is gone or `mp_shutdown` is set."""
+        """Work until the pool is gone or `mp_shutdown` is set."""
         if self._worker_end is None:
             self._heed_events()
         else:
@@ -391,7 +401,7 @@ class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: 
         self._server_pid = 0
 
     def connect(self) -> None:
-        """Make the worker one of a crew, before it is started."""
+        """Make the worker one of a pool, before it is started."""
         self.connection, self._worker_end = mp_spawn.Pipe()
 
     def start(self) -> None:
@@ -438,7 +448,7 @@ class MPOSegmenterWorkerThread(MPOSegmenterWorker, threading.Thread):
         return os.getpid()
 
     def connect(self) -> None:
-        """Make the worker one of a crew, before it is started."""
+        """Make the worker one of a pool, before it is started."""
         self.connection, self._worker_end = LocalEnd.pair()
 
     def kill(self) -> None:

@@ -6,18 +6,62 @@ import contextlib
 import dataclasses
 import select
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
 
 from dcnumd.errors import DcnumdError, WorkerError
-from dcnumd.segm.crew import Bind, WorkerSession
-from dcnumd.segm.local_pipe import PipeEnd
-from dcnumd.shared_memory.block import SharedEvent
+from dcnumd.processes.local_pipe import PipeEnd
+from dcnumd.processes.worker_pool import WorkerHandle
+from dcnumd.shared_memory.block import BlockHandle, SharedEvent
 from dcnumd.shared_memory.slot import ChunkSlotData
 
 if TYPE_CHECKING:
     from dcnumd.segm.segmenter_mpo import MPOSegmenter
+
+
+Layouts = list[tuple[BlockHandle, tuple[int, int, int]]]
+"""The memory behind each slot, and its shape."""
+
+
+class WorkerSession(Protocol):
+    """What a worker does with the tasks of one file."""
+
+    def run(self, task: Any) -> object:
+        """Do one task and return the reply for the parent."""
+
+    def close(self) -> None:
+        """Give back what the session holds."""
+
+
+class SegmenterWorker(WorkerHandle, Protocol):
+    """What the parent sees of a worker of a segmenter: which part of a slot it works on, and for whom."""
+
+    segmenter: MPOSegmenter
+    slot_list: Sequence[ChunkSlotData] | None
+    sl_start: int
+    sl_stop: int
+
+
+class WorkerProgram(Protocol):
+    """Picklable recipe for a session, sent to all workers when they are bound to a file."""
+
+    def open(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> WorkerSession:
+        """Start a session in the worker."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bind:
+    """Message to a worker: from now on, work on this file."""
+
+    segmenter: MPOSegmenter
+    slot_list: Sequence[ChunkSlotData]
+    program: WorkerProgram
+
+
+def slot_layouts(slot_list: Sequence[ChunkSlotData]) -> Layouts:
+    """Return what must be the same for workers to see the slots as they are."""
+    return [(slot.handle, slot.shape) for slot in slot_list]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,7 +105,7 @@ class SegmentSession:
 
 
 class MessageLoop:
-    """Works off the messages of a crew.
+    """Works off the messages of a worker pool.
 
     Parameters
     ----------

@@ -597,7 +597,7 @@ def test_no_job_starts_while_a_file_grows(start_daemon, write_config, watched_fo
 def test_supervisor_loads_no_numerical_code():
     """What supervises stays small and safe from what it supervises."""
     script = (
-        "import sys, dcnumd.commands.run, dcnumd.daemon.supervisor, dcnumd.logic.executor, dcnumd.cli\n"
+        "import sys, dcnumd.commands.run, dcnumd.daemon.supervisor, dcnumd.logic.calls, dcnumd.cli\n"
         "print(sorted({'numpy', 'h5py', 'numba', 'scipy', 'hdf5plugin', 'skimage'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

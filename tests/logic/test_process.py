@@ -477,11 +477,11 @@ def test_nothing_of_a_file_stays_open_after_its_job(recordings, tmp_path):
     kwargs = {"background_code": "rollmed", "background_kwargs": {"kernel_size": 20}}
     process_measurement(job_for(recordings[0], tmp_path, settings=PipelineSettings(**kwargs)))
     pipeline = engine.pipeline(2)
-    crew = pipeline._segmenter.crew
+    pool = pipeline._segmenter.pool
     for index in range(2):
         # an answer to this comes after the workers have let go
-        crew.submit(index, SegmentTask(0, 0, 0))
-    crew.drain()
+        pool.submit(index, SegmentTask(0, 0, 0))
+    pool.drain()
     for pid in pipeline.worker_pids:
         links = [str(link.readlink()) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
         assert not [link for link in links if ".rtdc" in link]

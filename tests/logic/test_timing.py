@@ -31,10 +31,10 @@ def test_seconds_are_added_up_and_spans_are_told():
 
 
 def test_workers_wait_while_they_do_nothing():
-    """What the workers do not fill of their time is waiting; what the pipeline process waited comes from its crew."""
+    """What the workers do not fill of their time is waiting; what the pipeline process waited comes from its pool."""
     waited = iter([10.0, 10.25])
     times = StageTimes()
-    with times.crew(2, lambda: next(waited)):
+    with times.pool(2, lambda: next(waited)):
         times.add(0, [("load", 0.0, 1e-9)])
     assert times.waiting["pipeline"] == 0.25
     assert times.waiting["workers"] > 0

@@ -175,11 +175,11 @@ def test_answers_of_an_abandoned_file_never_count_for_the_next():
     with SegmentThresh(num_workers=2) as segmenter:
         expected = segmenter.segment_chunk(0, [slot]).copy()
         pids = [worker.pid for worker in segmenter._workers]
-        segmenter.crew.submit(1, SegmentTask(0, 0, 12))
+        segmenter.pool.submit(1, SegmentTask(0, 0, 12))
         np.testing.assert_array_equal(segmenter.segment_chunk(1, [other]), expected)
         assert segmenter._workers[0].pid == pids[0]
         assert segmenter._workers[1].pid != pids[1]
-        assert segmenter.crew.idle
+        assert segmenter.pool.idle
 
 
 def test_wrong_keywords_are_refused_by_name():

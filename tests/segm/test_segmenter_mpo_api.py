@@ -20,7 +20,7 @@ from dcnum.logic.chunk_slot_data import ChunkSlotData as DcnumSlot
 
 from dcnumd.errors import WorkerError
 from dcnumd.logic.chunk_slot_data import ChunkSlotData
-from dcnumd.processors import physical_cores
+from dcnumd.processes.processors import physical_cores
 from dcnumd.segm import segmenter_mpo as ours
 from dcnumd.segm.segm_thresh import SegmentThresh
 from dcnumd.segm.segmenter import Segmenter
@@ -209,7 +209,7 @@ def test_errors_in_a_block_pass_through() -> None:
 
 
 @pytest.mark.parametrize("kind", ["MPOSegmenterWorkerThread", "MPOSegmenterWorkerProcess"])
-def test_worker_without_a_crew_heeds_the_events(kind: str) -> None:
+def test_worker_without_a_pool_heeds_the_events(kind: str) -> None:
     """A worker that is made as documented segments its slice of each slot when it may, counts, and stops."""
     slots = [dark_slot(chunk) for chunk in range(2)]
     segmenter = SegmentDark(num_workers=2)

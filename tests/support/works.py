@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 
-from dcnumd.daemon.child import Child
+from dcnumd.daemon import logs
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
@@ -16,8 +17,9 @@ from dcnumd.daemon.measurements.pipeline import Overseer
 from dcnumd.daemon.measurements.reports import Reporter
 from dcnumd.daemon.measurements.runner import JobRunner
 from dcnumd.daemon.measurements.settle import Gate
-from dcnumd.logic.executor import Courtesy
 from dcnumd.logic.stamp import Stamp
+from dcnumd.processes.child import Child
+from dcnumd.processes.courtesy import Courtesy
 
 
 class Works:
@@ -27,8 +29,9 @@ class Works:
         self.settings = dataclasses.replace(settings, watch=dataclasses.replace(settings.watch, folders=(folder,)))
         self.ledger = Ledger.open(folder)
         self.ledger.recover()
-        self.probe = Child("probe", self.settings.log, Courtesy(0))
-        self.pipeline = Child("pipeline", self.settings.log, Courtesy(0), self._on_progress)
+        configure = functools.partial(logs.configure, self.settings.log)
+        self.probe = Child("probe", configure, Courtesy(0))
+        self.pipeline = Child("pipeline", configure, Courtesy(0), self._on_progress)
         self.changed = asyncio.Event()
         self.passed = asyncio.Queue()
         self.inspector = Inspector(self.settings, self.probe)
@@ -36,7 +39,7 @@ class Works:
         self.tidied = []
         availability = Availability(self.settings, self.ledger)
         self.counters = Counters()
-        self.report = Child("report", self.settings.log, Courtesy(0))
+        self.report = Child("report", configure, Courtesy(0))
         heard = self._tidy, lambda *_: None, self.changed.set
         self.reports = Reporter(self.settings, self.ledger, availability, self.report, self.counters, *heard)
         parts = self.overseer, self.inspector, availability, self.reports, self.counters, self._tidy, self.changed.set

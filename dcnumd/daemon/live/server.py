@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 from typing import TYPE_CHECKING
 
 import structlog
@@ -62,8 +61,7 @@ class PageKeeper:
     async def _start(self) -> LivePage | None:
         """Start the page; None if that is impossible now, which is reported once."""
         # Loading the web server takes a moment, in which recordings must be noticed.
-        server = await asyncio.to_thread(importlib.import_module, "dcnumd.web.server")
-        page: LivePage = server.LivePage(self._settings, self._view)
+        page = (await asyncio.to_thread(_load_page))(self._settings, self._view)
         try:
             await page.start()
         except ConfigError as error:
@@ -74,3 +72,9 @@ class PageKeeper:
         self._failed = False
         log.info("web.started", address=page.address)
         return page
+
+
+def _load_page() -> type[LivePage]:
+    from dcnumd.web.server import LivePage  # noqa: PLC0415 -- who has no page does without the web server
+
+    return LivePage

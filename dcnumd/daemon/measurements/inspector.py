@@ -9,10 +9,10 @@ from typing import ParamSpec, TypeVar, assert_never
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
-from dcnumd.daemon.child import Child
 from dcnumd.daemon.measurements.candidates import Candidate
 from dcnumd.daemon.measurements.probe import Look, look
 from dcnumd.errors import MeasurementError
+from dcnumd.processes.child import Child
 
 P = ParamSpec("P")
 R = TypeVar("R")

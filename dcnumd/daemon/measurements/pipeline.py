@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import uuid
 
 import structlog
 
 from dcnumd.config.values import Settings
-from dcnumd.daemon.child import Child
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.errors import DcnumdError, JobCancelledError, WorkerError
-from dcnumd.logic.executor import run_job
+from dcnumd.logic.calls import run_job
 from dcnumd.logic.job import Job, JobResult
+from dcnumd.processes.child import Child
 
 log = structlog.get_logger()
 
@@ -103,9 +102,8 @@ class Overseer:
         JobCancelledError
             If it was ended because this task was cancelled.
         """
-        call_id = uuid.uuid4().hex
         deadline = self._deadline = Deadline(self._settings.resources.job_timeout_seconds, size)
-        call = asyncio.create_task(self._call(job, call_id), name=f"job {job.job_id}")
+        call = asyncio.create_task(self._call(job), name=f"job {job.job_id}")
         if self._held:
             self.hold()
         try:
@@ -113,14 +111,14 @@ class Overseer:
         except asyncio.CancelledError:
             # From here on this task ends by itself, so that the ledger is written whatever happens.
             self.stopping = True
-            await self._end(call, call_id)
+            await self._end(call)
             if _was_killed(call):
                 raise JobCancelledError(f"{job.path_in}: stopped") from None
             return call.result()
         finally:
             self._deadline = None
         if outcome != "done":
-            await self._end(call, call_id)
+            await self._end(call)
             if call.exception() is not None:
                 seconds, what = deadline.limit_seconds, "not finished after"
                 if outcome == "stalled":
@@ -129,17 +127,17 @@ class Overseer:
                 raise WorkerError(message, outcome, transient=True)
         return call.result()
 
-    async def _call(self, job: Job, call_id: str) -> JobResult:
+    async def _call(self, job: Job) -> JobResult:
         """Have the pipeline process do a job; what a lost ledger left done is recognized, and not done again."""
         if not self._recognize or job.existing == "skip":
-            return await self.pipeline.call(run_job, job, call_id)
-        result = await self.pipeline.call(run_job, dataclasses.replace(job, existing="skip"), call_id)
-        return result if result.reason != "output_differs" else await self.pipeline.call(run_job, job, call_id)
+            return await self.pipeline.call(run_job, job)
+        result = await self.pipeline.call(run_job, dataclasses.replace(job, existing="skip"))
+        return result if result.reason != "output_differs" else await self.pipeline.call(run_job, job)
 
-    async def _end(self, call: asyncio.Task[JobResult], call_id: str) -> None:
+    async def _end(self, call: asyncio.Task[JobResult]) -> None:
         """End the running job: ask, then SIGTERM, then SIGKILL."""
         self.pipeline.resume()
-        self.pipeline.ask_to_stop(call_id)
+        self.pipeline.ask_to_stop()
         forced = asyncio.create_task(self.forced.wait(), name="forced stop")
         await asyncio.wait([call, forced], timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if not call.done():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import importlib
 import os
 import pathlib
 import resource
@@ -22,8 +21,6 @@ from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.stamp import Stamp
 from dcnumd.read.trust import Trust
 
-INSPECT = "dcnumd.logic.inspect"
-OWN_OUTPUT = "dcnumd.logic.own_output"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 Verdict = Literal["complete", "own_output", "open_for_writing", "truncated", "blank", "changing"]
@@ -183,11 +180,13 @@ def _look(job: Job, first: _FirstBytes, *, recorded: bool) -> Look:
         return Look("open_for_writing", stamp)
     if superblock is not None and superblock.end_of_file > stamp.size:
         return Look("truncated", stamp)
-    inspect, own_output = importlib.import_module(INSPECT), importlib.import_module(OWN_OUTPUT)
+    from dcnumd.logic.inspect import inspect_measurement  # noqa: PLC0415 -- numerical code, see `load`
+    from dcnumd.logic.own_output import is_own_output  # noqa: PLC0415 -- likewise
+
     try:
-        if own_output.is_own_output(job, recorded=recorded):
+        if is_own_output(job, recorded=recorded):
             return Look("own_output", stamp)
-        found = inspect.inspect_measurement(job)
+        found = inspect_measurement(job)
     except MemoryError as error:
         raise WorkerError(f"{job.path_in}: not enough memory", "memory", transient=True) from error
     except MeasurementError as error:
@@ -212,8 +211,8 @@ def _look(job: Job, first: _FirstBytes, *, recorded: bool) -> Look:
 def load() -> None:
     """Load what `look` needs, before the first file needs it."""
     # The supervisor imports this module and must stay free of numerical code; only the child gets here.
-    importlib.import_module(INSPECT)
-    importlib.import_module(OWN_OUTPUT)
+    import dcnumd.logic.inspect  # noqa: PLC0415 -- see above
+    import dcnumd.logic.own_output  # noqa: F401, PLC0415 -- likewise
 
 
 def check_methods(settings: PipelineSettings) -> None:
@@ -224,8 +223,9 @@ def check_methods(settings: PipelineSettings) -> None:
     MethodError
         What is wrong.
     """
-    plan = importlib.import_module("dcnumd.logic.plan")
-    plan.configured_ids(settings)
+    from dcnumd.logic.plan import configured_ids  # noqa: PLC0415 -- numerical code
+
+    configured_ids(settings)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import pathlib
 import time
@@ -14,7 +13,6 @@ import structlog
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
-from dcnumd.daemon.child import Child
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import Entry, ReportState, job_log, utc_now
 from dcnumd.daemon.ledger.store import Ledger
@@ -22,6 +20,7 @@ from dcnumd.daemon.measurements.backoff import backoff_seconds
 from dcnumd.daemon.measurements.counters import Counters
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.errors import DcnumdError, WorkerError
+from dcnumd.processes.child import Child
 from dcnumd.report.request import IndexRow, ReportRequest, ReportSummary
 from dcnumd.report.wording import cause_of, explained
 
@@ -299,15 +298,17 @@ class Reporter:
 
 def make_report(request: ReportRequest) -> ReportSummary:
     """Make a report, in the child: this process loads no numerical code."""
-    summary: ReportSummary = importlib.import_module("dcnumd.report.make").make_report(request)
-    return summary
+    from dcnumd.report import make  # noqa: PLC0415 -- numerical code
+
+    return make.make_report(request)
 
 
 def update_index(
     folder: pathlib.Path, rows: list[IndexRow], failures: list[IndexRow] | None, removed: tuple[str, ...]
 ) -> None:
     """Update the index of a folder, in the child."""
-    index = importlib.import_module("dcnumd.report.index")
+    from dcnumd.report import index  # noqa: PLC0415 -- numerical code
+
     index.update_index(folder, rows, failures, removed=removed, root=folder)
 
 

@@ -20,7 +20,7 @@ from dcnumd.feat.feat_background.frames import FrameAccess
 from dcnumd.feat.feat_background.replace import BACKGROUND_FEATURES, remove_background
 from dcnumd.meta import ppid
 from dcnumd.meta.registry import find_methods, get_method
-from dcnumd.processors import physical_cores
+from dcnumd.processes.processors import physical_cores
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.write.metadata import copy_metadata

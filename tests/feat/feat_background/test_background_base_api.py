@@ -23,7 +23,7 @@ from dcnumd.errors import FramesError, MethodError
 from dcnumd.feat.feat_background import base as ours
 from dcnumd.feat.feat_background.bg_roll_median import BackgroundRollMed
 from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed
-from dcnumd.processors import physical_cores
+from dcnumd.processes.processors import physical_cores
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.write.writer import HDF5Writer
 from tests.feat.feat_background.conftest import draw_frames, read_background

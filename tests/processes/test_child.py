@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import signal
@@ -17,15 +18,17 @@ import structlog
 
 from dcnumd import routing
 from dcnumd.config.values import LogSettings, Settings
-from dcnumd.daemon.child import Child
+from dcnumd.daemon import logs
 from dcnumd.errors import JobCancelledError, MeasurementError, WorkerError
-from dcnumd.logic.executor import Courtesy, run_job, warm_up
+from dcnumd.logic.calls import run_job, warm_up
 from dcnumd.logic.job import Progress
 from dcnumd.logic.stamp import Stamp
+from dcnumd.processes.child import Child
+from dcnumd.processes.courtesy import Courtesy
 from dcnumd.write.result import remove_leftovers
 from tests.support.works import with_works
 
-LOG = LogSettings(level="error")
+CONFIGURE = functools.partial(logs.configure, LogSettings(level="error"))
 
 
 def job_for(path, job_id="1"):
@@ -38,7 +41,7 @@ POLITE = Courtesy(5)
 
 def with_child(body, on_progress=None, courtesy=POLITE):
     async def run():
-        child = Child("test", LOG, courtesy, on_progress)
+        child = Child("test", CONFIGURE, courtesy, on_progress)
         try:
             await body(child)
         finally:
@@ -114,15 +117,15 @@ def test_job_reports_progress_and_can_be_stopped(tmp_path, measurement):
     async def body(child):
         await child.start()
         started = asyncio.Event()
-        child._on_progress = lambda progress: (heard.append(progress), started.set())
-        running = asyncio.create_task(child.call(run_job, job_for(path, "job"), "first"))
+        child._on_note = lambda progress: (heard.append(progress), started.set())
+        child.ask_to_stop()
+        running = asyncio.create_task(child.call(run_job, job_for(path, "job")))
         await asyncio.wait_for(started.wait(), 120)
-        child.ask_to_stop("another")
-        child.ask_to_stop("first")
+        child.ask_to_stop()
         with pytest.raises(JobCancelledError):
             await running
         assert sorted(p.name for p in tmp_path.iterdir()) == ["M.rtdc"]
-        result = await child.call(run_job, job_for(path, "job"), "second")
+        result = await child.call(run_job, job_for(path, "job"))
         assert result.frames == 4000
 
     with_child(body, on_progress=heard.append)
@@ -258,8 +261,8 @@ def test_held_child_stands_still_with_its_workers_and_goes_on(tmp_path, measurem
     async def body(child):
         await child.start()
         started = asyncio.Event()
-        child._on_progress = lambda _progress: started.set()
-        running = asyncio.create_task(child.call(run_job, job_for(path), "held"))
+        child._on_note = lambda _progress: started.set()
+        running = asyncio.create_task(child.call(run_job, job_for(path)))
         await asyncio.wait_for(started.wait(), 120)
         child.hold()
         family = group_of(child.pid)
@@ -303,8 +306,8 @@ def test_killed_child_takes_a_stopped_worker_along(tmp_path, measurement):
     async def body(child):
         await child.call(warm_up, 1)
         started = asyncio.Event()
-        child._on_progress = lambda progress: started.set() if progress.stage == "segmentation" else None
-        running = asyncio.create_task(child.call(run_job, job_for(path), "hangs"))
+        child._on_note = lambda progress: started.set() if progress.stage == "segmentation" else None
+        running = asyncio.create_task(child.call(run_job, job_for(path)))
         await asyncio.wait_for(started.wait(), 120)
         family = group_of(child.pid)
         for process in family:
@@ -322,13 +325,15 @@ def test_killed_child_takes_a_stopped_worker_along(tmp_path, measurement):
 
 
 DAEMON = """
-import asyncio, os, signal, sys
+import asyncio, functools, os, signal, sys
 from dcnumd.config.values import LogSettings
-from dcnumd.daemon.child import Child
-from dcnumd.logic.executor import Courtesy, warm_up
+from dcnumd.processes.child import Child
+from dcnumd.daemon import logs
+from dcnumd.logic.calls import warm_up
+from dcnumd.processes.courtesy import Courtesy
 
 async def run():
-    pipeline = Child("pipeline", LogSettings(level="error"), Courtesy(5), print)
+    pipeline = Child("pipeline", functools.partial(logs.configure, LogSettings(level="error")), Courtesy(5), print)
     await pipeline.call(warm_up, 2)
     if sys.argv[1] == "held":
         pipeline.hold()

@@ -12,7 +12,7 @@ import pytest
 
 SCRIPT = """
     import os, sys
-    from dcnumd.fork_server import context, start_fork_server
+    from dcnumd.processes.fork_server import context, start_fork_server
     from dcnumd.shared_memory.block import SharedBlock
 
     class Gate:

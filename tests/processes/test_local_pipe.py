@@ -1,4 +1,4 @@
-"""A pipe within one process: what a worker thread and its crew say to each other."""
+"""A pipe within one process: what a worker thread and its pool say to each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dcnumd.segm.local_pipe import LocalEnd
+from dcnumd.processes.local_pipe import LocalEnd
 
 Ends = tuple[LocalEnd, LocalEnd]
 wait = multiprocessing.connection.wait

@@ -15,15 +15,10 @@ import multiprocessing.util
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from dcnumd.errors import WorkerError
-from dcnumd.segm.local_pipe import PipeEnd
-from dcnumd.shared_memory.block import BlockHandle
-from dcnumd.shared_memory.slot import ChunkSlotData
-
-if TYPE_CHECKING:
-    from dcnumd.segm.segmenter_mpo import MPOSegmenter
+from dcnumd.processes.local_pipe import PipeEnd
 
 logger = logging.getLogger(__name__)
 
@@ -36,35 +31,11 @@ CHECK_SECONDS = 0.2
 TASKS_AHEAD = 2
 """Tasks in each worker's pipe, so that it never waits for the parent."""
 
-Layouts = list[tuple[BlockHandle, tuple[int, int, int]]]
-"""The memory behind each slot, and its shape."""
-
-
-class WorkerSession(Protocol):
-    """What a worker does with the tasks of one file."""
-
-    def run(self, task: Any) -> object:
-        """Do one task and return the reply for the parent."""
-
-    def close(self) -> None:
-        """Give back what the session holds."""
-
-
-class WorkerProgram(Protocol):
-    """Picklable recipe for a session, sent to all workers when they are bound to a file."""
-
-    def open(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> WorkerSession:
-        """Start a session in the worker."""
-
 
 class WorkerHandle(Protocol):
     """What the parent sees of a worker, be it a process or a thread."""
 
     connection: PipeEnd
-    segmenter: MPOSegmenter
-    slot_list: Sequence[ChunkSlotData] | None
-    sl_start: int
-    sl_stop: int
 
     @property
     def pid(self) -> int | None:
@@ -87,18 +58,7 @@ class WorkerHandle(Protocol):
         """End it at once, if it is a process."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Bind:
-    """Message to a worker: from now on, work on this file."""
-
-    segmenter: MPOSegmenter
-    slot_list: Sequence[ChunkSlotData]
-    program: WorkerProgram
-
-
-def slot_layouts(slot_list: Sequence[ChunkSlotData]) -> Layouts:
-    """Return what must be the same for workers to see the slots as they are."""
-    return [(slot.handle, slot.shape) for slot in slot_list]
+W = TypeVar("W", bound=WorkerHandle)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,8 +76,8 @@ class Reply:
     """Whether it died while working on this very task."""
 
 
-class Crew:
-    """The workers of a segmenter.
+class WorkerPool(Generic[W]):
+    """Workers that stay for all files; a message binds them to the next one.
 
     Parameters
     ----------
@@ -125,30 +85,30 @@ class Crew:
         Makes and starts one worker.
     """
 
-    def __init__(self, start_worker: Callable[[int], WorkerHandle]) -> None:
-        self.workers: list[WorkerHandle] = []
+    def __init__(self, start_worker: Callable[[int], W]) -> None:
+        self.workers: list[W] = []
         # a program that ends without stopping the workers would wait for them for ever
         multiprocessing.util.Finalize(self, self._stop, (self.workers,), exitpriority=0)
         self.set_starter(start_worker)
         self._pending: dict[int, collections.deque[Any]] = {}
-        self._bind: Bind | None = None
+        self._binding: object = None
         self.seconds_waited = 0.0
         """Time that the parent has waited for replies."""
 
-    def set_starter(self, start_worker: Callable[[int], WorkerHandle]) -> None:
+    def set_starter(self, start_worker: Callable[[int], W]) -> None:
         """Take another bound method that makes and starts one worker."""
         # held weakly: a cycle would keep the memory of one segmenter for each file until the collector comes by
         self._starter = weakref.WeakMethod(start_worker)
 
-    def start_worker(self, index: int) -> WorkerHandle:
+    def start_worker(self, index: int) -> W:
         """Make and start one worker."""
         starter = self._starter()
-        assert starter is not None, "a crew does not outlive its segmenter"
+        assert starter is not None, "a pool does not outlive its segmenter"
         return starter(index)
 
-    def bind(self, message: Bind, number: int) -> None:
+    def bind(self, message: object, number: int) -> None:
         """Bind all workers to a file, replacing the dead and starting what is missing."""
-        self._bind = message
+        self._binding = message
         self._stop(self.workers[number:])
         for index in range(number, len(self.workers)):
             self._pending.pop(index, None)
@@ -167,7 +127,7 @@ class Crew:
     def _send_bind(self, index: int) -> None:
         self._pending[index] = collections.deque()
         try:
-            self.workers[index].connection.send(self._bind)
+            self.workers[index].connection.send(self._binding)
         except OSError:
             # it died a moment ago; the next `collect` sees that and replaces it
             return

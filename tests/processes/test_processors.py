@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from dcnumd.processors import physical_cores
+from dcnumd.processes.processors import physical_cores
 from dcnumd.segm.segm_thresh import SegmentThresh
 
 
@@ -17,7 +17,7 @@ def test_cores_are_those_that_may_be_used():
     assert physical_cores(allowed[:1]) == 1
     assert 1 <= physical_cores() <= len(allowed)
     script = (
-        "import json, os, dcnumd.processors as m; "
+        "import json, os, dcnumd.processes.processors as m; "
         f"os.sched_setaffinity(0, [{allowed[-1]}]); print(json.dumps(m.physical_cores()))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, ParamSpec, TypeVar
+
+from dcnumd.processes.child_line import Answer, Call, Note, Stop, work
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Call = tuple[int, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-Answer = tuple[int, Any, BaseException | None]
+
+def _ignore(_: object) -> None:
+    pass
 
 
 class PipeExecutor(Executor):
@@ -28,15 +30,18 @@ class PipeExecutor(Executor):
     Parameters
     ----------
     prepare
-        Called in the process before anything else; it must be picklable.
+        Called in the process before anything else; it must pickle.
+    on_note
+        Called with what a running call tells, in a thread of this executor.
     """
 
-    def __init__(self, prepare: Callable[[], None]) -> None:
+    def __init__(self, prepare: Callable[[], object], on_note: Callable[[Any], object] = _ignore) -> None:
         context = multiprocessing.get_context("spawn")
         self._line, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_answer_calls, args=(theirs, prepare))
+        self.process: BaseProcess = context.Process(target=work, args=(theirs, prepare))
         self.ended: Future[None] = Future()
         """Done when the process has ended."""
+        self._on_note = on_note
         self._lock = threading.Lock()
         self._number = 0
         self._pending: dict[int, Future[Any]] = {}
@@ -63,9 +68,8 @@ class PipeExecutor(Executor):
                 return future
             self._number += 1
             self._pending[self._number] = future
-            call: Call = (self._number, fn, args, kwargs)
             try:
-                self._line.send(call)
+                self._line.send(Call(self._number, fn, args, kwargs))
             except OSError:
                 # It died a moment ago, and the listener says so to everybody.
                 return future
@@ -73,6 +77,12 @@ class PipeExecutor(Executor):
                 del self._pending[self._number]
                 future.set_exception(error)
         return future
+
+    def ask_to_stop(self) -> None:
+        """Tell the call that is running that it is not wanted any more."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._pending:
+                self._line.send(Stop(min(self._pending)))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 -- Executor's
         """End the process when it has answered everything."""
@@ -88,17 +98,15 @@ class PipeExecutor(Executor):
             if self._line not in wait([self._line, self.process.sentinel]):
                 break
             try:
-                number, value, error = self._line.recv()
+                message = self._line.recv()
             except (EOFError, OSError):
                 break
             except Exception as problem:  # noqa: BLE001 -- it belongs to the call whose answer cannot be read
-                number, value, error = min(self._pending), None, problem
-            with self._lock:
-                future = self._pending.pop(number)
-            if error is not None:
-                future.set_exception(error)
+                message = Answer(min(self._pending), error=problem)
+            if isinstance(message, Note):
+                self._on_note(message.value)
             else:
-                future.set_result(value)
+                self._hand_out(message)
         self.process.join()
         with self._lock:
             self._broken = True
@@ -108,30 +116,10 @@ class PipeExecutor(Executor):
             future.set_exception(BrokenProcessPool(f"the process ended with exit code {self.process.exitcode}"))
         self.ended.set_result(None)
 
-
-def _answer_calls(line: Connection, prepare: Callable[[], None]) -> None:
-    """Work in the process: call what is asked for until there is nothing more."""
-    prepare()
-    while (call := _next_call(line)) is not None:
-        number, function, args, kwargs = call
-        answer: Answer
-        try:
-            answer = number, function(*args, **kwargs), None
-        except BaseException as error:  # noqa: BLE001 -- it belongs to whoever asked
-            answer = number, None, error
-        try:
-            data = pickle.dumps(answer)
-            pickle.loads(data)  # noqa: S301 -- our own; some errors can be written, but not read again
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the caller must not wait for ever
-            shown = repr(answer[2] or answer[1])[:2000]
-            answer = number, None, RuntimeError(f"the answer cannot be sent ({error!r}): {shown}")
-        line.send(answer)
-
-
-def _next_call(line: Connection) -> Call | None:
-    try:
-        call: Call | None = line.recv()
-    except EOFError:
-        # Whoever asked is gone.
-        return None
-    return call
+    def _hand_out(self, answer: Answer) -> None:
+        with self._lock:
+            future = self._pending.pop(answer.number)
+        if answer.error is not None:
+            future.set_exception(answer.error)
+        else:
+            future.set_result(answer.value)

@@ -6,27 +6,23 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import multiprocessing
 import os
 import pathlib
 import signal
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from dcnumd.config.values import LogSettings
-from dcnumd.daemon import logs
-from dcnumd.daemon.pipe_executor import PipeExecutor
 from dcnumd.errors import DcnumdError, WorkerError
-from dcnumd.logic import executor as child_side
-from dcnumd.logic.executor import Courtesy
-from dcnumd.logic.job import Progress
+from dcnumd.processes.child_line import join_owner
+from dcnumd.processes.courtesy import Courtesy
+from dcnumd.processes.pipe_executor import PipeExecutor
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -38,31 +34,30 @@ class Child:
     ----------
     name
         Its role, for the logs.
-    log_settings
-        How it logs.
+    configure_logs
+        Sets up its logs; it must pickle.
     courtesy
         How much it steps back behind other processes.
-    on_progress
-        Receives what a running job reports; None for a child that runs no jobs.
+    on_note
+        Receives, in the event loop, what a running call tells.
     """
 
     def __init__(
         self,
         name: str,
-        log_settings: LogSettings,
+        configure_logs: Callable[[], object],
         courtesy: Courtesy,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_note: Callable[[Any], object] | None = None,
     ) -> None:
         self.name = name
         self.gone = asyncio.Event()
         """Set when the process has died, until it is started again."""
         self.losses = 0
         """How often it has died."""
-        self._log_settings = log_settings
+        self._configure_logs = configure_logs
         self._courtesy = courtesy
-        self._on_progress = on_progress
+        self._on_note = on_note
         self._executor: PipeExecutor | None = None
-        self._line: Connection | None = None
         self._prepare: tuple[Callable[[], object], ...] = ()
 
     @property
@@ -135,11 +130,10 @@ class Child:
             self._schedule()
         log.info("worker.started", pid=executor.process.pid, role=self.name)
 
-    def ask_to_stop(self, call_id: str) -> None:
-        """Ask a call of `run_job` to stop."""
-        if self._line is not None:
-            with contextlib.suppress(OSError):
-                self._line.send(call_id)
+    def ask_to_stop(self) -> None:
+        """Tell the call that is running that it is not wanted any more."""
+        if self._executor is not None:
+            self._executor.ask_to_stop()
 
     def hold(self) -> None:
         """Stop the process and its workers where they are."""
@@ -175,8 +169,6 @@ class Child:
         if executor is None:
             return
         self.resume()
-        self._hang_up()
-        executor.submit(child_side.wind_down)
         # From here on its end is no loss.
         self._executor = None
         ended = asyncio.get_running_loop().run_in_executor(None, executor.shutdown)
@@ -185,19 +177,11 @@ class Child:
             await ended
 
     def _spawn(self) -> PipeExecutor:
-        theirs: Connection | None = None
-        if self._on_progress is not None:
-            self._line, theirs = multiprocessing.get_context("spawn").Pipe()
-        configure = functools.partial(logs.configure, self._log_settings)
-        prepare = functools.partial(child_side.initialize, theirs, configure, self._courtesy)
-        executor = self._executor = PipeExecutor(prepare)
-        self.gone.clear()
-        if self._line is not None and theirs is not None:
-            # The child has its copy now; ours would hide its end.
-            theirs.close()
-            asyncio.get_running_loop().add_reader(self._line.fileno(), self._receive, self._line)
-        # Also noticed when it has nothing to do.
         loop = asyncio.get_running_loop()
+        prepare = functools.partial(join_owner, self._configure_logs, self._courtesy)
+        executor = self._executor = PipeExecutor(prepare, lambda note: _call_soon(loop, self._receive, note))
+        self.gone.clear()
+        # Also noticed when it has nothing to do.
         executor.ended.add_done_callback(lambda _: _call_soon(loop, self._lost, executor))
         return executor
 
@@ -213,14 +197,9 @@ class Child:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, number)
 
-    def _receive(self, line: Connection) -> None:
-        try:
-            message = line.recv()
-        except (EOFError, OSError):
-            self._hang_up()
-            return
-        if self._on_progress is not None:
-            self._on_progress(message)
+    def _receive(self, note: object) -> None:
+        if self._on_note is not None:
+            self._on_note(note)
 
     def _lost(self, executor: PipeExecutor | None) -> None:
         """Take note that a process has died, once."""
@@ -234,15 +213,8 @@ class Child:
         # Its workers are in its group and would be left over.
         if self._executor is not None:
             _end_group(self._executor)
-        self._hang_up()
         self._executor = None
         self.gone.set()
-
-    def _hang_up(self) -> None:
-        if self._line is not None:
-            asyncio.get_running_loop().remove_reader(self._line.fileno())
-            self._line.close()
-            self._line = None
 
 
 def _end_group(executor: PipeExecutor) -> None:
@@ -262,9 +234,7 @@ def _end_of(executor: PipeExecutor | None) -> str:
     return f"was killed by {signal.Signals(-code).name}"
 
 
-def _call_soon(
-    loop: asyncio.AbstractEventLoop, function: Callable[[PipeExecutor], None], executor: PipeExecutor
-) -> None:
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[T], object], argument: T) -> None:
     # The loop may have ended before the process.
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, executor)
+        loop.call_soon_threadsafe(function, argument)

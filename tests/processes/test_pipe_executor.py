@@ -13,8 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from dcnumd.daemon.pipe_executor import PipeExecutor
 from dcnumd.errors import MeasurementError
+from dcnumd.processes.pipe_executor import PipeExecutor
 
 NOTHING = functools.partial(os.getpid)
 

@@ -1,0 +1,89 @@
+"""What the daemon has its pipeline process do: load everything ahead, then one call for each job.
+
+The supervisor imports this module to name its functions, so numerical code is imported only when they are called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+
+import structlog
+
+from dcnumd.errors import WorkerError
+from dcnumd.kernel_cache import ensure_compiled, is_compiled
+from dcnumd.logic.job import Job, JobResult, Progress
+from dcnumd.processes import child_line
+from dcnumd.processes.fork_server import start_fork_server
+
+log = structlog.get_logger()
+
+PROGRESS_SECONDS = 1.0
+"""Shortest time between two reports of progress in one stage [s]."""
+
+
+def warm_up_ahead() -> None:
+    """Start what loads by itself, if it has not to be compiled first."""
+    if is_compiled():
+        start_fork_server()
+
+
+def warm_up(num_workers: int) -> None:
+    """Load the numerical code and start the workers before the first file needs them.
+
+    Parameters
+    ----------
+    num_workers
+        Number of worker processes; 0 means one for each physical core.
+    """
+    ensure_compiled(lambda text: log.info("kernels.status", message=text))
+    start_fork_server()
+    from dcnumd.logic.process import engine  # noqa: PLC0415 -- numerical code, which the supervisor must not load
+
+    engine.start(num_workers)
+
+
+def run_job(job: Job) -> JobResult:
+    """Process one measurement; in a child of the daemon, report its progress and stop if the daemon asks for it.
+
+    Parameters
+    ----------
+    job
+        What to do.
+
+    Raises
+    ------
+    DcnumdError
+        If the measurement could not be processed.
+    JobCancelledError
+        If the daemon asked for the end, or is gone.
+    """
+    from dcnumd.logic.process import process_measurement  # noqa: PLC0415 -- numerical code, as above
+
+    line = child_line.current()
+    with structlog.contextvars.bound_contextvars(job_id=job.job_id, path=os.fspath(job.path_in)):
+        try:
+            if line is None:
+                return process_measurement(job)
+            return process_measurement(job, on_progress=_sparing(line.tell), cancel=line.stop_wanted)
+        except MemoryError as error:
+            raise WorkerError(f"{job.path_in}: not enough memory", "memory", transient=True) from error
+
+
+def _sparing(tell: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Return what tells each new stage at once, and progress within one at most every `PROGRESS_SECONDS`."""
+    told_at, stage = 0.0, ""
+
+    def report(progress: Progress) -> None:
+        nonlocal told_at, stage
+        now = time.monotonic()
+        if progress.stage == stage and now - told_at < PROGRESS_SECONDS:
+            return
+        told_at, stage = now, progress.stage
+        # Without a daemon there is nobody to tell; the wish to stop then ends the job.
+        with contextlib.suppress(OSError):
+            tell(progress)
+
+    return report

@@ -1,0 +1,1 @@
+"""Processes: children that answer calls, and pools of workers that stay for all files."""
