@@ -19,6 +19,7 @@ from dcnumd.daemon.folders.links import LinkFault, stat_of
 from dcnumd.daemon.folders.listing import CandidateFilter
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
+from dcnumd.daemon.measurements.lifecycle import begin_anew
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import printable
 from dcnumd.read.trust import Trust
@@ -77,7 +78,7 @@ def retry(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) ->
     """
     with _changing(settings, files) as (ledger, entries):
         for entry in entries:
-            _tell(entry, ledger.begin_anew(entry), as_json=as_json)
+            _tell(entry, begin_anew(ledger, entry), as_json=as_json)
 
 
 @click.command(epilog="Example: dcnumd forget /srv/acquisition/M001_data.rtdc")

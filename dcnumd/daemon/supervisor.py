@@ -28,14 +28,13 @@ from dcnumd.daemon.live.server import PageKeeper
 from dcnumd.daemon.live.view import View
 from dcnumd.daemon.measurements.backoff import backoff_seconds
 from dcnumd.daemon.measurements.counters import Counters
-from dcnumd.daemon.measurements.pipeline import Overseer
+from dcnumd.daemon.measurements.executor import make_executor
 from dcnumd.daemon.measurements.probe import check_methods
 from dcnumd.daemon.ownership import LOCK_NAME, owner_lock, temporary_folder
-from dcnumd.daemon.session import Session
+from dcnumd.daemon.session import Session, Workers
 from dcnumd.daemon.state_folder import StateFolder
 from dcnumd.daemon.systemd import Notifier
 from dcnumd.errors import ConfigError, DcnumdError, WorkerError
-from dcnumd.logic.calls import warm_up, warm_up_ahead
 from dcnumd.logic.job import Progress
 from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy
@@ -88,7 +87,6 @@ class Supervisor:
         self._notifier = Notifier.from_environment()
         self._stop = asyncio.Event()
         self._ready = False
-        self._pipeline_up = asyncio.Event()
         self._end_error: DcnumdError | None = None
         self._ledger_lost = False
         self._state = StateFolder(settings.state_folder())
@@ -96,19 +94,22 @@ class Supervisor:
         self._session: Session | None = None
         self._reloads = asyncio.Event()
         self._losses_before = 0
-        self._make_children()
+        self._make_workers()
         self._counters = Counters()
         self._view = View(settings, self._counters, self._is_healthy, self._losses)
         self._page = PageKeeper(settings.web, self._view)
 
-    def _make_children(self) -> None:
+    def _make_workers(self) -> None:
         resources = self._settings.resources
-        configure = functools.partial(logs.configure, self._settings.log)
-        courtesy = Courtesy(resources.nice, resources.cpus)
-        self._probe = Child("probe", configure, courtesy)
-        self._pipeline = Child("pipeline", configure, courtesy, self._on_progress)
-        self._report = Child("report", configure, courtesy)
-        self._children = (self._pipeline, self._probe, self._report)
+        configure, courtesy = (
+            functools.partial(logs.configure, self._settings.log),
+            Courtesy(resources.nice, resources.cpus),
+        )
+        self._workers = Workers(
+            make_executor(self._settings, configure, self._on_progress),
+            Child("probe", configure, courtesy),
+            Child("report", configure, courtesy),
+        )
 
     async def run(self) -> int:
         """Run, and return the exit code."""
@@ -138,10 +139,10 @@ class Supervisor:
     async def _run_tasks(self, ledger: Ledger) -> None:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._signals())
-            stack.push_async_callback(self._close_children)
+            stack.push_async_callback(self._close_workers)
             async with asyncio.TaskGroup() as group:
                 # It takes longest, so it begins first.
-                self._starting = group.create_task(self._start_pipeline(), name="start")
+                self._starting = group.create_task(self._start_executor(), name="start")
                 tasks = [self._starting]
                 work = group.create_task(self._work_in_sessions(ledger), name="sessions")
                 tasks += [
@@ -160,17 +161,17 @@ class Supervisor:
                 for task in tasks:
                     task.cancel()
 
-    async def _close_children(self) -> None:
-        await asyncio.gather(*(child.close(CLOSE_SECONDS) for child in self._children))
+    async def _close_workers(self) -> None:
+        workers = self._workers
+        await asyncio.gather(*(one.close(CLOSE_SECONDS) for one in (workers.executor, workers.probe, workers.report)))
 
-    async def _start_pipeline(self) -> None:
-        """Start the pipeline process with methods that exist; without it the daemon is of no use, and ends."""
-        checks = [functools.partial(check_methods, routing.pipeline_settings(group)) for group in self._settings.groups]
-        start_workers = functools.partial(warm_up, self._settings.resources.num_workers)
-        while not self._pipeline_up.is_set():
+    async def _start_executor(self) -> None:
+        """Start what runs jobs, with methods that exist; without it the daemon is of no use, and ends."""
+        workers = self._workers
+        while not workers.ready.is_set():
             try:
                 async with asyncio.timeout(START_SECONDS):
-                    await self._pipeline.start(warm_up_ahead, *checks, start_workers)
+                    await workers.executor.start()
             except TimeoutError:
                 self._end(WorkerError(f"the pipeline process is not ready after {START_SECONDS:g} s", "worker_start"))
                 return
@@ -180,11 +181,11 @@ class Supervisor:
                     return
                 # It was killed, for want of memory perhaps, which may pass.
                 pause = backoff_seconds(self._settings.retry, 1)
-                told = {"role": self._pipeline.name, "error": error.message, "retry_in_seconds": round(pause, 1)}
+                told = {"role": "pipeline", "error": error.message, "retry_in_seconds": round(pause, 1)}
                 log.warning("worker.failed", **told)
                 await asyncio.sleep(pause)
             else:
-                self._pipeline_up.set()
+                workers.ready.set()
 
     def _end(self, error: DcnumdError) -> None:
         self._end_error = error
@@ -208,15 +209,13 @@ class Supervisor:
                     await self._take_over(self._next_settings)
                 with ledger:
                     await self._work_with(ledger)
-                    self._failures += self._session.gate.failures if self._session else 0
+                    self._failures += self._session.lifecycle.failures if self._session else 0
                 ledger = None
         finally:
             self._stop.set()
 
     async def _work_with(self, ledger: Ledger) -> None:
-        overseer = Overseer(self._settings, self._pipeline, recognize=ledger.rebuilt)
-        work = self._settings, ledger, self._probe, overseer, self._report, self._pipeline_up, self._counters
-        self._session = Session(*work, self, once=self._once)
+        self._session = Session(self._settings, ledger, self._workers, self._counters, self, once=self._once)
         self._view.look_at(self._session)
         try:
             await self._session.run(self._stop)
@@ -304,10 +303,10 @@ class Supervisor:
 
     async def _check_methods(self, group: Settings) -> None:
         try:
-            await self._probe.call(check_methods, routing.pipeline_settings(group))
+            await self._workers.probe.call(check_methods, routing.pipeline_settings(group))
         except WorkerError:
             # Another file may have been the end of the probe; the next one is new.
-            await self._probe.call(check_methods, routing.pipeline_settings(group))
+            await self._workers.probe.call(check_methods, routing.pipeline_settings(group))
 
     async def _take_over(self, settings: Settings) -> None:
         """Work with other settings from now on; processes are started anew only if they have to be others."""
@@ -322,13 +321,12 @@ class Supervisor:
         if fixed[0] != fixed[1] and not self._stop.is_set():
             self._starting.cancel()
             await asyncio.wait([self._starting])
-            self._pipeline_up.clear()
-            await self._close_children()
+            await self._close_workers()
             self._losses_before = self._losses()
-            self._make_children()
+            self._make_workers()
             # The end need not wait for a start.
             stop = asyncio.create_task(self._stop.wait())
-            self._starting = asyncio.create_task(self._start_pipeline(), name="start")
+            self._starting = asyncio.create_task(self._start_executor(), name="start")
             await asyncio.wait([stop, self._starting], return_when=asyncio.FIRST_COMPLETED)
             for task in (stop, self._starting):
                 task.cancel()
@@ -338,14 +336,14 @@ class Supervisor:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             if (session := self._session) is None:
                 continue
-            jobs = session.jobs
+            jobs, lifecycle = session.jobs, session.lifecycle
             log.info(
                 "daemon.heartbeat",
-                queue=jobs.queue_length,
-                oldest_wait_seconds=round(jobs.oldest_wait(), 1),
-                settling=len(session.gate.candidates),
-                running=jobs.running.path if jobs.running else None,
-                last_success=jobs.last_success,
+                queue=len(lifecycle.queue),
+                oldest_wait_seconds=round(lifecycle.queue.oldest_wait(), 1),
+                settling=len(lifecycle.tracker.candidates),
+                running=jobs.running[0].path if jobs.running else None,
+                last_success=lifecycle.last_success,
                 blocked=[dataclasses.asdict(blocked) for blocked in jobs.outputs.blocked()],
             )
             self._tell_status()
@@ -353,21 +351,23 @@ class Supervisor:
     def _tell_status(self) -> None:
         if (session := self._session) is None:
             return
-        jobs = session.jobs
-        doing = f"processing {pathlib.PurePath(jobs.running.path).name}" if jobs.running else "waiting"
-        told = [f"{doing}; {jobs.queue_length} queued, {len(session.gate.candidates)} settling"]
+        jobs, lifecycle = session.jobs, session.lifecycle
+        names = ", ".join(pathlib.PurePath(entry.path).name for entry in jobs.running)
+        doing = f"processing {names}" if names else "waiting"
+        told = [f"{doing}; {len(lifecycle.queue)} queued, {len(lifecycle.tracker.candidates)} settling"]
         told += [told_of_blocked(one.problem, one.reason, one.error, one.waiting) for one in jobs.outputs.blocked()]
         self._notifier.status("; ".join(told))
 
     def _is_alive(self) -> bool:
         """Return whether work goes on, or could."""
-        return self._pipeline.alive or self._ledger_lost or not self._pipeline_up.is_set()
+        return self._workers.executor.alive or self._ledger_lost or not self._workers.ready.is_set()
 
     def _is_healthy(self) -> bool:
         return self._is_alive() and not self._ledger_lost
 
     def _losses(self) -> int:
-        return self._losses_before + sum(child.losses for child in self._children)
+        workers = self._workers
+        return self._losses_before + sum(one.losses for one in (workers.executor, workers.probe, workers.report))
 
     def _on_progress(self, progress: Progress) -> None:
         self._view.note_progress(progress)

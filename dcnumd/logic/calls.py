@@ -20,6 +20,9 @@ from dcnumd.processes.fork_server import start_fork_server
 
 log = structlog.get_logger()
 
+_workers: set[int] = set()
+"""Process ids of the workers of the last job."""
+
 PROGRESS_SECONDS = 1.0
 """Shortest time between two reports of progress in one stage [s]."""
 
@@ -67,9 +70,14 @@ def run_job(job: Job) -> JobResult:
         try:
             if line is None:
                 return process_measurement(job)
-            return process_measurement(job, on_progress=_sparing(line.tell), cancel=line.stop_wanted)
+            result = process_measurement(job, on_progress=_sparing(line.tell), cancel=line.stop_wanted)
         except MemoryError as error:
             raise WorkerError(f"{job.path_in}: not enough memory", "memory", transient=True) from error
+    for pid in set(result.worker_pids) - _workers:
+        log.info("worker.started", pid=pid, role="segmenter")
+    _workers.clear()
+    _workers.update(result.worker_pids)
+    return result
 
 
 def _sparing(tell: Callable[[Progress], None]) -> Callable[[Progress], None]:

@@ -6,6 +6,7 @@ This module imports no numerical code, so that the supervisor can build jobs and
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -101,6 +102,24 @@ class JobResult:
     worker_pids: tuple[int, ...] = ()
     error: str = ""
     """Of ``output_differs``: what is in the place of the result, and what to do."""
+
+    def log_fields(self) -> dict[str, Any]:
+        """Return what a log tells of a result, and where the time went."""
+        total = sum(self.stages.values())
+        return {
+            "frames": self.frames,
+            "events": self.events,
+            "seconds": round(self.seconds, 3),
+            "frames_per_second": round(self.frames / self.seconds, 1) if self.seconds else 0.0,
+            "output": os.fspath(self.path_out),
+            "masks_dropped": self.masks_dropped,
+            "stage_seconds": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
+            "stage_shares": {stage: round(seconds / total, 3) for stage, seconds in self.stages.items()},
+            "waiting_seconds": {who: round(seconds, 3) for who, seconds in self.waiting.items()},
+            "bottleneck": self.bottleneck,
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+        }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import os
 import pathlib
 import signal
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
@@ -18,7 +18,7 @@ import structlog
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.processes.child_line import join_owner
 from dcnumd.processes.courtesy import Courtesy
-from dcnumd.processes.pipe_executor import PipeExecutor
+from dcnumd.processes.pipe_executor import PipeExecutor, ProcessDied
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,13 +81,26 @@ class Child:
         await self.start()
         executor = self._executor
         try:
-            if executor is None:
-                raise BrokenProcessPool
-            return await asyncio.wrap_future(executor.submit(functools.partial(function, *args, **kwargs)))
-        except BrokenProcessPool as error:
+            return await asyncio.wrap_future(self.submit(function, *args, **kwargs))
+        except ProcessDied as error:
             self._lost(executor)
-            message = f"the {self.name} process {_end_of(executor)} while it worked"
-            raise WorkerError(message, "worker_killed", transient=True) from error
+            raise self.explain(error) from error
+
+    def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Have a function called in the process, as `concurrent.futures.Executor.submit`.
+
+        The future ends with `ProcessDied` if there is no process, or it dies; `explain` says what that means.
+        """
+        if self._executor is None:
+            future: Future[R] = Future()
+            future.set_exception(ProcessDied())
+            return future
+        return self._executor.submit(function, *args, **kwargs)
+
+    def explain(self, death: ProcessDied) -> WorkerError:
+        """Return the error of a call that the process did not live to answer."""
+        message = f"{death} while it worked".replace("the process", f"the {self.name} process")
+        return WorkerError(message, "worker_killed", transient=True)
 
     async def start(self, *prepare: Callable[[], object]) -> None:
         """Start the process and wait until it is ready, if there is none.
@@ -120,7 +133,7 @@ class Child:
         except Exception as error:
             self._lost(executor)
             # What killed it is not known here; what it raised is.
-            died = isinstance(error, BrokenProcessPool)
+            died = isinstance(error, ProcessDied)
             why = f"{error}; its last words are on stderr" if died else repr(error)
             killed = died and (executor.process.exitcode or 0) < 0
             message = f"the {self.name} process cannot start: {why}"
@@ -224,14 +237,6 @@ def _end_group(executor: PipeExecutor) -> None:
             os.killpg(executor.process.pid, signal.SIGKILL)
     # It leads a group of its own from its first moments on; until then it is alone.
     executor.process.kill()
-
-
-def _end_of(executor: PipeExecutor | None) -> str:
-    """Return how a process ended, as the predicate of a sentence."""
-    code = executor.process.exitcode if executor is not None else None
-    if code is None or code >= 0:
-        return "ended"
-    return f"was killed by {signal.Signals(-code).name}"
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[T], object], argument: T) -> None:

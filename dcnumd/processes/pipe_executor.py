@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -18,6 +19,27 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+class ProcessDied(BrokenProcessPool):
+    """The process ended before it could answer.
+
+    Parameters
+    ----------
+    exitcode
+        Of the process; negative if a signal ended it, None if there was no process.
+    """
+
+    def __init__(self, exitcode: int | None = None) -> None:
+        super().__init__(exitcode)
+        self.exitcode = exitcode
+
+    def __str__(self) -> str:
+        if self.exitcode is None:
+            return "there is no process"
+        if self.exitcode < 0:
+            return f"the process was killed by {signal.Signals(-self.exitcode).name}"
+        return f"the process ended with exit code {self.exitcode}"
+
+
 def _ignore(_: object) -> None:
     pass
 
@@ -25,7 +47,7 @@ def _ignore(_: object) -> None:
 class PipeExecutor(Executor):
     """Calls functions in a spawned process, one after the other, in the order in which they were submitted.
 
-    When the process dies, all calls without an answer end with `BrokenProcessPool`.
+    When the process dies, all calls without an answer end with `ProcessDied`.
 
     Parameters
     ----------
@@ -64,7 +86,7 @@ class PipeExecutor(Executor):
         future.set_running_or_notify_cancel()
         with self._lock:
             if self._broken:
-                future.set_exception(BrokenProcessPool("the process is gone"))
+                future.set_exception(ProcessDied(self.process.exitcode))
                 return future
             self._number += 1
             self._pending[self._number] = future
@@ -113,7 +135,7 @@ class PipeExecutor(Executor):
             lost, self._pending = self._pending, {}
             self._line.close()
         for future in lost.values():
-            future.set_exception(BrokenProcessPool(f"the process ended with exit code {self.process.exitcode}"))
+            future.set_exception(ProcessDied(self.process.exitcode))
         self.ended.set_result(None)
 
     def _hand_out(self, answer: Answer) -> None:

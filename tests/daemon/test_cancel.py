@@ -14,6 +14,7 @@ from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.daemon.live.view import View
 from dcnumd.daemon.measurements.counters import Counters
+from dcnumd.logic.stamp import Stamp
 from tests.support.works import Works
 
 SETTINGS = Settings(watch=WatchSettings(settle_seconds=600.0, rescan_seconds=600.0), log=LogSettings(level="error"))
@@ -25,15 +26,15 @@ async def settling(folder, measurement):
     path = folder / "M.rtdc"
     measurement(path)
     works = Works(folder, SETTINGS, with_jobs=False)
-    admitting = asyncio.create_task(works.gate.keep_admitting())
+    admitting = asyncio.create_task(works.settling.keep_admitting())
     await works.offer(path)
 
     def wake():
         os.utime(path, (1, 1))
-        works.gate.offer([(str(path), works.gate.candidates.get(str(path)).stamp.at(str(path)))])
+        works.settling.offer([(str(path), Stamp.at(str(path)))])
 
     try:
-        yield works.gate.keep_settling(), works.gate._wake._waiters, wake
+        yield works.settling.keep_settling(), works.tracker.wake._waiters, wake
     finally:
         admitting.cancel()
         await works.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from dcnumd.daemon.measurements import deadline
+from tests.support.loop import in_loop
 
 
 def waited_for(body, *, limit=0.0, size=0):
@@ -53,6 +54,11 @@ def test_job_that_hangs(monkeypatch):
     """A job without a sign of life is given up long before its time is over; a larger file is given more."""
     monkeypatch.setattr(deadline, "STALL_SECONDS", 0.1)
     assert waited_for(nothing, limit=3600.0) == "stalled"
+
+
+@in_loop
+async def test_larger_file_is_given_more_time():
+    """Some stages are silent while they read or write all of it."""
     small, large = (deadline.Deadline(3600.0, size).stall_seconds for size in (0, 10**10))
     assert large > small + 1000
 

@@ -1,21 +1,26 @@
-"""The queue together with the gate: real files, ledger and child processes, in one event loop."""
+"""Settling, queue and jobs together: real files, ledger and child processes, in one event loop."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import errno
+import math
 import os
 import shutil
 import sqlite3
 
 import h5py
 import pytest
+import structlog
 
 from dcnumd.config.values import LogSettings, ResourceSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.daemon.measurements import parking
+from dcnumd.daemon.measurements.deadline import Deadline
+from dcnumd.daemon.measurements.running_job import RunningJob
+from dcnumd.logic.job import Job, Progress
 from dcnumd.logic.stamp import Stamp
 from tests.soak.growth import append, frames_made_of
 from tests.support.works import with_works
@@ -51,7 +56,7 @@ def test_replaced_while_waiting_for_room(tmp_path, measurement, monkeypatch):
         await works.offer(path)
         await works.until(lambda: sorted(works.states()) == [State.QUEUED, State.SKIPPED])
         full = False
-        await works.until(lambda: State.QUEUED not in works.states() and works.jobs.running is None)
+        await works.until(lambda: State.QUEUED not in works.states() and not works.jobs.running)
         old, new = sorted(works.ledger.entries(), key=lambda entry: entry.id)
         assert (old.state, old.reason, new.state, new.frames) == (State.SKIPPED, "replaced", State.DONE, 50)
         assert not [step for step in works.ledger.transitions(old.id) if step.state is State.RUNNING]
@@ -71,17 +76,17 @@ def test_touched_while_running_is_processed_once(tmp_path, measurement):
             entry = move(entry_id, state, *args, **changes)
             if state is State.RUNNING:
                 os.utime(path)
-                works.gate.offer([(str(path), Stamp.at(str(path)))])
+                works.settling.offer([(str(path), Stamp.at(str(path)))])
             return entry
 
         works.ledger.move = touch_when_running
         await works.offer(path)
-        await works.until(lambda: works.states() == [State.DONE] and not works.gate.candidates)
+        await works.until(lambda: works.states() == [State.DONE] and not works.tracker.candidates)
         (entry,) = works.ledger.entries()
         assert entry.stamp == Stamp.at(str(path))
         states = [step.state for step in works.ledger.transitions(entry.id)]
         assert states.count(State.RUNNING) == 1
-        assert works.gate.failures == 0
+        assert works.lifecycle.failures == 0
 
     with_jobs(tmp_path, body)
 
@@ -93,7 +98,7 @@ def test_result_of_a_killed_run_is_done(tmp_path, measurement):
 
     async def process(works):
         await works.offer(path)
-        await works.until(lambda: works.states() == [State.DONE] and works.jobs.running is None)
+        await works.until(lambda: works.states() == [State.DONE] and not works.jobs.running)
 
     with_jobs(tmp_path, process)
     lose_the_end(tmp_path)
@@ -119,7 +124,7 @@ def test_result_of_a_killed_run_is_not_taken_for_a_file_that_grew_since(ledger, 
 
     async def process(works):
         await works.offer(path)
-        await works.until(lambda: State.DONE in works.states() and works.jobs.running is None)
+        await works.until(lambda: State.DONE in works.states() and not works.jobs.running)
 
     with_jobs(tmp_path, process)
     lose_the_end(tmp_path)
@@ -138,11 +143,11 @@ def test_correction_far_behind_the_beginning_is_processed(tmp_path, measurement)
 
     async def body(works):
         await works.offer(path)
-        await works.until(lambda: works.states() == [State.DONE] and works.jobs.running is None)
+        await works.until(lambda: works.states() == [State.DONE] and not works.jobs.running)
         with h5py.File(path, "r+") as h5:
             h5["events/image"][1180:] = 180
         await works.offer(path)
-        await works.until(lambda: works.states() == [State.DONE] * 2 and works.jobs.running is None)
+        await works.until(lambda: works.states() == [State.DONE] * 2 and not works.jobs.running)
         first, second = sorted(works.ledger.entries(), key=lambda entry: entry.id)
         assert (first.md5_5m, first.content_size) == (second.md5_5m, second.content_size)
         assert second.events < first.events
@@ -169,8 +174,8 @@ def test_changes_during_a_job_cost_no_attempt(tmp_path, measurement):
 
         works.ledger.move = grow_when_running
         await works.offer(path)
-        await works.until(lambda: not left and State.DONE in works.states() and works.jobs.running is None)
-        assert works.gate.failures == 0
+        await works.until(lambda: not left and State.DONE in works.states() and not works.jobs.running)
+        assert works.lifecycle.failures == 0
 
     with_jobs(tmp_path, body)
     assert frames_made_of(tmp_path / "M_dcn.rtdc") == 64 + 5 * (SETTINGS.retry.attempts + 1)
@@ -183,7 +188,7 @@ def test_row_of_an_earlier_version_counts_as_done(tmp_path, measurement):
 
     async def process(works):
         await works.offer(path)
-        await works.until(lambda: works.states() == [State.DONE] and not works.gate.candidates)
+        await works.until(lambda: works.states() == [State.DONE] and not works.tracker.candidates)
 
     with_jobs(tmp_path, process)
     with contextlib.closing(sqlite3.connect(ledger_path(tmp_path))) as connection, connection:
@@ -240,7 +245,7 @@ def test_row_that_goes_astray_stops_nobody(tmp_path, measurement):
 
         works.ledger.move = close_when_running
         await works.offer(astray)
-        await works.until(lambda: works.states() == [State.SKIPPED] and works.jobs.running is None)
+        await works.until(lambda: works.states() == [State.SKIPPED] and not works.jobs.running)
         await works.offer(after)
         await works.until(lambda: sorted(works.states()) == [State.DONE, State.SKIPPED])
 
@@ -282,12 +287,12 @@ def test_touched_while_waiting_for_room_has_one_turn(tmp_path, measurement, monk
         nonlocal full
         await works.offer(path)
         for date in (1e9, 2e9):
-            await works.until(lambda: works.states() == [State.QUEUED] and not works.gate.candidates)
+            await works.until(lambda: works.states() == [State.QUEUED] and not works.tracker.candidates)
             os.utime(path, (date, date))
             await works.offer(path)
-        await works.until(lambda: works.states() == [State.QUEUED] and not works.gate.candidates)
+        await works.until(lambda: works.states() == [State.QUEUED] and not works.tracker.candidates)
         # it is in no queue for the moment in which its folder is looked at again
-        await works.until(lambda: works.jobs.queue_length == 1)
+        await works.until(lambda: len(works.queue) == 1)
         full = False
         await works.until(lambda: works.states() == [State.DONE] and works.jobs.idle)
         (entry,) = works.ledger.entries()
@@ -307,18 +312,38 @@ def test_queued_again_in_its_turn_waits_for_its_next_attempt(tmp_path, measureme
 
         def queue_again(entry_id, state, *args, **changes):
             if state is State.RUNNING:
-                works.jobs.enqueue(works.ledger.get(entry_id))
+                works.queue.put(works.ledger.get(entry_id), 0)
             return move(entry_id, state, *args, **changes)
 
         works.ledger.move = queue_again
-        works.jobs.on_progress = lambda _: works.pipeline.kill()
+        works.jobs.on_progress = lambda _: works.executor.child.kill()
         await works.offer(path)
         await works.until(lambda: works.ledger.entries()[0].attempts and works.jobs.idle)
         (entry,) = works.ledger.entries()
         assert (entry.state, entry.reason, entry.attempts) == (State.QUEUED, "worker_killed", 1)
-        assert [waiting.entry_id for waiting in works.gate.candidates] == [entry.id]
+        assert [waiting.entry_id for waiting in works.tracker.candidates] == [entry.id]
         path.unlink()
-        works.gate.doubt()
-        await works.until(lambda: (works.gate.offer([]), works.states() == [State.SKIPPED])[1])
+        works.tracker.doubt()
+        await works.until(lambda: (works.settling.offer([]), works.states() == [State.SKIPPED])[1])
 
     with_jobs(tmp_path, body, settings=patient)
+
+
+def test_progress_is_logged_sparingly(tmp_path):
+    """Of many reports one in a while becomes a line; the ledger then knows how far the job is."""
+
+    async def body(works):
+        entry = works.ledger.add("/in/M.rtdc", Stamp(1, 2, 3, 4), "job")
+        job = RunningJob(Job(tmp_path, tmp_path), works.executor, Deadline(0.0, 0), works.jobs.forced)
+        with works.jobs._listed(entry, job):
+            works.jobs._runs["job"].noted_at = works.jobs._runs["job"].logged_at = -math.inf
+            for done in range(100, 1000, 100):
+                works.jobs.on_progress(Progress("job", "segmentation", done, 1000, done // 2))
+            works.jobs.on_progress(Progress("another", "segmentation", 5, 10, 1))
+        assert works.ledger.get(entry.id).frames_done == 100
+
+    with structlog.testing.capture_logs() as heard:
+        with_works(tmp_path, body, Settings(), with_jobs=False)
+    (line,) = [line for line in heard if line["event"] == "job.progress"]
+    assert (line["job_id"], line["path"]) == ("job", "/in/M.rtdc")
+    assert (line["frames_done"], line["frames"], line["events"]) == (100, 1000, 50)

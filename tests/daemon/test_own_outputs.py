@@ -77,7 +77,7 @@ def test_measurement_in_the_place_of_a_recorded_result_is_processed(tmp_path, me
         await works.offer(path)
         done = works.finish(await works.next_passed(), result)
         await works.offer(result)
-        assert not works.gate.candidates
+        assert not works.tracker.candidates
         works.ledger.amend(done.id, finished_at="2020-01-01T00:00:00.000Z")
         measurement(result, seed=2)
         await works.offer(result)
@@ -99,23 +99,23 @@ def test_result_that_was_not_recorded_is_awaited_until_its_measurement_has_ended
         rows.append(entry.id)
         works.ledger.move(entry.id, State.RUNNING)
         process_measurement(Job(path, result, PipelineSettings(), "drain", num_workers=1))
-        works.gate.fail(entry, WorkerError("killed", "worker_lost", transient=True))
+        works.lifecycle.fail(entry, WorkerError("killed", "worker_lost", transient=True))
         await works.offer(result)
         again = await works.next_passed()
         await works.offer(result)
-        assert list(works.gate.candidates) == []
+        assert list(works.tracker.candidates) == []
         works.ledger.move(again.id, State.RUNNING)
 
     async def lost_daemon(works):
         await works.offer(result)
         await works.offer(path)
         assert (await works.next_passed()).id == rows[0]
-        assert list(works.gate.candidates) == []
+        assert list(works.tracker.candidates) == []
         assert [entry.id for entry in works.ledger.entries()] == rows
 
     async def given_up(works):
         entry = works.ledger.get(rows[0])
-        works.gate.fail(works.ledger.move(entry.id, State.RUNNING), MeasurementError("damaged", "damaged"))
+        works.lifecycle.fail(works.ledger.move(entry.id, State.RUNNING), MeasurementError("damaged", "damaged"))
         await works.offer(result)
         await works.next_left()
         (row,) = works.ledger.entries(path=str(result))
@@ -141,17 +141,17 @@ def test_result_whose_measurement_is_gone_is_looked_at(tmp_path, measurement):
         for path, result in zip(gone, results, strict=True):
             process_measurement(Job(path, result, PipelineSettings(), "drain", num_workers=1))
             path.unlink()
-        works.gate.fail(
+        works.lifecycle.fail(
             works.ledger.entries(path=str(gone[0]))[0], WorkerError("killed", "worker_lost", transient=True)
         )
         await works.next_left()
         await works.offer(results[0])
-        assert [candidate.path for candidate in works.gate.candidates] == [str(results[0])]
+        assert [candidate.path for candidate in works.tracker.candidates] == [str(results[0])]
 
     async def later(works):
-        await works.gate.close_vanished({str(tmp_path)}.__contains__)
+        await works.settling.close_vanished(frozenset({str(tmp_path)}))
         await works.offer(results[1])
-        assert [candidate.path for candidate in works.gate.candidates] == [str(results[1])]
+        assert [candidate.path for candidate in works.tracker.candidates] == [str(results[1])]
 
     with_works(tmp_path, body, settings, with_jobs=False)
     with_works(tmp_path, later, settings, with_jobs=False)
@@ -219,7 +219,7 @@ def test_recorded_result_is_known_until_it_is_something_else(tmp_path, measureme
         (entry,) = works.ledger.entries(path=str(path))
         assert (entry.state, entry.reason) == (State.SKIPPED, "own_output")
         await works.offer(path)
-        assert not works.gate.candidates
+        assert not works.tracker.candidates
         measurement(path, seed=2)
         await works.offer(path)
         assert (await works.next_passed()).path == str(path)

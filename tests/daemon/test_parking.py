@@ -9,7 +9,6 @@ import shutil
 
 import pytest
 
-from dcnumd import routing
 from dcnumd.config.values import OutputSettings, ResourceSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import Content, State
@@ -18,6 +17,7 @@ from dcnumd.daemon.measurements import parking
 from dcnumd.daemon.measurements.parking import OutputFolders, blocked_folders
 from dcnumd.daemon.measurements.queue import JobQueue
 from dcnumd.logic.stamp import Stamp
+from tests.support.loop import in_loop
 
 MANY = 1200
 
@@ -31,15 +31,12 @@ class Rows:
         self.ledger = Ledger.open(folder)
         self.queue = JobQueue("oldest")
         availability = Availability(self.settings, self.ledger)
-        self.folders = OutputFolders(self.settings, self.ledger, availability, self.queue, self._job)
+        self.folders = OutputFolders(self.settings, self.ledger, availability, self.queue)
         self.writes = 0
         self.ledger._connection.set_trace_callback(self._count)
 
     def _count(self, statement):
         self.writes += statement == "COMMIT"
-
-    def _job(self, entry):
-        return routing.watched_job_for(self.settings, pathlib.Path(entry.path), entry.job_id)
 
     def add(self, number):
         """Queue so many measurements."""
@@ -75,7 +72,7 @@ def full(monkeypatch):
 @contextlib.asynccontextmanager
 async def looking(rows):
     """Have the folders looked at."""
-    task = asyncio.create_task(rows.folders.keep_looking(lambda: None))
+    task = asyncio.create_task(rows.folders.keep_looking())
     try:
         yield
     finally:
@@ -125,9 +122,9 @@ def test_thousands_that_wait_are_noted_at_once(rows, full, monkeypatch):
     """The first one is told immediately, all others together a moment later, and all are released together."""
     monkeypatch.setattr(parking, "NOTE_SECONDS", 3600.0)
     monkeypatch.setattr(parking, "LOOK_SECONDS", 3600.0)
-    rows.add(MANY)
 
     async def run():
+        rows.add(MANY)
         async with looking(rows):
             await rows.park(1)
             await until(lambda: len(rows.ledger.obstacles()) == 1)
@@ -149,9 +146,9 @@ def test_thousands_that_wait_are_noted_at_once(rows, full, monkeypatch):
 def test_folder_may_be_full_for_days(rows, full, monkeypatch):
     """However often it was looked at in vain, it is looked at again."""
     monkeypatch.setattr(parking, "LOOK_SECONDS", 0.0)
-    rows.add(1)
 
     async def run():
+        rows.add(1)
         await rows.park(1)
         (root,) = rows.folders._obstacles
         for _ in range(1100):
@@ -164,7 +161,8 @@ def test_folder_may_be_full_for_days(rows, full, monkeypatch):
     asyncio.run(run())
 
 
-def test_row_that_left_the_queue_is_not_noted(rows):
+@in_loop
+async def test_row_that_left_the_queue_is_not_noted(rows):
     """What was given up meanwhile keeps its own reason."""
     rows.add(1)
     (entry,) = rows.ledger.entries()
@@ -174,7 +172,8 @@ def test_row_that_left_the_queue_is_not_noted(rows):
     assert rows.ledger.obstacles() == []
 
 
-def test_next_start_finds_out_anew_what_is_in_the_way(rows):
+@in_loop
+async def test_next_start_finds_out_anew_what_is_in_the_way(rows):
     """What was noted before counts as long as no daemon looks."""
     rows.add(3)
     first, second, _ = rows.ledger.entries()
@@ -196,7 +195,7 @@ def test_room_of_each_folder_is_measured(tmp_path, full, monkeypatch):
     ]
     settings = Settings(several=tuple(groups))
     with Ledger.open(tmp_path) as ledger:
-        folders = OutputFolders(settings, ledger, Availability(settings, ledger), JobQueue("oldest"), lambda _: None)
+        folders = OutputFolders(settings, ledger, Availability(settings, ledger), JobQueue("oldest"))
         assert {output.free_bytes for output in folders.free()} == {None}
 
         async def run():

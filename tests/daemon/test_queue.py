@@ -10,6 +10,7 @@ import pytest
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.queue import JobQueue
 from dcnumd.logic.stamp import Stamp
+from tests.support.loop import in_loop
 
 
 @pytest.fixture
@@ -30,7 +31,8 @@ def names(queue):
 
 
 @pytest.mark.parametrize(("order", "expected"), [("oldest", "urgent old mid new"), ("newest", "urgent new mid old")])
-def test_priority_comes_before_age(entry_of, order, expected):
+@in_loop
+async def test_priority_comes_before_age(entry_of, order, expected):
     """Measurements of a folder with higher priority are first, then age decides, one way or the other."""
     queue = JobQueue(order)
     for name, date, priority in (("mid", 20, 0), ("new", 30, 0), ("urgent", 25, 3), ("old", 10, 0)):
@@ -41,7 +43,8 @@ def test_priority_comes_before_age(entry_of, order, expected):
     assert queue.oldest_wait() == 0
 
 
-def test_parked_measurements_keep_nobody_waiting(entry_of):
+@in_loop
+async def test_parked_measurements_keep_nobody_waiting(entry_of):
     """What waits for one folder lets the others pass, and takes its old place when that folder is free."""
     queue = JobQueue("oldest")
     for name, date in (("a1", 1), ("b1", 2), ("a2", 3)):
@@ -54,7 +57,8 @@ def test_parked_measurements_keep_nobody_waiting(entry_of):
     assert names(queue) == ["a1", "a2"]
 
 
-def test_path_is_queued_once(entry_of):
+@in_loop
+async def test_path_is_queued_once(entry_of):
     """Who is put in again has one turn, at its new place, and has waited since the first time."""
     queue = JobQueue("oldest")
     queue.put(entry_of("again", 1), 0)
@@ -67,7 +71,8 @@ def test_path_is_queued_once(entry_of):
     assert not queue
 
 
-def test_parked_path_that_is_put_in_again_has_one_turn(entry_of):
+@in_loop
+async def test_parked_path_that_is_put_in_again_has_one_turn(entry_of):
     """Neither the parked one nor the one that was in its turn meanwhile comes a second time."""
     queue, folder = JobQueue("oldest"), pathlib.Path("/a")
     queue.put(entry_of("parked", 1), 0)
@@ -82,7 +87,8 @@ def test_parked_path_that_is_put_in_again_has_one_turn(entry_of):
     assert names(queue) == ["parked", "parked later"]
 
 
-def test_removed_measurement_has_no_turn(entry_of):
+@in_loop
+async def test_removed_measurement_has_no_turn(entry_of):
     """Whoever has its turn already is taken out; another content under its path stays."""
     queue = JobQueue("oldest")
     entry = entry_of("M", 1)

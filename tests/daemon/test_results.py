@@ -14,6 +14,7 @@ from dcnumd.config.values import LogSettings, OutputSettings, ResourceSettings, 
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, State, settings_key
 from dcnumd.daemon.ledger.store import Ledger
+from dcnumd.daemon.measurements.lifecycle import begin_anew
 from tests.support.faults import JOB_SECONDS, published, result_of
 from tests.support.places import mounted, needs_mount
 from tests.support.works import with_works
@@ -59,7 +60,7 @@ def test_result_that_is_taken_away_is_left_so(tmp_path, measurement):
         (entry,) = works.ledger.entries()
         assert (entry.state, entry.reason) == (State.DONE, "")
         assert [event["event"] for event in heard] == ["output.gone", "output.returned"]
-        assert works.passed.empty()
+        assert not works.queue
         assert [step.reason for step in works.ledger.transitions(entry.id)][-2:] == [OUTPUT_GONE, "output_returned"]
 
     with_done(tmp_path, measurement, body)
@@ -73,17 +74,17 @@ def test_result_that_is_taken_away_stays_done_after_a_touch_and_a_restart(tmp_pa
         await scan(works, path)
         os.utime(path)
         await scan(works, path)
-        assert works.passed.empty()
+        assert not works.queue
 
     async def restarted(works):
         await scan(works, tmp_path / "M.rtdc")
-        assert works.passed.empty()
+        assert not works.queue
         (entry,) = works.ledger.entries()
         assert (entry.state, entry.reason) == (State.DONE, OUTPUT_GONE)
 
     async def begun_anew(works):
-        works.ledger.begin_anew(works.ledger.entries()[0])
-        works.gate.doubt()
+        begin_anew(works.ledger, works.ledger.entries()[0])
+        works.tracker.doubt()
         await works.offer(tmp_path / "M.rtdc")
         await works.next_passed()
 
@@ -118,12 +119,12 @@ def test_result_that_is_taken_away_is_made_again_at_the_next_scan(tmp_path, meas
         assert [event["deleted"] for event in heard if event["event"] == "output.gone"] == ["remake"]
         works.finish(again, output)
         await scan(works, path)
-        assert works.passed.empty()
+        assert not works.queue
         output.unlink()
 
     async def left(works):
         await scan(works, tmp_path / "M.rtdc")
-        assert works.passed.empty()
+        assert not works.queue
 
     async def restarted(works):
         await works.offer(tmp_path / "M.rtdc")
@@ -146,7 +147,7 @@ def test_folder_that_is_away_takes_no_result_with_it(tmp_path, measurement, dele
         await scan(works, path)
         (entry,) = works.ledger.entries()
         assert (entry.state, entry.reason, heard) == (State.DONE, "", [])
-        assert works.passed.empty()
+        assert not works.queue
         if deleted == "leave":
             (tmp_path / "unmounted").rename(folder)
             output.unlink()

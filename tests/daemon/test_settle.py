@@ -1,4 +1,4 @@
-"""The gate: what it remembers, what it lets through, and when it comes back to a file."""
+"""Settling: what is remembered, what passes, and when it comes back to a file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = Settings(
 )
 
 
-def with_gate(folder, body, settings=SETTINGS, **keywords):
+def with_settling(folder, body, settings=SETTINGS, **keywords):
     with_works(folder, body, settings, with_jobs=False, **keywords)
 
 
@@ -44,10 +44,10 @@ def test_quiet_measurement_passes_once(tmp_path, measurement):
         assert entry.content.size == path.stat().st_size
         assert entry.pphash
         await harness.offer(path)
-        assert not harness.gate.candidates
-        assert harness.passed.empty()
+        assert not harness.tracker.candidates
+        assert not harness.queue
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_done_measurement_is_known_after_a_restart(tmp_path, measurement):
@@ -61,17 +61,17 @@ def test_done_measurement_is_known_after_a_restart(tmp_path, measurement):
 
     async def unchanged(harness):
         await harness.offer(path)
-        assert not harness.gate.candidates
+        assert not harness.tracker.candidates
 
     async def touched(harness):
         os.utime(path)
         await harness.offer(path)
         await harness.next_left()
-        assert harness.passed.empty()
+        assert not harness.queue
         assert [entry.state for entry in harness.ledger.entries()] == [State.DONE]
 
     for body in (first, unchanged, touched, unchanged):
-        with_gate(tmp_path, body)
+        with_settling(tmp_path, body)
 
 
 def test_queued_measurement_goes_straight_to_the_queue_after_a_restart(tmp_path, measurement):
@@ -85,10 +85,10 @@ def test_queued_measurement_goes_straight_to_the_queue_after_a_restart(tmp_path,
 
     async def second(harness):
         await harness.offer(path)
-        assert harness.passed.qsize() == 1
+        assert len(harness.queue) == 1
 
-    with_gate(tmp_path, first)
-    with_gate(tmp_path, second)
+    with_settling(tmp_path, first)
+    with_settling(tmp_path, second)
 
 
 def test_other_settings_make_another_job(tmp_path, measurement):
@@ -111,7 +111,7 @@ def test_other_settings_make_another_job(tmp_path, measurement):
             hashes.append(entry.pphash)
             harness.finish(entry, output)
 
-        with_gate(tmp_path, body, settings=settings)
+        with_settling(tmp_path, body, settings=settings)
 
     run(SETTINGS, tmp_path / "M_dcn.rtdc")
     run(other, tmp_path / "second_dcn.rtdc")
@@ -120,9 +120,9 @@ def test_other_settings_make_another_job(tmp_path, measurement):
     async def back(harness):
         await harness.offer(path)
         await harness.next_left()
-        assert harness.passed.empty()
+        assert not harness.queue
 
-    with_gate(tmp_path, back)
+    with_settling(tmp_path, back)
 
 
 def test_replaced_content_replaces_our_own_result_only(tmp_path, measurement):
@@ -141,7 +141,7 @@ def test_replaced_content_replaces_our_own_result_only(tmp_path, measurement):
         assert second.id != first.id
         assert second.replace_output
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_changed_while_queued_is_taken_back(tmp_path, measurement):
@@ -159,7 +159,7 @@ def test_changed_while_queued_is_taken_back(tmp_path, measurement):
         old = harness.ledger.get(first.id)
         assert (old.state, old.reason) == (State.SKIPPED, "replaced")
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_vanished_file_ends_as_skipped(tmp_path, measurement):
@@ -173,12 +173,12 @@ def test_vanished_file_ends_as_skipped(tmp_path, measurement):
         await harness.next_left()
         (entry,) = harness.ledger.entries()
         assert (entry.state, entry.reason) == (State.SKIPPED, "vanished")
-        assert harness.gate.failures == 0
+        assert harness.lifecycle.failures == 0
         measurement(path)
         await harness.offer(path)
         await harness.next_passed()
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_transient_fault_comes_back_permanent_one_does_not(tmp_path, measurement):
@@ -190,19 +190,19 @@ def test_transient_fault_comes_back_permanent_one_does_not(tmp_path, measurement
         await harness.offer(path)
         entry = await harness.next_passed()
         harness.ledger.move(entry.id, State.RUNNING)
-        harness.gate.fail(entry, MeasurementError("share gone", "unreachable", transient=True))
+        harness.lifecycle.fail(entry, MeasurementError("share gone", "unreachable", transient=True))
         again = await harness.next_passed()
         assert (again.id, again.attempts, again.state) == (entry.id, 1, State.QUEUED)
         harness.ledger.move(entry.id, State.RUNNING)
-        harness.gate.fail(again, MeasurementError("share gone", "unreachable", transient=True))
+        harness.lifecycle.fail(again, MeasurementError("share gone", "unreachable", transient=True))
         failed = harness.ledger.get(entry.id)
         assert (failed.state, failed.reason, failed.attempts) == (State.FAILED, "unreachable", 2)
-        assert not harness.gate.candidates
-        assert harness.gate.failures == 1
+        assert not harness.tracker.candidates
+        assert harness.lifecycle.failures == 1
         await harness.offer(path)
-        assert not harness.gate.candidates
+        assert not harness.tracker.candidates
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_incomplete_copy_fails_after_deadline_and_passes_when_completed(tmp_path, measurement, monkeypatch):
@@ -222,7 +222,7 @@ def test_incomplete_copy_fails_after_deadline_and_passes_when_completed(tmp_path
         await harness.offer(path)
         await harness.next_passed()
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_once_does_not_wait_for_a_growing_file(tmp_path, measurement):
@@ -234,27 +234,27 @@ def test_once_does_not_wait_for_a_growing_file(tmp_path, measurement):
         await harness.offer(path)
         os.utime(path)
         await harness.next_left()
-        assert harness.passed.empty()
-        assert harness.gate.failures == 0
+        assert not harness.queue
+        assert harness.lifecycle.failures == 0
 
-    with_gate(tmp_path, body, once=True)
+    with_settling(tmp_path, body, once=True)
 
 
 def test_writing_is_noticed(tmp_path, measurement):
-    """While a watched file grows the gate says so, and when it rests again, too."""
+    """While a watched file grows this is known, and when it rests again, too."""
     path = tmp_path / "M.rtdc"
     measurement(path)
 
     async def body(harness):
-        assert harness.gate.quiet.is_set()
+        assert harness.tracker.quiet.is_set()
         await harness.offer(path)
         with path.open("ab") as file:
             file.write(b"more")
         await harness.offer(path)
-        assert not harness.gate.quiet.is_set()
-        await asyncio.wait_for(harness.gate.quiet.wait(), 30)
+        assert not harness.tracker.quiet.is_set()
+        await asyncio.wait_for(harness.tracker.quiet.wait(), 30)
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_forgotten_measurement_is_new(tmp_path, measurement):
@@ -271,7 +271,7 @@ def test_forgotten_measurement_is_new(tmp_path, measurement):
         again = await harness.next_passed()
         assert again.id != entry.id
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_probe_that_dies_is_replaced(tmp_path, measurement):
@@ -286,7 +286,7 @@ def test_probe_that_dies_is_replaced(tmp_path, measurement):
         entry = await harness.next_passed()
         assert entry.attempts <= 1
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_backlog_is_a_few_transactions(tmp_path):
@@ -295,13 +295,13 @@ def test_backlog_is_a_few_transactions(tmp_path):
 
     async def body(harness):
         harness.ledger._connection.set_trace_callback(statements.append)
-        harness.gate.offer([(f"/in/{number}.rtdc", Stamp(number, 1, 2, 3)) for number in range(300)])
-        await harness.gate._found.join()
+        harness.settling.offer([(f"/in/{number}.rtdc", Stamp(number, 1, 2, 3)) for number in range(300)])
+        await harness.settling.all_admitted()
         harness.ledger._connection.set_trace_callback(None)
         assert harness.ledger.counts()[State.SETTLING] == 300
 
     patient = dataclasses.replace(SETTINGS, watch=WatchSettings(settle_seconds=100.0))
-    with_gate(tmp_path, body, settings=patient)
+    with_settling(tmp_path, body, settings=patient)
     assert statements.count("COMMIT") <= 300 / settle.SLICE
 
 
@@ -317,13 +317,13 @@ def test_touched_while_running_stays_running(tmp_path, measurement):
         os.utime(path)
         await harness.offer(path)
         await harness.next_left()
-        assert harness.passed.empty()
+        assert not harness.queue
         (running,) = harness.ledger.entries()
         assert (running.id, running.state, running.stamp) == (entry.id, State.RUNNING, Stamp.at(str(path)))
         await harness.offer(path)
-        assert not harness.gate.candidates
+        assert not harness.tracker.candidates
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 async def stop_probe_while_it_looks(harness, path):
@@ -331,9 +331,9 @@ async def stop_probe_while_it_looks(harness, path):
     await harness.probe.start()
     os.kill(harness.probe.pid, signal.SIGSTOP)
     await harness.offer(path)
-    candidate = harness.gate.candidates.get(str(path))
+    candidate = harness.tracker.candidate(str(path))
     async with asyncio.timeout(30):
-        while not (candidate.busy and harness.inspector._looking.locked()):  # noqa: ASYNC110 -- there is no event for it
+        while not (candidate.busy and harness.session._inspector._looking.locked()):  # noqa: ASYNC110 -- there is no event for it
             await asyncio.sleep(0.01)
 
 
@@ -347,9 +347,9 @@ def test_changed_during_a_look_that_fails_goes_on_settling(tmp_path, measurement
         measurement(path, seed=2, frames=50)
         harness.probe.kill()
         entry = await harness.next_passed()
-        assert (entry.frames, entry.attempts, harness.gate.failures) == (50, 0, 0)
+        assert (entry.frames, entry.attempts, harness.lifecycle.failures) == (50, 0, 0)
 
-    with_gate(tmp_path, body, settings=dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=1)))
+    with_settling(tmp_path, body, settings=dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=1)))
 
 
 def test_look_that_hangs_is_ended(tmp_path, measurement, monkeypatch):
@@ -366,7 +366,7 @@ def test_look_that_hangs_is_ended(tmp_path, measurement, monkeypatch):
         monkeypatch.setattr(inspector, "LOOK_SECONDS", 60.0)
         assert (await harness.next_passed()).attempts == 1
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_successor_replaces_what_its_predecessor_was_to_replace(tmp_path, measurement):
@@ -386,7 +386,7 @@ def test_successor_replaces_what_its_predecessor_was_to_replace(tmp_path, measur
         harness.finish(second, tmp_path / "M_dcn.rtdc")
         assert not [entry for entry in harness.ledger.entries() if entry.replace_output]
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_unreachable_result_counts_as_present(tmp_path, measurement):
@@ -400,11 +400,11 @@ def test_unreachable_result_counts_as_present(tmp_path, measurement):
         harness.ledger.move(entry.id, State.RUNNING)
         # A name that the system refuses to look up, as it refuses all names on a stale share.
         harness.ledger.finish(entry.id, str(tmp_path / ("M" * 300)))
-        harness.gate.leave_queue(entry.path)
+        harness.lifecycle.leave_queue(entry.path)
         await harness.offer(path)
-        assert not harness.gate.candidates
+        assert not harness.tracker.candidates
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_measurement_that_is_done_is_waited_for_no_longer(tmp_path, measurement):
@@ -417,23 +417,23 @@ def test_measurement_that_is_done_is_waited_for_no_longer(tmp_path, measurement)
         await harness.offer(path)
         entry = await harness.next_passed()
         harness.ledger.move(entry.id, State.RUNNING)
-        harness.gate.fail(entry, MeasurementError("share gone", "unreachable", transient=True))
-        assert [waiting.entry_id for waiting in harness.gate.candidates] == [entry.id]
+        harness.lifecycle.fail(entry, MeasurementError("share gone", "unreachable", transient=True))
+        assert [waiting.entry_id for waiting in harness.tracker.candidates] == [entry.id]
         harness.finish(entry, tmp_path / "M_dcn.rtdc")
-        assert not harness.gate.candidates
+        assert not harness.tracker.candidates
 
-    with_gate(tmp_path, body, settings=patient)
+    with_settling(tmp_path, body, settings=patient)
 
 
 def test_impossible_step_costs_its_file_and_nobody_else(tmp_path, measurement):
-    """A row that came to its end behind its candidate is told of as our mistake; the gate goes on with the next one."""
+    """A row that came to its end behind its candidate is told of as our mistake; the others go on."""
     astray, after = tmp_path / "astray.rtdc", tmp_path / "after.rtdc"
     measurement(astray, seed=1)
     measurement(after, seed=2)
 
     async def body(harness):
         await harness.offer(astray)
-        candidate = harness.gate.candidates.get(str(astray))
+        candidate = harness.tracker.candidate(str(astray))
         harness.ledger.move(candidate.entry_id, State.DONE)
         astray.unlink()
         with structlog.testing.capture_logs() as heard:
@@ -445,7 +445,7 @@ def test_impossible_step_costs_its_file_and_nobody_else(tmp_path, measurement):
         await harness.offer(after)
         assert (await harness.next_passed()).path == str(after)
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)
 
 
 def test_mistake_in_a_step_that_can_fail_ends_the_row(tmp_path, measurement, monkeypatch):
@@ -460,6 +460,6 @@ def test_mistake_in_a_step_that_can_fail_ends_the_row(tmp_path, measurement, mon
         (entry,) = harness.ledger.entries()
         assert (entry.state, entry.reason, entry.error) == (State.FAILED, "internal", "division by zero")
         await harness.offer(path)
-        assert not harness.gate.candidates
+        assert not harness.tracker.candidates
 
-    with_gate(tmp_path, body)
+    with_settling(tmp_path, body)

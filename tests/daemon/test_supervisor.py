@@ -11,7 +11,6 @@ import structlog
 from dcnumd.config.values import LogSettings, Settings, StateSettings, WatchSettings
 from dcnumd.daemon import supervisor
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.measurements.pipeline import Overseer
 from dcnumd.daemon.measurements.queue import Waiting
 from dcnumd.daemon.session import Session
 from dcnumd.daemon.systemd import Notifier
@@ -28,9 +27,7 @@ def session_in(folder):
     )
     with Ledger.open(folder) as ledger:
         above = supervisor.Supervisor(settings, once=False)
-        overseer = Overseer(settings, above._pipeline, recognize=False)
-        processes = above._probe, overseer, above._report
-        above._session = Session(settings, ledger, *processes, asyncio.Event(), above._counters, above, once=False)
+        above._session = Session(settings, ledger, above._workers, above._counters, above, once=False)
         yield above, above._session, ledger
 
 
@@ -40,7 +37,7 @@ def test_heartbeat_tells_queue_and_last_success(tmp_path, monkeypatch):
 
     async def run():
         with session_in(tmp_path) as (above, session, ledger), structlog.testing.capture_logs() as heard:
-            session.jobs.enqueue(ledger.add(str(tmp_path / "M.rtdc"), Stamp(1, 2, 3, 4), "job"))
+            session.lifecycle.queue.put(ledger.add(str(tmp_path / "M.rtdc"), Stamp(1, 2, 3, 4), "job"), 0)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(above._beat(), 0.5)
         return heard

@@ -21,12 +21,9 @@ from dcnumd.config.values import LogSettings, Settings
 from dcnumd.daemon import logs
 from dcnumd.errors import JobCancelledError, MeasurementError, WorkerError
 from dcnumd.logic.calls import run_job, warm_up
-from dcnumd.logic.job import Progress
-from dcnumd.logic.stamp import Stamp
 from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy
 from dcnumd.write.result import remove_leftovers
-from tests.support.works import with_works
 
 CONFIGURE = functools.partial(logs.configure, LogSettings(level="error"))
 
@@ -368,21 +365,3 @@ def test_everybody_dies_with_the_supervisor(state, tmp_path):
         # nobody may care for the orphans, but none of them runs
         asyncio.run(until(lambda: not group_of(leader)))
     assert list(pathlib.Path(tmp_path / "temporary").iterdir()) == []
-
-
-def test_progress_is_logged_sparingly(tmp_path):
-    """Of many reports one in a while becomes a line; the ledger then knows how far the job is."""
-
-    async def body(works):
-        runner = works.jobs
-        runner.running = works.ledger.add("/in/M.rtdc", Stamp(1, 2, 3, 4), "job")
-        for done in range(100, 1000, 100):
-            runner.on_progress(Progress("job", "segmentation", done, 1000, done // 2))
-        runner.on_progress(Progress("another", "segmentation", 5, 10, 1))
-        assert works.ledger.get(runner.running.id).frames_done == 100
-
-    with structlog.testing.capture_logs() as heard:
-        with_works(tmp_path, body, Settings(), with_jobs=True)
-    (line,) = [line for line in heard if line["event"] == "job.progress"]
-    assert (line["job_id"], line["path"]) == ("job", "/in/M.rtdc")
-    assert (line["frames_done"], line["frames"], line["events"]) == (100, 1000, 50)

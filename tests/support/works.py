@@ -8,82 +8,72 @@ import dataclasses
 import functools
 
 from dcnumd.daemon import logs
-from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.counters import Counters
-from dcnumd.daemon.measurements.inspector import Inspector
-from dcnumd.daemon.measurements.pipeline import Overseer
-from dcnumd.daemon.measurements.reports import Reporter
-from dcnumd.daemon.measurements.runner import JobRunner
-from dcnumd.daemon.measurements.settle import Gate
+from dcnumd.daemon.measurements.executor import make_executor
+from dcnumd.daemon.session import Session, Workers
 from dcnumd.logic.stamp import Stamp
 from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy
 
 
 class Works:
-    """A gate, and behind it a queue with its pipeline, or only a queue in which the test finds what has passed."""
+    """What settles measurements, and behind it their queue, with or without what takes them out of it."""
 
-    def __init__(self, folder, settings, *, with_jobs, once=False):
-        self.settings = dataclasses.replace(settings, watch=dataclasses.replace(settings.watch, folders=(folder,)))
+    def __init__(self, folder, settings, *, with_jobs, once=False, executor=None):
+        watch = dataclasses.replace(settings.watch, folders=(folder,))
+        self.settings = dataclasses.replace(settings, watch=watch)
         self.ledger = Ledger.open(folder)
-        self.ledger.recover()
-        configure = functools.partial(logs.configure, self.settings.log)
-        self.probe = Child("probe", configure, Courtesy(0))
-        self.pipeline = Child("pipeline", configure, Courtesy(0), self._on_progress)
         self.changed = asyncio.Event()
-        self.passed = asyncio.Queue()
-        self.inspector = Inspector(self.settings, self.probe)
-        self.overseer = Overseer(self.settings, self.pipeline, recognize=self.ledger.rebuilt)
-        self.tidied = []
-        availability = Availability(self.settings, self.ledger)
-        self.counters = Counters()
-        self.report = Child("report", configure, Courtesy(0))
-        heard = self._tidy, lambda *_: None, self.changed.set
-        self.reports = Reporter(self.settings, self.ledger, availability, self.report, self.counters, *heard)
-        parts = self.overseer, self.inspector, availability, self.reports, self.counters, self._tidy, self.changed.set
-        self.jobs = JobRunner(self.settings, self.ledger, *parts, once=once) if with_jobs else None
-        enqueue = self.jobs.enqueue if self.jobs else self.passed.put_nowait
-        heard = enqueue, self.changed.set, self._on_failure
-        self.gate = Gate(self.settings, self.ledger, self.inspector, availability, *heard, once=once)
-
-    def _on_failure(self, reason):
-        self.counters.failed[reason] += 1
+        self.with_jobs = with_jobs
+        configure = functools.partial(logs.configure, self.settings.log)
+        self.executor = executor or make_executor(self.settings, configure, self._on_progress)
+        self.probe, self.report = (Child(name, configure, Courtesy(0)) for name in ("probe", "report"))
+        workers = Workers(self.executor, self.probe, self.report)
+        self.session = Session(self.settings, self.ledger, workers, Counters(), self, once=once)
+        self.lifecycle, self.settling, self.jobs = self.session.lifecycle, self.session.settling, self.session.jobs
+        self.tracker, self.queue = self.lifecycle.tracker, self.lifecycle.queue
+        self.lifecycle.recover()
 
     def work(self):
         """Return what a daemon would have running."""
-        gate = self.gate
-        work = [gate.keep_admitting(), gate.keep_settling(), gate.keep_looking(), gate.results.keep_looking()]
-        if self.jobs is not None:
-            work += [self.jobs.keep_running(gate), self.jobs.keep_outputs(), self.jobs.keep_courteous(gate)]
+        settling, session = self.settling, self.session
+        work = [settling.keep_admitting(), settling.keep_settling(), settling.keep_looking()]
+        work.append(session.results.keep_looking(settling.make_again))
+        if self.with_jobs:
+            patient = self.settings.resources.pause_while_acquiring
+            work += [self.jobs.keep_running(patient=patient), self.jobs.outputs.keep_looking()]
+            work.append(session.keep_courteous())
         return work
 
     async def close(self):
-        await self.probe.close(5.0)
-        await self.pipeline.close(5.0)
-        await self.report.close(5.0)
+        await asyncio.gather(*(one.close(5.0) for one in (self.probe, self.executor, self.report)))
         self.ledger.close()
 
     async def offer(self, *paths):
-        """Offer files as they are now, and wait until the gate has taken note of them."""
-        self.gate.offer([(str(path), Stamp.at(str(path))) for path in paths])
-        await self.gate._found.join()
+        """Offer files as they are now, and wait until note was taken of them."""
+        self.settling.offer([(str(path), Stamp.at(str(path))) for path in paths])
+        await self.settling.all_admitted()
 
     async def until(self, condition):
-        """Wait until something has left the gate or the queue and `condition` holds."""
+        """Wait until something is elsewhere on its way and `condition` holds."""
         async with asyncio.timeout(180):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
 
     async def next_passed(self):
-        """Return the next measurement that the gate lets through."""
-        return await asyncio.wait_for(self.passed.get(), 60)
+        """Take the next measurement out of the queue."""
+        async with asyncio.timeout(60):
+            while (waiting := self.queue.take()) is None:
+                self.queue.filled.clear()
+                await self.queue.filled.wait()
+        return waiting.entry
 
     async def next_left(self):
-        """Wait until a file has left the gate."""
-        await self.until(lambda: self.gate.idle)
+        """Wait until no file is waited for."""
+        await self.until(lambda: self.settling.idle)
 
     def states(self):
         return [entry.state for entry in self.ledger.entries()]
@@ -93,15 +83,20 @@ class Works:
         output.write_bytes(b"result")
         self.ledger.move(entry.id, State.RUNNING)
         done = self.ledger.finish(entry.id, str(output))
-        self.gate.leave_queue(entry.path, entry.stamp)
+        self.lifecycle.leave_queue(entry.path, entry.stamp)
         return done
 
-    def _on_progress(self, progress):
-        if self.jobs is not None:
-            self.jobs.on_progress(progress)
+    def on_ready(self):
+        """Hear nothing of it: the parts are not started by their session."""
 
-    def _tidy(self, folder):
-        self.tidied.append(folder)
+    def on_change(self):
+        self.changed.set()
+
+    def on_report(self, *_):
+        """Hear nothing of it: no reports are made."""
+
+    def _on_progress(self, progress):
+        self.jobs.on_progress(progress)
 
 
 def with_works(folder, body, settings, **keywords):

@@ -66,6 +66,13 @@ class LedgerQueries:
         """Return the row whose result was put at `path`, unless it found another file there."""
         return self._one("output = CAST(? AS TEXT) AND state <> 'skipped'", text_of(path))
 
+    def must_replace(self, entry: Entry, output: str) -> bool:
+        """Return whether the file that lies where the result of a measurement goes is ours and outdated."""
+        producer = self.producer(output)
+        outdated = producer is not None and producer.path == entry.path and producer.content != entry.content
+        # A content that was replaced before its turn leaves to its successor what it was to replace.
+        return outdated or any(row.replace_output for row in self.entries(path=entry.path))
+
     def result_of(self, path: str) -> Made | None:
         """Return the result of a measurement whose row was changed last; None if it is not done."""
         query = "SELECT id, output, reason, state FROM measurements WHERE path = CAST(? AS TEXT)"

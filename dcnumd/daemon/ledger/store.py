@@ -194,25 +194,6 @@ class Ledger(LedgerQueries):
             self._update(entry_id, state=state, reason=reason, error=error, **times, **changes)
             return self.get(entry_id)
 
-    def begin_anew(self, entry: Entry) -> str:
-        """Have a measurement processed as if it were new, and return in words what will happen to it.
-
-        Raises
-        ------
-        ValueError
-            It is being processed now.
-        """
-        if entry.state is State.RUNNING:
-            raise ValueError("is being processed now; wait, or stop the daemon first")
-        if entry.state in FINAL:
-            replace = int(entry.state is State.DONE or bool(entry.replace_output))
-            self.move(entry.id, State.SEEN, "retry", attempts=0, replace_output=replace)
-            return f"will be processed again (was {entry.state})"
-        if entry.attempts:
-            self.amend(entry.id, attempts=0)
-            return "will be tried again now"
-        return f"is {entry.state} already"
-
     def amend(self, entry_id: int, *, stamp: Stamp | None = None, **changes: Any) -> None:
         """Change columns of a row without a step on its way."""
         with self.transaction():

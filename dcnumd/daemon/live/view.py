@@ -7,7 +7,6 @@ import contextlib
 import os
 import pathlib
 import stat
-import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -15,11 +14,13 @@ import structlog
 
 from dcnumd import __version__, routing
 from dcnumd.config.values import Settings
+from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.ledger.records import FINAL, Entry, State, utc_now
 from dcnumd.daemon.live.growth import Growth
 from dcnumd.daemon.live.view_lists import SHOWN_WAITING, Lists, ended_row, waiting_row
 from dcnumd.daemon.measurements.counters import Counters
+from dcnumd.daemon.measurements.lifecycle import begin_anew
 from dcnumd.daemon.session import Session
 from dcnumd.logic.job import Progress
 from dcnumd.report.request import ReportSummary
@@ -87,7 +88,7 @@ class View:
         """Take note of how far the running job is."""
         last = self._progress
         if last is None or (last.job_id, last.stage) != (progress.job_id, progress.stage):
-            self._stage_since = time.monotonic()
+            self._stage_since = now()
         self._progress = progress
         self.touch()
 
@@ -109,7 +110,8 @@ class View:
     def snapshot(self) -> Snapshot:
         """Return what is going on now."""
         session, lists = self._session, self._recorded()
-        held = session is not None and not session.gate.quiet.is_set() and self.settings.resources.pause_while_acquiring
+        patient = self.settings.resources.pause_while_acquiring
+        held = patient and session is not None and not session.lifecycle.tracker.quiet.is_set()
         return Snapshot(
             version=__version__,
             pid=os.getpid(),
@@ -124,14 +126,14 @@ class View:
             outputs=session.jobs.outputs.free() if session else (),
             blocked=session.jobs.outputs.blocked() if session else (),
             counts=lists.counts,
-            queue=session.jobs.queue_length if session else 0,
-            oldest_wait_seconds=round(session.jobs.oldest_wait(), 1) if session else 0.0,
+            queue=len(session.lifecycle.queue) if session else 0,
+            oldest_wait_seconds=round(session.lifecycle.queue.oldest_wait(), 1) if session else 0.0,
             recording=self._recording(session),
             waiting=self._waiting(session, lists),
             running=self._running(session, held=held),
             done=lists.done,
             failed=lists.failed,
-            last_success=session.jobs.last_success if session else None,
+            last_success=session.lifecycle.last_success if session else None,
             plot_id=self._plot[0],
         )
 
@@ -187,8 +189,8 @@ class View:
         if self._session is None:
             raise ValueError("the ledger cannot be used at this moment; try again")
         ledger = self._session.ledger
-        outcome = ledger.begin_anew(ledger.get(entry_id))
-        self._session.gate.doubt()
+        outcome = begin_anew(ledger, ledger.get(entry_id))
+        self._session.lifecycle.tracker.doubt()
         self._session.look_again()
         self.touch()
         return outcome
@@ -233,7 +235,7 @@ class View:
         session = self._session
         if session is None:
             return
-        written = [(candidate.path, candidate.stamp.size) for candidate in session.gate.candidates.all_written()]
+        written = [(candidate.path, candidate.stamp.size) for candidate in session.lifecycle.tracker.being_written()]
         reachable = [folder.reachable for folder in session.folders]
         outputs = session.jobs.outputs
         seen = session.ledger.changes(), written, reachable, outputs.free(), outputs.blocked(), self._is_healthy()
@@ -251,26 +253,27 @@ class View:
         return self._lists[1]
 
     def _recording(self, session: Session | None) -> tuple[Recording, ...]:
-        now = time.monotonic()
-        written = session.gate.candidates.all_written() if session else []
-        rates = self._growth.rates({candidate.path: candidate.stamp.size for candidate in written}, now)
+        moment = now()
+        written = session.lifecycle.tracker.being_written() if session else []
+        rates = self._growth.rates({candidate.path: candidate.stamp.size for candidate in written}, moment)
         return tuple(
             Recording(one.path, one.stamp.size, rates[one.path].bytes_per_second, rates[one.path].seconds)
             for one in written
         )
 
     def _waiting(self, session: Session | None, lists: Lists) -> tuple[Waiting, ...]:
-        written = {candidate.path for candidate in session.gate.candidates.all_written()} if session else set()
+        written = {candidate.path for candidate in session.lifecycle.tracker.being_written()} if session else set()
         return tuple(waiting for waiting in lists.waiting if waiting.path not in written)[:SHOWN_WAITING]
 
     def _running(self, session: Session | None, *, held: bool) -> Running | None:
-        entry = session.jobs.running if session else None
-        if entry is None:
+        running = session.jobs.running if session else ()
+        if not running:
             return None
+        entry = running[0]
         progress = self._progress
         if progress is None or progress.job_id != entry.job_id:
             progress = Progress(entry.job_id, "background", 0, entry.frames or 0, 0)
-        seconds = time.monotonic() - self._stage_since
+        seconds = now() - self._stage_since
         segmenting = progress.stage == "segmentation" and progress.frames_done > 0 and seconds > 0
         rate = progress.frames_done / seconds if segmenting else 0.0
         return Running(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from typing import Any, Literal
+
+from dcnumd.daemon.clock import now
 
 STALL_SECONDS = 120.0
 """Time without progress after which a job hangs [s], besides `STALL_SECONDS_PER_BYTE` for each byte it reads."""
@@ -28,14 +29,14 @@ class Deadline:
         self.limit_seconds = limit_seconds or math.inf
         self.stall_seconds = min(STALL_SECONDS + size * STALL_SECONDS_PER_BYTE, self.limit_seconds)
         self._used = 0.0
-        self._counting_since: float | None = time.monotonic()
+        self._counting_since: float | None = now()
         self._sign_at = 0.0
         self._changed = asyncio.Event()
 
     @property
     def used(self) -> float:
         """Time that the job has had [s]."""
-        running = time.monotonic() - self._counting_since if self._counting_since is not None else 0.0
+        running = now() - self._counting_since if self._counting_since is not None else 0.0
         return self._used + running
 
     def sign_of_life(self) -> None:
@@ -50,10 +51,10 @@ class Deadline:
     def resume(self) -> None:
         """Let time pass again."""
         if self._counting_since is None:
-            self._counting_since = time.monotonic()
+            self._counting_since = now()
             self._changed.set()
 
-    async def wait(self, call: asyncio.Task[Any]) -> Literal["done", "timeout", "stalled"]:
+    async def wait(self, call: asyncio.Future[Any]) -> Literal["done", "timeout", "stalled"]:
         """Wait until the job has ended, or its time is up."""
         while not call.done():
             left = min(self.limit_seconds, self._sign_at + self.stall_seconds) - self.used

@@ -9,8 +9,8 @@ from typing import ParamSpec, TypeVar, assert_never
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
-from dcnumd.daemon.measurements.candidates import Candidate
 from dcnumd.daemon.measurements.probe import Look, look
+from dcnumd.daemon.measurements.tracker import Candidate
 from dcnumd.errors import MeasurementError
 from dcnumd.processes.child import Child
 

@@ -7,21 +7,20 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Literal
 
 import structlog
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
+from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.availability import Availability, root_of
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.backoff import backoff_seconds
 from dcnumd.daemon.measurements.queue import JobQueue, Waiting
 from dcnumd.errors import ResultError
-from dcnumd.logic.job import Job
 from dcnumd.web.state import Blocked, Output
 
 log = structlog.get_logger()
@@ -42,7 +41,7 @@ class Obstacle:
 
     error: ResultError
     look_at: float
-    """When it is looked at again, on the monotonic clock."""
+    """When it is looked at again, on the clock of the event loop [s]."""
     doublings: int = 0
     """How often the pause before the next look has grown."""
     failures: int = 0
@@ -71,8 +70,6 @@ class OutputFolders:
         Finds out how a folder is.
     queue
         Where measurements are parked.
-    job_of
-        Makes the job of a measurement.
     """
 
     def __init__(
@@ -81,13 +78,11 @@ class OutputFolders:
         ledger: Ledger,
         availability: Availability,
         queue: JobQueue,
-        job_of: Callable[[Entry], Job],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._availability = availability
         self._queue = queue
-        self._job_of = job_of
         self._obstacles: dict[pathlib.Path, Obstacle] = {}
         self._parked = asyncio.Event()
         self._note_at = 0.0
@@ -116,13 +111,14 @@ class OutputFolders:
     async def look(self, entry: Entry) -> ResultError | None:
         """Return what is in the way of a measurement's result, if anything is."""
         obstacle = self._obstacles.get(self.root_of(entry))
-        if obstacle is not None and obstacle.error.reason != "no_space" and time.monotonic() < obstacle.look_at:
+        if obstacle is not None and obstacle.error.reason != "no_space" and now() < obstacle.look_at:
             # A folder that does not answer would keep all others waiting each time; how much fits, each has to see.
             return obstacle.error
         return await self._look_now(entry)
 
     async def _look_now(self, entry: Entry) -> ResultError | None:
-        return await self._availability.obstacle(self.root_of(entry), self._job_of(entry).path_out, entry.size or 0)
+        output = routing.output_for(self._settings, pathlib.Path(entry.path))
+        return await self._availability.obstacle(self.root_of(entry), output, entry.size or 0)
 
     def park(self, waiting: Waiting, error: ResultError, *, failed: bool = False) -> None:
         """Have a measurement wait until its folder takes results again.
@@ -144,7 +140,7 @@ class OutputFolders:
         obstacle.error = error
         obstacle.failures += failed
         pause = backoff_seconds(self._settings.retry, obstacle.failures) if obstacle.failures else 0.0
-        obstacle.look_at = time.monotonic() + max(obstacle.pause(), pause)
+        obstacle.look_at = now() + max(obstacle.pause(), pause)
         self._queue.park(waiting, root)
         if (waiting.entry.reason, waiting.entry.error) != (error.reason, error.message):
             obstacle.unnoted[waiting.entry.id] = error
@@ -161,21 +157,20 @@ class OutputFolders:
             del self._obstacles[root]
             self._report_end(root, obstacle)
 
-    async def keep_looking(self, released: Callable[[], None]) -> None:
-        """Look at the folders that take no results, and call `released` whenever one of them does again."""
+    async def keep_looking(self) -> None:
+        """Look at the folders that take no results, and let measurements go on whose folder does again."""
         while True:
             self._parked.clear()
             self._note_parked()
             times = [obstacle.look_at for root, obstacle in self._obstacles.items() if self._queue.parked(root)]
             times += [self._note_at for obstacle in self._obstacles.values() if obstacle.unnoted]
-            timeout = max(0.0, min(times) - time.monotonic()) if times else None
+            timeout = max(0.0, min(times) - now()) if times else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._parked.wait()
             for root, obstacle in list(self._obstacles.items()):
-                if self._queue.parked(root) and obstacle.look_at <= time.monotonic():
+                if self._queue.parked(root) and obstacle.look_at <= now():
                     await self._look_again(root, obstacle)
-                    released()
 
     async def keep_measuring(self) -> None:
         """Measure how much room there is in the folders, again and again."""
@@ -186,7 +181,7 @@ class OutputFolders:
 
     def _note_parked(self) -> None:
         """Note in the ledger what has come to wait, unless it was noted only just now."""
-        if time.monotonic() < self._note_at:
+        if now() < self._note_at:
             return
         unnoted = [obstacle.unnoted for obstacle in self._obstacles.values() if obstacle.unnoted]
         if unnoted:
@@ -195,12 +190,12 @@ class OutputFolders:
             )
             for rows in unnoted:
                 rows.clear()
-            self._note_at = time.monotonic() + NOTE_SECONDS
+            self._note_at = now() + NOTE_SECONDS
 
     async def _look_again(self, root: pathlib.Path, obstacle: Obstacle) -> None:
         smallest = min((waiting.entry for waiting in self._queue.parked(root)), key=lambda entry: entry.size or 0)
         if await self._look_now(smallest) is not None:
-            obstacle.look_at = time.monotonic() + obstacle.pause()
+            obstacle.look_at = now() + obstacle.pause()
             return
         if not obstacle.failures:
             # Where nothing was wrong to be seen, only a result that is there is a proof.

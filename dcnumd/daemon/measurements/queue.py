@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import heapq
 import itertools
 import pathlib
-import time
 
 from dcnumd.config.choices import QueueOrder
+from dcnumd.daemon.clock import now
 from dcnumd.daemon.ledger.records import Entry
 
 
@@ -20,7 +21,7 @@ class Waiting:
     """Priority and date, both such that the smaller one is first, and order of arrival."""
     entry: Entry = dataclasses.field(compare=False)
     since: float = dataclasses.field(compare=False)
-    """On the monotonic clock."""
+    """On the clock of the event loop [s]."""
 
 
 class JobQueue:
@@ -31,6 +32,8 @@ class JobQueue:
     """
 
     def __init__(self, order: QueueOrder) -> None:
+        self.filled = asyncio.Event()
+        """Set whenever a measurement has come that can go on."""
         self._sign = -1 if order == "newest" else 1
         self._present: dict[str, Waiting] = {}
         """What counts, by its path; whatever else is in a list was replaced or taken out."""
@@ -44,10 +47,11 @@ class JobQueue:
     def put(self, entry: Entry, priority: int) -> None:
         """Append a measurement."""
         former = self._present.get(entry.path)
-        since = time.monotonic() if former is None else former.since
+        since = now() if former is None else former.since
         urgency = (-priority, self._sign * (entry.mtime_ns or 0), next(self._numbers))
         waiting = self._present[entry.path] = Waiting(urgency, entry, since)
         heapq.heappush(self._waiting, waiting)
+        self.filled.set()
 
     def take(self) -> Waiting | None:
         """Take out the next one; None if none can go on."""
@@ -81,11 +85,12 @@ class JobQueue:
         for waiting in self._parked.pop(root, []):
             if self._counts(waiting):
                 heapq.heappush(self._waiting, waiting)
+        self.filled.set()
 
     def oldest_wait(self) -> float:
         """Return for how long one has been waiting that waits longest [s]."""
-        now = time.monotonic()
-        return now - min((waiting.since for waiting in self._present.values()), default=now)
+        moment = now()
+        return moment - min((waiting.since for waiting in self._present.values()), default=moment)
 
     def _counts(self, waiting: Waiting) -> bool:
         return self._present.get(waiting.entry.path) is waiting

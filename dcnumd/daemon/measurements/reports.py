@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
-import time
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 import structlog
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
+from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.availability import Availability
-from dcnumd.daemon.ledger.records import Entry, ReportState, job_log, utc_now
+from dcnumd.daemon.ledger.records import Entry, job_log, utc_now
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.backoff import backoff_seconds
-from dcnumd.daemon.measurements.counters import Counters
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.processes.child import Child
@@ -35,6 +34,16 @@ QUIET_SECONDS = 1.0
 """Time from the last failure to the next writing of the index [s], since failures come in numbers."""
 
 
+class Listener(Protocol):
+    """Who wants to know of reports."""
+
+    def on_change(self) -> None:
+        """Take note that a report or an index was dealt with."""
+
+    def on_report(self, entry: Entry, summary: ReportSummary | None) -> None:
+        """Take note of a report; None if it could not be made."""
+
+
 class Reporter:
     """The results that wait for their report, and the indexes of their folders.
 
@@ -48,14 +57,10 @@ class Reporter:
         Whether there is a place for one.
     child
         The process that makes them.
-    counters
-        Counts them.
+    listener
+        Hears of each.
     tidy
         Has removed what a killed process left in a folder.
-    on_report
-        Receives each new report.
-    on_change
-        Called whenever one has been dealt with.
     """
 
     def __init__(
@@ -64,19 +69,15 @@ class Reporter:
         ledger: Ledger,
         availability: Availability,
         child: Child,
-        counters: Counters,
+        listener: Listener,
         tidy: Callable[[pathlib.Path], None],
-        on_report: Callable[[Entry, ReportSummary], None],
-        on_change: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._availability = availability
         self._child = child
-        self._counters = counters
+        self._listener = listener
         self._tidy = tidy
-        self._on_report = on_report
-        self._on_change = on_change
         self._waiting: dict[int, int] = {}
         """Numbers of rows whose report is wanted, and the attempts that were made."""
         self._delayed: set[int] = set()
@@ -97,11 +98,6 @@ class Reporter:
     def busy(self) -> bool:
         """Whether something is being written."""
         return self._busy
-
-    @property
-    def state_of_new(self) -> ReportState:
-        """What the row of a new result says about its report."""
-        return "wanted" if self._settings.report.enabled else ""
 
     def want(self, entry: Entry) -> None:
         """Have a report made of the result of a measurement, if its row says that one is wanted."""
@@ -147,7 +143,7 @@ class Reporter:
             elif self._failures_changed:
                 await self._tell_failures()
             self._busy = False
-            self._on_change()
+            self._listener.on_change()
             if not self._waiting and not self._failures_changed:
                 await self._filled.wait()
 
@@ -164,7 +160,7 @@ class Reporter:
         path, result = _paths(entry)
         folder = routing.index_folder_for(self._settings, path)
         request = routing.report_request_for(self._settings, path, result, entry.job_id)
-        begin = time.monotonic()
+        begin = now()
         try:
             summary = await self._make(request, folder)
             # It may have failed before.
@@ -177,7 +173,7 @@ class Reporter:
         if not listed and attempts + 1 < self._settings.retry.attempts:
             self._delay(entry.id, attempts + 1)
         else:
-            self._record(entry, summary, time.monotonic() - begin)
+            self._record(entry, summary, now() - begin)
 
     async def _make(self, request: ReportRequest, folder: pathlib.Path) -> ReportSummary:
         await self._make_sure(folder, request.path_report)
@@ -226,11 +222,10 @@ class Reporter:
             report=paths[0] if paths else None,
             report_state="written",
         )
-        self._counters.reports += 1
         job_log(entry).info(
             "report.written", report=paths, light=summary.light, warnings=summary.warnings, seconds=round(seconds, 3)
         )
-        self._on_report(entry, summary)
+        self._listener.on_report(entry, summary)
 
     def _give_up(self, entry: Entry, request: ReportRequest, error: DcnumdError, attempt: int) -> None:
         """Record that a report could not be made; the result stays what it is."""
@@ -249,7 +244,7 @@ class Reporter:
             self._delay(entry.id, attempt)
         else:
             self._ledger.amend(entry.id, report_state="failed")
-            self._counters.reports_failed += 1
+            self._listener.on_report(entry, None)
 
     def _delay(self, entry_id: int, attempt: int) -> None:
         """Come back to a report later."""

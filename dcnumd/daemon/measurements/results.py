@@ -33,8 +33,6 @@ class Results:
         Which results there are, and where it is noted that one is gone.
     availability
         Finds out whether they are there.
-    make_again
-        Receives measurements whose result is gone and is to be made again.
     on_change
         Called whenever all have been looked for.
     """
@@ -44,13 +42,11 @@ class Results:
         settings: Settings,
         ledger: Ledger,
         availability: Availability,
-        make_again: Callable[[str, Stamp], None],
         on_change: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._availability = availability
-        self._make_again = make_again
         self._on_change = on_change
         self._waiting: dict[str, Stamp] = {}
         self._filled = asyncio.Event()
@@ -67,15 +63,21 @@ class Results:
         if self._waiting:
             self._filled.set()
 
-    async def keep_looking(self) -> None:
-        """Look for what `look_for` was told."""
+    async def keep_looking(self, make_again: Callable[[str, Stamp], None]) -> None:
+        """Look for what `look_for` was told.
+
+        Parameters
+        ----------
+        make_again
+            Receives measurements whose result is gone and is to be made again.
+        """
         while True:
             await self._filled.wait()
             self._filled.clear()
             waiting, self._waiting = list(self._waiting.items()), {}
             self._busy = True
             for start in range(0, len(waiting), SLICE):
-                await self._look_for(dict(waiting[start : start + SLICE]))
+                await self._look_for(dict(waiting[start : start + SLICE]), make_again)
                 # However many there are, signals and jobs do not wait for them.
                 await asyncio.sleep(0)
             self._busy = False
@@ -91,7 +93,7 @@ class Results:
         there = await self._availability.look_for(outputs)
         return frozenset(output for output, is_there in there.items() if not is_there)
 
-    async def _look_for(self, measurements: dict[str, Stamp]) -> None:
+    async def _look_for(self, measurements: dict[str, Stamp], make_again: Callable[[str, Stamp], None]) -> None:
         results = {path: found for path in measurements if (found := self._ledger.result_of(path)) is not None}
         roots = {found.output: self._root_of(path, found.output) for path, found in results.items()}
         there = await self._availability.look_for(roots)
@@ -102,7 +104,7 @@ class Results:
                 continue
             if not is_there and not self._are_left(path):
                 log.info("output.gone", path=path, output=found.output, deleted="remake")
-                self._make_again(path, measurements[path])
+                make_again(path, measurements[path])
             elif is_there == (found.reason == OUTPUT_GONE):
                 changed[path] = found, is_there
         if changed:

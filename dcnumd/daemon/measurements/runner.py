@@ -1,31 +1,27 @@
-"""Takes measurements from the queue and has the pipeline process them, one after the other."""
+"""Running: measurements are taken from the queue and handed to the executor, as many at a time as it takes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
-import os
 import pathlib
 import sqlite3
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
 from dcnumd import routing
-from dcnumd.config.values import Settings
-from dcnumd.daemon.folders.availability import Availability
+from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.threads import in_thread
-from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State, job_log
-from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.measurements.counters import Counters
+from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
+from dcnumd.daemon.measurements.deadline import Deadline
+from dcnumd.daemon.measurements.executor import JobExecutor
 from dcnumd.daemon.measurements.inspector import Inspector
+from dcnumd.daemon.measurements.lifecycle import Lifecycle, one_file
 from dcnumd.daemon.measurements.parking import OutputFolders
-from dcnumd.daemon.measurements.pipeline import Overseer
-from dcnumd.daemon.measurements.queue import JobQueue, Waiting
-from dcnumd.daemon.measurements.reports import Reporter
-from dcnumd.daemon.measurements.settle import Gate
+from dcnumd.daemon.measurements.queue import Waiting
+from dcnumd.daemon.measurements.running_job import RunningJob
 from dcnumd.errors import DcnumdError, JobCancelledError, MeasurementError, ResultError, WorkerError
 from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
 from dcnumd.logic.stamp import Stamp
@@ -33,98 +29,80 @@ from dcnumd.logic.stamp import Stamp
 log = structlog.get_logger()
 
 PROGRESS_SECONDS = 5.0
-"""Smallest time between two log lines about the progress of a job [s]."""
+"""Shortest time between two log lines about the progress of a job [s]."""
 NOTE_SECONDS = 2.0
-"""Smallest time between two notes of it in the ledger, which `dcnumd status` reads [s]."""
+"""Shortest time between two notes of it in the ledger, which `dcnumd status` reads [s]."""
+
+
+@dataclasses.dataclass(slots=True)
+class Run:
+    """A measurement that is being processed."""
+
+    entry: Entry
+    job: RunningJob
+    noted_at: float
+    """When the ledger last heard how far it is, on the clock of the event loop [s]."""
+    logged_at: float
+    """When the log last did."""
 
 
 class JobRunner:
-    """The queue, and the one job that is running.
+    """Takes turns: each measurement whose turn has come is checked once more, processed, and recorded.
 
     Parameters
     ----------
-    settings
-        How jobs are made, limited and repeated.
-    ledger
-        Where their way is recorded.
-    overseer
-        Has the work done.
+    lifecycle
+        Has the queue, and records what becomes of a job.
+    executor
+        Does the work.
     inspector
         Looks into a file that has changed meanwhile.
-    availability
-        Whether a result has a place.
-    reporter
-        Has a report made of each result.
-    counters
-        Counts the results.
+    outputs
+        Whether a result has a place; keeps those waiting that have none.
     tidy
         Has removed what a killed process left in a folder.
-    on_change
-        Called whenever a job begins or has ended.
     once
         A folder that takes no result fails a job instead of making it wait.
     """
 
     def __init__(
         self,
-        settings: Settings,
-        ledger: Ledger,
-        overseer: Overseer,
+        lifecycle: Lifecycle,
+        executor: JobExecutor,
         inspector: Inspector,
-        availability: Availability,
-        reporter: Reporter,
-        counters: Counters,
+        outputs: OutputFolders,
         tidy: Callable[[pathlib.Path], None],
-        on_change: Callable[[], None],
         *,
         once: bool = False,
     ) -> None:
-        self.running: Entry | None = None
-        self.last_success: str | None = ledger.last_success()
+        self.outputs = outputs
+        self.forced = asyncio.Event()
+        """Set to end jobs at once that were asked to end."""
         self.last_job = asyncio.Event()
         """Set to start no further job; `keep_running` ends then."""
-        self._settings = settings
-        self._ledger = ledger
-        self._overseer = overseer
+        self._lifecycle = lifecycle
+        self._ledger = lifecycle.ledger
+        self._settings = lifecycle.settings
+        self._executor = executor
         self._inspector = inspector
-        self._reporter = reporter
-        self._counters = counters
         self._tidy = tidy
-        self._on_change = on_change
         self._once = once
-        self._queue = JobQueue(settings.resources.order)
-        self._outputs = OutputFolders(settings, ledger, availability, self._queue, self._job)
-        self._worker_pids: set[int] = set()
-        self._filled = asyncio.Event()
+        self._runs: dict[str, Run] = {}
+        self._turns: set[asyncio.Task[None]] = set()
         self._wanted = asyncio.Event()
         self._wanted.set()
-        self._has_turn = False
-        self._reported_at = self._noted_at = 0.0
-
-    def enqueue(self, entry: Entry) -> None:
-        """Add a measurement to the queue."""
-        group = self._settings.group_of(pathlib.Path(entry.path))
-        self._queue.put(entry, group.watch.priority)
-        self._filled.set()
+        self._held = False
+        self._ready = asyncio.Lock()
 
     @property
-    def queue_length(self) -> int:
-        """Number of measurements that wait for their turn."""
-        return len(self._queue)
-
-    @property
-    def outputs(self) -> OutputFolders:
-        """The folders that results go to."""
-        return self._outputs
+    def running(self) -> tuple[Entry, ...]:
+        """The measurements that are being processed, the one first that began first."""
+        return tuple(run.entry for run in self._runs.values())
 
     @property
     def idle(self) -> bool:
         """Whether no measurement waits or has its turn."""
-        return not self._queue and not self._has_turn
-
-    def oldest_wait(self) -> float:
-        """Return for how long one has been waiting that waits longest [s]."""
-        return self._queue.oldest_wait()
+        return not self._lifecycle.queue and not self._turns
 
     def pause(self, *, paused: bool) -> None:
         """Start no job from now on, or start jobs again."""
@@ -134,178 +112,202 @@ class JobRunner:
             self._wanted.set()
 
     def finish_up(self) -> None:
-        """Start no further job; `keep_running` ends when the running one has."""
+        """Start no further job; `keep_running` ends when the running ones have."""
         self.last_job.set()
-        self._filled.set()
+        self._lifecycle.queue.filled.set()
 
-    async def keep_running(self, gate: Gate) -> None:
-        """Process what the queue holds, until cancelled; a running job is then put back."""
-        while not self._overseer.stopping and not self.last_job.is_set():
-            self._filled.clear()
-            waiting = self._queue.take()
-            if waiting is None:
-                await self._filled.wait()
-                continue
-            self._has_turn = True
-            await self._wanted.wait()
-            if self._settings.resources.pause_while_acquiring:
-                await gate.quiet.wait()
-            if not self._once:
-                await self._overseer.have_pipeline()
-            await self._take_turn(waiting, gate)
-            self._has_turn = False
-            self._on_change()
+    def hold(self) -> None:
+        """Have all jobs stand still, and their time as well."""
+        self._held = True
+        if self._runs:
+            self._executor.hold()
+        for run in self._runs.values():
+            run.job.hold()
 
-    async def keep_courteous(self, gate: Gate) -> None:
-        """Hold the running job while a watched file is being written."""
+    def resume(self) -> None:
+        """Let them go on."""
+        self._held = False
+        self._executor.resume()
+        for run in self._runs.values():
+            run.job.resume()
+
+    async def keep_running(self, *, patient: bool = False) -> None:
+        """Process what the queue holds, until cancelled; running jobs are then ended and put back.
+
+        Parameters
+        ----------
+        patient
+            Start no job while a watched file is being written.
+        """
+        try:
+            while not self.last_job.is_set():
+                waiting = await self._next()
+                if waiting is None:
+                    continue
+                turn = asyncio.create_task(self._take_turn(waiting, patient=patient), name=waiting.entry.path)
+                self._turns.add(turn)
+                await self._until_free()
+            while self._turns:
+                await self._until_free(0)
+        finally:
+            for turn in self._turns:
+                turn.cancel()
+            ended = await asyncio.gather(*self._turns, return_exceptions=True)
+            for fault in ended:
+                # The ledger's, for example; that a turn was cancelled is none.
+                if isinstance(fault, Exception):
+                    raise fault
+
+    async def keep_ready(self) -> None:
+        """Start the executor again whenever it is lost, also when it has nothing to do."""
         while True:
-            await gate.written.wait()
-            self._overseer.hold()
-            self._reporter.hold()
-            begin, job, written = time.monotonic(), self.running, gate.candidates.written()
-            if job is not None:
-                job_log(job).info("pipeline.held", written=written.path if written else "")
-            try:
-                await gate.quiet.wait()
-            finally:
-                self._overseer.resume()
-                self._reporter.resume()
-            if job is not None:
-                job_log(job).info("pipeline.resumed", seconds=round(time.monotonic() - begin, 1))
-
-    async def keep_outputs(self) -> None:
-        """Let measurements go on whose folder takes results again."""
-        await self._outputs.keep_looking(self._filled.set)
+            await self._executor.wait_until_lost()
+            await self._have_executor()
 
     def on_progress(self, progress: Progress) -> None:
-        """Take note of what the pipeline process says about the running job."""
-        self._overseer.sign_of_life()
-        entry = self.running
-        now = time.monotonic()
-        if entry is None or entry.job_id != progress.job_id:
+        """Take note of how far a job is."""
+        if (run := self._runs.get(progress.job_id)) is None:
             return
-        if now - self._noted_at >= NOTE_SECONDS:
-            self._noted_at = now
-            # What cannot be written now is told again soon; if it is the ledger's fault, the job's end will meet it.
-            with contextlib.suppress(sqlite3.Error):
-                self._ledger.amend(entry.id, frames_done=progress.frames_done)
-        if now - self._reported_at < PROGRESS_SECONDS:
-            return
-        self._reported_at = now
-        job_log(entry).info(
-            "job.progress",
-            stage=progress.stage,
-            frames_done=progress.frames_done,
-            frames=progress.frames,
-            events=progress.events,
-        )
+        run.job.sign_of_life()
+        moment = now()
+        logged = moment - run.logged_at >= PROGRESS_SECONDS
+        if logged or moment - run.noted_at >= NOTE_SECONDS:
+            run.noted_at = moment
+            run.logged_at = moment if logged else run.logged_at
+            self._lifecycle.note_progress(run.entry, progress, logged=logged)
 
-    async def _take_turn(self, waiting: Waiting, gate: Gate) -> None:
-        """Process one measurement if it is still what was queued."""
+    async def _next(self) -> Waiting | None:
+        """Return the next measurement of the queue; None if there is none just now, after something has happened."""
+        queue = self._lifecycle.queue
+        queue.filled.clear()
+        if (waiting := queue.take()) is None:
+            await queue.filled.wait()
+        return waiting
+
+    async def _until_free(self, number: int | None = None) -> None:
+        """Wait until fewer jobs run than the executor takes, or no more than `number`."""
+        most = self._executor.capacity - 1 if number is None else number
+        while len(self._turns) > most:
+            done, self._turns = await asyncio.wait(self._turns, return_when=asyncio.FIRST_COMPLETED)
+            for turn in done:
+                # What is not the fault of one measurement ends all.
+                turn.result()
+            self._lifecycle.announce()
+
+    async def _have_executor(self) -> None:
+        """Start the executor again if it is gone: a start that fails costs no measurement an attempt."""
+        async with self._ready:
+            while True:
+                try:
+                    await self._executor.start()
+                except DcnumdError as error:
+                    seconds = self._settings.retry.backoff_seconds
+                    log.warning("worker.failed", role="pipeline", error=error.message, retry_in_seconds=seconds)
+                    await asyncio.sleep(seconds)
+                else:
+                    return
+
+    async def _take_turn(self, waiting: Waiting, *, patient: bool) -> None:
+        """Process one measurement, if it is still what was queued."""
+        await self._wanted.wait()
+        if patient:
+            await self._lifecycle.tracker.quiet.wait()
+        if not self._once:
+            await self._have_executor()
         queued = waiting.entry
-        self._reporter.give_way(idle=True)
-        try:
+        with one_file(self._lifecycle, queued.path, queued.id):
             entry = self._ledger.get(queued.id)
             # What was queued may have been replaced by another content since.
-            if entry.state is State.QUEUED:
-                await self._process(dataclasses.replace(waiting, entry=entry), gate)
-        except sqlite3.Error:
-            # No measurement is to blame for the ledger.
-            raise
-        except Exception as error:  # noqa: BLE001 -- its row went another way, for example, or was forgotten
-            gate.lose(queued.path, queued.id, error)
-        finally:
-            self.running = None
-            self._reporter.give_way(idle=False)
+            if entry.state is State.QUEUED and (
+                checked := await self._check(dataclasses.replace(waiting, entry=entry))
+            ):
+                await self._attempt(checked)
 
-    async def _process(self, waiting: Waiting, gate: Gate) -> None:
-        """Process one measurement and record what came of it."""
+    async def _check(self, waiting: Waiting) -> Waiting | None:
+        """Return a measurement that is as it was queued, and whose result has a place; None if it must wait."""
         entry = waiting.entry
-        if not await self._is_as_queued(entry, gate):
-            return
-        if (obstacle := await self._outputs.look(entry)) is not None:
+        if not await self._is_as_queued(entry):
+            return None
+        if (obstacle := await self.outputs.look(entry)) is not None:
             if self._once:
-                gate.fail(entry, obstacle)
+                self._lifecycle.fail(entry, obstacle)
             else:
-                self._outputs.park(waiting, obstacle)
-            return
+                self.outputs.park(waiting, obstacle)
+            return None
         # That may have taken long, and another content may have taken the place of this one.
         entry = self._ledger.get(entry.id)
-        if entry.state is not State.QUEUED or not await self._is_as_queued(entry, gate):
-            return
-        await self._attempt(dataclasses.replace(waiting, entry=entry), gate)
+        if entry.state is not State.QUEUED or not await self._is_as_queued(entry):
+            return None
+        return dataclasses.replace(waiting, entry=entry)
 
-    async def _attempt(self, waiting: Waiting, gate: Gate) -> None:
-        """Run the job of a measurement, whatever comes of it."""
+    async def _attempt(self, waiting: Waiting) -> None:
+        """Run the job of a measurement, and record what comes of it."""
         entry, job = waiting.entry, self._job(waiting.entry)
+        deadline = Deadline(self._settings.resources.job_timeout_seconds, entry.size or 0)
+        running = RunningJob(job, self._executor, deadline, self.forced)
         try:
-            with self._ledger.transaction():
-                self._ledger.note_untidy(os.fspath(job.path_out.parent))
-                entry = self.running = self._ledger.move(entry.id, State.RUNNING, frames_done=0)
-            # It may have been queued again while its folder was looked at.
-            self._queue.remove(entry)
-            self._reported_at = self._noted_at = time.monotonic()
-            job_log(entry).info("job.started", attempt=entry.attempts + 1, output=os.fspath(job.path_out))
-            self._on_change()
-            result = await self._overseer.run(job, entry.size or 0)
+            with self._listed(entry, running) as run:
+                self._lifecycle.announce()
+                entry = run.entry = self._lifecycle.start(entry, job.path_out)
+                result = await running.result(recognize=self._ledger.rebuilt)
         except JobCancelledError as error:
-            if self._overseer.stopping:
-                self._ledger.move(entry.id, State.QUEUED, "interrupted")
+            if running.stopped:
+                self._lifecycle.put_back(entry, "interrupted")
             else:
                 # Nobody here asked for it, so the line to the process must be broken.
-                await self._give_up(entry, WorkerError(error.message, error.reason, transient=True), gate)
+                await self._give_up(entry, WorkerError(error.message, error.reason, transient=True))
         except ResultError as error:
             if error.reason not in SURROUNDINGS or self._once:
-                await self._give_up(entry, error, gate)
+                await self._give_up(entry, error)
             else:
-                entry = self._ledger.move(entry.id, State.QUEUED, error.reason, error.message)
-                self._outputs.park(dataclasses.replace(waiting, entry=entry), error, failed=True)
+                entry = self._lifecycle.put_back(entry, error.reason, error.message)
+                self.outputs.park(dataclasses.replace(waiting, entry=entry), error, failed=True)
         except sqlite3.Error:
             # No measurement is to blame for the ledger.
             raise
         except Exception as error:  # noqa: BLE001 -- the boundary of one job: no job may stop the others
-            await self._give_up(entry, error, gate)
-            if isinstance(error, WorkerError) and not self._overseer.stopping:
+            await self._give_up(entry, error)
+            if isinstance(error, WorkerError) and not running.stopped:
                 self._tidy(job.path_out.parent)
         else:
-            await self._record(entry, result, gate)
+            await self._record(entry, result, stopped=running.stopped)
 
-    async def _is_as_queued(self, entry: Entry, gate: Gate) -> bool:
-        """Return whether the file is still the one that was queued; if not, give it back to the gate."""
+    @contextlib.contextmanager
+    def _listed(self, entry: Entry, job: RunningJob) -> Iterator[Run]:
+        """Have a job among the running ones for as long as it runs."""
+        moment = now()
+        run = self._runs[entry.job_id] = Run(entry, job, moment, moment)
+        if self._held:
+            self.hold()
         try:
-            stamp = await in_thread(self._folder_of(entry), Stamp.at, entry.path)
+            yield run
+        finally:
+            del self._runs[entry.job_id]
+
+    async def _is_as_queued(self, entry: Entry) -> bool:
+        """Return whether the file is still the one that was queued; if not, have it settle again."""
+        try:
+            stamp = await in_thread(self._lifecycle.tracker.folder_of(entry.path), Stamp.at, entry.path)
         except OSError:
-            gate.settle_again(entry, "unreachable")
+            self._lifecycle.give_back(entry, entry.stamp, "unreachable")
             return False
         if stamp == entry.stamp and stamp is not None:
             return True
-        self._give_back(entry, stamp, gate)
+        self._lifecycle.give_back(entry, stamp)
         return False
 
-    async def _give_up(self, entry: Entry, error: Exception, gate: Gate) -> None:
+    async def _give_up(self, entry: Entry, error: Exception) -> None:
         """Record a failure, unless it is about a file that is another one now."""
         entry = self._ledger.get(entry.id)
         if entry.state not in {State.QUEUED, State.RUNNING}:
             return
-        try:
-            now = await in_thread(self._folder_of(entry), Stamp.at, entry.path)
-        except OSError:
-            now = entry.stamp
+        stamp = await self._stamp(entry)
         # A scan may have noticed already what the job has met.
         changed = isinstance(error, MeasurementError) and error.reason == "changed"
-        if now == entry.stamp and not changed:
-            gate.fail(entry, error)
+        if stamp == entry.stamp and not changed:
+            self._lifecycle.fail(entry, error)
         else:
-            self._give_back(entry, now, gate)
-
-    def _give_back(self, entry: Entry, stamp: Stamp | None, gate: Gate) -> None:
-        """Return a measurement to the gate because its file is gone or another one now."""
-        if stamp is not None:
-            gate.settle_again(entry, "input_changed")
-            return
-        job_log(entry).info("job.skipped", reason="vanished")
-        self._ledger.move(entry.id, State.SKIPPED, "vanished")
-        gate.leave_queue(entry.path)
+            self._lifecycle.give_back(entry, stamp)
 
     def _job(self, entry: Entry) -> Job:
         job = routing.watched_job_for(self._settings, pathlib.Path(entry.path), entry.job_id)
@@ -313,116 +315,41 @@ class JobRunner:
             job = dataclasses.replace(job, known=KnownContent(entry.stamp, entry.digest))
         return dataclasses.replace(job, existing="replace") if entry.replace_output else job
 
-    async def _record(self, entry: Entry, result: JobResult, gate: Gate) -> None:
-        # The gate amends the stamp when it finds the same content under a new date.
+    async def _record(self, entry: Entry, result: JobResult, *, stopped: bool) -> None:
+        """Record a result, unless it may mix two states of its file."""
+        # The stamp is another one if the same content was found under a new date meanwhile.
         entry = self._ledger.get(entry.id)
         if result.outcome == "skipped":
-            self._record_skipped(entry, result, gate)
+            self._lifecycle.skip(entry, result)
             return
-        self._outputs.succeeded(entry)
-        now = await self._stamp(entry)
-        if now != entry.stamp:
+        self.outputs.succeeded(entry)
+        stamp = await self._stamp(entry)
+        if stamp != entry.stamp:
             # Whatever comes between, a result that may mix two states of the file is not kept.
             self._ledger.amend(entry.id, replace_output=1)
-            if self._overseer.stopping:
-                self._ledger.move(entry.id, State.QUEUED, "interrupted")
+            if stopped:
+                self._lifecycle.put_back(entry, "interrupted")
                 return
-            now = await self._look_again(entry, now)
+            stamp = await self._look_again(entry, stamp)
             entry = self._ledger.get(entry.id)
-        if now != entry.stamp:
-            job_log(entry).warning(
-                "job.failed",
-                reason="input_changed",
-                error="the measurement changed while it was processed",
-                error_type="MeasurementError",
-                attempt=entry.attempts + 1,
-                will_retry=True,
-            )
-            self._give_back(entry, now, gate)
-            return
-        done = self._ledger.finish(
-            entry.id,
-            os.fspath(result.path_out),
-            frames=result.frames,
-            frames_done=result.frames,
-            events=result.events,
-            seconds=result.seconds,
-            attempts=entry.attempts + 1,
-            report_state=self._reporter.state_of_new,
-        )
-        self.last_success = done.finished_at
-        self._reporter.want(done)
-        self._counters.add(result)
-        for pid in set(result.worker_pids) - self._worker_pids:
-            log.info("worker.started", pid=pid, role="segmenter")
-        self._worker_pids = set(result.worker_pids)
-        gate.leave_queue(entry.path, entry.stamp)
-        job_log(done).info(
-            "job.finished",
-            frames=result.frames,
-            events=result.events,
-            seconds=round(result.seconds, 3),
-            frames_per_second=round(result.frames / result.seconds, 1) if result.seconds else 0.0,
-            output=os.fspath(result.path_out),
-            masks_dropped=result.masks_dropped,
-            **_time_spent(result),
-        )
+        if stamp != entry.stamp:
+            self._lifecycle.discard(entry, stamp)
+        else:
+            self._lifecycle.finish(entry, result)
 
-    async def _look_again(self, entry: Entry, now: Stamp | None) -> Stamp | None:
+    async def _look_again(self, entry: Entry, stamp: Stamp | None) -> Stamp | None:
         """Return the stamp of a file that changed; it becomes that of its row if only its date is new."""
         try:
             found = await self._inspector.look_into(entry.path, entry.size or 0)
         except DcnumdError:
-            return now
+            return stamp
         if found.verdict == "complete" and found.content == entry.content:
             self._ledger.amend(entry.id, stamp=found.stamp)
         return found.stamp
 
-    def _record_skipped(self, entry: Entry, result: JobResult, gate: Gate) -> None:
-        """Record that there was nothing to do; a whole result of the same pipeline means that it is done."""
-        output = os.fspath(result.path_out)
-        if result.reason == "output_exists":
-            # Perhaps the previous run was killed after it had put its result in place, and before it could say so.
-            interrupted = self._ledger.was_interrupted(entry.id)
-            counts = {"frames": result.frames, "events": result.events}
-            entry = self._ledger.finish(
-                entry.id,
-                output,
-                reason=result.reason,
-                attempts=entry.attempts + interrupted,
-                report_state=self._reporter.state_of_new,
-                **counts,
-            )
-            self._reporter.want(entry)
-            self.last_success = entry.finished_at
-            event = "job.finished" if interrupted else "job.skipped"
-            job_log(entry).info(event, reason=result.reason, output=output, **counts)
-        else:
-            job_log(entry).info("job.skipped", reason=result.reason, output=output, error=result.error)
-            self._ledger.move(entry.id, State.SKIPPED, result.reason, result.error, output=output)
-        self._counters.skipped += 1
-        gate.leave_queue(entry.path, entry.stamp)
-
-    def _folder_of(self, entry: Entry) -> str:
-        path = pathlib.Path(entry.path)
-        return os.fspath(self._settings.watched_folder_of(path) or path.parent)
-
     async def _stamp(self, entry: Entry) -> Stamp | None:
         """Return the stamp of a file after the work; one that cannot be reached is taken for unchanged."""
         try:
-            return await in_thread(self._folder_of(entry), Stamp.at, entry.path)
+            return await in_thread(self._lifecycle.tracker.folder_of(entry.path), Stamp.at, entry.path)
         except OSError:
             return entry.stamp
-
-
-def _time_spent(result: JobResult) -> dict[str, object]:
-    """Return where the time of a job went, for its log line."""
-    total = sum(result.stages.values())
-    return {
-        "stage_seconds": {stage: round(seconds, 3) for stage, seconds in result.stages.items()},
-        "stage_shares": {stage: round(seconds / total, 3) for stage, seconds in result.stages.items()},
-        "waiting_seconds": {who: round(seconds, 3) for who, seconds in result.waiting.items()},
-        "bottleneck": result.bottleneck,
-        "bytes_read": result.bytes_read,
-        "bytes_written": result.bytes_written,
-    }

@@ -1,0 +1,121 @@
+"""One job that an executor has: how long it may take, and how it is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from dcnumd.daemon.measurements.deadline import Deadline
+from dcnumd.daemon.measurements.executor import JobExecutor
+from dcnumd.errors import JobCancelledError, WorkerError
+from dcnumd.logic.calls import run_job
+from dcnumd.logic.job import Job, JobResult
+
+STOP_SECONDS = 2.0
+"""Time from asking a job to stop to ending it [s]."""
+TERMINATE_SECONDS = 0.5
+"""Time from ending a job to killing it [s]."""
+
+
+class RunningJob:
+    """Hands a job to the executor, and watches over it.
+
+    Parameters
+    ----------
+    job
+        What to do.
+    executor
+        Who does it.
+    deadline
+        How long it may take.
+    forced
+        Set to end a job at once that was asked to end.
+    """
+
+    def __init__(self, job: Job, executor: JobExecutor, deadline: Deadline, forced: asyncio.Event) -> None:
+        self.stopped = False
+        """Whether the job was ended because everything ends."""
+        self._job = job
+        self._executor = executor
+        self._deadline = deadline
+        self._forced = forced
+
+    def sign_of_life(self) -> None:
+        """Note that the job goes on."""
+        self._deadline.sign_of_life()
+
+    def hold(self) -> None:
+        """Let none of its time pass while it stands still."""
+        self._deadline.hold()
+
+    def resume(self) -> None:
+        """Let its time pass again."""
+        self._deadline.resume()
+
+    async def result(self, *, recognize: bool = False) -> JobResult:
+        """Run the job within its time, and end it when this task is cancelled.
+
+        Parameters
+        ----------
+        recognize
+            A result that is there already may be whole although the ledger does not know it: then it is kept.
+
+        Raises
+        ------
+        DcnumdError
+            What went wrong; with the reasons ``timeout`` and ``stalled`` if it was ended here.
+        JobCancelledError
+            It was ended because this task was cancelled.
+        """
+        if recognize and self._job.existing != "skip":
+            found = await self._attempt(dataclasses.replace(self._job, existing="skip"))
+            if found.reason != "output_differs":
+                return found
+        return await self._attempt(self._job)
+
+    async def _attempt(self, job: Job) -> JobResult:
+        call = asyncio.create_task(self._call(job), name=f"job {job.job_id}")
+        try:
+            outcome = await self._deadline.wait(call)
+        except asyncio.CancelledError:
+            # From here on this task ends by itself, so that the ledger is written whatever happens.
+            self.stopped = True
+            await self._end(call)
+            if isinstance(self._error_of(call), WorkerError):
+                raise JobCancelledError(f"{job.path_in}: stopped") from None
+        else:
+            if outcome != "done":
+                await self._end(call)
+                if call.exception() is not None:
+                    raise self._overdue(outcome)
+        if (error := self._error_of(call)) is not None:
+            raise error
+        return call.result()
+
+    async def _call(self, job: Job) -> JobResult:
+        # The executor may have been lost a moment ago.
+        await self._executor.start()
+        return await asyncio.get_running_loop().run_in_executor(self._executor.pool, run_job, job)
+
+    def _error_of(self, call: asyncio.Task[JobResult]) -> BaseException | None:
+        error = call.exception()
+        return None if error is None else self._executor.explain(error, self._job)
+
+    def _overdue(self, outcome: str) -> WorkerError:
+        seconds, what = self._deadline.limit_seconds, "not finished after"
+        if outcome == "stalled":
+            seconds, what = self._deadline.stall_seconds, "no progress for"
+        return WorkerError(f"{self._job.path_in}: {what} {seconds:.0f} s, so it was ended", outcome, transient=True)
+
+    async def _end(self, call: asyncio.Task[JobResult]) -> None:
+        """End the job: ask, then end it, then kill it."""
+        self._executor.ask_to_stop(self._job)
+        forced = asyncio.create_task(self._forced.wait(), name="forced stop")
+        await asyncio.wait([call, forced], timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not call.done():
+            self._executor.terminate(self._job)
+            await asyncio.wait([call], timeout=TERMINATE_SECONDS)
+        forced.cancel()
+        if not call.done():
+            self._executor.kill(self._job)
+            await asyncio.wait([call])
