@@ -326,7 +326,7 @@ def test_queued_again_in_its_turn_waits_for_its_next_attempt(tmp_path, measureme
         works.tracker.doubt()
         await works.until(lambda: (works.settling.offer([]), works.states() == [State.SKIPPED])[1])
 
-    with_jobs(tmp_path, body, settings=patient)
+    with_jobs(tmp_path, body, settings=patient, processes=True)
 
 
 def test_progress_is_logged_sparingly(tmp_path):

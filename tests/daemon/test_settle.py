@@ -286,7 +286,7 @@ def test_probe_that_dies_is_replaced(tmp_path, measurement):
         entry = await harness.next_passed()
         assert entry.attempts <= 1
 
-    with_settling(tmp_path, body)
+    with_settling(tmp_path, body, processes=True)
 
 
 def test_backlog_is_a_few_transactions(tmp_path):
@@ -349,7 +349,7 @@ def test_changed_during_a_look_that_fails_goes_on_settling(tmp_path, measurement
         entry = await harness.next_passed()
         assert (entry.frames, entry.attempts, harness.lifecycle.failures) == (50, 0, 0)
 
-    with_settling(tmp_path, body, settings=dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=1)))
+    with_settling(tmp_path, body, settings=dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=1)), processes=True)
 
 
 def test_look_that_hangs_is_ended(tmp_path, measurement, monkeypatch):
@@ -366,7 +366,7 @@ def test_look_that_hangs_is_ended(tmp_path, measurement, monkeypatch):
         monkeypatch.setattr(inspector, "LOOK_SECONDS", 60.0)
         assert (await harness.next_passed()).attempts == 1
 
-    with_settling(tmp_path, body)
+    with_settling(tmp_path, body, processes=True)
 
 
 def test_successor_replaces_what_its_predecessor_was_to_replace(tmp_path, measurement):

@@ -1,4 +1,4 @@
-"""Parts of a daemon in the event loop of a test: real ledger, real child processes, real files."""
+"""Parts of a daemon in the event loop of a test: real ledger, real files, and processes if the test wants them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from dcnumd.daemon.session import Session, Workers
 from dcnumd.logic.stamp import Stamp
 from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy
+from tests.support.fakes import FakeChild, FakeExecutor
+from tests.support.loop import run_jumping
 
 
 class Works:
     """What settles measurements, and behind it their queue, with or without what takes them out of it."""
 
-    def __init__(self, folder, settings, *, with_jobs, once=False, executor=None):
+    def __init__(self, folder, settings, *, with_jobs, once=False, executor=None, processes=False):
         watch = dataclasses.replace(settings.watch, folders=(folder,))
         self.settings = dataclasses.replace(settings, watch=watch)
         self.ledger = Ledger.open(folder)
         self.changed = asyncio.Event()
         self.with_jobs = with_jobs
         configure = functools.partial(logs.configure, self.settings.log)
-        self.executor = executor or make_executor(self.settings, configure, self._on_progress)
-        self.probe, self.report = (Child(name, configure, Courtesy(0)) for name in ("probe", "report"))
+        if processes:
+            self.executor = make_executor(self.settings, configure, self._on_progress)
+            self.probe, self.report = (Child(name, configure, Courtesy(0)) for name in ("probe", "report"))
+        else:
+            self.executor, self.probe, self.report = executor or FakeExecutor(), FakeChild(), FakeChild()
         workers = Workers(self.executor, self.probe, self.report)
         self.session = Session(self.settings, self.ledger, workers, Counters(), self, once=once)
         self.lifecycle, self.settling, self.jobs = self.session.lifecycle, self.session.settling, self.session.jobs
@@ -99,11 +104,14 @@ class Works:
         self.jobs.on_progress(progress)
 
 
-def with_works(folder, body, settings, **keywords):
-    """Run `body` with working parts, none of which may end before it."""
+def with_works(folder, body, settings, *, processes=False, **keywords):
+    """Run `body` with working parts, none of which may end before it.
+
+    With `processes` these are real, and time is; else calls are made at once, and time jumps.
+    """
 
     async def run():
-        works = Works(folder, settings, **keywords)
+        works = Works(folder, settings, processes=processes, **keywords)
         tasks = [asyncio.create_task(coroutine) for coroutine in works.work()]
         try:
             await body(works)
@@ -115,4 +123,7 @@ def with_works(folder, body, settings, **keywords):
                     await task
             await works.close()
 
-    asyncio.run(run())
+    if processes:
+        asyncio.run(run())
+    else:
+        run_jumping(run())
