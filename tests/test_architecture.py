@@ -80,3 +80,74 @@ def test_dcnum_is_never_imported_by_the_package():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not [name for name in names if name.split(".")[0] in {"dcnum", "cv2", "mahotas", "dclab"}]
+
+
+def modules():
+    """Return all modules of the package with their syntax trees."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(("dcnumd", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        found[name] = ast.parse(path.read_text())
+    return found
+
+
+MODULES = modules()
+
+
+def imported(tree):
+    """Yield the modules of ours that a syntax tree imports, also inside of functions and for annotations."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+DAEMON = {
+    "clock": set(),
+    "ledger": {"clock"},
+    "folders": {"clock", "ledger"},
+    "measurements": {"clock", "ledger", "folders"},
+    "workers": {"logs", "measurements"},
+    "session": {"clock", "ledger", "folders", "measurements", "workers"},
+    "live": {"clock", "ledger", "folders", "measurements", "session"},
+}
+"""Rooms and modules of the daemon that others build on, and what each may import of it."""
+
+
+@pytest.mark.parametrize("room_name", sorted(DAEMON))
+def test_rooms_of_the_daemon_import_downwards(room_name):
+    """The ledger knows nothing of folders, folders nothing of measurements, and measurements nothing of a session."""
+    prefix = f"dcnumd.daemon.{room_name}"
+    for name, tree in MODULES.items():
+        if name == prefix or name.startswith(f"{prefix}."):
+            rooms = {other.split(".")[2] for other in imported(tree) if other.startswith("dcnumd.daemon.")}
+            assert rooms & set(DAEMON) - {room_name} <= DAEMON[room_name], name
+            assert rooms - set(DAEMON) - {"logs"} == set(), name
+
+
+STEPS = {"move", "finish", "recover", "close_others"}
+"""Methods of the ledger that move a measurement along."""
+
+
+def test_only_the_lifecycle_moves_measurements():
+    """Who looks for a measurement's way finds all of its steps, and all of their log events, in one module."""
+    for name, tree in MODULES.items():
+        if name.startswith("dcnumd.daemon") and name != "dcnumd.daemon.measurements.lifecycle":
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                    owner = ast.unparse(node.func.value)
+                    moves = node.func.attr in STEPS and "ledger" in owner
+                    assert not moves, f"{name}: {ast.unparse(node)}"
+                    logs = node.func.attr in {"info", "warning", "error"} and "log" in owner
+                    event = node.args[0].value if logs and isinstance(node.args[0], ast.Constant) else ""
+                    assert not event.startswith(("file.", "job.")) or name.endswith("folders.watch"), f"{name}: {event}"
+
+
+def test_nothing_is_imported_by_its_name_but_commands():
+    """Who reads the code, or a tool, sees each import; only the command line loads its commands by name."""
+    for name, tree in MODULES.items():
+        if name != "dcnumd.cli":
+            calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+            assert not [call for call in calls if call.endswith(("import_module", "__import__"))], name

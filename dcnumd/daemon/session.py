@@ -6,7 +6,6 @@ What it knows is in the ledger, so the next one goes on from there.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import pathlib
 from collections.abc import Coroutine
@@ -22,7 +21,6 @@ from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.daemon.ledger.records import Entry, job_log
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.counters import Counters
-from dcnumd.daemon.measurements.executor import JobExecutor
 from dcnumd.daemon.measurements.inspector import Inspector
 from dcnumd.daemon.measurements.lifecycle import Lifecycle
 from dcnumd.daemon.measurements.parking import OutputFolders
@@ -31,24 +29,13 @@ from dcnumd.daemon.measurements.reports import Reporter
 from dcnumd.daemon.measurements.results import Results
 from dcnumd.daemon.measurements.runner import JobRunner
 from dcnumd.daemon.measurements.settle import Settling
+from dcnumd.daemon.workers import Workers
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.job import JobResult
-from dcnumd.processes.child import Child
 from dcnumd.report.request import ReportSummary
 from dcnumd.write.result import remove_leftovers
 
 log = structlog.get_logger()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Workers:
-    """Who does the work; they outlive a session."""
-
-    executor: JobExecutor
-    probe: Child
-    report: Child
-    ready: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-    """Set when the executor has started, with methods that exist."""
 
 
 class Listener(Protocol):

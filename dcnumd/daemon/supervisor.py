@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import os
 import pathlib
 import signal
@@ -22,32 +21,26 @@ from dcnumd import __version__, routing
 from dcnumd.config.file import reread_settings
 from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
+from dcnumd.daemon.ledger.opening import open_ledger
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger, is_damage, ledger_path
 from dcnumd.daemon.live.server import PageKeeper
 from dcnumd.daemon.live.view import View
-from dcnumd.daemon.measurements.backoff import backoff_seconds
 from dcnumd.daemon.measurements.counters import Counters
-from dcnumd.daemon.measurements.executor import make_executor
 from dcnumd.daemon.measurements.probe import check_methods
 from dcnumd.daemon.ownership import LOCK_NAME, owner_lock, temporary_folder
-from dcnumd.daemon.session import Session, Workers
+from dcnumd.daemon.session import Session
 from dcnumd.daemon.state_folder import StateFolder
 from dcnumd.daemon.systemd import Notifier
+from dcnumd.daemon.workers import Workers
 from dcnumd.errors import ConfigError, DcnumdError, WorkerError
 from dcnumd.logic.job import Progress
-from dcnumd.processes.child import Child
-from dcnumd.processes.courtesy import Courtesy
 from dcnumd.report.request import ReportSummary
 from dcnumd.report.wording import told_of_blocked
 
 log = structlog.get_logger()
 
 HEARTBEAT_SECONDS = 60.0
-START_SECONDS = 300.0
-"""Time in which the pipeline process must be ready [s]; a slow computer compiles the kernels for a minute."""
-CLOSE_SECONDS = 2.0
-"""Time in which an idle child process must end by itself [s]."""
 LEDGER_SECONDS = 5.0
 """Time between two attempts to write a ledger that could not be written [s]."""
 
@@ -94,22 +87,10 @@ class Supervisor:
         self._session: Session | None = None
         self._reloads = asyncio.Event()
         self._losses_before = 0
-        self._make_workers()
+        self._workers = Workers.of(settings, self._on_progress)
         self._counters = Counters()
         self._view = View(settings, self._counters, self._is_healthy, self._losses)
         self._page = PageKeeper(settings.web, self._view)
-
-    def _make_workers(self) -> None:
-        resources = self._settings.resources
-        configure, courtesy = (
-            functools.partial(logs.configure, self._settings.log),
-            Courtesy(resources.nice, resources.cpus),
-        )
-        self._workers = Workers(
-            make_executor(self._settings, configure, self._on_progress),
-            Child("probe", configure, courtesy),
-            Child("report", configure, courtesy),
-        )
 
     async def run(self) -> int:
         """Run, and return the exit code."""
@@ -142,7 +123,7 @@ class Supervisor:
             stack.push_async_callback(self._close_workers)
             async with asyncio.TaskGroup() as group:
                 # It takes longest, so it begins first.
-                self._starting = group.create_task(self._start_executor(), name="start")
+                self._starting = group.create_task(self._start_workers(), name="start")
                 tasks = [self._starting]
                 work = group.create_task(self._work_in_sessions(ledger), name="sessions")
                 tasks += [
@@ -162,30 +143,15 @@ class Supervisor:
                     task.cancel()
 
     async def _close_workers(self) -> None:
-        workers = self._workers
-        await asyncio.gather(*(one.close(CLOSE_SECONDS) for one in (workers.executor, workers.probe, workers.report)))
+        # A new config may have brought others since.
+        await self._workers.close()
 
-    async def _start_executor(self) -> None:
-        """Start what runs jobs, with methods that exist; without it the daemon is of no use, and ends."""
-        workers = self._workers
-        while not workers.ready.is_set():
-            try:
-                async with asyncio.timeout(START_SECONDS):
-                    await workers.executor.start()
-            except TimeoutError:
-                self._end(WorkerError(f"the pipeline process is not ready after {START_SECONDS:g} s", "worker_start"))
-                return
-            except (ConfigError, WorkerError) as error:
-                if self._once or not error.transient:
-                    self._end(error)
-                    return
-                # It was killed, for want of memory perhaps, which may pass.
-                pause = backoff_seconds(self._settings.retry, 1)
-                told = {"role": "pipeline", "error": error.message, "retry_in_seconds": round(pause, 1)}
-                log.warning("worker.failed", **told)
-                await asyncio.sleep(pause)
-            else:
-                workers.ready.set()
+    async def _start_workers(self) -> None:
+        """Start what runs jobs; without it the daemon is of no use, and ends."""
+        try:
+            await self._workers.start(self._settings, again=not self._once)
+        except (ConfigError, WorkerError) as error:
+            self._end(error)
 
     def _end(self, error: DcnumdError) -> None:
         self._end_error = error
@@ -257,21 +223,8 @@ class Supervisor:
         return None
 
     def _open_ledger(self) -> Ledger:
-        """Open the ledger, make sure that it can be written, and set it aside first if it is damaged."""
         folder = self._settings.state_folder()
-        try:
-            ledger = Ledger.open(folder)
-        except DcnumdError as error:
-            if error.reason != "ledger_damaged":
-                raise
-            ledger, aside = Ledger.repaired(folder)
-            what = {"path": str(ledger_path(folder)), "set_aside": str(aside), "error": error.message}
-            log.warning("ledger.damaged", **what)
-        try:
-            ledger.touch()
-        except sqlite3.Error as error:
-            ledger.close()
-            raise DcnumdError(f"{ledger_path(folder)}: the ledger cannot be written: {error}", "ledger") from error
+        ledger = open_ledger(folder)
         self._state.remember(ledger_path(folder))
         return ledger
 
@@ -323,10 +276,10 @@ class Supervisor:
             await asyncio.wait([self._starting])
             await self._close_workers()
             self._losses_before = self._losses()
-            self._make_workers()
+            self._workers = Workers.of(settings, self._on_progress)
             # The end need not wait for a start.
             stop = asyncio.create_task(self._stop.wait())
-            self._starting = asyncio.create_task(self._start_executor(), name="start")
+            self._starting = asyncio.create_task(self._start_workers(), name="start")
             await asyncio.wait([stop, self._starting], return_when=asyncio.FIRST_COMPLETED)
             for task in (stop, self._starting):
                 task.cancel()
@@ -349,14 +302,8 @@ class Supervisor:
             self._tell_status()
 
     def _tell_status(self) -> None:
-        if (session := self._session) is None:
-            return
-        jobs, lifecycle = session.jobs, session.lifecycle
-        names = ", ".join(pathlib.PurePath(entry.path).name for entry in jobs.running)
-        doing = f"processing {names}" if names else "waiting"
-        told = [f"{doing}; {len(lifecycle.queue)} queued, {len(lifecycle.tracker.candidates)} settling"]
-        told += [told_of_blocked(one.problem, one.reason, one.error, one.waiting) for one in jobs.outputs.blocked()]
-        self._notifier.status("; ".join(told))
+        if self._session is not None:
+            self._notifier.status(_status_of(self._session))
 
     def _is_alive(self) -> bool:
         """Return whether work goes on, or could."""
@@ -366,8 +313,7 @@ class Supervisor:
         return self._is_alive() and not self._ledger_lost
 
     def _losses(self) -> int:
-        workers = self._workers
-        return self._losses_before + sum(one.losses for one in (workers.executor, workers.probe, workers.report))
+        return self._losses_before + self._workers.losses
 
     def _on_progress(self, progress: Progress) -> None:
         self._view.note_progress(progress)
@@ -424,6 +370,15 @@ class Supervisor:
     def _on_look_again(self) -> None:
         if self._session is not None:
             self._session.look_again()
+
+
+def _status_of(session: Session) -> str:
+    """Return what ``systemctl status`` shows."""
+    names = ", ".join(pathlib.PurePath(entry.path).name for entry in session.jobs.running)
+    queued, settling = len(session.lifecycle.queue), len(session.lifecycle.tracker.candidates)
+    told = [f"{f'processing {names}' if names else 'waiting'}; {queued} queued, {settling} settling"]
+    blocked = session.jobs.outputs.blocked()
+    return "; ".join([*told, *(told_of_blocked(one.problem, one.reason, one.error, one.waiting) for one in blocked)])
 
 
 def seconds_since_start() -> float:

@@ -349,7 +349,9 @@ def test_changed_during_a_look_that_fails_goes_on_settling(tmp_path, measurement
         entry = await harness.next_passed()
         assert (entry.frames, entry.attempts, harness.lifecycle.failures) == (50, 0, 0)
 
-    with_settling(tmp_path, body, settings=dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=1)), processes=True)
+    with_settling(
+        tmp_path, body, settings=dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=1)), processes=True
+    )
 
 
 def test_look_that_hangs_is_ended(tmp_path, measurement, monkeypatch):

@@ -12,7 +12,8 @@ from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.counters import Counters
 from dcnumd.daemon.measurements.executor import make_executor
-from dcnumd.daemon.session import Session, Workers
+from dcnumd.daemon.session import Session
+from dcnumd.daemon.workers import Workers
 from dcnumd.logic.stamp import Stamp
 from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy

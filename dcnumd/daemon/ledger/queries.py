@@ -66,6 +66,13 @@ class LedgerQueries:
         """Return the row whose result was put at `path`, unless it found another file there."""
         return self._one("output = CAST(? AS TEXT) AND state <> 'skipped'", text_of(path))
 
+    def has_ended(self, entry_id: int) -> bool:
+        """Return whether a row has come to an end, or was forgotten."""
+        try:
+            return self.get(entry_id).state in FINAL
+        except KeyError:
+            return True
+
     def must_replace(self, entry: Entry, output: str) -> bool:
         """Return whether the file that lies where the result of a measurement goes is ours and outdated."""
         producer = self.producer(output)

@@ -326,7 +326,7 @@ class Lifecycle:
         if stamp is not None:
             self.tracker.note_settled(path, stamp)
         candidate = self.tracker.candidate(path)
-        if candidate is not None and self._has_ended(candidate):
+        if candidate is not None and self.ledger.has_ended(candidate.entry_id):
             self.leave(candidate)
 
     def _enqueue(self, entry: Entry) -> None:
@@ -339,13 +339,6 @@ class Lifecycle:
         # A scan may have noticed a change of the file already, and then it settles anew as it is.
         if entry.stamp is not None and self.tracker.candidate(entry.path) is None:
             self.tracker.wait_for(entry.path, entry.stamp, entry.id, delay, repeated=True)
-
-    def _has_ended(self, candidate: Candidate) -> bool:
-        """Return whether there is nothing to wait for, since its row has come to an end or was forgotten."""
-        try:
-            return self.ledger.get(candidate.entry_id).state in FINAL
-        except KeyError:
-            return True
 
     def _leave_done(self, done: Entry) -> None:
         self.last_success = done.finished_at

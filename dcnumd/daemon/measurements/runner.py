@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from dcnumd import routing
+from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
@@ -78,8 +79,6 @@ class JobRunner:
         self.outputs = outputs
         self.forced = asyncio.Event()
         """Set to end jobs at once that were asked to end."""
-        self.last_job = asyncio.Event()
-        """Set to start no further job; `keep_running` ends then."""
         self._lifecycle = lifecycle
         self._ledger = lifecycle.ledger
         self._settings = lifecycle.settings
@@ -88,6 +87,7 @@ class JobRunner:
         self._tidy = tidy
         self._once = once
         self._runs: dict[str, Run] = {}
+        self._last_job = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
         self._wanted = asyncio.Event()
         self._wanted.set()
@@ -113,7 +113,7 @@ class JobRunner:
 
     def finish_up(self) -> None:
         """Start no further job; `keep_running` ends when the running ones have."""
-        self.last_job.set()
+        self._last_job.set()
         self._lifecycle.queue.filled.set()
 
     def hold(self) -> None:
@@ -140,7 +140,7 @@ class JobRunner:
             Start no job while a watched file is being written.
         """
         try:
-            while not self.last_job.is_set():
+            while not self._last_job.is_set():
                 waiting = await self._next()
                 if waiting is None:
                     continue
@@ -242,7 +242,7 @@ class JobRunner:
 
     async def _attempt(self, waiting: Waiting) -> None:
         """Run the job of a measurement, and record what comes of it."""
-        entry, job = waiting.entry, self._job(waiting.entry)
+        entry, job = waiting.entry, _job_of(self._settings, waiting.entry)
         deadline = Deadline(self._settings.resources.job_timeout_seconds, entry.size or 0)
         running = RunningJob(job, self._executor, deadline, self.forced)
         try:
@@ -309,12 +309,6 @@ class JobRunner:
         else:
             self._lifecycle.give_back(entry, stamp)
 
-    def _job(self, entry: Entry) -> Job:
-        job = routing.watched_job_for(self._settings, pathlib.Path(entry.path), entry.job_id)
-        if entry.stamp is not None and entry.digest:
-            job = dataclasses.replace(job, known=KnownContent(entry.stamp, entry.digest))
-        return dataclasses.replace(job, existing="replace") if entry.replace_output else job
-
     async def _record(self, entry: Entry, result: JobResult, *, stopped: bool) -> None:
         """Record a result, unless it may mix two states of its file."""
         # The stamp is another one if the same content was found under a new date meanwhile.
@@ -353,3 +347,10 @@ class JobRunner:
             return await in_thread(self._lifecycle.tracker.folder_of(entry.path), Stamp.at, entry.path)
         except OSError:
             return entry.stamp
+
+
+def _job_of(settings: Settings, entry: Entry) -> Job:
+    job = routing.watched_job_for(settings, pathlib.Path(entry.path), entry.job_id)
+    if entry.stamp is not None and entry.digest:
+        job = dataclasses.replace(job, known=KnownContent(entry.stamp, entry.digest))
+    return dataclasses.replace(job, existing="replace") if entry.replace_output else job
