@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dcnumd.kernel_cache import ensure_compiled
+from dcnumd.kernels.cache import ensure_compiled
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
@@ -27,7 +27,7 @@ LONG_TESTS = (
     "tests/soak/",
     "tests/parity/",
     "tests/daemon/test_run.py",
-    "tests/test_kernel_cache.py",
+    "tests/kernels/test_cache.py",
     "tests/logic/test_memory.py",
     "tests/browser/",
     "tests/docs/test_example.py",

@@ -17,7 +17,7 @@ from dcnumd.commands.options import json_option, with_settings
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import DcnumdError, WorkerError
-from dcnumd.kernel_cache import candidates, is_complete
+from dcnumd.kernels.cache import candidates, is_complete
 from dcnumd.logic.memory import (
     beside_pipeline,
     expected_workload,

@@ -21,7 +21,7 @@ from dcnumd import routing
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.config.values import Settings
 from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, MeasurementError
-from dcnumd.kernel_cache import ensure_compiled
+from dcnumd.kernels.cache import ensure_compiled
 from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
 from dcnumd.processes.fork_server import start_fork_server
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.kernel import kernel
+from dcnumd.kernels.decorator import kernel
 
 # Marks in a window. A border pixel with background on its right ends what lies inside the contour.
 BACKGROUND = 0

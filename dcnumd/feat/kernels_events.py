@@ -13,7 +13,7 @@ from dcnumd.feat.kernels_contour import cut_out, find_contour, find_labels
 from dcnumd.feat.kernels_moments import contour_features
 from dcnumd.feat.kernels_texture import texture_features
 from dcnumd.feat.kernels_volume import contour_volume
-from dcnumd.kernel import kernel
+from dcnumd.kernels.decorator import kernel
 
 NUM_CONTOUR = 18
 POS_X = 13

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.kernel import kernel
+from dcnumd.kernels.decorator import kernel
 
 DIAGONAL_STEP = float(np.sqrt(np.float32(2)))
 INT32_MAX = 2**31 - 1

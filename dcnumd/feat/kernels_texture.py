@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.feat.kernels_contour import clear_around
-from dcnumd.kernel import inline_kernel, kernel
+from dcnumd.kernels.decorator import inline_kernel, kernel
 
 FEATURES_PER_DIRECTION = 11
 DOUBTFUL_INFORMATION = 1e-3

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from dcnumd.errors import WorkerError
-from dcnumd.kernel_cache import ensure_compiled, is_compiled
+from dcnumd.kernels.cache import ensure_compiled, is_compiled
 from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.processes import child_line
 from dcnumd.processes.fork_server import start_fork_server

@@ -14,7 +14,7 @@ import numpy as np
 
 from dcnumd.config.choices import ExistingPolicy
 from dcnumd.errors import MeasurementError, ResultError, WorkerError
-from dcnumd.kernel_cache import ensure_compiled, note_use
+from dcnumd.kernels.cache import ensure_compiled, note_use
 from dcnumd.logic.assemble import write_basins, write_event_count, write_logs, write_metadata
 from dcnumd.logic.background import PreparedBackground, prepare_background
 from dcnumd.logic.collector import Collector

@@ -1,7 +1,7 @@
 """Every kernel called once, as the pipeline calls it, so that nothing is compiled while a measurement waits.
 
 This also is the program that compiles ahead: ``python -m dcnumd.logic.warm_up fill FOLDER PARENT``, and ``check FOLDER
-PARENT``; see `dcnumd.kernel_cache`.
+PARENT``; see `dcnumd.kernels.cache`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dcnumd import kernel_cache
 from dcnumd.feat.events import extract_events
 from dcnumd.feat.feat_background.bg_roll_median import rolling_median
 from dcnumd.feat.feat_background.kernels_median import median_of_stack
 from dcnumd.feat.feat_background.offset import wall_brightness
+from dcnumd.kernels import cache
 from dcnumd.processes.fork_server import die_with
 from dcnumd.read.kernels_checksum import fletcher32
 from dcnumd.segm import labeling
@@ -71,9 +71,9 @@ def main() -> None:
     """
     action, folder, parent = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
     die_with(parent)
-    if folder.name != kernel_cache.PREFIX + kernel_cache.cache_key():
+    if folder.name != cache.PREFIX + cache.cache_key():
         sys.exit(f"{folder} is for another version of the kernels; was dcnumd replaced at this moment?")
-    {"fill": kernel_cache.fill, "check": kernel_cache.check}[action](folder)
+    {"fill": cache.fill, "check": cache.check}[action](folder)
     all_groups = groups()
     while (number := os.read(0, 1)) and number[0] < len(all_groups):
         all_groups[number[0]]()

@@ -46,7 +46,7 @@ _sockets: list[int] = []
 def start_fork_server() -> None:
     """Start the server unless it runs; it goes on loading while this function returns.
 
-    The kernels should be compiled before, see `kernel_cache.ensure_compiled`. If the main thread calls this, the
+    The kernels should be compiled before, see `kernels.cache.ensure_compiled`. If the main thread calls this, the
     server is killed as soon as this process ends, in whatever way, and its workers are killed with it.
     """
     if _is_running():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.kernel import kernel, llvm_function
+from dcnumd.kernels.decorator import kernel, llvm_function
 
 BitArray = npt.NDArray[np.uint64]
 """A bit image (flat uint64)."""

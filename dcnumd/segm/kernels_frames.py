@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.kernel import kernel
+from dcnumd.kernels.decorator import kernel
 
 BLOCK = 512
 """Pixels that are compared before the result is looked at; a loop without an exit is vectorised."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.kernel import kernel
+from dcnumd.kernels.decorator import kernel
 from dcnumd.segm.kernels_bits import FULL, ZERO, fill_enclosed, open_disk, pack_below, remove_isolated
 from dcnumd.segm.kernels_runs import draw_component, find_components, paint_components, wide
 

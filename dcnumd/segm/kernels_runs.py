@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.kernel import kernel
+from dcnumd.kernels.decorator import kernel
 from dcnumd.segm.kernels_bits import FULL, LAST, ONE, ZERO, BitArray, trailing_zeros
 
 RunArray = npt.NDArray[np.int32]

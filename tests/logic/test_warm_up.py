@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from dcnumd import kernel_cache
+from dcnumd.kernels import cache as kernel_cache
 
 STRICT = """
 import os, pathlib
-from dcnumd import kernel_cache
+from dcnumd.kernels import cache
 
 # every process of the test fails when it would have to compile
-kernel_cache.check(pathlib.Path(os.environ["KERNELS_OF_TEST"]))
+cache.check(pathlib.Path(os.environ["KERNELS_OF_TEST"]))
 """
 PROCESS = """
 import pathlib, sys

@@ -12,7 +12,7 @@ import shlex
 import h5py
 import pytest
 
-from dcnumd.kernel_cache import ensure_compiled
+from dcnumd.kernels.cache import ensure_compiled
 from tests.support.daemon import START_SECONDS, draw_measurement
 from tests.systemd.conftest import PYTHON, Container
 

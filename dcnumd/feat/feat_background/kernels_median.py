@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.kernel import kernel
+from dcnumd.kernels.decorator import kernel
 
 Stack = npt.NDArray[np.uint8]
 

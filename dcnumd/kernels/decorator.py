@@ -3,7 +3,7 @@
 Declaring a kernel costs nothing: numba is imported, and the kernel compiled or loaded, when it is called for the first
 time. A process that calls none never pays for the half second that numba needs to get ready.
 
-Compiled code is taken from the folder that `dcnumd.kernel_cache` finds complete. Only the processes that fill this
+Compiled code is taken from the folder that `dcnumd.kernels.cache` finds complete. Only the processes that fill this
 folder write to it; whatever is missing is compiled in memory.
 """
 
@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-from dcnumd import kernel_cache
+from dcnumd.kernels.cache import KernelFolder, open_folder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,7 +59,7 @@ class Kernel(Generic[P, R]):
         with _lock:
             if self._called == self._first_call:
                 compiled = _make_dispatcher(self.function, nogil=True, **self.options)
-                folder = kernel_cache.open_folder()
+                folder = open_folder()
                 if folder is not None:
                     # numba's own cache refuses a folder that cannot be written, even if all is there; several
                     # processes can spoil its index; and it trusts what a power failure has left
@@ -129,7 +129,7 @@ def _numba_type(value: Any) -> Any:
 class _Cache:
     """What numba asks for compiled code of one function, and hands it; duck-typed, see `numba.core.caching`."""
 
-    def __init__(self, folder: kernel_cache.KernelFolder, function: Callable[..., Any]) -> None:
+    def __init__(self, folder: KernelFolder, function: Callable[..., Any]) -> None:
         self._folder = folder
         self._name = f"{function.__module__}.{function.__qualname__}"
         self.cache_path = str(folder.path)

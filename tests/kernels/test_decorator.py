@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 
-from dcnumd.kernel import inline_kernel, kernel, llvm_function
+from dcnumd.kernels.decorator import inline_kernel, kernel, llvm_function
 
 
 @llvm_function

@@ -18,19 +18,19 @@ import time
 import pytest
 
 import dcnumd
-from dcnumd import kernel_cache
-from dcnumd.kernel_cache import LOCK, MARKER, is_complete
+from dcnumd.kernels import cache as kernel_cache
+from dcnumd.kernels.cache import LOCK, MARKER, is_complete
 
 PACKAGE = pathlib.Path(dcnumd.__file__).parent
 ENSURE = """
 import sys
-from dcnumd.kernel_cache import ensure_compiled
+from dcnumd.kernels.cache import ensure_compiled
 print(ensure_compiled(lambda text: print(text, flush=True)), "numba" in sys.modules)
 """
 CALL = """
-import numpy, dcnumd.kernel_cache
+import numpy, dcnumd.kernels.cache
 from dcnumd.read.kernels_checksum import fletcher32
-print(dcnumd.kernel_cache.open_folder() is not None, fletcher32(numpy.arange(4, dtype=numpy.uint8)))
+print(dcnumd.kernels.cache.open_folder() is not None, fletcher32(numpy.arange(4, dtype=numpy.uint8)))
 """
 CALL_PRINTS = "0x2050204"
 """Sums of the words 0x0001 and 0x0203."""
@@ -222,7 +222,7 @@ import os, numba.core.event, numba.core.registry
 import dcnumd.logic.warm_up
 numba.core.registry.cpu_target.target_context.refresh()
 numba.core.registry.cpu_target.typing_context.refresh()
-dcnumd.logic.warm_up.kernel_cache.cache_key()
+dcnumd.logic.warm_up.cache.cache_key()
 # nothing can be imported any more where Python is in a folder of root's
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 with numba.core.event.install_recorder("numba:compile") as compiled:
@@ -266,7 +266,7 @@ def test_changed_kernel_has_another_folder(tmp_path):
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
 
     def key():
-        code = "from dcnumd import kernel_cache; print(kernel_cache.__file__, kernel_cache.cache_key())"
+        code = "from dcnumd.kernels import cache; print(cache.__file__, cache.cache_key())"
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
         path, found = done.stdout.split()
         assert pathlib.Path(path).is_relative_to(tmp_path)
@@ -274,7 +274,7 @@ def test_changed_kernel_has_another_folder(tmp_path):
 
     keys = [key()]
     assert keys[0] == kernel_cache.cache_key()
-    for name in ("feat/kernels_volume.py", "kernel.py", "logic/warm_up.py"):
+    for name in ("feat/kernels_volume.py", "kernels/decorator.py", "logic/warm_up.py"):
         with (copy / name).open("a") as file:
             file.write("\n")
         keys.append(key())

@@ -30,7 +30,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-PACKAGE = pathlib.Path(__file__).parent
+PACKAGE = pathlib.Path(__file__).parents[1]
 PREFIX = "kernels-"
 MARKER = "complete.json"
 LOCK = "lock"
@@ -52,7 +52,7 @@ Announce = Callable[[str], object]
 def cache_key() -> str:
     """Return what names the folder: a hash of everything that compiled code depends on."""
     digest = hashlib.sha256()
-    own = [PACKAGE / "kernel.py", PACKAGE / "kernel_cache.py", PACKAGE / "logic" / "warm_up.py"]
+    own = [*sorted((PACKAGE / "kernels").glob("*.py")), PACKAGE / "logic" / "warm_up.py"]
     for path in [*own, *sorted(PACKAGE.rglob("kernels*.py"))]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(PACKAGE)} {len(content)}\n".encode())

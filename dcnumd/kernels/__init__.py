@@ -1,0 +1,1 @@
+"""Functions that numba compiles, and where the compiled code is kept."""
