@@ -1,9 +1,9 @@
 """Where compiled kernels are kept, and that they are there before anybody waits for them.
 
-A folder is named after all that compiled code depends on: the content of the kernels, the versions of the compiler,
-the processor. Whatever changes, all is compiled anew, and several versions are used side by side. Compiled code is
-used only from a folder that is complete, which a marker says with the checksum of every file; files that a power
-failure has damaged are thus found at the start. A complete folder is never written to.
+A folder is named after all that compiled code depends on, see `dcnumd.kernels.key`. Whatever changes, all is compiled
+anew, and several versions are used side by side. Compiled code is used only from a folder that is complete, which a
+marker says with the checksum of every file; files that a power failure has damaged are thus found at the start. A
+complete folder is never written to.
 
 numba is not imported here.
 """
@@ -14,12 +14,9 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
-import hashlib
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import shutil
 import stat
 import subprocess
@@ -30,7 +27,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-PACKAGE = pathlib.Path(__file__).parents[1]
+from dcnumd.kernels.key import cache_key
+
 PREFIX = "kernels-"
 MARKER = "complete.json"
 LOCK = "lock"
@@ -46,35 +44,6 @@ UNUSED_DAYS = 30
 """Time without use after which a folder is removed [d]; another version may use it till then."""
 
 Announce = Callable[[str], object]
-
-
-@functools.cache
-def cache_key() -> str:
-    """Return what names the folder: a hash of everything that compiled code depends on."""
-    digest = hashlib.sha256()
-    own = [*sorted((PACKAGE / "kernels").glob("*.py")), PACKAGE / "logic" / "warm_up.py"]
-    for path in [*own, *sorted(PACKAGE.rglob("kernels*.py"))]:
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(PACKAGE)} {len(content)}\n".encode())
-        digest.update(content)
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite", "numpy")]
-    settings = [f"{key}={value}" for key, value in sorted(os.environ.items()) if key.startswith("NUMBA_")]
-    settings = [setting for setting in settings if not setting.startswith(("NUMBA_CACHE_DIR=", "NUMBA_NUM_THREADS="))]
-    for part in (*versions, *settings, str(sys.implementation.cache_tag), *_processor()):
-        digest.update(f"{part}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def _processor() -> list[str]:
-    """Return what the compiler asks about the processor, as a home folder may be shared by several computers."""
-    facts = [platform.machine()]
-    with contextlib.suppress(OSError), pathlib.Path("/proc/cpuinfo").open() as lines:
-        for line in lines:
-            if not line.strip():
-                break
-            if line.startswith(("model name", "flags", "Features", "CPU part")):
-                facts.append(line)
-    return facts
 
 
 @dataclasses.dataclass(frozen=True)

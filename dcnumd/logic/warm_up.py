@@ -19,6 +19,7 @@ from dcnumd.feat.feat_background.kernels_median import median_of_stack
 from dcnumd.feat.feat_background.offset import wall_brightness
 from dcnumd.kernels import cache
 from dcnumd.processes.fork_server import die_with
+from dcnumd.kernels.key import cache_key
 from dcnumd.read.kernels_checksum import fletcher32
 from dcnumd.segm import labeling
 
@@ -71,7 +72,7 @@ def main() -> None:
     """
     action, folder, parent = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
     die_with(parent)
-    if folder.name != cache.PREFIX + cache.cache_key():
+    if folder.name != cache.PREFIX + cache_key():
         sys.exit(f"{folder} is for another version of the kernels; was dcnumd replaced at this moment?")
     {"fill": cache.fill, "check": cache.check}[action](folder)
     all_groups = groups()

@@ -222,7 +222,7 @@ import os, numba.core.event, numba.core.registry
 import dcnumd.logic.warm_up
 numba.core.registry.cpu_target.target_context.refresh()
 numba.core.registry.cpu_target.typing_context.refresh()
-dcnumd.logic.warm_up.cache.cache_key()
+dcnumd.logic.warm_up.cache_key()
 # nothing can be imported any more where Python is in a folder of root's
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 with numba.core.event.install_recorder("numba:compile") as compiled:
@@ -258,30 +258,6 @@ def test_use_is_noted_once_a_day(folder):
         os.utime(folder / MARKER, (then, then))
         finish(start(ENSURE, folder.parent))
         assert ((folder / MARKER).stat().st_mtime > then + 1) == renewed
-
-
-def test_changed_kernel_has_another_folder(tmp_path):
-    """The folder's name changes with any kernel and with how kernels are called, and with nothing else."""
-    copy = tmp_path / "dcnumd"
-    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-
-    def key():
-        code = "from dcnumd.kernels import cache; print(cache.__file__, cache.cache_key())"
-        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-        path, found = done.stdout.split()
-        assert pathlib.Path(path).is_relative_to(tmp_path)
-        return found
-
-    keys = [key()]
-    assert keys[0] == kernel_cache.cache_key()
-    for name in ("feat/kernels_volume.py", "kernels/decorator.py", "logic/warm_up.py"):
-        with (copy / name).open("a") as file:
-            file.write("\n")
-        keys.append(key())
-    with (copy / "feat" / "events.py").open("a") as file:
-        file.write("\n")
-    assert key() == keys[-1]
-    assert len(set(keys)) == 4
 
 
 def test_current_folder_has_no_part_in_what_is_loaded(tmp_path, few_kernels):
