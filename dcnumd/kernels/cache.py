@@ -3,7 +3,8 @@
 A folder is named after all that compiled code depends on, see `dcnumd.kernels.key`. Whatever changes, all is compiled
 anew, and several versions are used side by side. Compiled code is used only from a folder that is complete, which a
 marker says with the checksum of every file; files that a power failure has damaged are thus found at the start. A
-complete folder is never written to.
+complete folder is never written to. That numba's own cache does not keep these promises is told, with what was
+measured, in `dcnumd.kernels.decorator`.
 
 numba is not imported here.
 """
