@@ -32,6 +32,7 @@ LIGHT = (
     "dcnumd.routing",
     "dcnumd.config.file",
     "dcnumd.logic.job",
+    "dcnumd.meta.features",
     "dcnumd.meta.ppid",
     "dcnumd.report.request",
     "dcnumd.daemon.supervisor",

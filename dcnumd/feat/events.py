@@ -1,7 +1,6 @@
 """Events: the masks of labelled frames and their features.
 
-Column order, names and units follow the .rtdc format: lengths in µm, areas in µm², volumes in µm³, brightness in grey
-values, `area_msd` in px², everything else without a unit.
+Names, units and the order of columns are those of the table in `dcnumd.meta.features`.
 """
 
 from __future__ import annotations
@@ -13,48 +12,28 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.feat.correlation import correlation_measures
-from dcnumd.feat.kernels_events import extract
-from dcnumd.feat.kernels_texture import DOUBTFUL
+from dcnumd.feat.kernels_events import NUM_BRIGHTNESS, NUM_CONTOUR, NUM_VOLUME, POS_X, POS_Y, extract
+from dcnumd.feat.kernels_texture import DOUBTFUL, F13_MEAN, NUM_TEXTURE
 from dcnumd.feat.scratch import Scratch, new_scratch
+from dcnumd.meta.features import names_of
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-FEATURES_CONTOUR: tuple[str, ...] = (
-    "area_msd",
-    "area_ratio",
-    "area_um",
-    "area_um_raw",
-    "aspect",
-    "deform",
-    "deform_raw",
-    "eccentr_prnc",
-    "inert_ratio_cvx",
-    "inert_ratio_prnc",
-    "inert_ratio_raw",
-    "per_ratio",
-    "per_um_raw",
-    "pos_x",
-    "pos_y",
-    "size_x",
-    "size_y",
-    "tilt",
-)
-FEATURES_VOLUME: tuple[str, ...] = ("volume",)
-FEATURES_BRIGHTNESS: tuple[str, ...] = (
-    "bg_med",
-    "bright_avg",
-    "bright_bc_avg",
-    "bright_bc_sd",
-    "bright_perc_10",
-    "bright_perc_90",
-    "bright_sd",
-)
-FEATURES_TEXTURE: tuple[str, ...] = tuple(
-    f"tex_{name}_{kind}"
-    for name in ("asm", "con", "cor", "var", "idm", "sva", "sen", "ent", "den", "f12", "f13")
-    for kind in ("avg", "ptp")
-)
-FEATURES: tuple[str, ...] = FEATURES_CONTOUR + FEATURES_VOLUME + FEATURES_BRIGHTNESS + FEATURES_TEXTURE
+FEATURES_CONTOUR = names_of("contour")
+FEATURES_VOLUME = names_of("volume")
+FEATURES_BRIGHTNESS = names_of("brightness")
+FEATURES_TEXTURE = names_of("texture")
+FEATURES = FEATURES_CONTOUR + FEATURES_VOLUME + FEATURES_BRIGHTNESS + FEATURES_TEXTURE
+
+# The kernels write columns by number. They do not import the table: its constants would be compiled into them, and
+# every change of a label would have all kernels compiled anew.
+assert len(FEATURES_CONTOUR) == NUM_CONTOUR
+assert len(FEATURES_VOLUME) == NUM_VOLUME
+assert len(FEATURES_BRIGHTNESS) == NUM_BRIGHTNESS
+assert len(FEATURES_TEXTURE) == NUM_TEXTURE
+assert (FEATURES_CONTOUR[POS_X], FEATURES_CONTOUR[POS_Y]) == ("pos_x", "pos_y")
+assert FEATURES_TEXTURE[-4:] == ("tex_f12_avg", "tex_f12_ptp", "tex_f13_avg", "tex_f13_ptp")
+assert FEATURES_TEXTURE[F13_MEAN] == "tex_f13_avg"
 
 
 def feature_names(*, brightness: bool = True, haralick: bool = True, volume: bool = True) -> tuple[str, ...]:

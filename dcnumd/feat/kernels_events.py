@@ -18,6 +18,7 @@ from dcnumd.kernels.decorator import kernel
 NUM_CONTOUR = 18
 POS_X = 13
 POS_Y = 14
+NUM_VOLUME = 1
 NUM_BRIGHTNESS = 7
 
 
@@ -126,7 +127,7 @@ def extract(
             column = NUM_CONTOUR
             if volume:
                 row[column] = contour_volume(contour_x, contour_y, length, row[POS_X], row[POS_Y], pixel_size)
-                column += 1
+                column += NUM_VOLUME
             if brightness:
                 if math.isnan(medians[which]):
                     medians[which] = median_of_image(backgrounds[which], image_count)

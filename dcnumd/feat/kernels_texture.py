@@ -13,8 +13,9 @@ from dcnumd.kernels.decorator import inline_kernel, kernel
 FEATURES_PER_DIRECTION = 11
 DOUBTFUL_INFORMATION = 1e-3
 """Grey values that tell less of their neighbours [bit] have an f13 that depends on how entropies are rounded."""
+NUM_TEXTURE = 2 * FEATURES_PER_DIRECTION
 F13_MEAN = 20
-"""Place of the mean of f13 among the 22 features."""
+"""Place of the mean of f13 among the features."""
 DOUBTFUL = -1.0
 """What stands there when f12 and f13 are to be computed as in `dcnumd.feat.correlation`."""
 
@@ -217,7 +218,7 @@ def texture_features(
             position, pixels, step, grey, pair_count, pair_seen, marginal, difference_count, sum_count
         )
         if pairs == 0:
-            for i in range(2 * FEATURES_PER_DIRECTION):
+            for i in range(NUM_TEXTURE):
                 out[i] = math.nan
             return
         doubtful |= direction_features(

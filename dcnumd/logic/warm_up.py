@@ -18,8 +18,8 @@ from dcnumd.feat.feat_background.bg_roll_median import rolling_median
 from dcnumd.feat.feat_background.kernels_median import median_of_stack
 from dcnumd.feat.feat_background.offset import wall_brightness
 from dcnumd.kernels import cache
-from dcnumd.processes.fork_server import die_with
 from dcnumd.kernels.key import cache_key
+from dcnumd.processes.fork_server import die_with
 from dcnumd.read.kernels_checksum import fletcher32
 from dcnumd.segm import labeling
 

@@ -1,4 +1,4 @@
-"""Scalar features: what they are called, and what is reported of each."""
+"""Scalar features: what is reported of each."""
 
 from __future__ import annotations
 
@@ -8,62 +8,12 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from dcnumd.meta.features import BY_NAME
+
 Values = npt.NDArray[np.float64]
 
 FIRST = ("area_um", "deform", "bright_avg", "volume")
 """What people look at first."""
-GREY = "grey level"
-LABELS = {
-    "area_um": ("Area", "µm²"),
-    "deform": ("Deformation", "1"),
-    "bright_avg": ("Brightness", GREY),
-    "volume": ("Volume", "µm³"),
-    "area_msd": ("Area of the raw contour in pixels", "px"),
-    "area_ratio": ("Porosity: convex to raw area", "1"),
-    "area_um_raw": ("Area of the raw contour", "µm²"),
-    "aspect": ("Aspect ratio of the bounding box", "1"),
-    "bg_med": ("Brightness of the background", GREY),
-    "bg_off": ("Offset of the background", GREY),
-    "bright_bc_avg": ("Brightness less background", GREY),
-    "bright_bc_sd": ("Brightness less background, SD", GREY),
-    "bright_perc_10": ("Brightness less background, 10th percentile", GREY),
-    "bright_perc_90": ("Brightness less background, 90th percentile", GREY),
-    "bright_sd": ("Brightness, SD", GREY),
-    "deform_raw": ("Deformation of the raw contour", "1"),
-    "eccentr_prnc": ("Eccentricity of the raw contour", "1"),
-    "flow_rate": ("Flow rate", "µL/s"),
-    "frame": ("Frame number", "1"),
-    "g_force": ("Gravitational force", "g"),
-    "inert_ratio_cvx": ("Inertia ratio of the convex contour", "1"),
-    "inert_ratio_prnc": ("Principal inertia ratio of the raw contour", "1"),
-    "inert_ratio_raw": ("Inertia ratio of the raw contour", "1"),
-    "nevents": ("Events in the same frame", "1"),
-    "per_ratio": ("Ratio of raw to convex perimeter", "1"),
-    "per_um_raw": ("Perimeter of the raw contour", "µm"),
-    "pos_x": ("Position along the channel", "µm"),
-    "pos_y": ("Position across the channel", "µm"),
-    "pressure": ("Pressure", "mPa"),
-    "size_x": ("Length of the bounding box", "µm"),
-    "size_y": ("Height of the bounding box", "µm"),
-    "temp": ("Temperature of the chip", "°C"),
-    "temp_amb": ("Ambient temperature", "°C"),
-    "tilt": ("Tilt of the raw contour", "rad"),
-    "time": ("Time", "s"),
-}
-TEXTURES = {
-    "asm": "angular second moment",
-    "con": "contrast",
-    "cor": "correlation",
-    "den": "difference entropy",
-    "ent": "entropy",
-    "f12": "first measure of correlation",
-    "f13": "second measure of correlation",
-    "idm": "inverse difference moment",
-    "sen": "sum entropy",
-    "sva": "sum variance",
-    "var": "variance",
-}
-DIRECTIONS = {"avg": "mean", "ptp": "range"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,12 +44,8 @@ class FeatureFigures:
 
 def label_of(name: str) -> tuple[str, str]:
     """Return what a feature is called, and its unit."""
-    if name in LABELS:
-        return LABELS[name]
-    kind, texture, direction = (*name.split("_"), "", "")[:3]
-    if kind == "tex" and texture in TEXTURES and direction in DIRECTIONS:
-        return f"Texture: {TEXTURES[texture]}, {DIRECTIONS[direction]} over directions", "1"
-    return name, ""
+    feature = BY_NAME.get(name)
+    return (feature.label, feature.unit) if feature else (name, "")
 
 
 def describe_feature(name: str, values: Values) -> FeatureFigures:

@@ -1,0 +1,105 @@
+"""The scalar features of an event: one table of their names, units and labels, and of what computes them.
+
+Names and units follow the .rtdc format. Within a group, the order is that of the columns that its kernel writes, and
+thereby that of the features in a result; `dcnumd.feat.events` asserts that there are as many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Group = Literal["contour", "volume", "brightness", "texture", "frame", "event"]
+"""What a feature is computed from, of the mask and the image; or whether it is one of the frame or counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A scalar feature.
+
+    Attributes
+    ----------
+    name
+        In .rtdc files.
+    group
+        The first four groups are columns of an events table. Features of the ``frame`` come with the measurement.
+    unit
+        As reports show it; ``1`` for a mere number.
+    label
+        What reports call it.
+    """
+
+    name: str
+    group: Group
+    unit: str
+    label: str
+
+
+GREY = "grey level"
+TEXTURES = {
+    "asm": "angular second moment",
+    "con": "contrast",
+    "cor": "correlation",
+    "var": "variance",
+    "idm": "inverse difference moment",
+    "sva": "sum variance",
+    "sen": "sum entropy",
+    "ent": "entropy",
+    "den": "difference entropy",
+    "f12": "first measure of correlation",
+    "f13": "second measure of correlation",
+}
+"""Measures of Haralick et al., in their order."""
+DIRECTIONS = {"avg": "mean", "ptp": "range"}
+"""What is made of a measure's values in four directions."""
+
+TABLE = (
+    Feature("area_msd", "contour", "px", "Area of the raw contour in pixels"),
+    Feature("area_ratio", "contour", "1", "Porosity: convex to raw area"),
+    Feature("area_um", "contour", "µm²", "Area"),
+    Feature("area_um_raw", "contour", "µm²", "Area of the raw contour"),
+    Feature("aspect", "contour", "1", "Aspect ratio of the bounding box"),
+    Feature("deform", "contour", "1", "Deformation"),
+    Feature("deform_raw", "contour", "1", "Deformation of the raw contour"),
+    Feature("eccentr_prnc", "contour", "1", "Eccentricity of the raw contour"),
+    Feature("inert_ratio_cvx", "contour", "1", "Inertia ratio of the convex contour"),
+    Feature("inert_ratio_prnc", "contour", "1", "Principal inertia ratio of the raw contour"),
+    Feature("inert_ratio_raw", "contour", "1", "Inertia ratio of the raw contour"),
+    Feature("per_ratio", "contour", "1", "Ratio of raw to convex perimeter"),
+    Feature("per_um_raw", "contour", "µm", "Perimeter of the raw contour"),
+    Feature("pos_x", "contour", "µm", "Position along the channel"),
+    Feature("pos_y", "contour", "µm", "Position across the channel"),
+    Feature("size_x", "contour", "µm", "Length of the bounding box"),
+    Feature("size_y", "contour", "µm", "Height of the bounding box"),
+    Feature("tilt", "contour", "rad", "Tilt of the raw contour"),
+    Feature("volume", "volume", "µm³", "Volume"),
+    Feature("bg_med", "brightness", GREY, "Brightness of the background"),
+    Feature("bright_avg", "brightness", GREY, "Brightness"),
+    Feature("bright_bc_avg", "brightness", GREY, "Brightness less background"),
+    Feature("bright_bc_sd", "brightness", GREY, "Brightness less background, SD"),
+    Feature("bright_perc_10", "brightness", GREY, "Brightness less background, 10th percentile"),
+    Feature("bright_perc_90", "brightness", GREY, "Brightness less background, 90th percentile"),
+    Feature("bright_sd", "brightness", GREY, "Brightness, SD"),
+    *(
+        Feature(f"tex_{texture}_{kind}", "texture", "1", f"Texture: {measure}, {statistic} over directions")
+        for texture, measure in TEXTURES.items()
+        for kind, statistic in DIRECTIONS.items()
+    ),
+    Feature("bg_off", "frame", GREY, "Offset of the background"),
+    Feature("flow_rate", "frame", "µL/s", "Flow rate"),
+    Feature("frame", "frame", "1", "Frame number"),
+    Feature("g_force", "frame", "g", "Gravitational force"),
+    Feature("pressure", "frame", "mPa", "Pressure"),
+    Feature("temp", "frame", "°C", "Temperature of the chip"),
+    Feature("temp_amb", "frame", "°C", "Ambient temperature"),
+    Feature("time", "frame", "s", "Time"),
+    Feature("nevents", "event", "1", "Events in the same frame"),
+)
+BY_NAME = {feature.name: feature for feature in TABLE}
+
+assert len(BY_NAME) == len(TABLE)
+
+
+def names_of(group: Group) -> tuple[str, ...]:
+    """Return the names of a group's features, in the order of the table."""
+    return tuple(feature.name for feature in TABLE if feature.group == group)
