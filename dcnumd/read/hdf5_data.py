@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import MeasurementError
+from dcnumd.meta.features import names_of
 from dcnumd.meta.ppid import get_data_ppid
 from dcnumd.read import metadata
 from dcnumd.read.basin import Basin, BasinFailures, event_mapping, read_basins
@@ -26,17 +27,7 @@ from dcnumd.read.pixel_size import DEVICE_LOG, override_pixel_size, sound_pixel_
 from dcnumd.read.survey import Survey
 from dcnumd.read.trust import trust_in_force
 
-FRAME_SCALARS = (
-    "bg_off",
-    "flow_rate",
-    "frame",
-    "g_force",
-    "pressure",
-    "temp",
-    "temp_amb",
-    "time",
-    *(f"userdef{number}" for number in range(10)),
-)
+FRAME_SCALARS = (*names_of("frame"), *(f"userdef{number}" for number in range(10)))
 """Features that belong to a frame and are copied from input to output, never computed."""
 
 COMPUTED_WITH = ("time", "frame", "bg_off")

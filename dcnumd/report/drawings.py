@@ -8,6 +8,7 @@ from PIL import Image
 
 from dcnumd.report import plots, scatter
 from dcnumd.report.cloud import Cloud, cloud
+from dcnumd.report.features import FIRST, label_of
 from dcnumd.report.figures import Course, FeatureFigures, Figures
 from dcnumd.report.gallery import Gallery, background_pictures, choose, make_gallery
 from dcnumd.report.marks import beside
@@ -24,10 +25,6 @@ from dcnumd.report.page import (
 )
 from dcnumd.report.request import PAIR, ReportRequest
 from dcnumd.report.result_file import ResultData
-
-HISTOGRAMS = ("area_um", "deform", "bright_avg", "volume")
-TITLES = {"area_um": "Area", "deform": "Deformation", "bright_avg": "Brightness", "volume": "Volume"}
-UNITS = {"area_um": "µm²", "bright_avg": "grey level", "volume": "µm³"}
 
 
 def cloud_of(data: ResultData, pair: tuple[str, str]) -> Cloud | None:
@@ -156,7 +153,7 @@ def _why_no_plot(data: ResultData, figures: Figures, pair: tuple[str, str]) -> s
 
 def _histograms(data: ResultData, figures: Figures, missing: list[str]) -> tuple[ChartView, ...]:
     views = []
-    for name in HISTOGRAMS:
+    for name in FIRST:
         values = data.scalar(name)
         title, unit = _title(figures, name), _unit(figures, name)
         feature = _feature(figures, name)
@@ -206,10 +203,9 @@ def _feature(figures: Figures, name: str) -> FeatureFigures | None:
 
 
 def _title(figures: Figures, name: str) -> str:
-    feature = _feature(figures, name)
-    return TITLES.get(name) or (feature.label if feature else name)
+    # what the result lacks is called as in the file, where somebody will look for it
+    return label_of(name)[0] if name in FIRST or _feature(figures, name) else name
 
 
 def _unit(figures: Figures, name: str) -> str:
-    feature = _feature(figures, name)
-    return (feature.unit if feature else "") or UNITS.get(name, "1")
+    return (label_of(name)[1] if name in FIRST or _feature(figures, name) else "") or "1"
