@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from dcnumd import __version__
 from dcnumd.errors import ConfigError, DcnumdError
+from dcnumd.reasons import codes_of
 
 COMMANDS = {
     "run": ("dcnumd.commands.run:run", "Watch folders and process what is recorded: the daemon."),
@@ -34,7 +35,7 @@ COMMANDS = {
 }
 """Where each command is, and what the overview says of it."""
 
-ENVIRONMENT_FAULTS = frozenset({"ledger", "ledger_damaged", "ledger_locked", "state_folder"})
+ENVIRONMENT_FAULTS = codes_of("ledger")
 """Reasons that no measurement is to blame for."""
 
 

@@ -23,17 +23,8 @@ from dcnumd.daemon.measurements.lifecycle import begin_anew
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import printable
 from dcnumd.read.trust import Trust
-from dcnumd.report.wording import CAUSES
+from dcnumd.reasons import CATALOGUE, REFUSED_NAMES
 from dcnumd.routing import plain_path
-
-REFUSALS = {
-    "hidden": "its name begins with a dot, so it is hidden",
-    "temporary": "its name is that of a temporary file",
-    "pattern": "its name does not fit watch.patterns",
-    "report": "it has the name of a report",
-    "own_output": "it has the name of a result of dcnum's predecessor",
-    "output_folder": "it lies in output.folder, where results go",
-}
 
 FILES = click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
 
@@ -57,7 +48,7 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
         click.echo(f"{printable(path)}: {explanation}")
     for entry in entries if not as_json else ():
         click.echo(entry_line(entry))
-        if entry.state is State.QUEUED and (cause := CAUSES.get(entry.reason)):
+        if entry.state is State.QUEUED and (cause := CATALOGUE.get(entry.reason)):
             click.echo(f"    {cause.what}. {cause.cure}")
         if entry.report:
             click.echo(f"    report: {printable(entry.report)}")
@@ -145,7 +136,7 @@ def _why_unknown(settings: Settings, path: str, producer: Entry | None) -> str:
         return "unknown: it is in no watched folder"
     refusal = CandidateFilter.of(settings.group_of(pathlib.Path(path))).refusal(path)
     if refusal:
-        return f"ignored: {REFUSALS[refusal]}"
+        return f"ignored: {REFUSED_NAMES[refusal]}"
     try:
         found = stat_of(path, Trust(settings.trusted_folders()))
     except OSError:

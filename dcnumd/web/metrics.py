@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from dcnumd.report.wording import CAUSES
+from dcnumd.reasons import FAILURES
 from dcnumd.web.state import Control, Snapshot, Totals
 
 
@@ -116,7 +116,7 @@ def _counts(totals: Totals) -> Iterator[Metric]:
         "dcnumd_failed_total", "Measurements that failed since the start, by reason.", labels=["reason"]
     )
     # A rate is known from the second value on: without zeros, the first failure of a kind would raise no alert.
-    for reason, count in (dict.fromkeys(CAUSES, 0) | dict(totals.failed)).items():
+    for reason, count in (dict.fromkeys(FAILURES, 0) | dict(totals.failed)).items():
         failed.add_metric([reason], count)
     yield failed
     yield _counter("dcnumd_skipped_total", "Measurements with nothing to do since the start.", totals.skipped)

@@ -7,6 +7,7 @@ import pathlib
 from typing import NamedTuple
 
 from dcnumd.errors import printable
+from dcnumd.reasons import CATALOGUE
 from dcnumd.report import wording
 from dcnumd.web.state import Blocked, Snapshot
 
@@ -66,7 +67,7 @@ def _why_blocked(blocked: Blocked) -> str:
 
 def _why_all_wait(snapshot: Snapshot) -> str:
     reasons = {waiting.reason for waiting in snapshot.waiting}
-    if len(reasons) == 1 and (cause := wording.CAUSES.get(reasons.pop())) is not None:
+    if len(reasons) == 1 and (cause := CATALOGUE.get(reasons.pop())) is not None:
         return f"{cause.what}. {cause.cure}"
     return "The next measurement is about to be processed."
 

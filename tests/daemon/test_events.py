@@ -1,86 +1,33 @@
-"""The log events and reason codes: what the source holds, the schema and docs/operations.md say the same."""
+"""The log events: what the source holds, the schema and docs/operations.md say the same."""
 
 from __future__ import annotations
 
 import ast
 import io
 import json
-import pathlib
 import re
-import typing
 from collections.abc import Iterator
 
 import jsonschema
 import pytest
 import structlog
 
-import dcnumd
-from dcnumd import errors
 from dcnumd.config.values import LogSettings
 from dcnumd.daemon import logs
-from dcnumd.daemon.ledger.records import SURROUNDINGS
-from dcnumd.daemon.measurements.deadline import Deadline
-from dcnumd.daemon.measurements.probe import Verdict
-from dcnumd.write.result import REASONS
 from tests.support.events import event_fields, event_names, event_schema, fault_of
+from tests.support.manual import MANUAL, documented
+from tests.support.source import assigned, functions, modules, texts
 
-PACKAGE = pathlib.Path(dcnumd.__file__).parent
-MANUAL = PACKAGE.parent / "docs" / "operations.md"
 LOGS = re.compile(r"(log|job_log\(.*\))\.(debug|info|warning|error|critical|exception)")
-OWN_ERRORS = {name for name, item in vars(errors).items() if isinstance(item, type)}
-HANDED_ON = {
-    "reason",
-    "outcome",
-    "error.reason",
-    "self._worst.reason",
-    "obstacle.reason",
-    "result.reason",
-    "found.verdict",
-    "entry.reason",
-}
-"""Expressions for reasons that come from elsewhere, where they are looked at."""
 COMMON = {"event", "exc_info"}
 
 pytestmark = pytest.mark.skipif(not MANUAL.exists(), reason="the documents are not part of an installation")
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Yield the syntax of each module of the package that works under the daemon."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if path.parent.name != "simulate":
-            yield str(path.relative_to(PACKAGE)), ast.parse(path.read_text("utf-8"))
-
-
-def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Yield all functions of a module."""
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-
-
-def called(node: ast.Call) -> str:
-    """Return the last name of what is called."""
-    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-
-
-def texts(node: ast.expr) -> Iterator[str]:
-    """Yield the texts that an expression may be."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        yield node.value
-    elif isinstance(node, ast.IfExp):
-        yield from texts(node.body)
-        yield from texts(node.orelse)
-
-
-def assigned(tree: ast.AST, suffix: str) -> Iterator[str]:
-    """Yield the texts that are given to variables whose name ends like that."""
-    for node in ast.walk(tree):
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if any(isinstance(target, ast.Name) and target.id.endswith(suffix) for target in targets):
-            yield from texts(node.value)
-
-
 def logged() -> Iterator[tuple[str, set[str], str]]:
     """Yield each event in the source with the fields that its line gets by name, and where it is."""
-    for module, tree in modules():
+    # Who simulates a recording only reads the log.
+    for module, tree in ((name, tree) for name, tree in modules() if not name.startswith("simulate/")):
         for function in functions(tree):
             for node in ast.walk(function):
                 if isinstance(node, ast.Call) and LOGS.fullmatch(ast.unparse(node.func)):
@@ -92,55 +39,6 @@ def logged() -> Iterator[tuple[str, set[str], str]]:
                     if "event" in keys:
                         for name in texts(node.values[keys.index("event")]):
                             yield name, set(keys), f"{module}:{node.lineno}"
-
-
-def reason_positions() -> dict[str, int]:
-    """Return the functions that take a reason, and at which place."""
-    positions = {}
-    for _, tree in modules():
-        for function in functions(tree):
-            names = [argument.arg for argument in function.args.args if argument.arg != "self"]
-            if "reason" in names and not function.name.startswith("__"):
-                positions[function.name] = names.index("reason")
-    return positions
-
-
-def given_reasons() -> Iterator[tuple[ast.expr, str, bool]]:
-    """Yield each expression in the place of a reason, where it is, and whether it can be nothing else."""
-    positions = reason_positions()
-    for module, tree in modules():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Call):
-                continue
-            where, name = f"{module}:{node.lineno}", called(node)
-            is_error = name in OWN_ERRORS
-            yield from ((keyword.value, where, True) for keyword in node.keywords if keyword.arg == "reason")
-            position = 1 if is_error else positions.get(name, len(node.args))
-            if position < len(node.args):
-                yield node.args[position], where, is_error
-            if name == "fromkeys" and len(node.args) > 1:
-                yield node.args[1], where, False
-
-
-def reasons_in_source() -> set[str]:
-    """Return all reason codes that an error, a row of the ledger or a line of the log may have."""
-    found = {text for expression, _, _ in given_reasons() for text in texts(expression)}
-    for _, tree in modules():
-        found |= {*assigned(tree, "reason"), *assigned(tree, "outcome")}
-    found |= {*SURROUNDINGS, *REASONS.values(), *typing.get_args(Verdict)}
-    found |= set(typing.get_args(typing.get_type_hints(Deadline.wait)["return"]))
-    # Those that mean success, and errors of Python, which have no codes.
-    return {reason for reason in found if re.fullmatch("[a-z][a-z0-9_]*", reason)} - {"complete", "done"}
-
-
-def documented(heading: str) -> list[str]:
-    """Return the codes that the tables below a heading of the manual define, until the next one of its rank."""
-    rank = heading.partition(" ")[0]
-    _, _, below = MANUAL.read_text("utf-8").partition(f"\n{heading}\n")
-    assert below, f"{MANUAL.name} has no heading {heading!r}"
-    section = re.split(rf"^#{{1,{len(rank)}}} ", below, maxsplit=1, flags=re.MULTILINE)[0]
-    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    return [code for cell in cells for code in re.findall(r"`([a-z0-9_.]+)`", cell)]
 
 
 def test_every_event_is_in_the_schema_and_in_the_manual():
@@ -155,33 +53,6 @@ def test_every_field_is_in_the_schema():
     """A line has no fields that its event does not define."""
     unknown = {where: fields - COMMON - event_fields(name) for name, fields, where in logged()}
     assert {where: fields for where, fields in unknown.items() if fields} == {}
-
-
-def test_every_reason_is_in_the_manual():
-    """Each reason code has its cure in the manual, and the manual knows no others."""
-    assert set(documented("## Reason codes")) == reasons_in_source()
-
-
-def test_reasons_are_named_where_they_arise():
-    """A reason is a text in the source, or comes from one; else the test above would not see it."""
-    handed_on = {
-        where: ast.unparse(expression)
-        for expression, where, must in given_reasons()
-        if must and not list(texts(expression)) and ast.unparse(expression) not in HANDED_ON
-    }
-    assert handed_on == {}
-
-
-def test_the_schema_knows_the_reasons_of_each_event():
-    """The manual's tables and the schema's enumerations name the same codes."""
-    definitions = event_schema()["$defs"]
-    assert sorted(documented("### Of job.failed")) == sorted(definitions["failure"]["enum"])
-    others = set()
-    for name in event_names() - {"job.failed"}:
-        reason = definitions[name]["properties"].get("reason", {})
-        others |= {*reason.get("enum", ()), *([reason["const"]] if "const" in reason else [])}
-    known = {*documented("### Of other events"), *documented("### Of job.failed")}
-    assert set(documented("### Of other events")) <= others <= known
 
 
 def test_the_schema_is_sound():

@@ -14,6 +14,7 @@ import structlog
 from dcnumd import __version__
 from dcnumd.config.values import Settings
 from dcnumd.logic.stamp import Stamp
+from dcnumd.reasons import codes_of
 
 log = structlog.get_logger()
 
@@ -46,16 +47,7 @@ OUTPUT_GONE = "output_gone"
 
 FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED})
 
-SURROUNDINGS = frozenset(
-    {
-        "no_space",
-        "output_folder",
-        "output_read_only",
-        "output_no_permission",
-        "output_unreachable",
-        "output_not_mounted",
-    }
-)
+SURROUNDINGS = codes_of("results")
 """Reasons that are no measurement's fault: it waits until its folder takes results, and this costs it no attempt."""
 
 TRANSITIONS: dict[State, frozenset[State]] = {
