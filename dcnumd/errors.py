@@ -5,6 +5,8 @@ They cross process borders, so each carries everything in its arguments.
 
 from __future__ import annotations
 
+from dcnumd.reasons import is_transient
+
 MAX_MESSAGE = 2000
 """Characters; names in a file may be far longer, and journald breaks long lines."""
 
@@ -17,19 +19,20 @@ class DcnumdError(Exception):
     message
         One line for the operator: what, where, got, expected.
     reason
-        Stable code for logs and the ledger, for example ``no_images``.
+        Stable code for logs and the ledger, one of `dcnumd.reasons.CATALOGUE`.
     transient
-        Whether the same attempt may succeed later without a change of the input.
+        Whether the same attempt may succeed later without a change of the input; given only where the code alone does
+        not tell.
     """
 
     default_reason = "error"
 
-    def __init__(self, message: str, reason: str | None = None, *, transient: bool = False) -> None:
+    def __init__(self, message: str, reason: str | None = None, *, transient: bool | None = None) -> None:
         message = _limited(message)
         super().__init__(message)
         self.message = message
         self.reason = reason or self.default_reason
-        self.transient = transient
+        self.transient = is_transient(self.reason) if transient is None else transient
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, self.reason, self.transient)

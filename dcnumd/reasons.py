@@ -210,3 +210,8 @@ codes, except for ``pattern``."""
 def codes_of(fault: Fault) -> frozenset[str]:
     """Return the codes of what has one thing at fault."""
     return frozenset(code for code, reason in CATALOGUE.items() if reason.fault == fault)
+
+
+def is_transient(code: str) -> bool:
+    """Return whether what a code stands for may pass by itself, as far as the code alone tells."""
+    return code in CATALOGUE and CATALOGUE[code].transient == "yes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
 import typing
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from dcnumd import errors
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.daemon.measurements.probe import Verdict
+from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.reasons import CATALOGUE, FAILURES, OTHERS, REFUSED_NAMES, codes_of
 from dcnumd.write.result import REASONS
 from tests.support.events import event_names, event_schema
@@ -88,6 +90,29 @@ def test_reasons_are_named_where_they_arise():
         and ast.unparse(expression) not in HANDED_ON
     }
     assert handed_on == {}
+
+
+def test_errors_say_that_they_may_pass_only_where_their_code_does_not():
+    """A code either has one answer for all errors with it, or each error with it may give its own."""
+    differing = {code for code, reason in CATALOGUE.items() if reason.transient == "depends"}
+    given, needless = set[str](), dict[str, set[str]]()
+    for expression, where, call in given_reasons():
+        if called(call) in OWN_ERRORS and any(keyword.arg == "transient" for keyword in call.keywords):
+            codes = set(texts(expression))
+            given |= codes
+            if codes and not codes & differing:
+                needless[where] = codes
+    assert needless == {}
+    assert differing - given == set()
+
+
+def test_an_error_takes_from_its_code_whether_it_may_pass():
+    """Its own word counts before that, and crosses the border of a process with it."""
+    assert WorkerError("…", "memory").transient
+    assert not MeasurementError("…", "damaged").transient
+    assert not MeasurementError("…", "unreadable").transient
+    assert not MeasurementError("…", "of_another_package").transient
+    assert copy.copy(MeasurementError("…", "unreadable", transient=True)).transient
 
 
 @pytest.mark.parametrize("code", CATALOGUE)

@@ -147,7 +147,7 @@ def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelle
     found = look(job)
     if found.verdict != "complete":
         problem, reason = not_complete(found.verdict)
-        raise MeasurementError(f"{job.path_in}: {problem}", reason, transient=True)
+        raise MeasurementError(f"{job.path_in}: {problem}", reason)
     if found.content is not None:
         job = dataclasses.replace(job, known=KnownContent(found.stamp, found.content.digest))
     return process_measurement(job, on_progress=lambda progress: show(job, progress), cancel=cancelled)

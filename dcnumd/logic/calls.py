@@ -72,7 +72,7 @@ def run_job(job: Job) -> JobResult:
                 return process_measurement(job)
             result = process_measurement(job, on_progress=_sparing(line.tell), cancel=line.stop_wanted)
         except MemoryError as error:
-            raise WorkerError(f"{job.path_in}: not enough memory", "memory", transient=True) from error
+            raise WorkerError(f"{job.path_in}: not enough memory", "memory") from error
     for pid in set(result.worker_pids) - _workers:
         log.info("worker.started", pid=pid, role="segmenter")
     _workers.clear()

@@ -103,7 +103,6 @@ class Input:
             raise MeasurementError(
                 f"{path}: the file was changed while it was processed; the result was thrown away",
                 "changed",
-                transient=True,
             )
         self._stamps = now
 

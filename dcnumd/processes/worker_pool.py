@@ -297,5 +297,4 @@ def lost_worker_error(task: object) -> WorkerError:
         f"two worker processes died one after the other while working on {task}; "
         "the system log tells whether memory ran out",
         "worker_died",
-        transient=True,
     )

@@ -107,7 +107,6 @@ def _open_again(path: pathlib.Path, cache: int | None) -> h5py.File:
     raise MeasurementError(
         f"{path}: is open for writing in this process; close it before it is processed",
         reason="being_written",
-        transient=True,
     )
 
 
@@ -231,7 +230,6 @@ def _explain(path: pathlib.Path, head: bytes, error: Exception) -> MeasurementEr
         return MeasurementError(
             f"{path}: marked as open for writing; if no program writes it, repair a copy with 'h5clear -s'",
             reason="being_written",
-            transient=True,
         )
     if head != HDF5_SIGNATURE:
         return MeasurementError(f"{path}: not an HDF5 file, it starts with {head!r}", reason="not_hdf5")

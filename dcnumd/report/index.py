@@ -20,7 +20,7 @@ from dcnumd.report.index_rebuild import content_of_file, rows_of_reports
 from dcnumd.report.index_row import Line, encoded_key, joined, local_time, shown, shown_row
 from dcnumd.report.request import IndexRow
 from dcnumd.report.wording import LIGHTS
-from dcnumd.write.result import MAY_PASS, REASONS, ResultFile
+from dcnumd.write.result import REASONS, ResultFile
 
 NAME = "index.html"
 OTHER_NAME = "dcnumd-index.html"
@@ -155,7 +155,7 @@ def _kind(path: pathlib.Path) -> str:
 def _unreadable(path: pathlib.Path, error: OSError) -> ResultError:
     reason = REASONS.get(error.errno or 0, "output_folder")
     message = f"{path}: cannot be read ({error.strerror or error})"
-    return ResultError(message, reason, transient=reason in MAY_PASS)
+    return ResultError(message, reason)
 
 
 def _read(path: pathlib.Path) -> tuple[list[Line], bool]:

@@ -49,7 +49,6 @@ REASONS = {
     errno.EILSEQ: "output_name",
 }
 """What the errors of a file system mean; others are ``output_folder``."""
-MAY_PASS = frozenset({"no_space", "output_unreachable"})
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 NO_RENAME_ONCE = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
 """What the system says where a file system cannot rename only if the new name is free."""
@@ -246,7 +245,7 @@ class ResultFile:
         reason = REASONS.get(error.errno or 0, "output_folder")
         detail = error.strerror or " ".join(str(error).split())
         what = "no space left on the disk" if reason == "no_space" else f"cannot be written ({detail})"
-        return ResultError(f"{self.path}: {what}", reason=reason, transient=reason in MAY_PASS)
+        return ResultError(f"{self.path}: {what}", reason=reason)
 
 
 def _rename_once(source: pathlib.Path, target: pathlib.Path) -> None:

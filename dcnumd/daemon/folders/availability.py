@@ -85,9 +85,9 @@ class Availability:
             self._remember(await in_thread(folder, _places_of, root, before, {path_out.parent}))
             return await in_thread(folder, _obstacle, path_out.parent, needed)
         except NotMountedError as error:
-            return ResultError(f"{root}: {error.strerror}", "output_not_mounted", transient=True)
+            return ResultError(f"{root}: {error.strerror}", "output_not_mounted")
         except OSError as error:
-            return ResultError(f"{root}: cannot be reached: {error.strerror}", "output_unreachable", transient=True)
+            return ResultError(f"{root}: cannot be reached: {error.strerror}", "output_unreachable")
 
     async def free_bytes(self, root: pathlib.Path) -> int | None:
         """Return how much room there is in a folder of results; None if that cannot be found out now."""
@@ -184,7 +184,7 @@ def _obstacle(folder: pathlib.Path, needed: float) -> ResultError | None:
     if free < needed:
         numbers = f"{free / GB:.1f} GB are free, {needed / GB:.1f} GB are needed"
         cure = "(the measurement and resources.min_free_gb); make room"
-        return ResultError(f"{existing}: {numbers} {cure}", "no_space", transient=True)
+        return ResultError(f"{existing}: {numbers} {cure}", "no_space")
     return None
 
 

@@ -90,9 +90,9 @@ class Inspector:
         await asyncio.wait([call], timeout=KILL_SECONDS)
         message = f"{path}: cannot be read: no answer for {seconds:.0f} s"
         if call.done():
-            raise MeasurementError(message, "look_timeout", transient=True)
+            raise MeasurementError(message, "look_timeout")
         self._probe.abandon()
-        raise MeasurementError(message, "unreachable", transient=True)
+        raise MeasurementError(message, "unreachable")
 
 
 def incomplete(candidate: Candidate, found: Look, quiet_seconds: float) -> MeasurementError:

@@ -188,7 +188,7 @@ def _look(job: Job, first: _FirstBytes, *, recorded: bool) -> Look:
             return Look("own_output", stamp)
         found = inspect_measurement(job)
     except MemoryError as error:
-        raise WorkerError(f"{job.path_in}: not enough memory", "memory", transient=True) from error
+        raise WorkerError(f"{job.path_in}: not enough memory", "memory") from error
     except MeasurementError as error:
         if first.blank and error.reason in SUSPECT:
             return Look("blank", stamp)

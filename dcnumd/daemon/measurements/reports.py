@@ -203,7 +203,7 @@ class Reporter:
             if outcome != "done":
                 self._child.kill()
                 await asyncio.wait([call])
-                raise WorkerError(f"the report is not made after {REPORT_SECONDS:.0f} s", "timeout")
+                raise WorkerError(f"the report is not made after {REPORT_SECONDS:.0f} s", "timeout", transient=False)
             return call.result()
         except DcnumdError:
             raise

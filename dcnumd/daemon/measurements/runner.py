@@ -255,7 +255,7 @@ class JobRunner:
                 self._lifecycle.put_back(entry, "interrupted")
             else:
                 # Nobody here asked for it, so the line to the process must be broken.
-                await self._give_up(entry, WorkerError(error.message, error.reason, transient=True))
+                await self._give_up(entry, WorkerError(error.message, error.reason))
         except ResultError as error:
             if error.reason not in SURROUNDINGS or self._once:
                 await self._give_up(entry, error)
