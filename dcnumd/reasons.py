@@ -33,8 +33,9 @@ _SETTINGS = "Ask the engineer to look at the settings of dcnumd."
 _MAKER = "Tell the maker of the method, which comes from another package."
 _ROOM = "Delete or move what is not needed on that disk; it goes on by itself."
 _WAIT = "Nothing to do."
+# What changed while it waited has the same code as what changed under a job.
 _CHANGED = Reason(
-    "It changed while it was processed", "Nothing to do; the new content is processed.", "measurement", "yes"
+    "It changed before its result was complete", "Nothing to do; the new content is processed.", "measurement", "yes"
 )
 _TWICE = Reason("A method wrote the same thing twice", _MAKER, "method", "no")
 _BUG = Reason("dcnumd met an error of its own", _REPORT, "dcnumd", "no")

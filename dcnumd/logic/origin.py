@@ -12,7 +12,7 @@ import numpy as np
 from dcnumd.errors import MeasurementError
 from dcnumd.logic.job import Job
 from dcnumd.logic.plan import Plan, open_plan
-from dcnumd.logic.stamp import Stamp
+from dcnumd.logic.stamp import CHANGED, Stamp
 from dcnumd.read.content import content_digest, files_of
 from dcnumd.read.open_file import unreadable
 
@@ -100,10 +100,7 @@ class Input:
         # a file that grows has a writer, who may not have told HDF5 of it yet
         grown = any(now[file].size != stamp.size for file, stamp in self._stamps.items())
         if grown or self._origin is None or self._digest_now() != self._origin.digest:
-            raise MeasurementError(
-                f"{path}: the file was changed while it was processed; the result was thrown away",
-                "changed",
-            )
+            raise MeasurementError(f"{path}: {CHANGED}", "changed")
         self._stamps = now
 
     def _digest_now(self) -> str | None:

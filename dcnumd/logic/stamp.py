@@ -9,6 +9,9 @@ import os
 import pathlib
 from typing import NamedTuple
 
+CHANGED = "the file was changed while it was processed; the result was thrown away"
+"""What people are told then, whoever notices it: the job itself (``changed``) or the daemon (``input_changed``)."""
+
 
 class Stamp(NamedTuple):
     """A file's stat, compared only for equality with an earlier one of the same path."""

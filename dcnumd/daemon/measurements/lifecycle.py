@@ -28,7 +28,7 @@ from dcnumd.daemon.measurements.queue import JobQueue
 from dcnumd.daemon.measurements.tracker import Candidate, Tracker
 from dcnumd.errors import DcnumdError, MeasurementError
 from dcnumd.logic.job import JobResult, Progress
-from dcnumd.logic.stamp import Stamp
+from dcnumd.logic.stamp import CHANGED, Stamp
 
 log = structlog.get_logger()
 
@@ -279,7 +279,7 @@ class Lifecycle:
 
     def discard(self, entry: Entry, stamp: Stamp | None) -> None:
         """Give back a measurement that changed during its job, whose result may mix two states of the file."""
-        error = MeasurementError("the measurement changed while it was processed", "input_changed")
+        error = MeasurementError(f"{entry.path}: {CHANGED}", "input_changed")
         _log_failure(entry, error, will_retry=True, discarded=True)
         self.give_back(entry, stamp)
 
