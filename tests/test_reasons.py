@@ -115,6 +115,11 @@ def test_an_error_takes_from_its_code_whether_it_may_pass():
     assert copy.copy(MeasurementError("…", "unreadable", transient=True)).transient
 
 
+def test_only_a_hang_is_called_stalled():
+    """It is the deadline that finds one; whoever raises that code for another fault sends the operator astray."""
+    assert [where for expression, where, _ in given_reasons() if "stalled" in texts(expression)] == []
+
+
 @pytest.mark.parametrize("code", CATALOGUE)
 def test_every_reason_has_a_cause_and_a_cure(code):
     """What has happened stands before a full stop, or a colon; what to do about it is a sentence."""

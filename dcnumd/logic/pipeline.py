@@ -256,7 +256,7 @@ class FileRun:
                 for reply in pool.work(self._next_task, self._take_back, self._line.stop_if_asked):
                     self._handle(reply, datasets)
             if not self.collector.finished:
-                raise WorkerError(f"no task is left, but only {self.collector.frames_done} frames are done", "stalled")
+                raise WorkerError(f"no task is left, but only {self.collector.frames_done} frames are done", "internal")
         except BaseException:
             self._drain()
             raise
