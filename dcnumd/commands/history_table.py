@@ -13,6 +13,7 @@ from dcnumd.commands.rich_parts import count, name_of, name_width, outcome, warn
 from dcnumd.commands.shown import local_time, why_not
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import Entry, State
+from dcnumd.words import duration
 
 WIDE = 110
 """Width of the terminal from which on there is room for more figures [columns]."""
@@ -44,7 +45,7 @@ def history_table(settings: Settings, entries: Sequence[Entry], now: dt.datetime
         table.add_column("took", no_wrap=True, justify="right")
     table.add_column("remarks")
     for entry in entries:
-        took = "" if entry.seconds is None else f"{entry.seconds:.1f} s"
+        took = "" if entry.seconds is None else duration(entry.seconds)
         done = entry.state is State.DONE
         table.add_row(
             local_time(entry.finished_at, now),

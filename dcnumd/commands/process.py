@@ -24,6 +24,7 @@ from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, Measureme
 from dcnumd.kernels.cache import ensure_compiled
 from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
 from dcnumd.processes.fork_server import start_fork_server
+from dcnumd.words import duration
 
 if TYPE_CHECKING:
     from dcnumd.daemon.measurements.probe import Verdict
@@ -180,7 +181,7 @@ def report(result: JobResult, *, as_json: bool) -> None:
     else:
         speed = f", {result.frames / result.seconds:.0f} frames/s" if result.seconds else ""
         click.echo(
-            f"{result.path_in}: {result.frames} frames, {result.events} events in {result.seconds:.1f} s{speed}"
+            f"{result.path_in}: {result.frames} frames, {result.events} events in {duration(result.seconds)}{speed}"
             f" -> {result.path_out}"
         )
 

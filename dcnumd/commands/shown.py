@@ -18,6 +18,7 @@ from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, Entry, State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.errors import DcnumdError, printable
+from dcnumd.words import duration
 
 COLOURS = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan", State.SKIPPED: "yellow"}
 
@@ -70,7 +71,7 @@ def why_not(entry: Entry) -> str:
 def entry_line(entry: Entry) -> str:
     """Return one line about a measurement."""
     details = {
-        State.DONE: f"{entry.frames} frames, {entry.events} events in {entry.seconds or 0:.1f} s -> {entry.output}",
+        State.DONE: f"{entry.frames} frames, {entry.events} events in {duration(entry.seconds or 0)} -> {entry.output}",
         State.RUNNING: f"{entry.frames_done or 0} of {entry.frames} frames",
     }.get(entry.state, why_not(entry))
     if entry.state is State.DONE and entry.reason == OUTPUT_GONE:

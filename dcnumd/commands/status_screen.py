@@ -28,6 +28,7 @@ from dcnumd.daemon.measurements.parking import BlockedFolders
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import DcnumdError, printable
 from dcnumd.report.wording import cause_of
+from dcnumd.words import duration
 
 REDRAW_SECONDS = 1.0
 """Largest age of the times on the screen [s]."""
@@ -256,10 +257,12 @@ def _progress(view: View, entry: Entry) -> rich.console.RenderableType:
     if left is None or pace.frames_per_second is None:
         begin = dt.datetime.fromisoformat(entry.started_at) if entry.started_at else view.now
         since = max((view.now - begin).total_seconds(), 0.0)
-        line.add_row(bar, f"{count(entry.frames)} frames, begun {duration(since)} ago")
+        line.add_row(bar, f"{count(entry.frames)} frames, begun {duration(round(since))} ago")
     else:
         done = f"{count(entry.frames_done)} of {count(entry.frames)} frames"
-        line.add_row(bar, f"{pace.share:.0%} {done}", f"{pace.frames_per_second:,.0f}/s", f"{duration(left)} left")
+        line.add_row(
+            bar, f"{pace.share:.0%} {done}", f"{pace.frames_per_second:,.0f}/s", f"{duration(round(left))} left"
+        )
     return line
 
 
@@ -315,15 +318,6 @@ def _list() -> rich.table.Table:
 
 def _title(title: str, remark: str = "") -> Text:
     return Text.assemble((title, "bold underline"), *([(f"  {remark}", "dim")] if remark else []), no_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """Return a time span for reading, such as ``12 s``, ``3:07 min`` or ``1:20 h``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
 
 
 def _now() -> dt.datetime:

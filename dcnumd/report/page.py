@@ -25,6 +25,7 @@ from dcnumd.report.plots import Plot
 from dcnumd.report.request import Light
 from dcnumd.report.scatter import DENSITY_COLOURS
 from dcnumd.report.wording import VERDICTS
+from dcnumd.words import UNKNOWN, duration, duration_parts
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
@@ -32,7 +33,6 @@ STATE_COLOURS = {"ok": "green", "warning": "yellow", "alarm": "red", "unknown": 
 STATE_WORDS = {"ok": "fine", "warning": "look", "alarm": "bad", "unknown": "unknown"}
 SEVERITY = ("alarm", "warning", "unknown", "ok")
 LIGHT_HEX = {"green": "#1a7f37", "yellow": "#ffd33d", "red": "#b3261e", "grey": "#5d6671"}
-UNKNOWN = "\u2013"
 MANY_CELLS = 60
 """With more, numbers would hide the plot: only their points are marked."""
 
@@ -159,17 +159,6 @@ def number(value: float | None, digits: int = 4) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def duration(seconds: float | None) -> tuple[str, str]:
-    """Return a duration as number and unit."""
-    if seconds is None or not math.isfinite(seconds):
-        return UNKNOWN, ""
-    if seconds < 120:
-        return number(seconds, 3), "s"
-    if seconds < 7200:
-        return f"{int(seconds // 60)}:{int(seconds % 60):02}", "min"
-    return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02}", "h"
-
-
 def with_unit(label: str, unit: str) -> str:
     """Return the name of an axis."""
     return f"{label} [{unit}]" if unit else label
@@ -266,7 +255,7 @@ def _keys(figures: Figures) -> list[tuple[str, str, str]]:
     rows = [
         ("Events", number(figures.events), ""),
         ("Event rate", number(figures.events_per_second, 3), "/s"),
-        ("Duration", *duration(figures.duration_s)),
+        ("Duration", *duration_parts(figures.duration_s)),
         ("Frames", number(figures.frames), ""),
         ("Yield", number(figures.yield_per_frame, 3), "/frame"),
         ("Median area", number(median("area_um"), 4), "µm²"),
@@ -347,7 +336,7 @@ def _measurement(figures: Figures) -> list[tuple[str, str]]:
             ("Frame size", f"{size[1]} by {size[0]} pixels" if size else ""),
             ("Pixel size", f"{number(figures.pixel_size_um)} µm"),
             ("Frames", number(figures.frames)),
-            ("Duration", " ".join(duration(figures.duration_s))),
+            ("Duration", duration(figures.duration_s)),
         ]
     )
 

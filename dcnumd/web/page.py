@@ -14,6 +14,7 @@ from dcnumd.errors import printable
 from dcnumd.report.wording import cause_of, explained
 from dcnumd.web import words
 from dcnumd.web.state import Snapshot, Totals
+from dcnumd.words import duration
 
 HERE = pathlib.Path(__file__).parent
 COMMON_STYLE = HERE.parent / "report" / "templates" / "style.css"
@@ -42,7 +43,7 @@ class Page:
         environment.globals.update(LIGHTS=words.LIGHTS, STAGES=words.STAGES, cause_of=cause_of)
         environment.filters.update(
             clock=words.clock,
-            duration=words.duration,
+            duration=duration,
             explained=explained,
             file_name=words.file_name,
             folder_name=words.folder_name,

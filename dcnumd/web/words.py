@@ -10,8 +10,7 @@ from dcnumd.errors import printable
 from dcnumd.reasons import CATALOGUE
 from dcnumd.report import wording
 from dcnumd.web.state import Blocked, Snapshot
-
-UNKNOWN = "\N{EN DASH}"
+from dcnumd.words import UNKNOWN, duration
 
 STAGES = {"background": "Background", "segmentation": "Cells", "writing": "Writing"}
 """The stages of a job in their order."""
@@ -101,28 +100,11 @@ def size(value: float) -> str:
     return f"{value:,.1f} TB"
 
 
-def duration(seconds: float | None) -> str:
-    """Return a span of time as a person says it."""
-    if seconds is None:
-        return UNKNOWN
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours = round(seconds / 3600)
-    return f"{hours} h" if hours < 48 else f"{round(hours / 24)} d"
-
-
 def time_left(seconds: float | None) -> str:
     """Return a forecast, which is not precise."""
     if seconds is None:
         return "time left not known yet"
-    if seconds < 1:
-        return "less than 1 s left"
-    return f"about {seconds:.0f} s left" if seconds < 99.5 else f"about {duration(seconds)} left"
+    return "less than 1 s left" if seconds < 1 else f"about {duration(round(seconds))} left"
 
 
 def clock(time: str | None, now: str) -> str:

@@ -17,7 +17,7 @@ import rich.console
 
 from dcnumd.cli import main
 from dcnumd.commands.status import Pace, Status
-from dcnumd.commands.status_screen import View, duration, screen, shares
+from dcnumd.commands.status_screen import View, screen, shares
 from dcnumd.config.file import load_settings
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import ledger_path
@@ -139,13 +139,6 @@ def test_pace_follows_from_what_is_done(world):
     assert Pace.of(world.running("b.rtdc"), NOW).seconds_left(NOW) is None
     later = world.running("c.rtdc", frames_done=5, started_at="2026-11-21T12:00:01.000Z")
     assert Pace.of(later, NOW).seconds_left(NOW) is None
-
-
-def test_durations_are_read_at_once():
-    """Seconds, minutes, hours."""
-    assert [duration(seconds) for seconds in (0.4, 59.4, 59.6, 187, 4800)] == [
-        "0 s", "59 s", "1:00 min", "3:07 min", "1:20 h",
-    ]  # fmt: skip
 
 
 def test_json_keeps_its_keys(busy):

@@ -13,7 +13,7 @@ import pytest
 
 from dcnumd.errors import printable
 from dcnumd.report.make import make_report
-from dcnumd.report.page import duration, number
+from dcnumd.report.page import number
 from dcnumd.report.wording import VERDICTS
 from tests.support.reports import Page, columns_of, request_for, write_result
 
@@ -59,21 +59,6 @@ def page(tmp_path_factory):
 def test_numbers_as_people_write_them(value, text):
     """Four digits that count, no zeros behind, thousands apart."""
     assert number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (None, ("\u2013", "")),
-        (2.8984, ("2.9", "s")),
-        (119.0, ("119", "s")),
-        (754.0, ("12:34", "min")),
-        (7325.0, ("2:02", "h")),
-    ],
-)
-def test_durations_as_people_write_them(seconds, text):
-    """In the unit that fits."""
-    assert duration(seconds) == text
 
 
 def test_page_needs_nothing_else(page):
