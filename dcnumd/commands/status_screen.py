@@ -27,6 +27,7 @@ from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.daemon.measurements.parking import BlockedFolders
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import DcnumdError, printable
+from dcnumd.logic.stamp import Stamp
 from dcnumd.report.wording import cause_of
 from dcnumd.words import duration
 
@@ -162,7 +163,7 @@ class Watched:
 
     def _present_mark(self) -> object:
         version = None if self._ledger is None else self._ledger.data_version()
-        return version, [_identity(f"{ledger_path(self._folder)}{suffix}") for suffix in ("", "-wal")]
+        return version, [_stamp(f"{ledger_path(self._folder)}{suffix}") for suffix in ("", "-wal")]
 
 
 def screen(view: View, width: int, height: int) -> rich.console.Group:
@@ -324,10 +325,9 @@ def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC).astimezone()
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _stamp(path: str) -> Stamp | None:
     """Return what differs when a file was replaced or, if it can only be read as it lies there, written."""
     try:
-        found = os.stat(path)  # noqa: PTH116 -- two names that differ in their ending alone
+        return Stamp.at(path)
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
