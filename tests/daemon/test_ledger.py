@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import sqlite3
@@ -11,7 +12,8 @@ import sys
 
 import pytest
 
-from dcnumd.daemon.ledger.records import Content, State
+from dcnumd.daemon.ledger.queries import columns_of, sql_default
+from dcnumd.daemon.ledger.records import Content, Entry, State, Transition
 from dcnumd.daemon.ledger.schema import MIGRATIONS
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.daemon.ownership import lock_owner, owner_lock
@@ -42,6 +44,20 @@ def test_ledger_is_durable(ledger, tmp_path):
     assert raw.execute("PRAGMA user_version").fetchone()[0] >= 1
     raw.close()
     assert ledger._connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "record", "besides"),
+    [("measurements", Entry, set()), ("transitions", Transition, {"id", "measurement"})],
+)
+def test_tables_have_the_columns_of_the_records(ledger, tmp_path, table, record, besides):
+    """A field is added to the record and by a step of the migration; its default is the same in both."""
+    raw = sqlite3.connect(ledger_path(tmp_path))
+    columns = {row[1]: row[4] for row in raw.execute(f"PRAGMA table_info({table})")}
+    raw.close()
+    assert set(columns) == {*columns_of(record), *besides}
+    later = [field.name for field in dataclasses.fields(record) if field.default is not dataclasses.MISSING]
+    assert {name: columns[name] or "NULL" for name in later} == {name: sql_default(name) for name in later}
 
 
 def test_whole_way_is_recorded(ledger, tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from dcnumd.daemon.ledger.records import FINAL, SURROUNDINGS, Content, Entry, State, Transition
-from dcnumd.daemon.ledger.schema import COLUMNS, LATER
+
+Record = TypeVar("Record", Entry, Transition)
 
 
 class Made(NamedTuple):
@@ -25,7 +27,10 @@ class LedgerQueries:
         self._connection = connection
         connection.row_factory = sqlite3.Row
         there = {row[1] for row in connection.execute("PRAGMA table_info(measurements)")}
-        self._columns = ", ".join(name if name in there else f"{LATER[name]} AS {name}" for name in COLUMNS)
+        # A ledger that is only read may be of an earlier version, which has fewer columns.
+        self._columns = ", ".join(
+            name if name in there else f"{sql_default(name)} AS {name}" for name in columns_of(Entry)
+        )
         # File names are bytes: what is not UTF-8 comes and goes as surrogates.
         connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
 
@@ -98,7 +103,7 @@ class LedgerQueries:
             conditions.append("path = CAST(? AS TEXT)")
             values.append(text_of(path))
         query = f"{' AND '.join(conditions)} ORDER BY revision DESC LIMIT ?"
-        return [_entry(row) for row in self._rows(query, *values, limit)]
+        return [_read(Entry, row) for row in self._rows(query, *values, limit)]
 
     def history(
         self,
@@ -142,7 +147,7 @@ class LedgerQueries:
             conditions.append("(finished_at, revision) < (SELECT finished_at, revision FROM measurements WHERE id = ?)")
             values.append(before)
         query = f"{' AND '.join(conditions)} ORDER BY finished_at DESC, revision DESC LIMIT ?"
-        return [_entry(row) for row in self._rows(query, *values, limit)]
+        return [_read(Entry, row) for row in self._rows(query, *values, limit)]
 
     def present_failures(self) -> list[Entry]:
         """Return the failed measurements that nothing else came after under the same path, the last one first."""
@@ -151,11 +156,11 @@ class LedgerQueries:
             " WHERE later.path = measurements.path AND later.revision > measurements.revision)"
             " ORDER BY finished_at DESC, revision DESC"
         )
-        return [_entry(row) for row in self._rows(query)]
+        return [_read(Entry, row) for row in self._rows(query)]
 
     def wanting_reports(self) -> list[Entry]:
         """Return the results without the report that they shall have, the last one first."""
-        return [_entry(row) for row in self._rows("report_state = 'wanted' ORDER BY finished_at DESC")]
+        return [_read(Entry, row) for row in self._rows("report_state = 'wanted' ORDER BY finished_at DESC")]
 
     def obstacles(self) -> list[tuple[int, str, str, str]]:
         """Return what waits for a folder that takes no results: row, path, reason and error, changed last first."""
@@ -183,9 +188,10 @@ class LedgerQueries:
     def transitions(self, entry_id: int) -> list[Transition]:
         """Return the way of one row, oldest step first."""
         rows = self._connection.execute(
-            "SELECT time, state, reason, error FROM transitions WHERE measurement = ? ORDER BY id", (entry_id,)
+            f"SELECT {', '.join(columns_of(Transition))} FROM transitions WHERE measurement = ? ORDER BY id",  # noqa: S608 -- own constants
+            (entry_id,),
         )
-        return [Transition(row["time"], State(row["state"]), row["reason"], row["error"]) for row in rows]
+        return [_read(Transition, row) for row in rows]
 
     def place(self, folder: str) -> str | None:
         """Return where `folder` was mounted when it was last seen, as `remember_place` got it."""
@@ -208,7 +214,7 @@ class LedgerQueries:
 
     def _one(self, condition: str, *values: object) -> Entry | None:
         rows = self._rows(f"{condition} LIMIT 1", *values)
-        return _entry(rows[0]) if rows else None
+        return _read(Entry, rows[0]) if rows else None
 
     def _rows(self, condition: str, *values: object) -> list[sqlite3.Row]:
         query = f"SELECT {self._columns} FROM measurements WHERE {condition}"  # noqa: S608 -- own constants
@@ -220,5 +226,16 @@ def text_of(value: str) -> bytes:
     return value.encode("utf-8", "surrogateescape")
 
 
-def _entry(row: sqlite3.Row) -> Entry:
-    return Entry(**{**dict(row), "state": State(row["state"])})
+def columns_of(record: type[Entry | Transition]) -> tuple[str, ...]:
+    """Return the columns of a record, in its order."""
+    return tuple(field.name for field in dataclasses.fields(record))
+
+
+def sql_default(column: str) -> str:
+    """Return in SQL what a column of the measurements is in rows of a time before there was that column."""
+    (default,) = (field.default for field in dataclasses.fields(Entry) if field.name == column)
+    return "NULL" if default is None else f"'{default}'"
+
+
+def _read(record: type[Record], row: sqlite3.Row) -> Record:
+    return record(**{**dict(row), "state": State(row["state"])})

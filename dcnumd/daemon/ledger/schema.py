@@ -7,45 +7,8 @@ import sqlite3
 
 from dcnumd.errors import DcnumdError
 
-COLUMNS = (
-    "id",
-    "path",
-    "state",
-    "size",
-    "mtime_ns",
-    "ctime_ns",
-    "inode",
-    "settings_key",
-    "content_size",
-    "md5_5m",
-    "identifier",
-    "ppid",
-    "pphash",
-    "job_id",
-    "reason",
-    "error",
-    "attempts",
-    "replace_output",
-    "output",
-    "frames",
-    "frames_done",
-    "events",
-    "seconds",
-    "seen_at",
-    "settled_at",
-    "started_at",
-    "finished_at",
-    "changed_at",
-    "revision",
-    "sample",
-    "light",
-    "warnings",
-    "report",
-    "report_state",
-    "digest",
-)
-
-# Entry n leads from schema version n to n + 1; what was released is never edited.
+# Entry n leads from schema version n to n + 1; what was released is never edited. What a step adds to the
+# measurements, `Entry` names with the same default.
 MIGRATIONS = (
     """
     -- AUTOINCREMENT: the number of a forgotten row must not come to mean another one to a running daemon.
@@ -104,9 +67,6 @@ MIGRATIONS = (
         WHERE md5_5m IS NOT NULL;
     """,
 )
-
-LATER = {"sample": "''", "light": "''", "warnings": "''", "report": "NULL", "report_state": "''", "digest": "''"}
-"""What the columns that came later are in a ledger that is only read and has not been brought to this version yet."""
 
 
 def migrate(connection: sqlite3.Connection, path: pathlib.Path) -> None:

@@ -6,6 +6,7 @@ One daemon writes it; commands read it at any time, and `retry` and `forget` cha
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import pathlib
 import sqlite3
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dcnumd.daemon.ledger.queries import LedgerQueries, text_of
-from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, Content, Entry, State, utc_now
+from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, Content, Entry, State, Transition, utc_now
 from dcnumd.daemon.ledger.schema import migrate
 from dcnumd.errors import DcnumdError
 from dcnumd.logic.stamp import Stamp
@@ -303,10 +304,9 @@ class Ledger(LedgerQueries):
             self._connection.execute("DELETE FROM measurements WHERE id = ?", (entry_id,))
 
     def _record(self, entry_id: int, state: State, reason: str, error: str) -> None:
-        self._connection.execute(
-            "INSERT INTO transitions (measurement, time, state, reason, error) VALUES (?, ?, ?, ?, ?)",
-            (entry_id, utc_now(), state, reason, error),
-        )
+        step = {"measurement": entry_id, **dataclasses.asdict(Transition(utc_now(), state, reason, error))}
+        query = f"INSERT INTO transitions ({', '.join(step)}) VALUES ({', '.join('?' * len(step))})"  # noqa: S608 -- own constants
+        self._connection.execute(query, tuple(step.values()))
 
     def _update(self, entry_id: int, **changes: Any) -> None:
         columns = ", ".join(
