@@ -10,7 +10,7 @@ import sys
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "dcnumd"
-GROUND_FLOOR = {"config", "errors", "kernels", "processes", "reasons", "shared_memory", "words"}
+GROUND_FLOOR = {"config", "errors", "kernels", "processes", "reasons", "shared_memory", "status", "words"}
 BELOW = {
     "meta": set(),
     "read": {"meta"},
@@ -64,6 +64,12 @@ def test_imports_go_one_way(path):
     allowed = BELOW.get(own, set()) | GROUND_FLOOR | {own, "__version__"}
     for module in imports(path):
         assert room(module) in allowed | {""}, f"{path.relative_to(PACKAGE)} imports {module}"
+
+
+def test_the_daemon_knows_the_live_page_in_one_place_only():
+    """What is done with measurements does not depend on who looks on."""
+    rooms = {path.parent.name for path in (PACKAGE / "daemon").rglob("*.py") if "web" in map(room, imports(path))}
+    assert rooms == {"live"}
 
 
 @pytest.mark.parametrize("module", LIGHT)

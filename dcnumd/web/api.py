@@ -10,8 +10,9 @@ from typing import Any
 
 from aiohttp import web
 
+from dcnumd.status import Ended, Running, Waiting
 from dcnumd.web.access import Access
-from dcnumd.web.state import Control, Ended, Running, Waiting
+from dcnumd.web.control import Control
 
 OPENAPI = pathlib.Path(__file__).parent / "openapi.json"
 

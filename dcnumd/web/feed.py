@@ -9,8 +9,8 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 
+from dcnumd.web.control import Control
 from dcnumd.web.page import Page
-from dcnumd.web.state import Control
 
 GAP_SECONDS = 0.5
 """Smallest time between two messages of changes [s]."""

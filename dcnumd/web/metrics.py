@@ -11,7 +11,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from dcnumd.reasons import FAILURES
-from dcnumd.web.state import Control, Snapshot, Totals
+from dcnumd.status import Snapshot, Totals
+from dcnumd.web.control import Control
 
 
 def exposed(control: Control, accept: str) -> tuple[bytes, str]:

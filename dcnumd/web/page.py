@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from dcnumd.errors import printable
 from dcnumd.report.wording import cause_of, explained
+from dcnumd.status import Snapshot, Totals
 from dcnumd.web import words
-from dcnumd.web.state import Snapshot, Totals
 from dcnumd.words import duration
 
 HERE = pathlib.Path(__file__).parent

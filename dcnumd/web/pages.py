@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from dcnumd.report.wording import told_of_blocked
+from dcnumd.status import Snapshot
 from dcnumd.web import metrics
 from dcnumd.web.access import REPORT_POLICY, Access
 from dcnumd.web.api import retried
+from dcnumd.web.control import Control
 from dcnumd.web.feed import Feed, Frame
 from dcnumd.web.guard import address_of
 from dcnumd.web.page import Page
-from dcnumd.web.state import Control, Snapshot
 
 MAX_LISTENERS = 50
 """For one more, the address that has most of them gives one up."""

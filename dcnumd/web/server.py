@@ -14,10 +14,10 @@ from dcnumd.errors import ConfigError
 from dcnumd.web.access import Access
 from dcnumd.web.address import BACKLOG, HostNames, joined, listening, split_listen
 from dcnumd.web.api import Api
+from dcnumd.web.control import Control
 from dcnumd.web.guard import Guard, Refused
 from dcnumd.web.page import Page
 from dcnumd.web.pages import Pages
-from dcnumd.web.state import Control
 from dcnumd.web.token import Keys, read_token
 
 MAX_FORM = 4096

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dcnumd.errors import printable
 from dcnumd.reasons import CATALOGUE
 from dcnumd.report import wording
-from dcnumd.web.state import Blocked, Snapshot
+from dcnumd.status import Blocked, Snapshot
 from dcnumd.words import UNKNOWN, duration
 
 STAGES = {"background": "Background", "segmentation": "Cells", "writing": "Writing"}

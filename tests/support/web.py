@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
 from dcnumd.config.values import WebSettings
+from dcnumd.status import Blocked, Ended, Folder, Output, Recording, Running, Snapshot, Totals, Waiting
 from dcnumd.web.server import LivePage
-from dcnumd.web.state import Blocked, Ended, Folder, Output, Recording, Running, Snapshot, Totals, Waiting
 
 R = TypeVar("R")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from dcnumd.config.values import WebSettings
-from dcnumd.web.state import Snapshot
+from dcnumd.status import Snapshot
 from tests.daemon.conftest import start_daemon, state_folder, watched_folder, write_config
 from tests.support.web import Served, write_token
 

@@ -11,8 +11,8 @@ import jsonschema
 import openapi_spec_validator
 import pytest
 
+from dcnumd.status import Blocked, Ended, Folder, Output, Recording, Running, Snapshot, Totals, Waiting
 from dcnumd.web.api import OPENAPI
-from dcnumd.web.state import Blocked, Ended, Folder, Output, Recording, Running, Snapshot, Totals, Waiting
 from tests.support.web import TOKEN, busy, done, full, png, running, snapshot
 
 DOCUMENT = json.loads(OPENAPI.read_text("utf-8"))

@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from dcnumd.web.state import Recording
+from dcnumd.status import Recording
 from tests.support.browser import browser
 from tests.support.web import TOKEN, busy, done, failed, png, running, snapshot
 

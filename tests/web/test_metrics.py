@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dcnumd.web.state import Folder
+from dcnumd.status import Folder
 from tests.support.web import busy, full, snapshot
 
 

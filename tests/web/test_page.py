@@ -7,7 +7,7 @@ import html.parser
 
 import pytest
 
-from dcnumd.web.state import Blocked, Folder, Output, Recording, Waiting
+from dcnumd.status import Blocked, Folder, Output, Recording, Waiting
 from tests.support.web import ago, busy, done, failed, full, png, running, snapshot
 
 HOSTILE = "<script>alert(1)</script>\"'&\n\t\u202e測定\udcff.rtdc"

@@ -24,7 +24,7 @@ from dcnumd.daemon.measurements.lifecycle import begin_anew
 from dcnumd.daemon.session import Session
 from dcnumd.logic.job import Progress
 from dcnumd.report.request import ReportSummary
-from dcnumd.web.state import Ended, Folder, Recording, Running, Snapshot, Totals, Waiting
+from dcnumd.status import Ended, Folder, Recording, Running, Snapshot, Totals, Waiting
 
 log = structlog.get_logger()
 

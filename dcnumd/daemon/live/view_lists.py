@@ -10,7 +10,7 @@ from typing import Literal
 
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.web.state import Ended, Waiting
+from dcnumd.status import Ended, Waiting
 
 SHOWN_WAITING = 50
 SHOWN_ENDED = 20

@@ -21,7 +21,7 @@ from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.backoff import backoff_seconds
 from dcnumd.daemon.measurements.queue import JobQueue, Waiting
 from dcnumd.errors import ResultError
-from dcnumd.web.state import Blocked, Output
+from dcnumd.status import Blocked, Output
 
 log = structlog.get_logger()
 

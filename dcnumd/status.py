@@ -1,13 +1,13 @@
-"""What the live page shows, as frozen values, and what it may ask of the daemon.
+"""What the daemon says of its state, as frozen values: who shows it needs nothing else of the daemon.
 
-Times are UTC, ISO 8601. This module imports nothing, so that the daemon can always speak of its state.
+Times are UTC, ISO 8601.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,41 +153,3 @@ class Snapshot:
     last_success: str | None
     plot_id: int | None
     """The measurement whose plot `Control.plot` returns."""
-
-
-class Control(Protocol):
-    """What the daemon offers; everything is called in its event loop, and is quick."""
-
-    @property
-    def version(self) -> int:
-        """Grows whenever something has changed."""
-
-    def snapshot(self) -> Snapshot:
-        """Return what is going on now."""
-
-    async def changed(self, version: int) -> int:
-        """Wait until something is different from `version`, and return the version then."""
-
-    def totals(self) -> Totals:
-        """Return what was counted since the start."""
-
-    def entry(self, entry_id: int) -> Ended | Waiting | Running | None:
-        """Return what is known of a measurement by its number."""
-
-    def history(self, *, limit: int, before: int | None = None, state: str | None = None) -> list[Ended]:
-        """Return measurements that came to an end, the last one first."""
-
-    def retry(self, entry_id: int) -> str:
-        """Have a measurement processed again, and return what happens; KeyError or ValueError if it cannot be."""
-
-    def pause(self) -> None:
-        """Start no job from now on."""
-
-    def resume(self) -> None:
-        """Start jobs again."""
-
-    def plot(self) -> bytes:
-        """Return the scatter plot of the last report, a PNG; empty if there is none."""
-
-    async def report(self, entry_id: int, ending: Literal[".html", ".json"], name: str = "") -> bytes | None:
-        """Return the page or the figures of a measurement's report; None if there are none, or not of that name."""
