@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 import h5py
 
+from dcnumd.read.chunk_layout import FLETCHER32, SHUFFLE
 from dcnumd.read.chunk_table import dataset_filters
-from dcnumd.read.frame_source import FLETCHER32, SHUFFLE
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import MeasurementError
-from dcnumd.read.frame_source import FLETCHER32, GZIP, SHUFFLE, ZSTANDARD, ChunkTable
+from dcnumd.read.chunk_layout import FLETCHER32, GZIP, SHUFFLE, ZSTANDARD, ChunkTable, Filter
 from dcnumd.read.limits import check_frames_shape
 from dcnumd.read.open_file import damage_named
 
-Filter = tuple[int, tuple[int, ...]]
 Table = npt.NDArray[np.int64]
 
 
@@ -45,7 +44,7 @@ def check_dataset(dataset: h5py.Dataset, where: str) -> None:
         if not h5py.h5z.filter_avail(code):
             raise MeasurementError(
                 f"{where}: {dataset.name} needs HDF5 filter {code}, which is not available here; rewrite the file with "
-                "Zstandard (32015) or gzip (1)",
+                f"Zstandard ({ZSTANDARD}) or gzip ({GZIP})",
                 reason="unsupported_filter",
             )
 

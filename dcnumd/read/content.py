@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import MeasurementError
-from dcnumd.read.chunk_table import Filter, dataset_filters
-from dcnumd.read.frame_source import FLETCHER32, GZIP, SHUFFLE, ZSTANDARD
+from dcnumd.read.chunk_layout import FLETCHER32, GZIP, SHUFFLE, ZSTANDARD, Filter
+from dcnumd.read.chunk_table import dataset_filters
 from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import Indices

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import zstandard
 
 from dcnumd.errors import MeasurementError
-from dcnumd.read.frame_source import ZSTANDARD, ChunkTable, FrameSource
+from dcnumd.read.chunk_layout import ZSTANDARD, ChunkTable
+from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.kernels_checksum import fletcher32
 
 if TYPE_CHECKING:

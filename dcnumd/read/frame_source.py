@@ -11,8 +11,8 @@ import os
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from dcnumd.read.chunk_layout import ChunkTable
 from dcnumd.read.index_mapping import Indices
 
 if TYPE_CHECKING:
@@ -20,37 +20,6 @@ if TYPE_CHECKING:
 
     from dcnumd.read.frame_reader import FrameReader
     from dcnumd.read.image_stack import ImageStack
-
-GZIP = 1
-SHUFFLE = 2
-FLETCHER32 = 3
-ZSTANDARD = 32015
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ChunkTable:
-    """Where the chunks of a dataset are in the file.
-
-    Attributes
-    ----------
-    shape
-        Chunk shape (frames, y, x). A contiguous dataset is one chunk of the shape of the dataset.
-    offsets, sizes, filter_masks
-        Byte offset in the file, stored size in bytes and filters left out (bit i: filter i) of every chunk; int64 of
-        shape (chunks along frames, along y, along x).
-    compressor, compressor_bit
-        HDF5 number of the compression filter (None, gzip or Zstandard) and its position among the filters.
-    checksum_bit
-        Position of fletcher32 among the filters; None without checksums.
-    """
-
-    shape: tuple[int, int, int]
-    offsets: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
-    filter_masks: npt.NDArray[np.int64]
-    compressor: int | None = None
-    compressor_bit: int = 0
-    checksum_bit: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
