@@ -16,8 +16,8 @@ import h5py
 import hdf5plugin  # noqa: F401 -- importing it registers the Zstandard filter with HDF5
 
 from dcnumd.errors import MeasurementError
+from dcnumd.read.superblock import SIGNATURE
 
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 GONE_OR_BUSY = frozenset({
     errno.ENOENT,
     errno.EAGAIN,
@@ -119,7 +119,7 @@ def _read_head(path: pathlib.Path) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        return os.pread(descriptor, len(HDF5_SIGNATURE), 0)
+        return os.pread(descriptor, len(SIGNATURE), 0)
     finally:
         os.close(descriptor)
 
@@ -231,6 +231,6 @@ def _explain(path: pathlib.Path, head: bytes, error: Exception) -> MeasurementEr
             f"{path}: marked as open for writing; if no program writes it, repair a copy with 'h5clear -s'",
             reason="being_written",
         )
-    if head != HDF5_SIGNATURE:
+    if head != SIGNATURE:
         return MeasurementError(f"{path}: not an HDF5 file, it starts with {head!r}", reason="not_hdf5")
     return MeasurementError(f"{path}: is damaged, HDF5 cannot open it ({text})", reason="damaged")

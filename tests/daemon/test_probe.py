@@ -17,9 +17,10 @@ import pytest
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
-from dcnumd.daemon.measurements.probe import is_locked_for_writing, look, read_superblock
+from dcnumd.daemon.measurements.probe import is_locked_for_writing, look
 from dcnumd.errors import MeasurementError
 from dcnumd.read.open_file import open_measurement
+from dcnumd.read.superblock import HEAD_BYTES, read_superblock
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 from tests.support.disks import mounted
 
@@ -28,10 +29,6 @@ from tests.support.disks import mounted
 def libver(request):
     """HDF5 writes superblock version 0 or 3, by what it may use."""
     return request.param
-
-
-def head_of(path):
-    return path.read_bytes()[:96]
 
 
 WRITER = """
@@ -73,16 +70,6 @@ def clear_flags(path):
         stream.write(bytes(4))
 
 
-def test_superblock_tells_a_closed_file(tmp_path, libver):
-    """A file that was closed is not open for writing and is as long as it says."""
-    path = tmp_path / "a.h5"
-    with h5py.File(path, "w", libver=libver) as h5:
-        h5["x"] = np.zeros(1000)
-    superblock = read_superblock(head_of(path))
-    assert not superblock.open_for_writing
-    assert superblock.end_of_file == path.stat().st_size
-
-
 @pytest.mark.parametrize("locking", [True, False])
 @pytest.mark.parametrize("flush", [True, False])
 def test_writer_is_seen_in_every_state(tmp_path, libver, locking, flush):
@@ -102,7 +89,7 @@ def test_file_of_a_killed_writer_is_not_complete(tmp_path, libver, flush):
     with writer_that_hangs(path, libver, flush=flush) as writer:
         writer.send_signal(signal.SIGKILL)
     assert verdict(path) in ({"open_for_writing"} if flush else {"open_for_writing", "truncated"})
-    assert not flush or read_superblock(head_of(path)).open_for_writing
+    assert not flush or read_superblock(path.read_bytes()[:HEAD_BYTES]).open_for_writing
 
 
 @pytest.mark.parametrize("libver", ["v110", "latest"])
@@ -415,16 +402,6 @@ def test_missing_file_has_vanished(tmp_path):
     with pytest.raises(MeasurementError) as failure:
         look(routing.job_for(Settings(), tmp_path / "a.rtdc", ""))
     assert failure.value.reason == "vanished"
-
-
-@pytest.mark.parametrize("length", [0, 8, 11, 23, 40, 95])
-def test_short_head_is_no_superblock_or_a_whole_one(tmp_path, length, libver):
-    """No cut leads to a wrong reading."""
-    path = tmp_path / "a.h5"
-    with h5py.File(path, "w", libver=libver) as h5:
-        h5["x"] = np.zeros(10)
-    whole = read_superblock(head_of(path))
-    assert read_superblock(head_of(path)[:length]) in {None, whole}
 
 
 def test_unreadable_folder_entry_is_a_foreseen_fault(tmp_path):

@@ -10,7 +10,6 @@ import pathlib
 import resource
 import signal
 import stat
-import struct
 from collections.abc import Iterator
 from typing import Literal
 
@@ -19,9 +18,8 @@ from dcnumd.daemon.ledger.records import Content
 from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.stamp import Stamp
+from dcnumd.read.superblock import HEAD_BYTES, read_superblock
 from dcnumd.read.trust import Trust
-
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 Verdict = Literal["complete", "own_output", "open_for_writing", "truncated", "blank", "changing"]
 """``own_output``: a result that was made here, which is no measurement;
@@ -29,8 +27,6 @@ Verdict = Literal["complete", "own_output", "open_for_writing", "truncated", "bl
 ``blank``: it has its size, but parts of it were never written, because a copy takes all its space first;
 ``changing``: it changed while it was looked at."""
 
-HEAD_BYTES = 96
-"""A superblock is no longer than that."""
 LOCKS = pathlib.Path("/proc/locks")
 CPU_SECONDS = 20.0
 """Processor time after which a look, which takes milliseconds, is ended with its process [s]."""
@@ -55,44 +51,6 @@ class Look:
     ppid: str = ""
     pphash: str = ""
     sample: str = ""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Superblock:
-    """What the first bytes of an HDF5 file say about its state."""
-
-    open_for_writing: bool
-    end_of_file: int
-
-
-def read_superblock(head: bytes) -> Superblock | None:
-    """Read an HDF5 superblock of version 0, 2 or 3 by hand: no library, no lock.
-
-    The flag of version 0 is set by newer writers only; a clear one proves nothing.
-
-    Parameters
-    ----------
-    head
-        The first 96 bytes of the file.
-
-    Returns
-    -------
-    superblock
-        None if there is none at the beginning; h5py then decides what the file is.
-    """
-    if len(head) < 12 or not head.startswith(SIGNATURE):
-        return None
-    version = head[8]
-    if version in {2, 3}:
-        width, flags, end_at = head[9], head[11], 12 + 2 * head[9]
-    elif version in {0, 1} and len(head) >= 24:
-        width, flags = head[13], struct.unpack_from("<I", head, 20)[0]
-        end_at = (24 if version == 0 else 28) + 2 * width
-    else:
-        return None
-    if width not in {2, 4, 8} or len(head) < end_at + width:
-        return None
-    return Superblock(bool(flags & 1), int.from_bytes(head[end_at : end_at + width], "little"))
 
 
 def is_locked_for_writing(locks: str, status: os.stat_result, device: int) -> bool:
