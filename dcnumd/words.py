@@ -1,4 +1,4 @@
-"""How spans of time are said to people, on the page, in reports and by the commands."""
+"""How spans of time are said to people, on the page, in reports, messages and by the commands."""
 
 from __future__ import annotations
 

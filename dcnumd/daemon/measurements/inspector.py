@@ -13,6 +13,7 @@ from dcnumd.daemon.measurements.probe import Look, look
 from dcnumd.daemon.measurements.tracker import Candidate
 from dcnumd.errors import MeasurementError
 from dcnumd.processes.child import Child
+from dcnumd.words import duration
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,7 +89,7 @@ class Inspector:
         self._probe.kill()
         # The call ends by itself when the process is gone, and then the next one gets a new process.
         await asyncio.wait([call], timeout=KILL_SECONDS)
-        message = f"{path}: cannot be read: no answer for {seconds:.0f} s"
+        message = f"{path}: cannot be read: no answer for {duration(seconds)}"
         if call.done():
             raise MeasurementError(message, "look_timeout")
         self._probe.abandon()
@@ -97,14 +98,14 @@ class Inspector:
 
 def incomplete(candidate: Candidate, found: Look, quiet_seconds: float) -> MeasurementError:
     """Return the error for a file that will not become complete, with the cure."""
-    quiet = f"({candidate.stamp.size} bytes), and nothing was added for {quiet_seconds:.0f} s"
+    quiet = f"({candidate.stamp.size} bytes), and nothing was added for {duration(quiet_seconds)}"
     reason = "incomplete"
     match found.verdict:
         case "complete" | "own_output":
             raise ValueError(f"{candidate.path} is not waited for: {found}")
         case "open_for_writing":
             problem = (
-                f"is marked as open for writing, but nobody wrote to it for {quiet_seconds:.0f} s; "
+                f"is marked as open for writing, but nobody wrote to it for {duration(quiet_seconds)}; "
                 "if the recording was interrupted, `h5clear -s` on a copy may help"
             )
         case "blank":

@@ -22,6 +22,7 @@ from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.processes.child import Child
 from dcnumd.report.request import IndexRow, ReportRequest, ReportSummary
 from dcnumd.report.wording import cause_of, explained
+from dcnumd.words import duration
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -203,7 +204,9 @@ class Reporter:
             if outcome != "done":
                 self._child.kill()
                 await asyncio.wait([call])
-                raise WorkerError(f"the report is not made after {REPORT_SECONDS:.0f} s", "timeout", transient=False)
+                raise WorkerError(
+                    f"the report is not made after {duration(REPORT_SECONDS)}", "timeout", transient=False
+                )
             return call.result()
         except DcnumdError:
             raise

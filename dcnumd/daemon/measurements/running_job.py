@@ -10,6 +10,7 @@ from dcnumd.daemon.measurements.executor import JobExecutor
 from dcnumd.errors import JobCancelledError, WorkerError
 from dcnumd.logic.calls import run_job
 from dcnumd.logic.job import Job, JobResult
+from dcnumd.words import duration
 
 STOP_SECONDS = 2.0
 """Time from asking a job to stop to ending it [s]."""
@@ -105,7 +106,7 @@ class RunningJob:
         seconds, what = self._deadline.limit_seconds, "not finished after"
         if outcome == "stalled":
             seconds, what = self._deadline.stall_seconds, "no progress for"
-        return WorkerError(f"{self._job.path_in}: {what} {seconds:.0f} s, so it was ended", outcome, transient=True)
+        return WorkerError(f"{self._job.path_in}: {what} {duration(seconds)}, so it was ended", outcome, transient=True)
 
     async def _end(self, call: asyncio.Task[JobResult]) -> None:
         """End the job: ask, then end it, then kill it."""
