@@ -4,47 +4,23 @@ from __future__ import annotations
 
 import pathlib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import pytest
 
 from dcnumd.kernels.cache import ensure_compiled
+from tests.support.order import dealt, mark_slow
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
 
-LONG_TESTS = (
-    "test_demo_processes_what_it_records",
-    "test_killed_processes_cost_no_result",
-    "test_one_command_runs_cases",
-    "tests/systemd/test_service.py",
-    "tests/browser/",
-    "tests/docs/",
-    "tests/web/test_browser.py",
-    "tests/web/test_live.py",
-    "tests/report/",
-    "tests/daemon/test_faults_",
-    "tests/soak/",
-    "tests/parity/",
-    "tests/daemon/test_run.py",
-    "tests/kernels/test_cache.py",
-    "tests/logic/test_memory.py",
-    "tests/browser/",
-    "tests/docs/test_example.py",
-    "tests/web/",
-    "tests/daemon/",
-    "tests/report/",
-)
-"""What takes long, the longest first."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that no long test is left for the end, where other workers have none."""
-
-    def rank(item: pytest.Item) -> int:
-        return next((number for number, part in enumerate(LONG_TESTS) if part in item.nodeid), len(LONG_TESTS))
-
-    items.sort(key=rank)
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Mark what is slow, and deal what is left of all tests, when nobody leaves out any more, to the processes."""
+    mark_slow(items)
+    yield
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = dealt(items, processes)
 
 
 @pytest.fixture(scope="session", autouse=True)
