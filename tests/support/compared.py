@@ -208,7 +208,9 @@ def seen_by_dclab(path: pathlib.Path) -> dict[str, Any]:
         seen: dict[str, Any] = {"dclab features": sorted({*data.features_innate, *data.features_basin})}
         for name in data.features_basin:
             try:
-                values = np.array([data[name][number] for number in range(len(data))])
+                # looked up once: each look-up asks which features could be computed
+                feature = data[name]
+                values = np.array([feature[number] for number in range(len(data))])
             except KeyError:
                 seen[f"dclab {name}"] = "cannot be read"
             else:
