@@ -29,6 +29,7 @@ HANG_SECONDS = 240.0
 START_SECONDS = HANG_SECONDS
 STOP_SECONDS = 60.0
 WORDS_SECONDS = 10.0
+DISTINCT_FRAMES = 400
 
 
 @dataclasses.dataclass
@@ -143,10 +144,13 @@ class Daemon:
 def draw_measurement(
     path: pathlib.Path, *, frames: int = 60, shape: tuple[int, int] = (48, 96), seed: int = 0, growable: bool = False
 ) -> None:
-    """Write a small measurement with dark discs on a noisy background; not square, reproducible."""
+    """Write a small measurement with dark discs on a noisy background; not square, reproducible.
+
+    Of a longer one, the first `DISTINCT_FRAMES` come again: drawing them takes longer than their job.
+    """
     rng = np.random.default_rng(seed)
     height, width = shape
-    images = rng.normal(180, 1.5, (frames, height, width))
+    images = rng.normal(180, 1.5, (min(frames, DISTINCT_FRAMES), height, width))
     rows, columns = np.mgrid[:height, :width]
     for image in images[::2]:
         row, column = rng.uniform(16, height - 16), rng.uniform(16, width - 16)
@@ -156,9 +160,8 @@ def draw_measurement(
         events = h5.create_group("events")
         limit = None if growable else frames
         chunks = min(frames, 32)
-        events.create_dataset(
-            "image", data=images.astype(np.uint8), chunks=(chunks, height, width), maxshape=(limit, height, width)
-        )
+        stack = np.resize(images.astype(np.uint8), (frames, height, width))
+        events.create_dataset("image", data=stack, chunks=(chunks, height, width), maxshape=(limit, height, width))
         for name, values in (("frame", np.arange(1.0, frames + 1)), ("time", np.arange(frames) / 2000.0)):
             events.create_dataset(name, data=values, chunks=(chunks,), maxshape=(limit,))
         h5.attrs.update(
