@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.compare import differences
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
-from tests.support.parity import assert_equal_results
+from tests.support.parity import IN_THREADS, assert_equal_results
 
 REAL = {
     "cytoshot": "fmt-hdf5_cytoshot_full-features_2023",
@@ -209,5 +209,5 @@ def test_daemon_gives_the_same_as_dcnum(measurement, oracle, tmp_path):
     )
     command = [sys.executable, "-m", "dcnumd", "run", "--once", "-c", config]
     subprocess.run(command, check=True, timeout=120)
-    reference = oracle.process(path, tmp_path / "dcnum.rtdc")
+    reference = oracle.process(path, tmp_path / "dcnum.rtdc", **IN_THREADS)
     assert differences(path.with_name("Zellen Nr. 1 (größer)_dcn.rtdc"), reference) == []

@@ -13,7 +13,7 @@ from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import process_measurement
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 from tests.parity.stored_kinds import FLOATS, TEXTS, WHOLE, store_number, store_text
-from tests.support.parity import assert_equal_results, dcnum_arguments
+from tests.support.parity import IN_THREADS, assert_equal_results, dcnum_arguments
 
 FRAMES = 60
 COMPUTED_WITH = {
@@ -71,7 +71,8 @@ def reference(plain, oracle, tmp_path):
 
 def dcnum_settings(path, settings):
     """Return what dcnum is told."""
-    return dcnum_arguments(Job(path, path, PipelineSettings(**SETTINGS, **settings), basin_strategy="drain"))
+    job = Job(path, path, PipelineSettings(**SETTINGS, **settings), basin_strategy="drain")
+    return {**dcnum_arguments(job), **IN_THREADS}
 
 
 def process(path, **settings):

@@ -12,7 +12,7 @@ import pytest
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
-from tests.support.parity import assert_equals_reference, dcnum_arguments
+from tests.support.parity import IN_THREADS, assert_equals_reference, dcnum_arguments
 from tests.support.stored import stored_differences, stored_objects
 
 LONG = MeasurementSpec(size=(45, 100), frames=3217, density=0.4, flicker=1.5, seed=12)
@@ -73,7 +73,7 @@ def reference(oracle, process, tmp_path_factory):
         if not path.exists():
             path.parent.mkdir()
             job, _ = process(WORKERS[0], strategy, background)
-            oracle.process(job.path_in, path, **dcnum_arguments(job))
+            oracle.process(job.path_in, path, **dcnum_arguments(job), **IN_THREADS)
         return path
 
     return find

@@ -35,6 +35,10 @@ def dcnum_arguments(job: Job) -> dict[str, Any]:
     }
 
 
+IN_THREADS: dict[str, Any] = {"debug": True, "num_procs": 1}
+"""Has dcnum do its work in threads of one process, with memory for one slot, which takes half the time."""
+
+
 def assert_equals_reference(result: JobResult, reference: pathlib.Path) -> None:
     """Compare a result with that of dcnum in all there is."""
     assert result_differences(result.path_out, reference) == []
@@ -66,8 +70,7 @@ def assert_equal_results(
     basin_strategy, compression, settings
         What both are told.
     threads
-        Have dcnum do its work in threads of one process, with memory for one slot (its option `debug`), which takes
-        half the time; otherwise in several processes, as its users do.
+        Have dcnum work as `IN_THREADS` says; otherwise in several processes, as its users do.
     """
     job = Job(
         path,
@@ -78,7 +81,7 @@ def assert_equal_results(
         num_workers=2,
     )
     result = process_measurement(job)
-    how = {"debug": True, "num_procs": 1} if threads else {}
+    how = IN_THREADS if threads else {}
     reference = oracle.process(path, folder / "dcnum.rtdc", **dcnum_arguments(job), **how)
     identify_as_dclab(reference, path)
     assert_equals_reference(result, reference)
