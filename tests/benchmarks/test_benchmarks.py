@@ -205,6 +205,7 @@ def test_counters_of_a_process():
     assert cpu_seconds([os.getpid()]) > before
 
 
+@pytest.mark.slow
 def test_work_for_a_measurement_does_not_grow(tmp_path):
     """Each chunk is read once, and workers reuse their memory: the guard's counts, on a small measurement."""
     bench = Bench(tmp_path)
@@ -223,6 +224,7 @@ def run_benchmark(*arguments, **keywords):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=False, **keywords)
 
 
+@pytest.mark.slow
 def test_one_command_runs_cases_and_fills_the_readme(tmp_path):
     """Both programs and a real daemon run on a small measurement; results agree, tables and numbers are written."""
     readme, numbers = tmp_path / "README.md", tmp_path / "numbers.json"

@@ -170,6 +170,7 @@ with open({str(path)!r}, "w") as file:
     assert path.read_text() == ""
 
 
+@pytest.mark.slow
 def test_daemon_whose_log_nobody_reads_works_and_ends(write_config, watched_folder, tmp_path):
     """A stopped reader, such as `dcnumd run 2>&1 | less`, stops nothing: neither events, nor jobs, nor the end."""
     log = tmp_path / "log.jsonl"

@@ -21,7 +21,10 @@ TOP = pathlib.Path(__file__).parents[2]
 DOCS = TOP / "docs"
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the documents are not part of an installation")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not DOCS.exists(), reason="the documents are not part of an installation"),
+]
 
 
 def program(document, word):

@@ -21,7 +21,10 @@ BLOCK = re.compile(r'^```sh title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTA
 SECONDS = 120.0
 """Reports step back behind whoever else is busy."""
 
-pytestmark = pytest.mark.skipif(not GUIDE.exists(), reason="the documents are not part of an installation")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not GUIDE.exists(), reason="the documents are not part of an installation"),
+]
 
 
 class Windows:

@@ -56,6 +56,7 @@ def assert_texture_equal(mask: npt.NDArray[np.bool_], corrected: npt.NDArray[np.
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @settings(max_examples=30, deadline=None)
 @every_special_picture()

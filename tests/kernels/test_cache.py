@@ -187,6 +187,7 @@ def test_damage_is_seen(folder, how):
     assert is_complete(folder)
 
 
+@pytest.mark.slow
 def test_kernels_run_despite_damage(folder):
     """Damaged code is never loaded; who calls a kernel then compiles it for itself."""
     (path,) = folder.glob("*fletcher32*")
@@ -242,6 +243,7 @@ print(len(compiled.buffer), os.access(sys.argv[0], os.W_OK))
     assert lines == [f"{shared} True", "0 False"]
 
 
+@pytest.mark.slow
 def test_nowhere_to_keep_kernels():
     """Without a folder that can be written that is said once, and kernels are compiled in memory."""
     lines = finish(start(ENSURE + CALL, "/proc/none"))

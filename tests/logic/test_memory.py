@@ -73,6 +73,7 @@ def expected(path, spec, background, strategy):
     return memory.usually_needed(2, work)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "background", "strategy"),
     [
@@ -99,6 +100,7 @@ def test_memory_does_not_depend_on_the_length():
     assert bounds[1] - bounds[0] < 540 * (3000 * memory.FRAME_BYTES + 4 * 80 * 320)
 
 
+@pytest.mark.slow
 def test_limit_is_kept(recordings, tmp_path):
     """Slots and staging become smaller, also those that were larger for the file before; the events are the same."""
     (small, spec), (large, _) = recordings["small"], recordings["large"]

@@ -109,6 +109,7 @@ def test_worker_killed_in_the_middle_costs_nothing_but_time(recordings, tmp_path
     assert_same_events(tmp_path / "calm" / "other_dcn.rtdc", result.path_out)
 
 
+@pytest.mark.slow
 def test_workers_die_with_the_server_they_were_forked_from(recordings, tmp_path):
     """SIGKILL to the server: none of its workers goes on in the slots of those that replace them."""
     process_measurement(job_for(recordings[1], tmp_path / "calm"))

@@ -60,6 +60,7 @@ def run(arguments, environment):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_measurements_need_no_kernel_that_is_not_kept(environment, tmp_path):
     """Whatever the background, the features and the strategy: all that the pipeline calls is compiled ahead."""
     script = tmp_path / "process.py"

@@ -13,6 +13,8 @@ from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 from dcnumd.write.writer import HDF5Writer
 from tests.support.parity import assert_equal_results
 
+pytestmark = pytest.mark.slow
+
 ROLLMED = {"background_code": "rollmed", "background_kwargs": {"kernel_size": 40, "batch_size": 100}}
 SPARSEMED = {"background_code": "sparsemed", "background_kwargs": {"kernel_size": 50}}
 

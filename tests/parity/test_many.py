@@ -13,6 +13,7 @@ from tests.support.compared import result_differences
 pytestmark = pytest.mark.timeout(600)
 
 
+@pytest.mark.slow
 def test_random_measurements_equal_dcnum(tmp_path):
     """Whatever is stored in whichever way, and whatever is set: events, metadata and logs are the same."""
     tally = many.run(tmp_path, count=12, seed=1)

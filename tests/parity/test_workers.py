@@ -15,6 +15,8 @@ from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 from tests.support.parity import IN_THREADS, assert_equals_reference, dcnum_arguments
 from tests.support.stored import stored_differences, stored_objects
 
+pytestmark = pytest.mark.slow
+
 LONG = MeasurementSpec(size=(45, 100), frames=3217, density=0.4, flicker=1.5, seed=12)
 """Several slots and chunks, the last of both being shorter than the others."""
 HELD = (1, 100, 233, 999, 1000, 1001, 2000, 3000, 3216)

@@ -105,6 +105,7 @@ def test_child_that_died_idle_is_nobodys_fault():
     with_child(body)
 
 
+@pytest.mark.slow
 def test_job_reports_progress_and_can_be_stopped(tmp_path, measurement):
     """What a job reports arrives; a job that is asked to stop raises; the next one is not affected."""
     path = tmp_path / "M.rtdc"
@@ -250,6 +251,7 @@ def test_crash_is_named():
     with_child(body)
 
 
+@pytest.mark.slow
 def test_held_child_stands_still_with_its_workers_and_goes_on(tmp_path, measurement):
     """Everybody stops at once and uses no processor time; the result comes when they are let go."""
     path = tmp_path / "M.rtdc"
@@ -276,6 +278,7 @@ def test_held_child_stands_still_with_its_workers_and_goes_on(tmp_path, measurem
     with_child(body, on_progress=print)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["kill", "terminate", "close"])
 def test_held_child_can_be_ended(end):
     """A stopped process would not heed SIGTERM, nor the wish to end."""
@@ -295,6 +298,7 @@ def test_held_child_can_be_ended(end):
     with_child(body)
 
 
+@pytest.mark.slow
 def test_killed_child_takes_a_stopped_worker_along(tmp_path, measurement):
     """A job that hangs since its worker does: all its processes end, and nobody's temporary file stays locked."""
     path = tmp_path / "M.rtdc"
@@ -342,6 +346,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["running", "held", "stopped worker"])
 def test_everybody_dies_with_the_supervisor(state, tmp_path):
     """SIGKILL to the supervisor: its child, the fork server and the workers end, in whatever state they are."""

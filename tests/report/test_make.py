@@ -178,6 +178,7 @@ def page_of(processed: pathlib.Path, strategy: str):
     return summary, Page(summary.paths[0].read_text("utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["drain", "tap"])
 def test_results_of_the_pipeline(processed, strategy):
     """Everything is shown, whether the images lie in the result or in the measurement."""
@@ -191,6 +192,7 @@ def test_results_of_the_pipeline(processed, strategy):
     assert "What this report cannot show" not in page.text
 
 
+@pytest.mark.slow
 def test_measurement_that_is_gone(processed, tmp_path):
     """A result that refers to it has numbers but no images: the page says which file is missing."""
     moved = tmp_path / "alone_dcn.rtdc"
@@ -245,6 +247,7 @@ def peak_memory(result: pathlib.Path) -> int:
     return 1024 * int(subprocess.run(command, check=True, capture_output=True, timeout=200).stdout)
 
 
+@pytest.mark.slow
 def test_memory_hardly_depends_on_the_number_of_events(tmp_path):
     """Of many features of very many events only some are held at a time, packed or unpacked."""
     features, events = 60, 2**17

@@ -82,6 +82,7 @@ def test_failed_measurement_ends_the_demo():
         outcome.take({"event": "job.failed", "path": "/demo/a.rtdc", "will_retry": False, "error": "no images"})
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_demo_processes_what_it_records(tmp_path):
     """`dcnumd demo` ends with three measurements whose cells were found, and their reports; no process is left."""

@@ -9,6 +9,8 @@ import pytest
 from tests.soak import broken
 from tests.soak.damage import run
 
+pytestmark = pytest.mark.slow
+
 COUNT = 60
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.soak import growth, kills, many, model
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_killed_processes_cost_no_result(tmp_path: pathlib.Path) -> None:

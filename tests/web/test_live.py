@@ -18,6 +18,8 @@ from tests.support.daemon import START_SECONDS, Daemon, draw_measurement
 from tests.support.faults import published
 from tests.support.web import TOKEN, ask, hang, write_token
 
+pytestmark = pytest.mark.slow
+
 WAIT_SECONDS = 90.0
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 CLOSE_SECONDS = 8.0
