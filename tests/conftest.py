@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import sys
 import zipfile
 from collections.abc import Callable, Generator
 
@@ -10,6 +12,10 @@ import pytest
 
 from dcnumd.kernels.cache import ensure_compiled
 from tests.support.order import dealt, mark_slow
+
+# What tests start reads its compiled modules, as an installed program does; else it would compile them at each start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
