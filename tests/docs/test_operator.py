@@ -1,4 +1,4 @@
-"""The exercise in the operator's guide is followed word by word, but for shorter recordings and another port."""
+"""The exercise in the operator's guide, word by word, but for shorter recordings, another port, and no courtesy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from tests.support.faults import wait_until
 GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "operator.md"
 BLOCK = re.compile(r'^```sh title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 SECONDS = 120.0
-"""Reports step back behind whoever else is busy."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -43,6 +42,8 @@ class Windows:
         kept = [line for line in text.splitlines() if "pip install" not in line]
         script = "\n".join(["set -e", *kept]).replace("127.0.0.1:8480", f"127.0.0.1:{self.port}")
         script = script.replace(" simulate practice/recordings", " simulate practice/recordings --frames 3000")
+        # what other tests compute at the same time must not starve it
+        script = script.replace("\nEND\n", "\n[resources]\nnice = 0\nEND\n")
         options = {"cwd": self.folder, "capture_output": True, "text": True, "timeout": 120}
         done = subprocess.run(["bash", "-c", script], check=False, **options)
         assert done.returncode == 0, done.stdout + done.stderr
