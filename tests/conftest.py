@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 import pytest
 
 from dcnumd.kernels.cache import ensure_compiled
+from tests.support.daemon import forget_ended, heard_of
 from tests.support.order import dealt, mark_slow
 
 # What tests start reads its compiled modules, as an installed program does; else it would compile them at each start.
@@ -27,6 +28,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     yield
     processes = getattr(config, "workerinput", {}).get("workercount", 1)
     items[:] = dealt(items, processes)
+
+
+def pytest_runtest_setup() -> None:
+    """Begin with the daemons that stay from test to test."""
+    forget_ended()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the daemons logged in a test that fails, whatever it waited for in vain."""
+    report = yield
+    if report.failed:
+        told = str(report.longrepr)
+        logs = [daemon.log() for daemon in heard_of]
+        report.sections += [("log of a daemon", log) for log in logs if log not in told]
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,6 +30,8 @@ START_SECONDS = HANG_SECONDS
 STOP_SECONDS = 60.0
 WORDS_SECONDS = 10.0
 DISTINCT_FRAMES = 400
+heard_of: list[Daemon] = []
+"""All daemons that a test has to do with, so that its failure can show what they logged."""
 
 
 @dataclasses.dataclass
@@ -44,6 +46,9 @@ class Daemon:
     """Lines that the schema of the events does not allow, each with the reason."""
     _named: dict[str, list[Event]] = dataclasses.field(default_factory=dict)
     _listener: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        heard_of.append(self)
 
     @classmethod
     def start(cls, config: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Self:
@@ -139,6 +144,11 @@ class Daemon:
         self._listener.join()
         self.process.stderr.close()
         self.check_events()
+
+
+def forget_ended() -> None:
+    """Forget the daemons that have ended, as those of earlier tests have."""
+    heard_of[:] = [daemon for daemon in heard_of if not daemon.ended]
 
 
 def draw_measurement(
