@@ -314,6 +314,7 @@ def test_process_has_words_for_each_verdict(verdict):
     assert reason
 
 
+@pytest.mark.slow
 def test_process_of_selected_frames_with_overrides(tmp_path):
     """--frames selects, --set overrides, existing results are skipped and said to be."""
     write_measurement(tmp_path / "M.rtdc")
@@ -365,6 +366,7 @@ def test_process_with_unknown_method_exits_2(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["M.rtdc"]
 
 
+@pytest.mark.slow
 def test_process_stopped_by_ctrl_c_leaves_no_result(tmp_path):
     """The first SIGINT ends the running file in an orderly way."""
     write_measurement(tmp_path / "M0.rtdc", frames=1000, shape=(80, 320))

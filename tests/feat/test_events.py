@@ -99,6 +99,7 @@ def features_of_dcnum(
     return {**features, **volume, **others, **texture}, valid
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("with_offset", [False, True])
 @pytest.mark.parametrize("kind", ["cells", "blobs", "specks", "lines"])
@@ -117,6 +118,7 @@ def test_extract_events_generated_masks_equal_dcnum(kind: str, with_offset: bool
         )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_extract_events_special_pictures_equal_dcnum():
     """Objects at all edges, nested rings, lines, flat and extreme grey values of all widths give dcnum's features."""

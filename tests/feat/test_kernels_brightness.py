@@ -22,6 +22,7 @@ def numba_percentiles(values: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
     return np.percentile(values, np.array([10.0, 90.0]))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @every_special_picture(offset=(0.0, 0.0, -3.25, 17.5))
 @given(pictures(), st.floats(-50, 50))

@@ -24,6 +24,8 @@ from dcnumd.write.result import remove_leftovers
 from tests.support.disks import mounted, unmount
 from tests.support.hostile import install_hostile
 
+pytestmark = pytest.mark.slow
+
 SPEC = MeasurementSpec(size=(80, 320), frames=600, density=2, seed=4)
 MARK = "DCNUMD_TEST"
 GONE_SECONDS = 20

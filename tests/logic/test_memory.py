@@ -119,6 +119,7 @@ def test_limit_is_kept(recordings, tmp_path):
             np.testing.assert_array_equal(one["events"][feature][:], other["events"][feature][:], err_msg=feature)
 
 
+@pytest.mark.slow
 def test_limit_that_cannot_be_kept_is_told(recordings, tmp_path):
     """The job fails for good before it has taken any memory, and says what is needed; the next one works."""
     path, _ = recordings["large"]
