@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from dcnumd.config.values import LogSettings, Settings, WatchSettings
-from dcnumd.daemon.folders.threads import in_thread
+from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.daemon.live.view import View
 from dcnumd.daemon.measurements.counters import Counters

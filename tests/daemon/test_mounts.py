@@ -16,7 +16,7 @@ import pytest
 import structlog.testing
 
 from dcnumd.config.values import Settings, WatchSettings
-from dcnumd.daemon.folders import threads
+from dcnumd.daemon.folders import hang_guard
 from dcnumd.daemon.folders.mounts import NotMountedError, Place, read_mounts, see
 from dcnumd.daemon.folders.watch import FolderWatch
 
@@ -308,7 +308,7 @@ def silent_share(tmp_path):
 
 def test_share_that_hangs_stops_neither_others_nor_the_end(silent_share, tmp_path, monkeypatch):
     """It is reported as unreachable while other folders are watched; when its server ends, so does the waiting."""
-    monkeypatch.setattr(threads, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(hang_guard, "ANSWER_SECONDS", 0.5)
     point, server = silent_share
     good = tmp_path / "good"
     good.mkdir()
@@ -331,9 +331,9 @@ def test_process_ends_while_a_share_hangs(silent_share):
     script = """
         import asyncio, pathlib, sys
         from dcnumd.config.values import Settings
-        from dcnumd.daemon.folders import threads
+        from dcnumd.daemon.folders import hang_guard
         from dcnumd.daemon.folders.watch import FolderWatch
-        threads.ANSWER_SECONDS = 0.5
+        hang_guard.ANSWER_SECONDS = 0.5
         async def body():
             watch = FolderWatch(pathlib.Path(sys.argv[1]), Settings(), list)
             task = asyncio.create_task(watch.keep_watching())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 from unittest import mock
 
-from dcnumd.daemon.folders import availability, threads
+from dcnumd.daemon.folders import availability, hang_guard
 from dcnumd.daemon.measurements import runner, settle
 
 
@@ -57,7 +57,7 @@ async def directly(_folder: str, function: Callable[..., Any], *args: Any, **kwa
 def folders_that_answer() -> Iterator[None]:
     """Have calls about folders made at once, without threads that a jumping clock would not wait for."""
     with contextlib.ExitStack() as stack:
-        for module in (availability, runner, settle, threads):
+        for module in (availability, runner, settle, hang_guard):
             stack.enter_context(mock.patch.object(module, "in_thread", directly))
         yield
 

@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Mapping
 
 from dcnumd.config.values import Settings
+from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.folders.mounts import NotMountedError, Place, see
-from dcnumd.daemon.folders.threads import in_thread
 from dcnumd.daemon.ledger.queries import LedgerQueries
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.errors import ResultError

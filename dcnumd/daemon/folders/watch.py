@@ -16,7 +16,7 @@ from collections.abc import Callable
 import structlog
 
 from dcnumd.config.values import Settings
-from dcnumd.daemon.folders.folder_thread import FolderThread
+from dcnumd.daemon.folders.hang_guard import HangGuard
 from dcnumd.daemon.folders.inotify import FolderEvents
 from dcnumd.daemon.folders.links import LinkFault, stat_of
 from dcnumd.daemon.folders.listing import CandidateFilter, Found, Listing, list_folder
@@ -80,8 +80,8 @@ class FolderWatch:
         self._event_error: OSError | None = None
         self._rescan = asyncio.Event()
         # What events name must not wait for a long scan.
-        self._scanner = FolderThread(f"scan {self.folder}", self.look_again)
-        self._follower = FolderThread(f"events {self.folder}", self.look_again)
+        self._scanner = HangGuard(self.look_again)
+        self._follower = HangGuard(self.look_again)
         self.ready = asyncio.Event()
         """Set once everything that is there was offered and what comes will be noticed."""
 

@@ -15,7 +15,7 @@ import structlog
 from dcnumd import __version__, routing
 from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
-from dcnumd.daemon.folders.threads import in_thread
+from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.ledger.records import FINAL, Entry, State, utc_now
 from dcnumd.daemon.live.growth import Growth
 from dcnumd.daemon.live.view_lists import SHOWN_WAITING, Lists, ended_row, waiting_row

@@ -14,7 +14,7 @@ import structlog
 from dcnumd import routing
 from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
-from dcnumd.daemon.folders.threads import in_thread
+from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.daemon.measurements.executor import JobExecutor

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 
 from dcnumd.daemon.clock import now
-from dcnumd.daemon.folders.threads import in_thread
+from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.measurements.inspector import Inspector, incomplete
 from dcnumd.daemon.measurements.lifecycle import Lifecycle, one_file

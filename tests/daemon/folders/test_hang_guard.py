@@ -13,14 +13,14 @@ import threading
 
 import pytest
 
-from dcnumd.daemon.folders import threads
+from dcnumd.daemon.folders import hang_guard
 
 
 def test_answer_and_error_come_back(tmp_path):
     """What the function returns or raises arrives as if it had been called here."""
-    assert asyncio.run(threads.in_thread("/in", os.path.exists, tmp_path)) is True
+    assert asyncio.run(hang_guard.in_thread("/in", os.path.exists, tmp_path)) is True
     with pytest.raises(FileNotFoundError):
-        asyncio.run(threads.in_thread("/in", os.stat, tmp_path / "missing"))
+        asyncio.run(hang_guard.in_thread("/in", os.stat, tmp_path / "missing"))
 
 
 def test_share_that_gives_up_itself_has_answered(tmp_path):
@@ -31,8 +31,8 @@ def test_share_that_gives_up_itself_has_answered(tmp_path):
 
     async def run():
         with pytest.raises(TimeoutError):
-            await threads.in_thread("/in", give_up)
-        assert await threads.in_thread("/in", os.path.exists, tmp_path) is True
+            await hang_guard.in_thread("/in", give_up)
+        assert await hang_guard.in_thread("/in", os.path.exists, tmp_path) is True
 
     asyncio.run(run())
 
@@ -47,7 +47,7 @@ def test_error_that_nobody_waits_for_is_not_reported(turns, caplog):
         raise PermissionError
 
     async def run():
-        asked = asyncio.create_task(threads.in_thread("/in", refuse))
+        asked = asyncio.create_task(hang_guard.in_thread("/in", refuse))
         await asyncio.sleep(0)
         (thread,) = [thread for thread in threading.enumerate() if thread.name == "refuse"]
         go.set()
@@ -63,18 +63,46 @@ def test_error_that_nobody_waits_for_is_not_reported(turns, caplog):
     assert not caplog.records
 
 
+def test_call_that_gives_signs_of_life_may_take_long(monkeypatch):
+    """What is slow, and says so, is waited for; what comes back too late is told to whoever wants to know."""
+    monkeypatch.setattr(hang_guard, "ANSWER_SECONDS", 1.0)
+    go = threading.Event()
+
+    async def run():
+        late = asyncio.Event()
+        guard = hang_guard.HangGuard(late.set)
+
+        def slow():
+            for _ in range(15):
+                guard.give_sign()
+                go.wait(0.1)
+            return "done"
+
+        assert await guard.call(slow) == "done"
+        assert not late.is_set()
+        for function in (go.wait, os.getpid):
+            with pytest.raises(TimeoutError, match="no answer for"):
+                await guard.call(function)
+        go.set()
+        async with asyncio.timeout(30):
+            await late.wait()
+        assert await guard.call(os.getpid) == os.getpid()
+
+    asyncio.run(run())
+
+
 def test_call_that_hangs_is_given_up_and_keeps_nobody_waiting(tmp_path):
     """Where one call hangs no other follows until it comes back; other folders go on, and the process can end."""
     script = """
         import asyncio, errno, os, sys
-        from dcnumd.daemon.folders import threads
-        threads.ANSWER_SECONDS = 0.3
+        from dcnumd.daemon.folders import hang_guard
+        hang_guard.ANSWER_SECONDS = 0.3
         pipe = sys.argv[1]
         os.mkfifo(pipe)
 
         async def refused(*call):
             try:
-                await threads.in_thread(*call)
+                await hang_guard.in_thread(*call)
             except OSError as error:
                 return error.errno == errno.ETIMEDOUT
             return False
@@ -82,13 +110,13 @@ def test_call_that_hangs_is_given_up_and_keeps_nobody_waiting(tmp_path):
         async def run():
             # nobody has opened the other end of this pipe
             assert await refused("/down", open, pipe)
-            threads.ANSWER_SECONDS = 30.0
+            hang_guard.ANSWER_SECONDS = 30.0
             assert await refused("/down", os.getpid)
-            assert await threads.in_thread("/up", os.getpid) == os.getpid()
+            assert await hang_guard.in_thread("/up", os.getpid) == os.getpid()
             with open(pipe, "w"):
                 while await refused("/down", os.getpid):
                     await asyncio.sleep(0.01)
-            threads.ANSWER_SECONDS = 0.3
+            hang_guard.ANSWER_SECONDS = 0.3
             assert await refused("/down", open, pipe)
             print("ended")
 
