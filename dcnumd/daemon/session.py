@@ -16,7 +16,7 @@ import structlog
 from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.availability import Availability
-from dcnumd.daemon.folders.mounts import Place
+from dcnumd.daemon.folders.places import PlaceMemory
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.daemon.ledger.records import Entry, job_log
 from dcnumd.daemon.ledger.store import Ledger
@@ -161,16 +161,8 @@ class Session:
             self._listener.on_report(entry, summary)
 
     def _watch(self, folder: pathlib.Path, group: Settings) -> FolderWatch:
-        name = os.fspath(folder)
-        before = Place.from_text(self.ledger.place(name))
-        return FolderWatch(
-            folder,
-            group,
-            self.settling.offer,
-            before,
-            lambda place: self.ledger.remember_place(name, place.to_text()),
-            self._settings.trusted_folders(),
-        )
+        places, trusted = PlaceMemory(self.ledger), self._settings.trusted_folders()
+        return FolderWatch(folder, group, self.settling.offer, places, trusted)
 
     def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {

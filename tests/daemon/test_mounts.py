@@ -18,6 +18,7 @@ import structlog.testing
 from dcnumd.config.values import Settings, WatchSettings
 from dcnumd.daemon.folders import hang_guard
 from dcnumd.daemon.folders.mounts import NotMountedError, Place, read_mounts, see
+from dcnumd.daemon.folders.places import PlaceMemory
 from dcnumd.daemon.folders.watch import FolderWatch
 
 
@@ -209,8 +210,21 @@ class Watched:
         return heard()[-1]
 
 
+class Memory:
+    """Keeps what is remembered of folders, as the ledger does."""
+
+    def __init__(self):
+        self.texts: dict[str, str] = {}
+
+    def place(self, folder):
+        return self.texts.get(folder)
+
+    def remember_place(self, folder, place):
+        self.texts[folder] = place
+
+
 @contextlib.asynccontextmanager
-async def watching(folder: pathlib.Path, remembered: Place | None = None, on_place=None, **settings):
+async def watching(folder: pathlib.Path, memory: Memory | None = None, **settings):
     """Watch a folder in a task."""
     found: set[str] = set()
     heard = asyncio.Event()
@@ -229,7 +243,7 @@ async def watching(folder: pathlib.Path, remembered: Place | None = None, on_pla
     before = structlog.get_config()["processors"]
     structlog.configure(processors=[capture])
     options = Settings(watch=WatchSettings(**{"folders": (folder,), "rescan_seconds": 0.2, **settings}))
-    watch = FolderWatch(folder, options, offer, remembered, on_place)
+    watch = FolderWatch(folder, options, offer, PlaceMemory(memory or Memory()))
     task = asyncio.create_task(watch.keep_watching())
     try:
         yield Watched(watch, found, heard, capture.entries)
@@ -244,16 +258,16 @@ def test_unmounted_folder_is_unreachable_until_it_is_back(mount, tmp_path):
     """Nothing is found while the mount is missing, also at the next start; then files and events are noticed again."""
     point = mount(tmp_path / "share")
     (point / "a.rtdc").touch()
-    remembered = []
+    memory = Memory()
 
     async def body():
-        async with watching(point, on_place=remembered.append) as seen:
+        async with watching(point, memory) as seen:
             armed = await seen.event("watch.armed")
             assert (armed["mode"], armed["filesystem"]) == ("events", "tmpfs")
             unmount(point)
             assert "not mounted" in (await seen.event("watch.unreachable"))["error"]
             assert not seen.watch.reachable
-        async with watching(point, remembered[-1], rescan_seconds=0.5) as seen:
+        async with watching(point, memory, rescan_seconds=0.5) as seen:
             assert "not mounted" in (await seen.event("watch.unreachable"))["error"]
             assert not seen.found
             mount(point)
@@ -262,7 +276,7 @@ def test_unmounted_folder_is_unreachable_until_it_is_back(mount, tmp_path):
             await seen.until(lambda: "b.rtdc" in seen.found)
 
     asyncio.run(body())
-    assert remembered == [Place(str(point), "memory", "tmpfs", "/")]
+    assert PlaceMemory(memory).before(str(point)) == Place(str(point), "memory", "tmpfs", "/")
 
 
 def test_events_work_again_after_a_remount(mount, tmp_path):

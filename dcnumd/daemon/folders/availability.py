@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.folders.mounts import NotMountedError, Place, see
+from dcnumd.daemon.folders.places import PlaceMemory
 from dcnumd.daemon.ledger.queries import LedgerQueries
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.errors import ResultError
@@ -33,6 +34,7 @@ class Availability:
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._places = PlaceMemory(ledger)
 
     def root_of(self, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
         """Return the folder that must be there, and mounted, for `path` to be written, or to be gone if it is missing.
@@ -57,7 +59,7 @@ class Availability:
         found: dict[str, bool] = {}
         roots = self._roots_of(outputs)
         for root in set(roots.values()):
-            before = Place.from_text(self._ledger.place(os.fspath(root)))
+            before = self._places.before(os.fspath(root))
             paths = [path for path, its_root in roots.items() if its_root == root]
             with contextlib.suppress(OSError):
                 found |= await in_thread(os.fspath(root), _look_for, paths, root, before)
@@ -80,7 +82,7 @@ class Availability:
         needed = size + self._settings.resources.min_free_gb * GB
         root = self.root_of(root, path_out)
         folder = os.fspath(root)
-        before = Place.from_text(self._ledger.place(folder))
+        before = self._places.before(folder)
         try:
             self._remember(await in_thread(folder, _places_of, root, before, {path_out.parent}))
             return await in_thread(folder, _obstacle, path_out.parent, needed)
@@ -92,7 +94,7 @@ class Availability:
     async def free_bytes(self, root: pathlib.Path) -> int | None:
         """Return how much room there is in a folder of results; None if that cannot be found out now."""
         folder = os.fspath(root)
-        before = Place.from_text(self._ledger.place(folder))
+        before = self._places.before(folder)
         try:
             return await in_thread(folder, _free_bytes, root, before)
         except OSError:
@@ -106,7 +108,7 @@ class Availability:
 
     def _remember(self, places: Mapping[str, Place]) -> None:
         for folder, place in places.items():
-            self._ledger.remember_place(folder, place.to_text())
+            self._places.remember(folder, place)
 
 
 def root_of(ledger: LedgerQueries, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:

@@ -21,6 +21,7 @@ from dcnumd.daemon.folders.inotify import FolderEvents
 from dcnumd.daemon.folders.links import LinkFault, stat_of
 from dcnumd.daemon.folders.listing import CandidateFilter, Found, Listing, list_folder
 from dcnumd.daemon.folders.mounts import Place, see
+from dcnumd.daemon.folders.places import PlaceMemory
 from dcnumd.logic.stamp import Stamp
 from dcnumd.read.trust import Trust
 
@@ -45,10 +46,8 @@ class FolderWatch:
         What to look for, how often, and by which means.
     offer
         Receives what is found.
-    place
-        Where the folder was when it was last seen, also in an earlier run.
-    on_place
-        Called when it is seen for the first time, or somewhere else, with what is to be remembered.
+    places
+        Remembers where the folder lies, also for later runs; None: nobody does.
     trusted
         Symbolic links may lead to files in these folders; None: to any file.
     """
@@ -58,8 +57,7 @@ class FolderWatch:
         folder: pathlib.Path,
         settings: Settings,
         offer: Callable[[Found], None],
-        place: Place | None = None,
-        on_place: Callable[[Place], None] | None = None,
+        places: PlaceMemory | None = None,
         trusted: tuple[pathlib.Path, ...] | None = None,
     ) -> None:
         self.folder = os.fspath(folder)
@@ -68,8 +66,8 @@ class FolderWatch:
         self._event_seconds = COURTEOUS_EVENT_SECONDS if settings.resources.pause_while_acquiring else EVENT_SECONDS
         self._accepts = CandidateFilter.of(settings)
         self._offer = offer
-        self._place = place
-        self._on_place = on_place
+        self._places = places
+        self._place = places.before(self.folder) if places is not None else None
         self._trusted = trusted
         self._identity: tuple[int, int] | None = None
         self._reachable: bool | None = None
@@ -209,8 +207,8 @@ class FolderWatch:
         self._identity = identity
         if place is not None and place != self._place:
             self._place = place
-            if self._on_place is not None:
-                self._on_place(place)
+            if self._places is not None:
+                self._places.remember(self.folder, place)
 
     def _report_odd(self, listing: Listing) -> None:
         odd = dict.fromkeys(listing.not_files, "not_a_file") | dict.fromkeys(listing.unreadable, "unreadable")
