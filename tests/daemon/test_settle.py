@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import os
 import signal
-import time
 
 import structlog
 
@@ -35,11 +34,11 @@ def test_quiet_measurement_passes_once(tmp_path, measurement):
     measurement(path)
 
     async def body(harness):
-        begin = time.monotonic()
+        begin = asyncio.get_running_loop().time()
         await harness.offer(path)
         await harness.offer(path, path)
         entry = await harness.next_passed()
-        assert time.monotonic() - begin >= 0.1
+        assert asyncio.get_running_loop().time() - begin >= 0.1
         assert (entry.state, entry.path, entry.frames) == (State.QUEUED, str(path), 60)
         assert entry.content.size == path.stat().st_size
         assert entry.pphash
