@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Set
 
 from dcnumd.errors import MeasurementError
-from dcnumd.read.hdf5_data import FRAME_SCALARS, NUMBERS, HDF5Data
+from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.left_out import doing_without, warn_left_out
+from dcnumd.read.measurement_file import NUMBERS
 
 
 def check_numbers(data: HDF5Data, feature: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
-import os
 import pathlib
 from collections.abc import Iterator
 from types import TracebackType
@@ -18,13 +16,14 @@ from dcnumd.errors import MeasurementError
 from dcnumd.meta.features import names_of
 from dcnumd.meta.ppid import get_data_ppid
 from dcnumd.read import metadata
-from dcnumd.read.basin import Basin, BasinFailures, event_mapping, read_basins
+from dcnumd.read.basin import Basin
+from dcnumd.read.basin_files import BasinFiles
 from dcnumd.read.chunk_table import check_dataset
+from dcnumd.read.feature_lookup import FeatureLookup
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import IndexMapping, Indices, resolve_index_mapping
-from dcnumd.read.open_file import damage_named, is_grave, member, open_measurement
+from dcnumd.read.measurement_file import MeasurementFile
 from dcnumd.read.pixel_size import DEVICE_LOG, override_pixel_size, sound_pixel_size
-from dcnumd.read.survey import Survey
 from dcnumd.read.trust import trust_in_force
 
 FRAME_SCALARS = (*names_of("frame"), *(f"userdef{number}" for number in range(10)))
@@ -34,9 +33,6 @@ COMPUTED_WITH = ("time", "frame", "bg_off")
 """Those that the pipeline needs."""
 TELLING = tuple(name for name in FRAME_SCALARS if name != "bg_off" and not name.startswith("userdef"))
 """Those that the instrument writes with each frame: where they are not as many, the recording broke off."""
-NUMBERS = "biuf"
-"""Kinds of data types that can be computed with."""
-MAX_BASIN_DEPTH = 8
 
 
 class HDF5Data:
@@ -78,20 +74,18 @@ class HDF5Data:
         _referring: tuple[pathlib.Path, ...] = (),
     ) -> None:
         self._pixel_size = None if pixel_size is None else override_pixel_size(pixel_size)
-        self._owns_file = not isinstance(path, h5py.File)
-        self.path = pathlib.Path(path.filename if isinstance(path, h5py.File) else path)
-        self._trust = trust_in_force()
-        self._h5: h5py.File | None = path if isinstance(path, h5py.File) else open_measurement(path)
-        self._referring = (*_referring, self.path.resolve())
-        self._basin_data: dict[str, HDF5Data] = {}
+        trust = trust_in_force()
+        self._file = MeasurementFile(path, trust)
+        self.path = self._file.path
+        referring = (*_referring, self.path.resolve())
+        self._basin_files = BasinFiles(self.path, referring, trust, functools.partial(HDF5Data, _referring=referring))
+        self._features = FeatureLookup(self._file, self._basin_files.open)
         self._requested_mapping = index_mapping
         self.index_mapping: Indices | None = None
         """Positions in the file of the events that are seen (int64); None: all."""
         try:
-            self._survey = Survey(self._h5, self._trust)
-            self._survey.check_copied()
-            self.left_out = self._survey.faults
-            self.attributes = metadata.stored_attributes(self._h5, self.left_out)
+            self.left_out = self._file.faults
+            self.attributes = metadata.stored_attributes(self.h5, self.left_out)
             self.meta = metadata.read_attributes(self.attributes)
             if index_mapping is not None:
                 self.index_mapping = resolve_index_mapping(index_mapping, self._stored_length())
@@ -109,24 +103,17 @@ class HDF5Data:
 
     def close(self) -> None:
         """Close the file and its basins; using the data afterwards is an error."""
-        for data in self._basin_data.values():
-            data.close()
-        self._basin_data.clear()
-        if self._h5 is not None and self._owns_file:
-            self._h5.close()
-        self._h5 = None
+        self._basin_files.close()
+        self._file.close()
 
     @property
     def h5(self) -> h5py.File:
         """The open HDF5 file."""
-        if self._h5 is None:
-            raise ValueError(f"{self.path}: is closed")
-        return self._h5
+        return self._file.h5
 
     def extras(self, group: str) -> Iterator[tuple[str, h5py.Dataset]]:
         """Return the datasets in ``logs`` or ``tables`` by name, but for those that are `left_out`."""
-        self.h5  # noqa: B018 -- says so when it is closed
-        return self._survey.extras(group)
+        return self._file.extras(group)
 
     @functools.cached_property
     def logs(self) -> dict[str, list[str]]:
@@ -138,10 +125,10 @@ class HDF5Data:
         """All tables, as structured arrays."""
         return metadata.read_tables(self.extras("tables"))
 
-    @functools.cached_property
+    @property
     def basins(self) -> list[Basin]:
         """Definitions of all basins."""
-        return read_basins(self.h5)
+        return self._features.basins
 
     @functools.cached_property
     def md5_5m(self) -> str:
@@ -192,7 +179,7 @@ class HDF5Data:
         return iter(self.keys())
 
     def __contains__(self, feature: object) -> bool:
-        return isinstance(feature, str) and self._locate(feature, needed=False) is not None
+        return isinstance(feature, str) and self.find(feature) is not None
 
     def __getitem__(self, feature: str) -> npt.NDArray[Any] | ImageStack:
         """Return a scalar feature as an array, an image feature as an `ImageStack`.
@@ -204,7 +191,7 @@ class HDF5Data:
         MeasurementError
             Reason ``basin``, when the feature is in a basin that is missing or belongs to another measurement.
         """
-        stack = self._locate(feature, needed=True)
+        stack = self._features.find(feature, self.index_mapping, needed=True)
         if stack is None:
             raise KeyError(f"{self.path}: no feature {feature!r}, neither in the file nor in its basins")
         return stack[:] if stack.ndim == 1 else stack
@@ -224,17 +211,11 @@ class HDF5Data:
         MeasurementError
             Reason ``basin``, when a basin that declares the feature is missing or belongs to another measurement.
         """
-        return self._locate(feature, needed=False, mapped=mapped)
+        return self._features.find(feature, self.index_mapping if mapped else None, needed=False)
 
     def keys(self) -> list[str]:
         """Return the features that can be read, sorted; basins that cannot be opened are passed over."""
-        names = set(self._survey.names("events"))
-        for basin in self.basins:
-            try:
-                names.update(self._basin_features(basin))
-            except MeasurementError:
-                continue
-        return sorted(names)
+        return sorted(self._features.names())
 
     @property
     def features_scalar_frame(self) -> list[str]:
@@ -245,30 +226,22 @@ class HDF5Data:
         MeasurementError
             When a basin that may have some must not be read, or cannot be read just now.
         """
-        names = set(self._survey.names("events"))
-        for basin in self.basins:
-            if any(map(basin.may_have, FRAME_SCALARS)):
-                try:
-                    names |= self._basin_features(basin)
-                except MeasurementError as error:
-                    if error.reason != "basin":
-                        raise
-        return sorted(names.intersection(FRAME_SCALARS))
+        return sorted(self._features.names_among(FRAME_SCALARS))
 
     @functools.cached_property
     def image(self) -> ImageStack | None:
         """Frames, uint8 of shape (frame, y, x); None when there are none."""
-        return self._locate("image", needed=True)
+        return self._features.find("image", self.index_mapping, needed=True)
 
     @functools.cached_property
     def image_bg(self) -> ImageStack | None:
         """Background images, uint8 of shape (frame, y, x), or None."""
-        return self._locate("image_bg", needed=False)
+        return self._features.find("image_bg", self.index_mapping, needed=False)
 
     @functools.cached_property
     def mask(self) -> ImageStack | None:
         """Masks, bool of shape (frame, y, x), or None."""
-        return self._locate("mask", needed=False)
+        return self._features.find("mask", self.index_mapping, needed=False)
 
     def check_frames(self) -> ImageStack:
         """Return the frames after making sure that they can be processed.
@@ -309,7 +282,7 @@ class HDF5Data:
         MeasurementError
             Reason ``event_count``.
         """
-        item = self._own_numbers(feature)
+        item = self._file.numbers(feature)
         stored = self._stored_length()
         if item is not None and len(item) != stored and (len(item) or not empty):
             raise MeasurementError(
@@ -317,140 +290,25 @@ class HDF5Data:
                 reason="event_count",
             )
 
-    # -- where features are -----------------------------------------------------------------------
+    def _stored_length(self) -> int:
+        """Return the number of events in the file, whatever the index mapping."""
+        return self._features.count_events(metadata.event_count(self.meta))
 
-    def _own(self, feature: str) -> h5py.Dataset | None:
-        """Return the dataset of a feature in the file itself."""
-        return self._dataset(f"events/{feature}")
-
-    def _own_numbers(self, feature: str) -> h5py.Dataset | None:
-        """Return the dataset of a feature in the file itself, if it is a list of numbers."""
-        try:
-            item = self._own(feature)
-        except MeasurementError as error:
-            if is_grave(error):
-                raise
-            return None
-        return item if item is not None and item.ndim == 1 and item.dtype.kind in NUMBERS else None
+    # -- the file itself and its basins -----------------------------------------------------------
 
     def stored_names(self, group: str) -> list[str]:
         """Return the names of all datasets in a group of the file itself."""
-        return self._survey.names(group)
+        return self._file.names(group)
 
     def stored(self, path: str) -> h5py.Dataset | None:
         """Return a dataset of the file itself by its path; None when there is none."""
-        h5 = self.h5
-        item = member(h5, path) if self._survey.check(path) else None
-        return item if isinstance(item, h5py.Dataset) else None
-
-    def _dataset(self, path: str) -> h5py.Dataset | None:
-        """Return a dataset of the file itself; None when there is none, or it has no axis."""
-        item = self.stored(path)
-        if item is None:
-            return None
-        with damage_named(self.path, path):
-            # a type that numpy does not know is found here, not where the values are used
-            return item if item.shape and item.dtype is not None else None
-
-    def _stored_length(self) -> int:
-        """Return the number of events in the file, whatever the index mapping."""
-        try:
-            image = self._locate("image", needed=False, mapped=False)
-        except MeasurementError:
-            image = None
-        if image is not None:
-            return len(image)
-        count = metadata.event_count(self.meta)
-        if count is not None and math.isfinite(count):
-            return int(count)
-        datasets = map(self._own, self._survey.names("events"))
-        return next((int(dataset.shape[0]) for dataset in datasets if dataset is not None), 0)
-
-    def _locate(self, feature: str, *, needed: bool, mapped: bool = True) -> ImageStack | None:
-        """Find a feature in the file, else in its basins.
-
-        A basin that cannot be used is an error when it declares the feature, or when the feature is `needed`
-        and the basin might have had it. One that must not be used, or only not just now, is always an error.
-        """
-        indices = self.index_mapping if mapped else None
-        own = self._own(feature)
-        if own is not None:
-            return ImageStack(own, indices, as_bool=feature == "mask", where=str(self.path))
-        failure: MeasurementError | None = None
-        for basin in self.basins:
-            if not basin.may_have(feature):
-                continue
-            try:
-                stack = self._from_basin(basin, feature, indices)
-            except MeasurementError as error:
-                if error.reason != "basin":
-                    raise
-                failure = error if failure is None and (needed or basin.features is not None) else failure
-                continue
-            if stack is not None:
-                return stack
-        if failure is not None:
-            raise failure
-        return None
-
-    def _from_basin(self, basin: Basin, feature: str, indices: Indices | None) -> ImageStack | None:
-        wanted = self._compose(basin, indices)
-        if basin.kind == "internal":
-            for group in basin.paths:
-                item = self._dataset(f"{group}/{feature}")
-                if item is not None:
-                    return ImageStack(item, wanted, as_bool=feature == "mask", where=str(self.path), basin=basin)
-            return None
-        stack = self.open_basin(basin).find(feature)
-        if stack is None or wanted is None:
-            return stack
-        positions = wanted if stack.indices is None else stack.indices[wanted]
-        return ImageStack(stack.dataset, positions, as_bool=feature == "mask", where=stack.where, basin=stack.basin)
-
-    def _compose(self, basin: Basin, indices: Indices | None) -> Indices | None:
-        """Return the positions in the basin of the events that are seen."""
-        if basin.mapping is None:
-            return indices
-        positions = event_mapping(basin, self._own(basin.mapping), self.path)
-        return positions if indices is None else positions[indices]
-
-    def _basin_features(self, basin: Basin) -> set[str]:
-        if basin.kind == "internal":
-            names = {name for group in basin.paths for name in self._survey.names(group)}
-        else:
-            names = set(self.open_basin(basin).keys())
-        return names if basin.features is None else names & basin.features
+        return self._file.stored(path)
 
     @property
     def basin_files(self) -> list[pathlib.Path]:
         """Files of the basins that were opened so far, with those that these refer to."""
-        return [path for data in self._basin_data.values() for path in (data.path, *data.basin_files)]
+        return self._basin_files.paths
 
     def open_basin(self, basin: Basin) -> HDF5Data:
         """Open the first file of a basin that exists and belongs to the expected measurement."""
-        if basin.key in self._basin_data:
-            return self._basin_data[basin.key]
-        failures = BasinFailures()
-        for path in basin.candidates(self.path):
-            # not even its name is looked up before this
-            if not self._trust.allows_basin(path):
-                failures.add(f"{path} is outside of the watched and the output folders", "outside")
-            elif len(self._referring) > MAX_BASIN_DEPTH or os.path.realpath(path) in map(str, self._referring):
-                failures.add(f"{path} refers back to itself")
-            elif (data := self._open_candidate(path, basin, failures)) is not None:
-                self._basin_data[basin.key] = data
-                return data
-        kind = "" if basin.kind == "file" else f" of unsupported type {basin.kind!r}"
-        raise failures.error(f"{self.path}: basin {basin.name!r}{kind} cannot be used")
-
-    def _open_candidate(self, path: pathlib.Path, basin: Basin, failures: BasinFailures) -> HDF5Data | None:
-        try:
-            data = HDF5Data(path, _referring=self._referring)
-        except MeasurementError as error:
-            failures.add_error(error)
-            return None
-        if basin.identifier is None or data.is_identified_by(basin.identifier):
-            return data
-        failures.add(f"{path} is measurement {data.measurement_identifier!r}, expected {basin.identifier!r}")
-        data.close()
-        return None
+        return self._basin_files.open(basin)
