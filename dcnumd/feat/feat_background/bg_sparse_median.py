@@ -55,25 +55,13 @@ class BackgroundSparseMed(Background):
         self,
         input_data: str | pathlib.Path | npt.ArrayLike,
         output_path: str | pathlib.Path,
-        kernel_size: int = 200,
-        split_time: float = 1.0,
-        thresh_cleansing: float = 0,
-        frac_cleansing: float = 0.8,
-        offset_correction: bool = True,
+        *,
         compress: bool = True,
         num_cpus: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            input_data,
-            output_path,
-            compress=compress,
-            num_cpus=num_cpus,
-            kernel_size=kernel_size,
-            split_time=split_time,
-            thresh_cleansing=thresh_cleansing,
-            frac_cleansing=frac_cleansing,
-            offset_correction=offset_correction,
-        )
+        # Why not inherit this? In dcnum, a third positional argument is `kernel_size`; here it would be `compress`.
+        super().__init__(input_data, output_path, compress=compress, num_cpus=num_cpus, **kwargs)
 
     def check_user_kwargs(  # type: ignore[override]  # each method has its own keywords
         self,
