@@ -1,20 +1,15 @@
-"""The engine: slots and workers that live across files, and the loop that drives them through one."""
+"""The engine: slots and workers that live across files."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
-from dcnumd.errors import WorkerError
 from dcnumd.feat.feat_background.bg_roll_median import RollingMedianSource
 from dcnumd.feat.feat_background.time_axis import DEFAULT_FRAME_RATE, frame_rate
 from dcnumd.logic.background import PreparedBackground
-from dcnumd.logic.collector import Collector
-from dcnumd.logic.columns import Columns
-from dcnumd.logic.job_line import JobLine
 from dcnumd.logic.memory import (
     BATCH_FRAMES,
     BATCHES_PER_WORKER,
@@ -29,17 +24,10 @@ from dcnumd.logic.memory import (
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.slot_register import SlotRegister
 from dcnumd.logic.staging import Kind, Staging
-from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask, WarmUpProgram, WarmUpTask
-from dcnumd.logic.timing import StageTimes
-from dcnumd.processes.worker_pool import Reply, WorkerPool
+from dcnumd.logic.tasks import WarmUpProgram, WarmUpTask
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
-from dcnumd.segm.session import SegmenterWorker, SegmentProgram
 from dcnumd.shared_memory.slot import ChunkSlotData
-from dcnumd.write.packed import PackedDataset
-from dcnumd.write.writer import compression_level
-
-PROGRESS_SECONDS = 0.2
 
 
 def _duration(plan: Plan) -> float:
@@ -60,6 +48,17 @@ def _workload(plan: Plan, seconds: float) -> Workload:
         plan.frames.frames_per_chunk,
         seconds,
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Engagement:
+    """A pipeline as it is set up for one file."""
+
+    pipeline: Pipeline
+    layout: Layout
+    """How much of the file is worked on at the same time."""
+    segmenter: MPOSegmenter
+    """The segmenter of the file, with the workers of the pipeline."""
 
 
 class Pipeline:
@@ -110,19 +109,26 @@ class Pipeline:
         pool = self._take_over(segmenter).pool
         collections.deque(pool.run([WarmUpTask(number) for number in range(self.num_workers)]), maxlen=0)
 
-    def engage(self, plan: Plan) -> MPOSegmenter:
-        """Return the segmenter for a file, with the workers of the one before.
+    def engage(self, plan: Plan) -> Engagement:
+        """Set the pipeline up for a file, with the workers of the one before.
 
         Workers that are missing are started here, so that they are ready when the background is.
+
+        Raises
+        ------
+        WorkerError
+            Reason ``memory_limit``: the job may not take enough memory for this file.
         """
+        layout = self._layout(plan)
         settings = plan.job.settings
-        return self._take_over(
+        segmenter = self._take_over(
             plan.segmenter(
                 num_workers=self.num_workers,
                 kwargs_mask=settings.mask_kwargs or None,
                 **settings.segmenter_kwargs,
             )
         )
+        return Engagement(self, layout, segmenter)
 
     def _take_over(self, segmenter: MPOSegmenter) -> MPOSegmenter:
         if self._segmenter is not None:
@@ -131,14 +137,7 @@ class Pipeline:
         segmenter.reinitialize_workers(self.register.slots)
         return segmenter
 
-    def layout(self, plan: Plan) -> Layout:
-        """Return how much of a file is worked on at the same time.
-
-        Raises
-        ------
-        WorkerError
-            Reason ``memory_limit``: the job may not take enough memory for this file.
-        """
+    def _layout(self, plan: Plan) -> Layout:
         job = plan.job
         if not job.max_memory_mb:
             return usual_layout(self.num_workers, _workload(plan, 0.0))
@@ -175,209 +174,3 @@ class Pipeline:
         # rather a part of a chunk than workers without work
         least = min(plan.frames.frames_per_chunk, BATCH_FRAMES, at_hand // self.num_workers)
         return aligned(max(frames, least, 1), plan.frames.frames_per_chunk)
-
-
-class FileRun:
-    """The work on one file: hands out batches and chunks to pack, until every frame is committed.
-
-    Parameters
-    ----------
-    plan, background
-        What to do.
-    pipeline
-        The engine.
-    layout
-        How much is worked on at the same time, see `Pipeline.layout`.
-    segmenter
-        The segmenter that `Pipeline.engage` returned.
-    images, columns
-        The images and the scalar features of the result.
-    times
-        Where the time spent is noted.
-    line
-        Told how far the job is; says whether it is to stop.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        background: PreparedBackground,
-        pipeline: Pipeline,
-        layout: Layout,
-        segmenter: MPOSegmenter,
-        images: Sequence[Kind],
-        columns: Columns,
-        times: StageTimes,
-        line: JobLine,
-    ) -> None:
-        self._plan = plan
-        self._background = background
-        self._slots = pipeline.prepare(plan, background, layout, images, columns.kinds)
-        self._segmenter = segmenter
-        self._stagings = (pipeline.images, pipeline.scalars)
-        self.collector = Collector(self._slots, pipeline.images, pipeline.scalars, columns, plan.count)
-        self._times = times
-        self._line = line
-        self._batch = pipeline.batch_frames(plan, background)
-        self._next_chunk = 0
-        self._to_pack: collections.deque[PackTask] = collections.deque()
-        self._unpacked: dict[tuple[int, int], int] = {}
-        self._reported = 0.0
-
-    @property
-    def _pool(self) -> WorkerPool[SegmenterWorker]:
-        return self._segmenter.pool
-
-    def execute(self, begin_result: Callable[[], Sequence[Sequence[PackedDataset]]]) -> None:
-        """Do all the work.
-
-        Parameters
-        ----------
-        begin_result
-            Called when the workers have something to do: returns for each kind of images, and for each scalar
-            feature, where its packed chunks go.
-
-        Raises
-        ------
-        DcnumdError
-            The first error of a worker, two deaths over the same task, or that the job was cancelled.
-        """
-        pool = self._pool
-        self._segmenter.program = self._program()
-        self._segmenter.reinitialize_workers(self._slots)
-        for slot in self._slots:
-            slot.state = "d"
-        self._segmenter.mp_active.set()
-        try:
-            with self._times.pool(len(pool.workers), lambda: pool.seconds_waited):
-                pool.hand_out(self._next_task)
-                with self._times.stage("begin"):
-                    datasets = begin_result()
-                for reply in pool.work(self._next_task, self._take_back, self._line.stop_if_asked):
-                    self._handle(reply, datasets)
-            if not self.collector.finished:
-                raise WorkerError(f"no task is left, but only {self.collector.frames_done} frames are done", "internal")
-        except BaseException:
-            self._drain()
-            raise
-        finally:
-            self._segmenter.mp_active.clear()
-        self._let_go()
-
-    def _drain(self) -> None:
-        """Leave no task of this file behind, to be taken for one of the next."""
-        try:
-            self._pool.drain()
-        except BaseException:
-            self._pool.stop()
-            raise
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Have the workers close the file; they keep the slots, since mapping memory anew is slow."""
-        self._segmenter.program = SegmentProgram()
-        self._segmenter.reinitialize_workers(self._slots)
-
-    def _program(self) -> FileProgram:
-        return FileProgram(
-            frames=self._plan.frames,
-            background_frames=self._background.frames,
-            backgrounds=self._background.images,
-            offset_correction=self._background.offset_correction,
-            features=self._plan.features,
-            gate=self._plan.gate,
-            stagings=tuple(staging.layout for staging in self._stagings),
-            compression_level=compression_level(self._plan.job.compression),
-        )
-
-    def _next_task(self) -> PackTask | FramesTask | None:
-        """Return what to do next: chunks are packed before there are more of them."""
-        return self._to_pack.popleft() if self._to_pack else self._next_frames()
-
-    def _next_frames(self) -> FramesTask | None:
-        """Reserve the next batch, in the slot with the lowest chunk that has one."""
-        for slot_index, slot in sorted(enumerate(self._slots), key=lambda item: item[1].chunk):
-            start, stop = slot.acquire_task_lock("i", self._batch)
-            if stop > start:
-                return self._frames_task(slot_index, slot, start, stop)
-        if self._next_chunk * self._slots[0].shape[0] >= self._plan.count:
-            return None
-        for slot_index, slot in enumerate(self._slots):
-            if slot.state == "d":
-                slot.chunk = self._next_chunk
-                slot.length = min(slot.shape[0], self._plan.count - slot.chunk * slot.shape[0])
-                slot.state = "i"
-                self._next_chunk += 1
-                start, stop = slot.acquire_task_lock("i", self._batch)
-                return self._frames_task(slot_index, slot, start, stop)
-        return None
-
-    def _frames_task(self, slot_index: int, slot: ChunkSlotData, start: int, stop: int) -> FramesTask:
-        first = slot.chunk * slot.shape[0] + start
-        frames = slice(first, first + stop - start)
-        index, bg_off = self._background.index, self._background.bg_off
-        self._segmenter.mp_slot_index.value = slot_index
-        return FramesTask(
-            slot_index,
-            start,
-            stop,
-            first,
-            background_index=None if index is None else index[frames],
-            bg_off=None if bg_off is None else bg_off[frames],
-        )
-
-    def _handle(self, reply: Reply, datasets: Sequence[Sequence[PackedDataset]]) -> None:
-        self._times.add(reply.worker, reply.value.spans)
-        if isinstance(reply.value, PackReply):
-            with self._times.stage("write"):
-                self._write(reply.task, reply.value, datasets[reply.task.staging])
-        elif isinstance(reply.value, FramesReply):
-            task = reply.task
-            slot = self._slots[task.slot_index]
-            slot.release_task_lock(task.start, task.stop)
-            if slot.get_progress() == 1:
-                # its batches went through segmentation and extraction one by one
-                slot.state = "w"
-            self._times.bytes_read += reply.value.bytes_read
-            self.collector.add(task, reply.value)
-        with self._times.stage("commit"):
-            self.collector.advance()
-        self._take_full_units()
-        self._report()
-
-    def _write(self, task: PackTask, reply: PackReply, datasets: Sequence[PackedDataset]) -> None:
-        """Store the packed chunks of a unit, which is free again after the last of them."""
-        staging = self._stagings[task.staging]
-        for kind, size in zip(task.kinds, reply.sizes, strict=True):
-            packed = staging.buffers[task.unit][kind].packed[:size]
-            datasets[kind].write_chunk(task.chunk, packed.data, task.items)
-        self._unpacked[task.staging, task.unit] -= len(task.kinds)
-        if not self._unpacked[task.staging, task.unit]:
-            staging.release(task.unit)
-
-    def _take_full_units(self) -> None:
-        """Make tasks of the units that are full: one for each kind of images, one for all scalar features."""
-        images, scalars = self._stagings
-        while images.full:
-            full = images.full.popleft()
-            kinds = range(len(images.layout.kinds))
-            self._unpacked[0, full.unit] = len(kinds)
-            self._to_pack.extend(PackTask(0, full.unit, (kind,), full.items, full.chunk) for kind in kinds)
-        while scalars.full:
-            full = scalars.full.popleft()
-            kinds = range(len(scalars.layout.kinds))
-            self._unpacked[1, full.unit] = len(kinds)
-            self._to_pack.append(PackTask(1, full.unit, tuple(kinds), full.items, full.chunk))
-
-    def _take_back(self, task: PackTask | FramesTask) -> None:
-        """Let another worker try the task of a dead one."""
-        if isinstance(task, PackTask):
-            self._to_pack.appendleft(task)
-        else:
-            self._slots[task.slot_index].release_task_lock(task.start, task.stop, task_done=False)
-
-    def _report(self) -> None:
-        now = time.monotonic()
-        if now - self._reported >= PROGRESS_SECONDS or self.collector.finished:
-            self._reported = now
-            self._line.report("segmentation", self.collector.frames_done, self.collector.events_done)

@@ -7,7 +7,7 @@ import datetime as dt
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import numpy as np
@@ -19,10 +19,11 @@ from dcnumd.logic.assemble import write_basins, write_event_count, write_logs, w
 from dcnumd.logic.background import PreparedBackground, prepare_background
 from dcnumd.logic.collector import Collector
 from dcnumd.logic.columns import Columns
+from dcnumd.logic.file_run import FileRun, FileWork
 from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.logic.job_line import JobLine, never
 from dcnumd.logic.origin import Input
-from dcnumd.logic.pipeline import FileRun, Pipeline
+from dcnumd.logic.pipeline import Pipeline
 from dcnumd.logic.plan import Plan, open_plan
 from dcnumd.logic.reuse import copy_processed, is_processed, publish, settle_existing
 from dcnumd.logic.staging import Kind
@@ -172,23 +173,22 @@ def _compute(
     job, identifier, origin = plan.job, plan.pipeline_id, source.identify(plan)
     log.add(f"Processing {job.path_in} ({plan.count} frames) with {identifier}")
     pipeline = engine.pipeline(job.num_workers)
-    layout = pipeline.layout(plan)
-    segmenter = pipeline.engage(plan)
+    engaged = pipeline.engage(plan)
     line.report("background")
     with ResultFile(job.path_out, existing=existing, job_id=job.job_id, root=job.result_root) as result:
         with (
-            prepare_background(plan, segmenter, result.scratch, times, line) as background,
+            prepare_background(plan, engaged.segmenter, result.scratch, times, line) as background,
             HDF5Writer(result.temporary, "w", ds_kwds=dataset_keywords(job.compression)) as writer,
         ):
-            images, columns = _image_kinds(plan, background), Columns(plan, background)
-            run = FileRun(plan, background, pipeline, layout, segmenter, images, columns, times, line)
-            datasets = _Datasets(plan, writer, images, columns.kinds)
+            work = FileWork(plan, background, _image_kinds(plan, background), Columns(plan, background))
+            run = FileRun(work, engaged, times, line)
+            datasets = _Datasets(work, writer)
             run.execute(datasets.begin)
             events = run.collector.events_done
             with times.stage("finish"):
                 line.report("writing", plan.count, events)
                 datasets.finish(events)
-                write_basins(plan, background, columns, writer)
+                write_basins(plan, background, work.columns, writer)
                 write_event_count(writer.h5, events)
                 origin.write(writer.h5)
                 _tell(log, plan, run.collector, times.seconds)
@@ -230,10 +230,10 @@ def _image_kinds(plan: Plan, background: PreparedBackground) -> list[Kind]:
 class _Datasets:
     """The datasets of a result, made when the workers are busy."""
 
-    def __init__(self, plan: Plan, writer: HDF5Writer, images: Sequence[Kind], scalars: Sequence[Kind]) -> None:
-        self._plan = plan
+    def __init__(self, work: FileWork, writer: HDF5Writer) -> None:
+        self._plan = work.plan
         self._writer = writer
-        self._kinds = (images, scalars)
+        self._kinds = (work.images, work.columns.kinds)
         self._datasets: list[list[PackedDataset]] = []
 
     def begin(self) -> list[list[PackedDataset]]:

@@ -1,0 +1,229 @@
+"""The loop that drives the workers through one file."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+from dcnumd.errors import WorkerError
+from dcnumd.logic.background import PreparedBackground
+from dcnumd.logic.collector import Collector
+from dcnumd.logic.columns import Columns
+from dcnumd.logic.job_line import JobLine
+from dcnumd.logic.pipeline import Engagement
+from dcnumd.logic.plan import Plan
+from dcnumd.logic.staging import Kind
+from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask
+from dcnumd.logic.timing import StageTimes
+from dcnumd.processes.worker_pool import Reply, WorkerPool
+from dcnumd.segm.session import SegmenterWorker, SegmentProgram
+from dcnumd.shared_memory.slot import ChunkSlotData
+from dcnumd.write.packed import PackedDataset
+from dcnumd.write.writer import compression_level
+
+PROGRESS_SECONDS = 0.2
+"""Seconds between reports of progress."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FileWork:
+    """What is to be done with one file."""
+
+    plan: Plan
+    background: PreparedBackground
+    images: Sequence[Kind]
+    """What the result has an image of for each event."""
+    columns: Columns
+    """The scalar features of the result."""
+
+
+class FileRun:
+    """The work on one file: hands out batches and chunks to pack, until every frame is committed.
+
+    Parameters
+    ----------
+    work
+        What to do.
+    engaged
+        The pipeline that does it.
+    times
+        Where the time spent is noted.
+    line
+        Told how far the job is; says whether it is to stop.
+    """
+
+    def __init__(self, work: FileWork, engaged: Engagement, times: StageTimes, line: JobLine) -> None:
+        plan, columns, pipeline = work.plan, work.columns, engaged.pipeline
+        self._plan = plan
+        self._background = work.background
+        self._slots = pipeline.prepare(plan, work.background, engaged.layout, work.images, columns.kinds)
+        self._segmenter = engaged.segmenter
+        self._stagings = (pipeline.images, pipeline.scalars)
+        self.collector = Collector(self._slots, pipeline.images, pipeline.scalars, columns, plan.count)
+        self._times = times
+        self._line = line
+        self._batch = pipeline.batch_frames(plan, work.background)
+        self._next_chunk = 0
+        self._to_pack: collections.deque[PackTask] = collections.deque()
+        self._unpacked: dict[tuple[int, int], int] = {}
+        self._reported = 0.0
+
+    @property
+    def _pool(self) -> WorkerPool[SegmenterWorker]:
+        return self._segmenter.pool
+
+    def execute(self, begin_result: Callable[[], Sequence[Sequence[PackedDataset]]]) -> None:
+        """Do all the work.
+
+        Parameters
+        ----------
+        begin_result
+            Called when the workers have something to do: returns for each kind of images, and for each scalar
+            feature, where its packed chunks go.
+
+        Raises
+        ------
+        DcnumdError
+            The first error of a worker, two deaths over the same task, or that the job was cancelled.
+        """
+        pool = self._pool
+        self._segmenter.program = self._program()
+        self._segmenter.reinitialize_workers(self._slots)
+        for slot in self._slots:
+            slot.state = "d"
+        self._segmenter.mp_active.set()
+        try:
+            with self._times.pool(len(pool.workers), lambda: pool.seconds_waited):
+                pool.hand_out(self._next_task)
+                with self._times.stage("begin"):
+                    datasets = begin_result()
+                for reply in pool.work(self._next_task, self._take_back, self._line.stop_if_asked):
+                    self._handle(reply, datasets)
+            if not self.collector.finished:
+                raise WorkerError(f"no task is left, but only {self.collector.frames_done} frames are done", "internal")
+        except BaseException:
+            self._drain()
+            raise
+        finally:
+            self._segmenter.mp_active.clear()
+        self._let_go()
+
+    def _drain(self) -> None:
+        """Leave no task of this file behind, to be taken for one of the next."""
+        try:
+            self._pool.drain()
+        except BaseException:
+            self._pool.stop()
+            raise
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Have the workers close the file; they keep the slots, since mapping memory anew is slow."""
+        self._segmenter.program = SegmentProgram()
+        self._segmenter.reinitialize_workers(self._slots)
+
+    def _program(self) -> FileProgram:
+        return FileProgram(
+            frames=self._plan.frames,
+            background_frames=self._background.frames,
+            backgrounds=self._background.images,
+            offset_correction=self._background.offset_correction,
+            features=self._plan.features,
+            gate=self._plan.gate,
+            stagings=tuple(staging.layout for staging in self._stagings),
+            compression_level=compression_level(self._plan.job.compression),
+        )
+
+    def _next_task(self) -> PackTask | FramesTask | None:
+        """Return what to do next: chunks are packed before there are more of them."""
+        return self._to_pack.popleft() if self._to_pack else self._next_frames()
+
+    def _next_frames(self) -> FramesTask | None:
+        """Reserve the next batch, in the slot with the lowest chunk that has one."""
+        for slot_index, slot in sorted(enumerate(self._slots), key=lambda item: item[1].chunk):
+            start, stop = slot.acquire_task_lock("i", self._batch)
+            if stop > start:
+                return self._frames_task(slot_index, slot, start, stop)
+        if self._next_chunk * self._slots[0].shape[0] >= self._plan.count:
+            return None
+        for slot_index, slot in enumerate(self._slots):
+            if slot.state == "d":
+                slot.chunk = self._next_chunk
+                slot.length = min(slot.shape[0], self._plan.count - slot.chunk * slot.shape[0])
+                slot.state = "i"
+                self._next_chunk += 1
+                start, stop = slot.acquire_task_lock("i", self._batch)
+                return self._frames_task(slot_index, slot, start, stop)
+        return None
+
+    def _frames_task(self, slot_index: int, slot: ChunkSlotData, start: int, stop: int) -> FramesTask:
+        first = slot.chunk * slot.shape[0] + start
+        frames = slice(first, first + stop - start)
+        index, bg_off = self._background.index, self._background.bg_off
+        self._segmenter.mp_slot_index.value = slot_index
+        return FramesTask(
+            slot_index,
+            start,
+            stop,
+            first,
+            background_index=None if index is None else index[frames],
+            bg_off=None if bg_off is None else bg_off[frames],
+        )
+
+    def _handle(self, reply: Reply, datasets: Sequence[Sequence[PackedDataset]]) -> None:
+        self._times.add(reply.worker, reply.value.spans)
+        if isinstance(reply.value, PackReply):
+            with self._times.stage("write"):
+                self._write(reply.task, reply.value, datasets[reply.task.staging])
+        elif isinstance(reply.value, FramesReply):
+            task = reply.task
+            slot = self._slots[task.slot_index]
+            slot.release_task_lock(task.start, task.stop)
+            if slot.get_progress() == 1:
+                # its batches went through segmentation and extraction one by one
+                slot.state = "w"
+            self._times.bytes_read += reply.value.bytes_read
+            self.collector.add(task, reply.value)
+        with self._times.stage("commit"):
+            self.collector.advance()
+        self._take_full_units()
+        self._report()
+
+    def _write(self, task: PackTask, reply: PackReply, datasets: Sequence[PackedDataset]) -> None:
+        """Store the packed chunks of a unit, which is free again after the last of them."""
+        staging = self._stagings[task.staging]
+        for kind, size in zip(task.kinds, reply.sizes, strict=True):
+            packed = staging.buffers[task.unit][kind].packed[:size]
+            datasets[kind].write_chunk(task.chunk, packed.data, task.items)
+        self._unpacked[task.staging, task.unit] -= len(task.kinds)
+        if not self._unpacked[task.staging, task.unit]:
+            staging.release(task.unit)
+
+    def _take_full_units(self) -> None:
+        """Make tasks of the units that are full: one for each kind of images, one for all scalar features."""
+        images, scalars = self._stagings
+        while images.full:
+            full = images.full.popleft()
+            kinds = range(len(images.layout.kinds))
+            self._unpacked[0, full.unit] = len(kinds)
+            self._to_pack.extend(PackTask(0, full.unit, (kind,), full.items, full.chunk) for kind in kinds)
+        while scalars.full:
+            full = scalars.full.popleft()
+            kinds = range(len(scalars.layout.kinds))
+            self._unpacked[1, full.unit] = len(kinds)
+            self._to_pack.append(PackTask(1, full.unit, tuple(kinds), full.items, full.chunk))
+
+    def _take_back(self, task: PackTask | FramesTask) -> None:
+        """Let another worker try the task of a dead one."""
+        if isinstance(task, PackTask):
+            self._to_pack.appendleft(task)
+        else:
+            self._slots[task.slot_index].release_task_lock(task.start, task.stop, task_done=False)
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now - self._reported >= PROGRESS_SECONDS or self.collector.finished:
+            self._reported = now
+            self._line.report("segmentation", self.collector.frames_done, self.collector.events_done)
