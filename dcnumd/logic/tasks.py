@@ -25,7 +25,7 @@ from dcnumd.logic.warm_up import load_kernels
 from dcnumd.read.frame_reader import FrameReader
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.segm import labeling
-from dcnumd.segm.segmenter_mpo import MPOSegmenter
+from dcnumd.segm.session import SharedSegmenter
 from dcnumd.shared_memory.block import SharedBlock
 from dcnumd.shared_memory.slot import ChunkSlotData
 from dcnumd.write.pack import pack_chunk
@@ -167,7 +167,7 @@ class FileProgram:
     stagings: tuple[StagingLayout, ...]
     compression_level: int | None
 
-    def open(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> FileSession:
+    def open(self, segmenter: SharedSegmenter, slot_list: Sequence[ChunkSlotData]) -> FileSession:
         """Start a session in the worker."""
         return FileSession(self, segmenter, slot_list)
 
@@ -182,7 +182,7 @@ class WarmUpTask:
 class WarmUpProgram:
     """What workers do before there is a file: they load all kernels, and thereby show that they can."""
 
-    def open(self, _segmenter: MPOSegmenter, _slot_list: Sequence[ChunkSlotData]) -> WarmUpProgram:
+    def open(self, _segmenter: SharedSegmenter, _slot_list: Sequence[ChunkSlotData]) -> WarmUpProgram:
         """Load the kernels in the worker."""
         load_kernels()
         return self
@@ -201,7 +201,7 @@ class MedianProgram:
     frames: FrameSource
     kernel_size: int
 
-    def open(self, _segmenter: MPOSegmenter, _slot_list: Sequence[ChunkSlotData]) -> MedianSession:
+    def open(self, _segmenter: SharedSegmenter, _slot_list: Sequence[ChunkSlotData]) -> MedianSession:
         """Start a session in the worker."""
         return MedianSession(self)
 
@@ -229,7 +229,7 @@ class MedianSession:
 class FileSession:
     """A worker's session: open readers and scratch memory for one file."""
 
-    def __init__(self, program: FileProgram, segmenter: MPOSegmenter, slots: Sequence[ChunkSlotData]) -> None:
+    def __init__(self, program: FileProgram, segmenter: SharedSegmenter, slots: Sequence[ChunkSlotData]) -> None:
         self._program = program
         self._segmenter = segmenter
         self._slots = slots

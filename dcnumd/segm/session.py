@@ -6,22 +6,45 @@ import contextlib
 import dataclasses
 import select
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.processes.local_pipe import PipeEnd
 from dcnumd.processes.worker_pool import WorkerHandle
-from dcnumd.shared_memory.block import BlockHandle, SharedEvent
+from dcnumd.shared_memory.block import BlockHandle, SharedEvent, SharedNumber
 from dcnumd.shared_memory.slot import ChunkSlotData
-
-if TYPE_CHECKING:
-    from dcnumd.segm.segmenter_mpo import MPOSegmenter
-
 
 Layouts = list[tuple[BlockHandle, tuple[int, int, int]]]
 """The memory behind each slot, and its shape."""
+
+
+class SharedSegmenter(Protocol):
+    """What workers need of an `MPOSegmenter`, which documents all of it."""
+
+    requires_background_correction: ClassVar[bool]
+    slot_list: Sequence[ChunkSlotData] | None
+    mp_slot_index: SharedNumber
+    mp_active: SharedEvent
+    mp_num_workers_done: SharedNumber
+    mp_shutdown: SharedEvent
+
+    def segment_batch(
+        self, images: npt.NDArray[Any], bg_off: npt.NDArray[np.float64] | None = None
+    ) -> npt.NDArray[np.bool_]:
+        """Return the masks of images."""
+
+    def label_batch(
+        self,
+        slot: ChunkSlotData,
+        start: int,
+        stop: int,
+        backgrounds: npt.NDArray[np.uint8],
+        background_index: npt.NDArray[np.int64],
+    ) -> None:
+        """Fill a slot's labels from its images."""
 
 
 class WorkerSession(Protocol):
@@ -37,7 +60,7 @@ class WorkerSession(Protocol):
 class SegmenterWorker(WorkerHandle, Protocol):
     """What the parent sees of a worker of a segmenter: which part of a slot it works on, and for whom."""
 
-    segmenter: MPOSegmenter
+    segmenter: SharedSegmenter
     slot_list: Sequence[ChunkSlotData] | None
     sl_start: int
     sl_stop: int
@@ -46,7 +69,7 @@ class SegmenterWorker(WorkerHandle, Protocol):
 class WorkerProgram(Protocol):
     """Picklable recipe for a session, sent to all workers when they are bound to a file."""
 
-    def open(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> WorkerSession:
+    def open(self, segmenter: SharedSegmenter, slot_list: Sequence[ChunkSlotData]) -> WorkerSession:
         """Start a session in the worker."""
 
 
@@ -54,7 +77,7 @@ class WorkerProgram(Protocol):
 class Bind:
     """Message to a worker: from now on, work on this file."""
 
-    segmenter: MPOSegmenter
+    segmenter: SharedSegmenter
     slot_list: Sequence[ChunkSlotData]
     program: WorkerProgram
 
@@ -76,7 +99,7 @@ class SegmentTask:
 class SegmentProgram:
     """What workers do by default: fill the mask of a slot from its images."""
 
-    def open(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> SegmentSession:
+    def open(self, segmenter: SharedSegmenter, slot_list: Sequence[ChunkSlotData]) -> SegmentSession:
         """Start a session in the worker."""
         return SegmentSession(segmenter, slot_list)
 
@@ -84,7 +107,7 @@ class SegmentProgram:
 class SegmentSession:
     """A worker's work for `MPOSegmenter.segment_chunk`."""
 
-    def __init__(self, segmenter: MPOSegmenter, slot_list: Sequence[ChunkSlotData]) -> None:
+    def __init__(self, segmenter: SharedSegmenter, slot_list: Sequence[ChunkSlotData]) -> None:
         self._segmenter = segmenter
         self._slots = slot_list
 
@@ -121,7 +144,7 @@ class MessageLoop:
         self,
         connection: PipeEnd,
         shutdown: SharedEvent,
-        adopt: Callable[[MPOSegmenter, Sequence[ChunkSlotData]], None],
+        adopt: Callable[[SharedSegmenter, Sequence[ChunkSlotData]], None],
     ) -> None:
         self._connection = connection
         self._shutdown = shutdown
