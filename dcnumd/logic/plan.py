@@ -19,14 +19,8 @@ from dcnumd.feat.feat_background.time_axis import time_axis, time_axis_ends, tim
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.tasks import FeatureSettings
-from dcnumd.meta.ppid import (
-    DCNUM_PPID_GENERATION,
-    PipelineID,
-    check_keyword_types,
-    feature_ppid,
-    gate_ppid,
-    get_data_ppid,
-)
+from dcnumd.meta.keywords import check_keyword_types
+from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, feature_ppid, gate_ppid, get_data_ppid
 from dcnumd.read.frame_scalars import check_numbers
 from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data

@@ -9,20 +9,45 @@ Nothing here needs numpy, so that identifiers can be read where no numerical cod
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
-import inspect
 import operator
-import pathlib
 import re
 import struct
-import types
-import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from dcnumd.errors import ConfigError, MethodError
+from dcnumd.meta.keywords import (
+    Keyword,
+    format_keywords,
+    get_unique_prefix,
+    kwargs_to_ppid,
+    parse_keywords,
+    ppid_to_kwargs,
+)
+
+# get_unique_prefix, kwargs_to_ppid and ppid_to_kwargs are here as well because dcnum has them in this module.
+__all__ = [
+    "ATTRIBUTE_PREFIX",
+    "DATA_CODE",
+    "DCNUM_PPID_GENERATION",
+    "DEFAULT_SIZE_THRESH_MASK",
+    "FEATURE_CODE",
+    "GATE_CODE",
+    "PARTS",
+    "PipelineID",
+    "compute_pipeline_hash",
+    "feature_ppid",
+    "gate_ppid",
+    "get_data_ppid",
+    "get_unique_prefix",
+    "kwargs_to_ppid",
+    "parse_data_ppid",
+    "parse_feature_ppid",
+    "parse_gate_ppid",
+    "ppid_to_kwargs",
+]
 
 DCNUM_PPID_GENERATION = "13"
 """Generation of the pipeline; it changes when the same settings would give other results."""
@@ -36,32 +61,6 @@ ATTRIBUTE_PREFIX = "pipeline:dcnum "
 """The root attributes of a result that state the parts of its identifier begin like this."""
 
 _SLICE_PATTERN = re.compile(r"(n|-?\d+)-(n|-?\d+)-(n|-?\d+)")
-_UNKNOWN = inspect.Parameter.empty
-
-
-@typing.runtime_checkable
-class _NumpyScalar(typing.Protocol):
-    def item(self) -> object: ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Keyword:
-    """One keyword argument of a method; the default is `inspect.Parameter.empty` when it must be given."""
-
-    name: str
-    annotation: Any = _UNKNOWN
-    default: Any = _UNKNOWN
-
-    @property
-    def types(self) -> tuple[Any, ...]:
-        """Types that a value may have, from the annotation or else from the default; maybe none."""
-        annotation = self.annotation
-        if annotation is _UNKNOWN or isinstance(annotation, str):
-            known = self.default is not _UNKNOWN and self.default is not None
-            return (type(self.default),) if known else ()
-        if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-            return typing.get_args(annotation)
-        return (annotation,)
 
 
 FEATURE_KEYWORDS = (
@@ -137,240 +136,14 @@ def compute_pipeline_hash(
     return PipelineID(gen_id, dat_id, bg_id, seg_id, feat_id, gate_id).hash
 
 
-def method_keywords(cls: type, method: str) -> tuple[Keyword, ...]:
-    """Return the keyword-only arguments of a method, in order.
-
-    Annotations that cannot be resolved (imported for type checkers only) are left out, so that the type comes
-    from the default.
-    """
-    function = getattr(cls, method)
-    try:
-        hints = typing.get_type_hints(function)
-    except (NameError, AttributeError, TypeError):
-        hints = getattr(function, "__annotations__", {})
-    return tuple(
-        Keyword(name, hints.get(name, _UNKNOWN), parameter.default)
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    )
-
-
-def keyword_defaults(cls: type, method: str) -> dict[str, Any]:
-    """Return the defaults of the keyword-only arguments of a method, in order; those without one are left out."""
-    return {
-        keyword.name: keyword.default for keyword in method_keywords(cls, method) if keyword.default is not _UNKNOWN
-    }
-
-
-def get_unique_prefix(names: Sequence[str]) -> list[str]:
-    """Cut each name to its shortest prefix that none of the other names starts with.
-
-    A name that is itself the beginning of another one stays whole.
-
-    Raises
-    ------
-    ValueError
-        A name occurs twice.
-    """
-    if len(set(names)) != len(names):
-        raise ValueError(f"names must differ from each other, got {', '.join(names)}")
-    prefixes = []
-    for name in names:
-        others = [other for other in names if other != name]
-        lengths = range(1, len(name) + 1)
-        free = (name[:n] for n in lengths if not any(other.startswith(name[:n]) for other in others))
-        prefixes.append(next(free, name))
-    return prefixes
-
-
-def kwargs_to_ppid(cls: type, method: str, kwargs: Mapping[str, Any]) -> str:
-    """Return keyword arguments as the text that stands for them in a pipeline identifier.
-
-    Parameters
-    ----------
-    cls
-        Class of the method, for example a segmenter.
-    method
-        Name of the method whose keyword-only arguments count.
-    kwargs
-        Given keyword arguments; the defaults fill what is missing.
-
-    Returns
-    -------
-    text
-        ``key=value`` pairs joined by ``^``, without the code of the method.
-
-    Raises
-    ------
-    MethodError
-        A keyword does not exist, a keyword without default is missing, or a value cannot be written.
-    """
-    return _format_keywords(method_keywords(cls, method), kwargs, f"{cls.__name__}.{method}")
-
-
-def check_keyword_types(cls: type, method: str, kwargs: Mapping[str, Any]) -> None:
-    """Make sure that keyword arguments of a method have the types that it declares.
-
-    Raises
-    ------
-    MethodError
-        One has not; the message names it, what it is and what was expected.
-    """
-    for keyword in method_keywords(cls, method):
-        value = kwargs.get(keyword.name, keyword.default)
-        if value is not _UNKNOWN and not _fits(value, keyword.types):
-            expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in keyword.types)
-            raise MethodError(f"{cls.__name__}: {keyword.name} is {value!r}, expected {expected}")
-
-
-def _fits(value: object, kinds: tuple[Any, ...]) -> bool:
-    """Return whether a value is of one of these types; whole numbers do for numbers, 0 and 1 for bool."""
-    if isinstance(value, _NumpyScalar):
-        value = value.item()
-    if isinstance(value, bool):
-        fitting: set[Any] = {bool}
-    elif isinstance(value, int | float):
-        whole = float(value).is_integer()
-        fitting = {float, complex, *((int,) if whole else ()), *((bool,) if value in {0, 1} else ())}
-    else:
-        fitting = {type(value)}
-        if isinstance(value, str | pathlib.Path):
-            fitting |= {str, pathlib.Path}
-    # what is not one of the simple types is for the method itself to judge
-    judged = {bool, int, float, str, pathlib.Path, types.NoneType}
-    return not kinds or value is None or not judged.issuperset(kinds) or bool(fitting.intersection(kinds))
-
-
-def ppid_to_kwargs(cls: type, method: str, ppid: str) -> dict[str, Any]:
-    """Return the keyword arguments that a text made by `kwargs_to_ppid` stands for.
-
-    Keys may be shorter or longer than the shortest unique prefix; of several candidates the first one counts,
-    because new keywords are appended at the end of a signature. Missing keys have their default.
-
-    Parameters
-    ----------
-    cls, method
-        As for `kwargs_to_ppid`.
-    ppid
-        ``key=value`` pairs joined by ``^``; may be empty.
-
-    Raises
-    ------
-    MethodError
-        A key is unknown, or a value does not fit the type of the keyword.
-    """
-    return _parse_keywords(method_keywords(cls, method), ppid, f"{cls.__name__}.{method}")
-
-
-def _format_keywords(keywords: Sequence[Keyword], kwargs: Mapping[str, Any], where: str) -> str:
-    names = [keyword.name for keyword in keywords]
-    unknown = sorted(set(kwargs) - set(names))
-    if unknown:
-        raise MethodError(f"{where} has no keyword {unknown[0]!r}, expected one of {', '.join(names) or 'none at all'}")
-    pairs = []
-    for keyword, prefix in zip(keywords, get_unique_prefix(names), strict=True):
-        value = kwargs.get(keyword.name, keyword.default)
-        if value is _UNKNOWN:
-            raise MethodError(f"{where} needs the keyword {keyword.name!r}, which has no default")
-        pairs.append(f"{prefix}={_format_value(keyword, value, where)}")
-    return "^".join(pairs)
-
-
-def _format_value(keyword: Keyword, value: object, where: str) -> str:
-    if isinstance(value, _NumpyScalar):
-        value = value.item()
-    if keyword.annotation is pathlib.Path and value is not None:
-        path = pathlib.Path(str(value))
-        value = path.name if path.exists() else value
-    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
-        value = int(value)
-    text = str(value)
-    if "^" in text or "|" in text:
-        raise MethodError(
-            f"{where}: {keyword.name}={text!r} contains ^ or |, which separate the parts of an identifier"
-        )
-    return text
-
-
-def _parse_keywords(keywords: Sequence[Keyword], text: str, where: str) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for pair in text.split("^") if text else ():
-        key, separator, value = pair.partition("=")
-        if not separator:
-            raise MethodError(f"{where}: got {pair!r} in {text!r}, expected key=value")
-        keyword = _find_keyword(keywords, key, given)
-        if keyword is None:
-            names = ", ".join(keyword.name for keyword in keywords) or "none at all"
-            raise MethodError(f"{where}: unknown key {key!r} in {text!r}, expected a prefix of one of {names}")
-        given[keyword.name] = _parse_value(keyword, value, where)
-    for keyword in keywords:
-        if keyword.name not in given and keyword.default is _UNKNOWN:
-            raise MethodError(f"{where}: {text!r} lacks the keyword {keyword.name!r}, which has no default")
-    return {keyword.name: given.get(keyword.name, keyword.default) for keyword in keywords}
-
-
-def _find_keyword(keywords: Sequence[Keyword], key: str, taken: Iterable[str]) -> Keyword | None:
-    free = [keyword for keyword in keywords if keyword.name not in taken]
-    prefixes = dict(zip(get_unique_prefix([k.name for k in keywords]), keywords, strict=True))
-    exact = [k for k in free if key == k.name or prefixes.get(key) is k]
-    return next((k for k in exact + free if key and k.name.startswith(key)), None)
-
-
-def _parse_value(keyword: Keyword, text: str, where: str) -> object:
-    kinds = keyword.types
-    if text == "None" and (str not in kinds or types.NoneType in kinds):
-        return None
-    for kind in kinds:
-        try:
-            return _parse_as(kind, text)
-        except (ValueError, SyntaxError):
-            continue
-    if not kinds:
-        return _parse_untyped(text)
-    expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-    raise MethodError(f"{where}: {keyword.name}={text} does not fit, expected {expected}")
-
-
-def _parse_as(kind: object, text: str) -> object:
-    """Return `text` as one type; raise ValueError or SyntaxError if it is not of that type."""
-    if typing.get_origin(kind) is typing.Literal:
-        choices = {str(choice): choice for choice in typing.get_args(kind)}
-        if text not in choices:
-            raise ValueError(f"{text} is none of {list(choices)}")
-        return choices[text]
-    if kind is bool:
-        if text.lower() in {"true", "false"}:
-            return text.lower() == "true"
-        return bool(float(text))
-    if kind is int:
-        number = float(text)  # a keyword that asks for int may hold a fraction, which is then kept
-        return number if not number.is_integer() else int(float(text)) if "." in text else int(text)
-    if kind is float:
-        return float(text)
-    if kind is str:
-        return text
-    if isinstance(kind, type) and issubclass(kind, pathlib.PurePath):
-        return kind(text)
-    if kind is types.NoneType:
-        raise ValueError("None was ruled out before")
-    return _parse_untyped(text)
-
-
-def _parse_untyped(text: str) -> object:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
 def feature_ppid(kwargs: Mapping[str, Any]) -> str:
     """Return the feature part of an identifier; keywords are brightness, haralick, volume (bool)."""
-    return f"{FEATURE_CODE}:{_format_keywords(FEATURE_KEYWORDS, kwargs, 'feature extraction')}"
+    return f"{FEATURE_CODE}:{format_keywords(FEATURE_KEYWORDS, kwargs, 'feature extraction')}"
 
 
 def parse_feature_ppid(ppid: str) -> dict[str, Any]:
     """Return the keywords that the feature part of an identifier stands for."""
-    return _parse_keywords(FEATURE_KEYWORDS, _strip_code(ppid, FEATURE_CODE), "feature extraction")
+    return parse_keywords(FEATURE_KEYWORDS, _strip_code(ppid, FEATURE_CODE), "feature extraction")
 
 
 def gate_ppid(kwargs: Mapping[str, Any]) -> str:
@@ -378,12 +151,12 @@ def gate_ppid(kwargs: Mapping[str, Any]) -> str:
     given = dict(kwargs)
     if given.get("size_thresh_mask") is None:
         given["size_thresh_mask"] = DEFAULT_SIZE_THRESH_MASK
-    return f"{GATE_CODE}:{_format_keywords(GATE_KEYWORDS, given, 'gate')}"
+    return f"{GATE_CODE}:{format_keywords(GATE_KEYWORDS, given, 'gate')}"
 
 
 def parse_gate_ppid(ppid: str) -> dict[str, Any]:
     """Return the keywords that the gate part of an identifier stands for."""
-    return _parse_keywords(GATE_KEYWORDS, _strip_code(ppid, GATE_CODE), "gate")
+    return parse_keywords(GATE_KEYWORDS, _strip_code(ppid, GATE_CODE), "gate")
 
 
 def get_data_ppid(pixel_size: float, index_mapping: int | slice | Sequence[int] | None = None) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import MethodError
-from dcnumd.meta.ppid import keyword_defaults, kwargs_to_ppid, method_keywords, ppid_to_kwargs
+from dcnumd.meta.keywords import keyword_defaults, kwargs_to_ppid, method_keywords, ppid_to_kwargs
 from dcnumd.meta.registry import get_method
 from dcnumd.segm import labeling
 

@@ -21,7 +21,7 @@ from dcnumd.errors import DcnumdError
 from dcnumd.feat.feat_background.base import get_available_background_methods
 from dcnumd.logic import memory
 from dcnumd.logic.job import PipelineSettings
-from dcnumd.meta.ppid import method_keywords
+from dcnumd.meta.keywords import method_keywords
 from dcnumd.report.wording import WARNINGS
 from dcnumd.segm.segm_thresh import SegmentThresh
 from tests.support.events import event_names

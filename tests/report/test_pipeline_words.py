@@ -6,7 +6,8 @@ import pytest
 
 from dcnumd.feat.feat_background.base import BUILT_IN as BACKGROUNDS
 from dcnumd.feat.feat_background.base import get_background
-from dcnumd.meta.ppid import feature_ppid, gate_ppid, get_data_ppid, kwargs_to_ppid, method_keywords
+from dcnumd.meta.keywords import kwargs_to_ppid, method_keywords
+from dcnumd.meta.ppid import feature_ppid, gate_ppid, get_data_ppid
 from dcnumd.report.pipeline_words import in_words, parts_in_words
 from dcnumd.segm.methods import BUILT_IN as SEGMENTERS
 from dcnumd.segm.methods import get_segmenter

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from dcnumd.errors import FramesError, MethodError, ResultError
 from dcnumd.feat.feat_background.frames import FrameAccess
 from dcnumd.feat.feat_background.replace import BACKGROUND_FEATURES, remove_background
-from dcnumd.meta import ppid
+from dcnumd.meta.keywords import kwargs_to_ppid, method_keywords, ppid_to_kwargs
+from dcnumd.meta.ppid import DCNUM_PPID_GENERATION
 from dcnumd.meta.registry import find_methods, get_method
 from dcnumd.processes.processors import physical_cores
 from dcnumd.read.hdf5_data import HDF5Data
@@ -216,7 +217,7 @@ class Background(abc.ABC):
     @classmethod
     def get_ppid_from_ppkw(cls, kwargs: Mapping[str, Any]) -> str:
         """Return the identifier for given keyword arguments; the rest has its defaults."""
-        return f"{cls.get_ppid_code()}:{ppid.kwargs_to_ppid(cls, 'check_user_kwargs', kwargs)}"
+        return f"{cls.get_ppid_code()}:{kwargs_to_ppid(cls, 'check_user_kwargs', kwargs)}"
 
     @staticmethod
     def get_ppkw_from_ppid(bg_ppid: str) -> dict[str, Any]:
@@ -228,7 +229,7 @@ class Background(abc.ABC):
             There is no such method, or it has no such keyword.
         """
         code, _, text = bg_ppid.partition(":")
-        return ppid.ppid_to_kwargs(get_background(code), "check_user_kwargs", text)
+        return ppid_to_kwargs(get_background(code), "check_user_kwargs", text)
 
     def get_progress(self) -> float:
         """Return which fraction of the work is done, 0 to 1."""
@@ -245,7 +246,7 @@ class Background(abc.ABC):
         for name in ("events/image_bg", "events/bg_off", "basin_events/image_bg", "basin_events/bg_off"):
             if name in output:
                 output[name].attrs["dcnum ppid background"] = self.get_ppid()
-                output[name].attrs["dcnum ppid generation"] = ppid.DCNUM_PPID_GENERATION
+                output[name].attrs["dcnum ppid generation"] = DCNUM_PPID_GENERATION
         output.flush()
         self.image_proc.value = 1.0
 
@@ -262,8 +263,8 @@ def complete_kwargs(cls: type[Background], kwargs: Mapping[str, Any]) -> dict[st
     MethodError
         A keyword does not exist, or one without default is missing.
     """
-    keywords = ppid.method_keywords(cls, "check_user_kwargs")
-    ppid.kwargs_to_ppid(cls, "check_user_kwargs", kwargs)
+    keywords = method_keywords(cls, "check_user_kwargs")
+    kwargs_to_ppid(cls, "check_user_kwargs", kwargs)
     return {keyword.name: kwargs.get(keyword.name, keyword.default) for keyword in keywords}
 
 
