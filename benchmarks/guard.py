@@ -21,7 +21,7 @@ from benchmarks.measurements import Measurement
 from benchmarks.procfs import bytes_read, cpu_seconds, minor_faults
 from dcnumd.logic.job import Job
 from dcnumd.logic.process import process_measurement
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameSource
 from dcnumd.write.writer import compression_level
 
 GUARD_FRAMES = 4000

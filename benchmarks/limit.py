@@ -17,8 +17,7 @@ import hdf5plugin  # noqa: F401 -- registers Zstandard
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.read.frame_reader import FrameReader
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameReader, FrameSource
 from dcnumd.write.pack import pack_chunk, packed_size_bound
 from dcnumd.write.writer import compression_level
 

@@ -26,7 +26,7 @@ from dcnumd.logic.job_line import JobLine
 from dcnumd.logic.plan import MAX_BACKGROUND_BYTES, Plan
 from dcnumd.logic.tasks import MedianProgram, MedianTask, SharedBackgrounds
 from dcnumd.logic.timing import StageTimes
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import Indices

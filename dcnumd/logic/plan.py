@@ -21,8 +21,8 @@ from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.tasks import FeatureSettings
 from dcnumd.meta.keywords import check_keyword_types
 from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, feature_ppid, gate_ppid, get_data_ppid
+from dcnumd.read.frame_reader import FrameSource
 from dcnumd.read.frame_scalars import check_numbers
-from dcnumd.read.frame_source import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.left_out import doing_without, warn_left_out

@@ -22,8 +22,7 @@ from dcnumd.feat.gate import Gate
 from dcnumd.logic.staging import StagingLayout
 from dcnumd.logic.timing import Span, StageClock
 from dcnumd.logic.warm_up import load_kernels
-from dcnumd.read.frame_reader import FrameReader
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameReader, FrameSource
 from dcnumd.segm import labeling
 from dcnumd.segm.session import SharedSegmenter
 from dcnumd.shared_memory.block import SharedBlock

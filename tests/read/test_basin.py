@@ -10,8 +10,7 @@ import pytest
 from dcnum import write as dcnum_write
 
 from dcnumd.errors import MeasurementError
-from dcnumd.read.frame_reader import FrameReader
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameReader, FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 
 

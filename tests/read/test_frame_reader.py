@@ -14,8 +14,7 @@ import pytest
 import zstandard
 
 from dcnumd.errors import MeasurementError
-from dcnumd.read.frame_reader import FrameReader
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameReader, FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 
 ZSTD = dict(hdf5plugin.Zstd(clevel=5))

@@ -15,8 +15,7 @@ import pytest
 from dcnum import read as dcnum_read
 
 from dcnumd.errors import ConfigError, MeasurementError
-from dcnumd.read.frame_reader import FrameReader
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameReader, FrameSource
 from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
 from dcnumd.read.pixel_size import PixelSizeWarning
 

@@ -15,8 +15,7 @@ from dcnumd.errors import MAX_MESSAGE, MeasurementError
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import process_measurement
 from dcnumd.read import limits, metadata
-from dcnumd.read.frame_reader import FrameReader
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameReader, FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.write.log_lines import unfold
 

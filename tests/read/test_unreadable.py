@@ -20,7 +20,7 @@ from dcnumd.daemon.measurements.probe import load, look
 from dcnumd.errors import DcnumdError
 from dcnumd.logic.job import Job
 from dcnumd.read.frame_reader import FrameReader
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 from tests.support.faulty_reads import fail_reads
 load()

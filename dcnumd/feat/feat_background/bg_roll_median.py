@@ -14,8 +14,7 @@ from dcnumd.errors import FramesError, MethodError
 from dcnumd.feat.feat_background.base import Background
 from dcnumd.feat.feat_background.kernels_median import ROLLING_BLOCK, rolling_median_of_stack
 from dcnumd.feat.feat_background.parallel import map_in_threads, split_range
-from dcnumd.read.frame_reader import FrameReader
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameReader, FrameSource
 from dcnumd.read.index_mapping import Indices
 from dcnumd.write.pack import pack_chunk
 from dcnumd.write.packed import create_packed

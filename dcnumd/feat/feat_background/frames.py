@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import FramesError
-from dcnumd.read.frame_reader import FrameReader
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameReader, FrameSource
 from dcnumd.read.image_stack import ImageStack
 
 Frames = npt.NDArray[np.uint8]

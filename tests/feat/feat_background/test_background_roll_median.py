@@ -13,7 +13,7 @@ import pytest
 
 from dcnumd.errors import MeasurementError, MethodError
 from dcnumd.feat.feat_background.bg_roll_median import BackgroundRollMed, RollingMedianSource, rolling_median
-from dcnumd.read.frame_source import FrameSource
+from dcnumd.read.frame_reader import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 
 dcnum_module = pytest.importorskip("dcnum.feat.feat_background.bg_roll_median")
