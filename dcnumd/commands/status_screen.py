@@ -20,7 +20,7 @@ from rich.text import Text
 
 from dcnumd.commands.rich_parts import count, name_of, name_width, outcome, warnings_of, words
 from dcnumd.commands.shown import local_time, unreadable, why_not
-from dcnumd.commands.status import Pace, Status
+from dcnumd.commands.status_values import Pace, Status
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
