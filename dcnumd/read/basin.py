@@ -23,26 +23,28 @@ from dcnumd.read.open_file import damage_named, members
 
 @dataclasses.dataclass(frozen=True)
 class Basin:
-    """Where features of a measurement are kept instead.
+    """The definition of one basin.
 
     Attributes
     ----------
     key
         Name of the definition in ``basins``.
-    name, kind
-        Name for humans; ``file`` or ``internal``.
+    name
+        Name that is shown to users.
+    kind
+        ``file`` or ``internal``.
     paths
         Files to try in order, or the group for an internal basin.
     features
-        What the basin provides; None: everything it has.
+        Names of the features that the basin provides; None for all features in it.
     mapping
-        Name of the event mapping in ``events``, if any.
+        Name of the event mapping in ``events``; None without one.
     identifier
-        Measurement identifier that the file must have, if any.
+        Measurement identifier that the file must have; None for any.
     definition
         The complete definition as stored.
     fault
-        Why the definition cannot be understood; nobody knows then what the basin has, and it cannot be used.
+        Why the definition is invalid; None for a valid one. An invalid basin may have any feature, and cannot be used.
     """
 
     key: str
@@ -56,24 +58,25 @@ class Basin:
     fault: MeasurementError | None = None
 
     def may_have(self, feature: str) -> bool:
-        """Return whether the definition leaves it possible that `feature` is in this basin."""
+        """Return whether `feature` can be in this basin according to its definition."""
         return self.features is None or feature in self.features
 
     def files(self, referring: pathlib.Path) -> list[pathlib.Path]:
-        """Return the candidate files, relative paths taken from the folder of the `referring` file."""
-        # no file has a name with a zero byte in it
+        """Return the candidate files; relative paths start at the folder of the `referring` file."""
+        # a file name cannot contain a zero byte, and looking one up would raise ValueError
         return [referring.absolute().parent / path for path in self.paths if "\0" not in path]
 
     def candidates(self, referring: pathlib.Path) -> list[pathlib.Path]:
-        """Return `files`, and after them where these may have come to lie, in the folder of the `referring` file.
+        """Return `files`, followed by places in the folder of the `referring` file to which they may have moved.
 
         A relative path may have been written on Windows. A file that was copied together with the one that refers to
-        it lies beside it; that its name fits says little, so it is tried only if an identifier says which one it is.
+        it is in the same folder. A matching name alone proves little, so such a file is a candidate only if the
+        definition has an identifier to check.
 
         Raises
         ------
         MeasurementError
-            Reason ``basin``, when nobody understands the definition.
+            Reason ``basin``, when the definition is invalid.
         """
         if self.fault is not None:
             raise self.fault
@@ -88,21 +91,21 @@ class Basin:
 
 
 class BasinFailures:
-    """Why none of a basin's files could be used, and what that means for the measurement."""
+    """Collects why the files of a basin cannot be used, and makes one error of it."""
 
     def __init__(self) -> None:
         self._details: list[str] = []
         self._worst: MeasurementError | None = None
 
     def add(self, detail: str, reason: str = "basin") -> None:
-        """Note why a file was not used."""
+        """Record why a file was not used."""
         self.add_error(MeasurementError(detail, reason))
 
     def add_error(self, error: MeasurementError) -> None:
-        """Note why a file could not be opened.
+        """Record why a file could not be opened.
 
-        A file that is not there, or is none, is passed over for good. One that must not be read, or is not readable
-        just now, may have what is asked for: then nobody knows what the measurement holds.
+        A file that does not exist or is not a measurement is skipped. One that must not be read, or that is
+        temporarily unreadable, may contain the requested feature, so its error outweighs those of skipped files.
         """
         self._details.append(error.message)
         missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
@@ -119,11 +122,11 @@ class BasinFailures:
 
 
 def read_basins(h5: h5py.File) -> list[Basin]:
-    """Return all basin definitions of a file, internal ones first, in the order of their names, then of their keys.
+    """Return all basin definitions of a file: internal ones first, then sorted by name and by key.
 
-    What the file holds itself must not be hidden by a file basin that does not say what it provides. Of several basins
-    with one feature, dcnum takes the first by name, too. A definition that is not JSON, or lacks something, gives one
-    with a `Basin.fault`.
+    Internal basins come first because a file basin that does not list its features would hide theirs. Sorting by name
+    is what dcnum does to choose between basins that have the same feature. A definition that is not JSON, or that is
+    incomplete, is returned with a `Basin.fault`.
 
     Raises
     ------
@@ -157,21 +160,21 @@ def _read_basin(where: str, key: str, dataset: h5py.Dataset) -> Basin:
 
 
 def event_mapping(basin: Basin, stored: h5py.Dataset | None, where: pathlib.Path) -> Indices:
-    """Return the positions in a basin of the events of a file.
+    """Return for each event of a file its position in a basin.
 
     Parameters
     ----------
     basin
-        The basin, which has a mapping.
+        A basin with a mapping.
     stored
-        What the file has of it.
+        Dataset of the mapping; None if the file does not contain it.
     where
-        The file, for messages.
+        Path of the file, for messages.
 
     Raises
     ------
     MeasurementError
-        Reason ``basin``, when there is no such mapping, or it is none.
+        Reason ``basin``, when the mapping is missing or is not a list of numbers.
     """
     problem = f"{where}: basin {basin.name!r} is mapped by events/{basin.mapping}, which"
     if stored is None:

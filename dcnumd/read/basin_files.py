@@ -97,7 +97,7 @@ class BasinFiles(Generic[DataT]):
             return self._opened[basin.key]
         failures = BasinFailures()
         for path in basin.candidates(self._path):
-            # not even its name is looked up before this
+            # this comes first: looking up a name elsewhere can already hang on a dead share
             if not self._trust.allows_basin(path):
                 failures.add(f"{path} is outside of the watched and the output folders", "outside")
             elif len(self._referring) > MAX_BASIN_DEPTH or os.path.realpath(path) in map(str, self._referring):

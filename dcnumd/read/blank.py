@@ -1,10 +1,10 @@
-"""Whether a measurement has places that are still empty, as in a copy that took its whole size at once.
+"""Detection of measurements with parts that were never written, such as a preallocated copy that is incomplete.
 
-Such a file opens without complaint, with the right shape: only its bytes can tell. What was never written reads as
-zeros, which no compression produces, and no camera over thousands of pixels while there is light.
+Such a file opens without an error and has the right shapes; only its bytes differ. Parts that were never written read
+as zeros. No compressor produces long runs of zeros, and no camera does over thousands of pixels while there is light.
 
-When the light goes off, the last frames of a recording are zero, too. Then time and frame numbers go on, and what lies
-behind the frames in the file is there; a copy that broke off has nothing behind the place where it did.
+When the light goes off, the last frames of a recording are zero as well. In that case time and frame numbers continue,
+and the file has data after the frames. An interrupted copy has no data after the place where it stopped.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 
 RUN_FRAMES = 2
-"""Number of frames of zeros in a row that nobody wrote; a single frame that a camera lost may be zero, too."""
+"""Number of consecutive zero frames that count as unwritten; one zero frame can be a frame that the camera lost."""
 RUN_BYTES = (2**14, 2**20)
-"""Least and largest size that is looked at in one place, whatever the size of frames [bytes]."""
+"""Smallest and largest number of bytes that are checked in one place, for any frame size."""
 PACKED_BYTES = 1024
-"""Number of zeros at either end of a packed chunk that nobody wrote [bytes]."""
+"""Number of zero bytes at either end of a compressed chunk that mark it as unwritten."""
 SAMPLES = 6
-"""Places that are looked at, besides the ends."""
+"""Number of intervals between the places that are checked."""
 BEHIND_BYTES = 2**20
-"""Size of the part of a file behind its frames that is looked at [bytes]."""
+"""Number of bytes after the frames that are checked."""
 RISING = ("time", "frame")
 """Features that are not zero for the last of several frames."""
 
@@ -38,7 +38,9 @@ Span = tuple[int, int]
 
 
 def is_blank(data: HDF5Data) -> bool:
-    """Return whether something was never written, by a look at the ends of the frames and at a few places between.
+    """Return whether parts of a measurement were never written.
+
+    This checks both ends of the frames and a few places between them, not all bytes: it has to take milliseconds.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def is_blank(data: HDF5Data) -> bool:
 
 
 def _light_went_off(places: list[bool], dataset: h5py.Dataset, data: HDF5Data) -> bool:
-    """Return whether frames are black from some place on, while everything else goes on."""
+    """Return whether all frames after some place are black, while other data continue."""
     first = places.index(True)
     return (
         first > 0
@@ -67,7 +69,7 @@ def _light_went_off(places: list[bool], dataset: h5py.Dataset, data: HDF5Data) -
 
 
 def _is_plain(dataset: h5py.Dataset) -> bool:
-    """Return whether the bytes in the file are those of the frames."""
+    """Return whether the frames are stored uncompressed."""
     return all(code in {SHUFFLE, FLETCHER32} for code, _ in dataset_filters(dataset))
 
 
@@ -75,12 +77,12 @@ def _ends_blank(data: HDF5Data, feature: str) -> bool:
     values = data.find(feature)
     if not isinstance(values, ImageStack) or values.ndim != 1 or len(values) <= 2:
         return False
-    # what never rises does not end too early
+    # values that are zero from the start, as without a clock, do not show where the writing stopped
     return not values[len(values) - 1] and bool(values[len(values) // 2] or values[1])
 
 
 def _places(dataset: h5py.Dataset) -> list[bool] | None:
-    """Return for some places in the frames, in their order, whether all is zero; None if some have no room yet."""
+    """Return for some places in the frames whether all bytes are zero; None if parts have no space in the file yet."""
     if dataset.is_virtual or dataset.external or not dataset.size:
         return []
     if dataset.chunks is not None:
@@ -99,12 +101,12 @@ def _places(dataset: h5py.Dataset) -> list[bool] | None:
 
 
 def _goes_on_behind(dataset: h5py.Dataset) -> bool:
-    """Return whether there is something behind all frames of a dataset in its file."""
+    """Return whether the file has data after the last frame of a dataset."""
     if dataset.chunks is None:
         end = dataset.id.get_offset() + dataset.nbytes
     else:
         ends: list[int] = []
-        # each chunk by its number would make HDF5 count from the first one again
+        # why not get_chunk_info(n)? HDF5 counts from the first chunk in each call, which is quadratic
         dataset.id.chunk_iter(lambda chunk: ends.append(chunk.byte_offset + chunk.size))
         end = max(ends)
     descriptor = os.open(dataset.file.filename, os.O_RDONLY | os.O_CLOEXEC)
@@ -115,7 +117,7 @@ def _goes_on_behind(dataset: h5py.Dataset) -> bool:
 
 
 def _frames_in_one(dataset: h5py.Dataset) -> Iterator[Span]:
-    """Return where to look in frames that lie one after the other."""
+    """Yield the places to check in a contiguous dataset."""
     offset, size = dataset.id.get_offset(), dataset.nbytes
     length = min(_run_length(dataset), size)
     for number in range(SAMPLES + 1):
@@ -123,7 +125,7 @@ def _frames_in_one(dataset: h5py.Dataset) -> Iterator[Span]:
 
 
 def _frames_in_chunks(dataset: h5py.Dataset) -> Iterator[Span]:
-    """Return where to look in the first, some, and the last of the chunks."""
+    """Yield the places to check in the first chunk, the last chunk and some chunks between them."""
     frames, step = dataset.shape[0], dataset.chunks[0]
     last = (frames - 1) // step
     unpacked = math.prod(dataset.chunks)
@@ -138,7 +140,7 @@ def _frames_in_chunks(dataset: h5py.Dataset) -> Iterator[Span]:
             if chunk.size >= 2 * length:
                 yield chunk.byte_offset + chunk.size - length, length
         elif dataset.chunks[1:] == dataset.shape[1:]:
-            # the rest of the last chunk belongs to no frame
+            # the last chunk may extend beyond the last frame
             used = unpacked * min(frames - number * step, step) // step
             length = min(_run_length(dataset), used)
             yield chunk.byte_offset + used - length, length

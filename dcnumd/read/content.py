@@ -1,8 +1,8 @@
-"""What a measurement consists of, as a digest: two files with the same digest give the same result.
+"""Digest of a measurement's content: two files with the same digest give the same result.
 
-A digest sees the root's attributes and every dataset that can get into a result or decide what is in it. Of images it
-takes the checksums that HDF5 keeps beside compressed chunks rather than the chunks themselves. What has no checksum is
-read.
+The digest covers the attributes of the root and every dataset that a result contains or depends on. For compressed
+chunks that end in a checksum, the digest covers the checksum instead of the chunk, which saves reading all images.
+Data without a checksum are read.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from dcnumd.read.limits import has_variable_length
 from dcnumd.read.open_file import HDF5_FAULTS, damage_named, unreadable
 
 BLOCK_BYTES = 2**24
-"""Largest part of a file that is read at once [bytes]."""
+"""Largest number of bytes of a file that are read at once."""
 ROWS_PER_BLOCK = 256
 """Number of items of variable length that are read at once."""
 TAIL_BYTES = 256
-"""Size of the part of a compressed chunk that is read [bytes]. At its end is a checksum of 4 bytes, Fletcher's or the
-Adler-32 with which zlib ends its data; what lies before it comes with the same read, and tells what that may miss."""
+"""Number of bytes that are read at the end of a compressed chunk. The last 4 are a checksum: fletcher32, or the
+Adler-32 that ends zlib data. The bytes before it cost nothing extra and make collisions less likely."""
 CHECKED_CHAINS = ([GZIP], [GZIP, FLETCHER32], [FLETCHER32, GZIP], [ZSTANDARD, FLETCHER32])
-"""Filters, in writing order and after any shuffle, whose chunks end in a checksum that is enough. Others that compress,
-as lzf and lz4, have too many values stand in the file as they are."""
+"""Filter chains, in writing order and after any shuffle, whose chunks end in a sufficient checksum. Weaker compressors
+such as lzf and lz4 copy too many values unchanged, for which fletcher32 is not enough, see `_ends_in_checksum`."""
 GROUPS = ("events", "basin_events", "logs", "tables", "basins")
-"""Groups whose datasets are digested; what a group inside them holds gets into no result."""
+"""Groups whose datasets are digested. Groups inside them are not: no result contains their data."""
 UNREADABLE = b"cannot be read"
-"""Stands for what is damaged."""
+"""Digested in place of damaged data."""
 
 
 def content_digest(data: HDF5Data) -> str:
-    """Return the digest of a measurement and of what it takes from its basins (BLAKE2b, 32 hexadecimal digits).
+    """Return the digest of a measurement and of its data in basins (BLAKE2b, 32 hexadecimal digits).
 
-    The order of the chunks in the file, and what else is only a matter of its layout, does not count.
+    The layout of the file, such as the order of chunks, does not change the digest.
 
     Parameters
     ----------
     data
-        The measurement; an index mapping has no influence.
+        The measurement; its index mapping does not change the digest.
 
     Raises
     ------
     MeasurementError
-        The file cannot be read just now. What is damaged raises none: it is digested as such.
+        The file is temporarily unreadable. Damaged data do not raise an error: they are digested as damaged.
     """
     with contextlib.closing(_Digest()) as digest:
         digest.add_attributes(data.h5)
@@ -71,27 +71,27 @@ def content_digest(data: HDF5Data) -> str:
 
 
 def files_of(data: HDF5Data) -> tuple[pathlib.Path, ...]:
-    """Return the files other than its own in which a measurement has data, or which lead it there."""
+    """Return the other files that contain data of a measurement, or that refer to such files."""
     files = {stack.dataset.file.filename for _, stack in _elsewhere(data)}
     return tuple(sorted({*map(pathlib.Path, files), *data.basin_files}))
 
 
 def _basin_groups(data: HDF5Data) -> list[str]:
-    """Return the groups that internal basins name, beside the usual one."""
+    """Return the groups of internal basins that are not in `GROUPS`."""
     try:
         basins = data.basins
     except MeasurementError as error:
         if error.transient:
             raise
-        # then there are none to be used; the definitions are digested as they are
+        # Unreadable definitions provide no basins. They are digested with the group "basins".
         return []
-    # no name is the root, too
+    # an empty name also means the root
     named = {path or "/" for basin in basins if basin.kind == "internal" for path in basin.paths}
     return sorted(named.difference(GROUPS))
 
 
 def _elsewhere(data: HDF5Data) -> Iterator[tuple[str, ImageStack]]:
-    """Yield what a measurement has in other files."""
+    """Yield names and data of the features that a measurement has in other files."""
     own = data.h5.filename
     for feature in ("image", "image_bg", *FRAME_SCALARS):
         try:
@@ -105,7 +105,7 @@ def _elsewhere(data: HDF5Data) -> Iterator[tuple[str, ImageStack]]:
 
 
 class _Digest:
-    """A digest in the making; it keeps the files open that it reads from."""
+    """Computes a digest step by step; keeps the files open that it reads from."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
@@ -164,11 +164,11 @@ class _Digest:
             self._add_fill_value(dataset)
 
     def add_positions(self, positions: Indices | None) -> None:
-        """Add which events of a dataset are those of the measurement, by way of all basins between; None: all."""
+        """Add the positions in a dataset of the measurement's events, after all mappings; None for all events."""
         if positions is None:
             self._add(b"all")
         elif self._positions is not None and np.array_equal(positions, self._positions):
-            # most features are mapped alike, and comparing is quicker
+            # most features have the same mapping, and comparing is faster than hashing
             self._add(b"as before")
         else:
             self._add(positions.tobytes())
@@ -188,7 +188,7 @@ class _Digest:
 
     def _add(self, *parts: bytes) -> None:
         for part in parts:
-            # with its length: the parts of two digests do not run into each other
+            # the length first, so that b"ab", b"c" and b"a", b"bc" differ
             self._hash.update(len(part).to_bytes(8, "little"))
             self._hash.update(part)
 
@@ -205,7 +205,7 @@ class _Digest:
         self._add(np.array(table, np.int64).tobytes())
         unpacked = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
         for chunk in chunks:
-            # a compressor that saves nothing has copied the values
+            # a chunk that is not smaller than its values is a copy of them
             packed = chunk.size < unpacked and _ends_in_checksum(filters, chunk.filter_mask)
             length = min(chunk.size, TAIL_BYTES) if packed else chunk.size
             self._add_stored(dataset.file, chunk.byte_offset + chunk.size - length, length)
@@ -214,14 +214,14 @@ class _Digest:
             self._add_fill_value(dataset)
 
     def _add_fill_value(self, dataset: h5py.Dataset) -> None:
-        """Add the value that is read where nothing was ever written."""
+        """Add the value that HDF5 returns for chunks that were never written."""
         try:
             self._add(_canonical(dataset.fillvalue))
         except HDF5_FAULTS:
             self._add(UNREADABLE)
 
     def _add_stored(self, h5: h5py.File, offset: int, size: int) -> None:
-        """Add bytes of a file as they are; what would lie behind its end is left out."""
+        """Add bytes of a file unchanged, up to the end of the file."""
         descriptor = self._open(h5.filename)
         start, end = h5.userblock_size + offset, h5.userblock_size + offset + size
         while start < end:
@@ -235,7 +235,7 @@ class _Digest:
             start += len(part)
 
     def _add_values(self, dataset: h5py.Dataset) -> None:
-        """Add what HDF5 gives for a dataset: its bytes alone do not say it."""
+        """Add the values of a dataset as HDF5 returns them, where the stored bytes alone do not determine them."""
         try:
             for block in _blocks(dataset):
                 self._add(_canonical(block))
@@ -252,17 +252,17 @@ class _Digest:
 
 
 def _ends_in_checksum(filters: tuple[Filter, ...], filter_mask: int) -> bool:
-    """Return whether the last bytes of a chunk are a checksum of what a compressor made.
+    """Return whether a chunk ends in a checksum of compressed data.
 
-    Fletcher's checksum takes two zeros and two bytes of 255 for the same, so that of values that stand in the file as
-    they are, in another order or with fewer bits, it does not suffice.
+    A checksum of values that are merely copied, reordered or truncated to fewer bits is not sufficient: fletcher32
+    cannot tell two zero bytes from two bytes of 255.
     """
     applied = [code for position, (code, _) in enumerate(filters) if not filter_mask >> position & 1]
     return list(itertools.dropwhile(SHUFFLE.__eq__, applied)) in CHECKED_CHAINS
 
 
 def _blocks(dataset: h5py.Dataset) -> Iterator[npt.NDArray[Any] | object]:
-    """Yield the values of a dataset, not too many at once."""
+    """Yield the values of a dataset in blocks."""
     if not dataset.shape:
         yield dataset[()]
         return
@@ -273,7 +273,7 @@ def _blocks(dataset: h5py.Dataset) -> Iterator[npt.NDArray[Any] | object]:
 
 
 def _canonical(value: object) -> bytes:
-    """Return type, shape and values of what h5py gave."""
+    """Return type, shape and values of an object from h5py as bytes."""
     if isinstance(value, h5py.Empty):
         return f"empty {value.dtype}".encode()
     array = np.asarray(value)
@@ -283,7 +283,7 @@ def _canonical(value: object) -> bytes:
 
 
 def _listed(value: object) -> object:
-    """Return lists instead of arrays, whose text would leave out what they have in the middle."""
+    """Return arrays as lists, because the text of a long array omits its middle."""
     if isinstance(value, np.ndarray):
         return [value.dtype.str, _listed(value.tolist())]
     if isinstance(value, list | tuple):

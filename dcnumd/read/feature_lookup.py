@@ -42,8 +42,8 @@ class FeatureLookup:
     def find(self, feature: str, indices: Indices | None, *, needed: bool) -> ImageStack | None:
         """Return a feature without reading it; None when there is none.
 
-        A basin that cannot be used is an error when it declares the feature, or when the feature is `needed`
-        and the basin might have had it. One that must not be used, or only not just now, is always an error.
+        A basin that cannot be used is an error when it declares the feature, or when the feature is `needed` and the
+        basin may contain it. A basin that must not be used, or is temporarily unreadable, is always an error.
         """
         own = self._file.feature(feature)
         if own is not None:
@@ -81,14 +81,14 @@ class FeatureLookup:
         return ImageStack(stack.dataset, positions, as_bool=feature == "mask", where=stack.where, basin=stack.basin)
 
     def _positions(self, basin: Basin, indices: Indices | None) -> Indices | None:
-        """Return the positions in the basin of the events that are seen."""
+        """Return the positions in the basin of the selected events."""
         if basin.mapping is None:
             return indices
         positions = event_mapping(basin, self._file.feature(basin.mapping), self._file.path)
         return positions if indices is None else positions[indices]
 
     def names(self) -> set[str]:
-        """Return the names of all features that can be read; basins that cannot be opened are passed over."""
+        """Return the names of all features that can be read; basins that cannot be opened are skipped."""
         names = set(self._file.names("events"))
         for basin in self.basins:
             try:
@@ -98,7 +98,7 @@ class FeatureLookup:
         return names
 
     def names_among(self, candidates: Collection[str]) -> set[str]:
-        """Return which of these features can be read; only basins that are missing are passed over."""
+        """Return which of these features can be read; only missing basins are skipped."""
         names = set(self._file.names("events"))
         for basin in self.basins:
             if any(map(basin.may_have, candidates)):

@@ -104,8 +104,8 @@ class FrameSource:
 class FrameReader:
     """Reads the frames of one `FrameSource`; one per process or thread.
 
-    Keeps one file descriptor, one decompressor and its buffers; the last decompressed chunk is kept, so reading
-    forwards decompresses every chunk once, whatever the batch size.
+    A reader keeps one file descriptor, one decompressor with its buffers, and the last decompressed chunk. Reading
+    forwards therefore decompresses each chunk once, for any batch size.
 
     Raises
     ------
@@ -116,7 +116,7 @@ class FrameReader:
     def __init__(self, source: FrameSource) -> None:
         self.source = source
         self.bytes_read = 0
-        """Bytes asked of the file so far."""
+        """Number of bytes read from the file so far."""
         self._h5: h5py.File | None = None
         self._zstandard = zstandard.ZstdDecompressor()
         self._stored = np.empty(0, np.uint8)
@@ -200,7 +200,7 @@ class FrameReader:
                 yield int(wanted[begin]), int(wanted[begin]) + end - begin
 
     def _is_plain(self, table: ChunkTable) -> bool:
-        """Return whether the frames lie in the file one after the other (a contiguous dataset)."""
+        """Return whether the dataset is contiguous: the frames follow each other in the file."""
         return (
             table.offsets.size == 1
             and table.compressor is table.checksum_bit is None
@@ -282,7 +282,7 @@ class FrameReader:
                     while filled < target.size and (more := stream.readinto(view[filled:])):
                         filled += more
             else:
-                # one byte more than there is room for tells of too much
+                # one spare byte reveals data that are too long
                 unpacked = zlib.decompressobj().decompress(payload.data, max_length=target.size + 1)
                 content = np.frombuffer(unpacked, np.uint8)
                 filled = content.size
@@ -324,7 +324,7 @@ class FrameReader:
 
     def _read_by_hdf5(self, first: int, last: int, out: Bytes) -> None:
         """Read a layout that only HDF5 understands."""
-        # most workers never need HDF5
+        # most workers never need HDF5, and loading it takes time and memory in each of them
         from dcnumd.read.open_file import damage_named, open_measurement  # noqa: PLC0415
 
         if self._h5 is None:
@@ -335,7 +335,7 @@ class FrameReader:
 
 
 def _after(views: list[memoryview], count: int) -> list[memoryview]:
-    """Return what is left of `views` when their first `count` bytes are full."""
+    """Return `views` without their first `count` bytes."""
     left = []
     for view in views:
         if count < len(view):

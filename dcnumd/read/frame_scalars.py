@@ -1,4 +1,4 @@
-"""The frame-wise features of a measurement: which can be computed with, and which a result takes over."""
+"""Frame-wise scalar features of a measurement: validity, and what a result copies."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dcnumd.read.measurement_file import NUMBERS
 
 
 def check_numbers(data: HDF5Data, feature: str) -> None:
-    """Make sure that a frame-wise feature can be computed with, if there is one.
+    """Make sure that a frame-wise feature is valid for computations, if the measurement has it.
 
     Raises
     ------
     MeasurementError
-        Reason ``damaged``, when it is no number for each frame, or ``event_count``, when there are more or fewer.
+        Reason ``damaged``, when it is not a list of numbers; ``event_count``, when it has not one number per frame.
     """
     stack = data.find(feature)
     if stack is not None and (stack.ndim != 1 or stack.dtype.kind not in NUMBERS):
@@ -29,9 +29,16 @@ def check_numbers(data: HDF5Data, feature: str) -> None:
 
 
 def frame_scalars(data: HDF5Data, replaced: Set[str] = frozenset()) -> dict[str, ImageStack]:
-    """Return the frame-wise features that a result takes over: those with a value of fixed size for each frame.
+    """Return the frame-wise features that a result copies: those with one value of fixed size per frame.
 
-    Of the others it is warned, and of those that a missing basin has; but not of those that are `replaced`.
+    A warning names each feature that cannot be copied, and each that is in a missing basin.
+
+    Parameters
+    ----------
+    data
+        The measurement.
+    replaced
+        Features that the result has from elsewhere; they are neither copied nor named in warnings.
     """
     found = {}
     for name in data.features_scalar_frame:
@@ -50,12 +57,12 @@ def frame_scalars(data: HDF5Data, replaced: Set[str] = frozenset()) -> dict[str,
 
 def _is_value_of_each_frame(stack: ImageStack, frames: int) -> bool:
     dtype = stack.dtype
-    # nobody knows what bytes without a type mean
+    # the meaning of opaque bytes (kind V without fields) is unknown
     return stack.shape == (frames,) and not dtype.hasobject and (dtype.kind != "V" or dtype.names is not None)
 
 
 def _warn_of_missing(data: HDF5Data, found: Set[str]) -> None:
-    """Warn of basins that are missing, and of what would be in them."""
+    """Warn of missing basins and of the features that are lost with them."""
     for basin in data.basins:
         declared = sorted((basin.features or set()) & set(FRAME_SCALARS) - found)
         if basin.kind != "internal" and basin.fault is None and (declared or basin.features is None):

@@ -1,4 +1,4 @@
-"""One measurement, opened for reading."""
+"""An open measurement."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from dcnumd.read.pixel_size import DEVICE_LOG, override_pixel_size, sound_pixel_
 from dcnumd.read.trust import trust_in_force
 
 FRAME_SCALARS = (*names_of("frame"), *(f"userdef{number}" for number in range(10)))
-"""Features that belong to a frame and are copied from input to output, never computed."""
+"""Features of frames that are copied from the input to the result, never computed."""
 
 COMPUTED_WITH = ("time", "frame", "bg_off")
-"""Those that the pipeline needs."""
+"""Frame-wise features that the pipeline computes with."""
 TELLING = tuple(name for name in FRAME_SCALARS if name != "bg_off" and not name.startswith("userdef"))
-"""Those that the instrument writes with each frame: where they are not as many, the recording broke off."""
+"""Features that the instrument writes with each frame: another number of values shows an interrupted recording."""
 
 
 class HDF5Data:
@@ -41,21 +41,21 @@ class HDF5Data:
     Parameters
     ----------
     path
-        The file; or an open `h5py.File`, which then stays open on `close`. Which other files it may lead to says
-        `trusting`.
+        The file; or an open `h5py.File`, which then stays open on `close`. `trusting` limits to which other files it
+        may refer.
     pixel_size
         Overrides ``imaging:pixel size`` [µm].
     index_mapping
-        Selects events: the first n (int), a slice, or indices. Images and scalars are seen through it.
+        Selects events: the first n (int), a slice, or indices. It applies to images and scalars.
 
     Attributes
     ----------
     attributes
-        The root attributes as HDF5 gives and takes them, see `metadata.stored_attributes`.
+        The root attributes as h5py can write them again, see `metadata.stored_attributes`.
     meta
-        Those that have a value, as plain Python values.
+        The root attributes that have a value, as plain Python values.
     left_out
-        Attributes, logs, tables and links to features that cannot be read, by name, and why.
+        Attributes, logs, tables and links to features that cannot be read: an error for each name.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class HDF5Data:
         self._features = FeatureLookup(self._file, self._basin_files.open)
         self._requested_mapping = index_mapping
         self.index_mapping: Indices | None = None
-        """Positions in the file of the events that are seen (int64); None: all."""
+        """Positions in the file of the selected events (int64); None for all events."""
         try:
             self.left_out = self._file.faults
             self.attributes = metadata.stored_attributes(self.h5, self.left_out)
@@ -112,7 +112,7 @@ class HDF5Data:
         return self._file.h5
 
     def extras(self, group: str) -> Iterator[tuple[str, h5py.Dataset]]:
-        """Return the datasets in ``logs`` or ``tables`` by name, but for those that are `left_out`."""
+        """Return names and datasets in ``logs`` or ``tables``, without those in `left_out`."""
         return self._file.extras(group)
 
     @functools.cached_property
@@ -137,21 +137,21 @@ class HDF5Data:
 
     @property
     def measurement_identifier(self) -> str | None:
-        """What identifies the measurement wherever its file lies, see `metadata.measurement_identifier`."""
+        """Identifier of the measurement that does not depend on the path, see `metadata.measurement_identifier`."""
         return metadata.measurement_identifier(self.attributes)
 
     def is_identified_by(self, identifier: str) -> bool:
-        """Return whether this is the measurement that is meant, see `metadata.is_identified_by`."""
+        """Return whether this is the measurement with that identifier, see `metadata.is_identified_by`."""
         return metadata.is_identified_by(self.attributes, identifier)
 
     @functools.cached_property
     def pixel_size(self) -> float:
-        """Pixel size [µm]: the override, else what the file says, corrected if faulty; with 8 decimals.
+        """Pixel size [µm], rounded to 8 decimals: the override, else that of the file, corrected if known to be wrong.
 
         Raises
         ------
         MeasurementError
-            The file says none, or what it says is no positive number (reason ``input``).
+            Reason ``input``, when the file has no pixel size, or it is not a positive number.
         """
         if self._pixel_size is not None:
             return self._pixel_size
@@ -159,7 +159,10 @@ class HDF5Data:
         return sound_pixel_size(self.meta.get("imaging:pixel size"), identifier, self._device_log, str(self.path))
 
     def _device_log(self) -> dict[str, list[str]]:
-        """Return the log that names the recording device; one that cannot be read is missed here."""
+        """Return the log that names the recording device.
+
+        Why not `logs`? Reading all logs would fail because of one that is damaged and not needed here.
+        """
         for name in ("logs", f"logs/{DEVICE_LOG}"):
             if name in self.left_out:
                 raise self.left_out[name]
@@ -204,7 +207,7 @@ class HDF5Data:
         feature
             Its name.
         mapped
-            Whether it is seen through the index mapping; the mappings of basins apply in any case.
+            Whether the index mapping applies; the mappings of basins always do.
 
         Raises
         ------
@@ -214,7 +217,7 @@ class HDF5Data:
         return self._features.find(feature, self.index_mapping if mapped else None, needed=False)
 
     def keys(self) -> list[str]:
-        """Return the features that can be read, sorted; basins that cannot be opened are passed over."""
+        """Return the features that can be read, sorted; basins that cannot be opened are skipped."""
         return sorted(self._features.names())
 
     @property
@@ -224,7 +227,7 @@ class HDF5Data:
         Raises
         ------
         MeasurementError
-            When a basin that may have some must not be read, or cannot be read just now.
+            When a basin that may have some must not be read, or is temporarily unreadable.
         """
         return sorted(self._features.names_among(FRAME_SCALARS))
 
@@ -244,10 +247,10 @@ class HDF5Data:
         return self._features.find("mask", self.index_mapping, needed=False)
 
     def check_frames(self) -> ImageStack:
-        """Return the frames after making sure that they can be processed.
+        """Return the frames after checking that they can be processed.
 
-        ``experiment:event count`` must agree with the number of frames: where they differ, the recording broke off
-        or the file was damaged, and frames and scalars cannot be trusted to belong together.
+        ``experiment:event count`` must agree with the number of frames. If they differ, the recording was interrupted
+        or the file is damaged, and scalars may belong to other frames.
 
         Raises
         ------
@@ -275,7 +278,14 @@ class HDF5Data:
         return image
 
     def check_length(self, feature: str, *, empty: bool = False) -> None:
-        """Make sure that the file has a number of a feature for each frame, or none `empty`, if it has numbers of it.
+        """Make sure that a feature has one number per frame, if the file itself has numbers of it.
+
+        Parameters
+        ----------
+        feature
+            Its name.
+        empty
+            Whether a feature without any values is accepted as well.
 
         Raises
         ------
@@ -291,7 +301,7 @@ class HDF5Data:
             )
 
     def _stored_length(self) -> int:
-        """Return the number of events in the file, whatever the index mapping."""
+        """Return the number of events in the file, without the index mapping."""
         return self._features.count_events(metadata.event_count(self.meta))
 
     # -- the file itself and its basins -----------------------------------------------------------
@@ -306,7 +316,7 @@ class HDF5Data:
 
     @property
     def basin_files(self) -> list[pathlib.Path]:
-        """Files of the basins that were opened so far, with those that these refer to."""
+        """Files of the basins that were opened so far, with those of their own basins."""
         return self._basin_files.paths
 
     def open_basin(self, basin: Basin) -> HDF5Data:

@@ -1,4 +1,4 @@
-"""Array-like views of events on disk, seen through index mappings."""
+"""Array-like views of events on disk, with index mappings applied."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Selection = int | np.integer | slice | list[int] | npt.NDArray[Any]
 
 
 class ImageStack:
-    """Events of one HDF5 dataset as an array; nothing is read before it is indexed.
+    """Events of one HDF5 dataset as an array; indexing reads from the file.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class ImageStack:
     where
         Path of the file, for messages.
     basin
-        The internal basin that `dataset` is in, if it is in one.
+        The internal basin that `dataset` belongs to; None without one.
     """
 
     def __init__(
@@ -125,11 +125,11 @@ class ImageStack:
         return chosen if self.indices is None else self.indices[chosen]
 
     def _gather(self, positions: Indices) -> Array:
-        """Read events in any order, repetitions allowed; runs of neighbours are read together."""
+        """Read events in any order, with repetitions; neighbouring events are read together."""
         out = np.empty((positions.size, *self.dataset.shape[1:]), self.dataset.dtype)
         if not positions.size:
             return self._convert(out)
-        # HDF5 wants ascending, unique positions; a dense selection is quicker read as one block.
+        # HDF5 requires ascending, unique positions. A dense selection is faster read as one block.
         unique, inverse = np.unique(positions, return_inverse=True)
         first, last = int(unique[0]), int(unique[-1]) + 1
         if last - first <= 4 * unique.size:

@@ -1,4 +1,4 @@
-"""Which events of a file are looked at, and in which order."""
+"""Index mappings: the selection and order of events in a file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def resolve_index_mapping(mapping: IndexMapping, length: int) -> Indices:
     Parameters
     ----------
     mapping
-        The first n events (int); a slice with non-negative start, stop and step, `None` for an end that is
-        left open; or the indices themselves.
+        The first n events (int); a slice with non-negative start, stop and step, each of which may be None; or
+        the indices themselves.
     length
         Number of events in the file.
 

@@ -1,4 +1,4 @@
-"""Parts of a measurement that nothing is computed with: a result does without those that cannot be taken over."""
+"""Parts of a measurement that are only copied: those that cannot be copied are left out of the result."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class LeftOutWarning(UserWarning):
 
 
 def warn_left_out(problem: str, consequence: str = "it is left out of the result") -> None:
-    """Warn of a part of a measurement that the result does without; the run's log tells it."""
+    """Warn that a part of a measurement is left out of the result; the run's log contains the warning."""
     warnings.warn(f"{problem}; {consequence}", LeftOutWarning, stacklevel=2)
 
 
 @contextlib.contextmanager
 def doing_without() -> Iterator[None]:
-    """Turn a fault of what is taken over in the block into a warning.
+    """Turn errors of the part that the block copies into warnings.
 
     Raises
     ------
     MeasurementError
-        The part leads elsewhere, or may be in order another time.
+        The part is in a file that must not be read, or is temporarily unreadable.
     """
     try:
         yield

@@ -1,6 +1,6 @@
-"""How large the parts of a measurement may be; what is larger is refused before memory is taken for it.
+"""Size limits for the parts of a measurement, checked before memory is allocated for them.
 
-The limits are far beyond what instruments record, and far below what harms a computer.
+The limits are far above what instruments record, and low enough to protect the computer from malicious files.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ import h5py
 from dcnumd.errors import MeasurementError
 
 MAX_FRAMES = 2**27
-"""Frames of a measurement: seven hours at 5000 frames a second. Each takes some 100 bytes of memory as it is."""
+"""Number of frames in a measurement: seven hours at 5000 frames per second. Each takes about 100 bytes of memory."""
 MAX_FRAME_PIXELS = 2**26
-"""Pixels of a frame; the largest cameras for deformability cytometry have a sixteenth of it."""
+"""Number of pixels in a frame; the largest cameras for deformability cytometry have a sixteenth of it."""
 MAX_CHUNK_BYTES = 2**29
-"""Unpacked size of an HDF5 chunk; readers hold one of them as a whole. Usual are some MiB, 1000 frames at most."""
+"""Uncompressed size of an HDF5 chunk [bytes], of which readers keep one in memory. Usual are a few MiB."""
 MAX_CHUNKS = 2**24
-"""Chunks of a dataset; the table of their places takes 24 bytes for each."""
+"""Number of chunks in a dataset; the table of their places takes 24 bytes each."""
 MAX_PACKING = 100_000
-"""How many times larger than its file an image dataset may be. Zstandard shrinks 128 KiB to 4 bytes at best."""
+"""Ratio of the size of an image dataset to that of its file. Zstandard compresses 128 KiB to 4 bytes at best."""
 MAX_VALUES_BYTES = 2**30
-"""Size of a scalar feature or an event mapping: as many values of 8 bytes as there may be frames."""
+"""Size of a scalar feature or an event mapping [bytes]: `MAX_FRAMES` values of 8 bytes."""
 MAX_COPIED_BYTES = 2**28
-"""Size of all basin definitions together, and of all logs and of all tables that a result takes over [bytes]; they are
-copied through memory. Usual is 1 MiB."""
+"""Size of all basin definitions, of all logs, and of all tables [bytes], which are copied through memory. Usual is
+1 MiB."""
 MAX_MEMBERS = 10_000
-"""Names in one group; there are some 300 features."""
+"""Number of names in one group; about 300 features exist."""
 MAX_ATTRIBUTES = 10_000
-"""Attributes of one object; measurements have about 100."""
+"""Number of attributes of one object; measurements have about 100."""
 MAX_ATTRIBUTE_BYTES = 2**20
-"""Size of an attribute. HDF5 itself keeps those up to 64 KiB in the object's header."""
+"""Size of an attribute [bytes]. HDF5 stores up to 64 KiB in the object's header."""
 MAX_VARIABLE_ITEMS = 4096
-"""Texts of variable length in one attribute; HDF5 does not tell how long they are before they are read."""
+"""Number of texts of variable length in one attribute, whose size HDF5 does not report before reading them."""
 
 
 def too_large(where: str, what: str, size: int, limit: int, unit: str) -> MeasurementError:
-    """Return the error for something that is larger than its limit."""
+    """Return the error for a part that exceeds its limit."""
     return MeasurementError(f"{where}: {what} has {size} {unit}, more than {limit} are not read", reason="too_large")
 
 
@@ -63,7 +63,7 @@ def check_attribute(attribute: h5py.h5a.AttrID, where: str, name: str) -> None:
         Reason ``too_large``.
     """
     items = attribute.get_space().get_simple_extent_npoints()
-    # of an attribute without a value HDF5 does not tell the size
+    # HDF5 fails to report the size of an attribute without a value
     size = attribute.get_storage_size() if items else 0
     if size > MAX_ATTRIBUTE_BYTES:
         raise too_large(where, f"attribute {_name(attribute)} of {name}", size, MAX_ATTRIBUTE_BYTES, "bytes")
@@ -72,7 +72,7 @@ def check_attribute(attribute: h5py.h5a.AttrID, where: str, name: str) -> None:
 
 
 def check_frames_shape(dataset: h5py.Dataset, where: str) -> None:
-    """Make sure that a dataset of images, shape (frame, y, x), can be one.
+    """Make sure that a dataset of images, shape (frame, y, x), has a valid shape.
 
     Raises
     ------
@@ -102,12 +102,12 @@ def check_frames_shape(dataset: h5py.Dataset, where: str) -> None:
 
 
 def check_storage(dataset: h5py.h5d.DatasetID, where: str, name: str) -> int:
-    """Make sure that the chunks of a dataset, and its values if they are scalars, are of a size to be read.
+    """Make sure that the chunks of a dataset, and its values if they are scalars, do not exceed the limits.
 
     Returns
     -------
     size
-        Unpacked size of the dataset [bytes].
+        Uncompressed size of the dataset [bytes].
 
     Raises
     ------
@@ -124,14 +124,14 @@ def check_storage(dataset: h5py.h5d.DatasetID, where: str, name: str) -> int:
         chunk = math.prod(properties.get_chunk()) * item_size
         if chunk > MAX_CHUNK_BYTES:
             raise too_large(where, f"a chunk of {name}", chunk, MAX_CHUNK_BYTES, "bytes")
-    # texts are read a few at a time
+    # texts of variable length have no limit here because they are read in small blocks
     if len(shape) <= 1 and size > MAX_VALUES_BYTES and not isinstance(dataset.get_type(), h5py.h5t.TypeStringID):
         raise too_large(where, name, size, MAX_VALUES_BYTES, "bytes")
     return size
 
 
 def has_variable_length(kind: h5py.h5t.TypeID) -> bool:
-    """Return whether values of a type, or parts of them, are of variable length."""
+    """Return whether values of a type, or fields of them, have variable length."""
     if isinstance(kind, h5py.h5t.TypeStringID):
         return bool(kind.is_variable_str())
     if isinstance(kind, h5py.h5t.TypeCompoundID):

@@ -25,12 +25,12 @@ from dcnumd.read.limits import (
 from dcnumd.read.open_file import damage_named, is_grave
 
 BLOCK_BYTES = 2**24
-"""Largest part of a text of fixed-length lines that is read at once [bytes]."""
+"""Largest number of bytes that are read at once of a text with fixed-length lines."""
 LINES_PER_BLOCK = 256
 """Number of lines of variable length that are read at once."""
 RUN_IDENTIFIER = "experiment:run identifier"
 IDENTIFYING = ("experiment:time", "experiment:date", "setup:identifier")
-"""What a measurement without a run identifier is told by."""
+"""Attributes that identify a measurement without a run identifier."""
 Attribute = str | int | float | bool | list[object]
 
 COMPUTED_WITH = re.compile(
@@ -42,7 +42,7 @@ COMPUTED_WITH = re.compile(
 
 
 def to_text(value: object) -> str:
-    """Return as valid text what HDF5 returns for a string, whichever way it was stored."""
+    """Return a string from h5py as valid text, for any way of storing it."""
     stored = value if isinstance(value, bytes) else str(value).encode("utf-8", errors="surrogateescape")
     return stored.decode("utf-8", errors="replace")
 
@@ -56,7 +56,7 @@ def plain_attribute(value: object) -> Attribute:
             return plain_attribute(value[0])
         return [plain_attribute(item) for item in value.tolist()]
     if isinstance(value, np.floating):
-        # not every float has an item that is one of Python's
+        # item() of a longdouble returns the longdouble itself
         return float(value)
     if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):
         return plain_attribute(value.item())
@@ -64,31 +64,31 @@ def plain_attribute(value: object) -> Attribute:
 
 
 def to_number(value: object) -> float:
-    """Return the number that an attribute is, or spells out as text.
+    """Return an attribute as a number; it may be stored as text.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        It is none.
+        The attribute is not a number.
     """
     if isinstance(value, str | bytes) and "_" in to_text(value):
-        # only programmers write 10 like this
+        # float() would read "1_0" as 10
         raise ValueError(f"{value!r} is no number")
     return float(value)  # type: ignore[arg-type]  # what float does not take is no number
 
 
 def read_attributes(stored: Mapping[str | bytes, Any]) -> dict[str, Attribute]:
-    """Return as plain Python values those of the `stored_attributes` that have a value."""
+    """Return the `stored_attributes` that have a value, as plain Python values."""
     return {to_text(key): plain_attribute(value) for key, value in stored.items() if has_value(value)}
 
 
 def has_value(value: object) -> bool:
-    """Return whether an attribute has a value; that of an empty dataspace, or without elements, has none."""
+    """Return whether an attribute has a value: an empty dataspace or an array without elements has none."""
     return not isinstance(value, h5py.Empty) and getattr(value, "size", 1) != 0
 
 
 def event_count(meta: Mapping[str, Attribute]) -> float | None:
-    """Return ``experiment:event count``; None if there is none, or it is no number."""
+    """Return ``experiment:event count``; None if it is missing or not a number."""
     count = meta.get("experiment:event count")
     try:
         return to_number(count) if isinstance(count, str | int | float) else None
@@ -97,22 +97,22 @@ def event_count(meta: Mapping[str, Attribute]) -> float | None:
 
 
 def stored_attributes(item: h5py.File | h5py.Dataset, faults: dict[str, MeasurementError]) -> dict[str | bytes, Any]:
-    """Return the attributes of an object (of a file: those of its root) as HDF5 gives and takes them.
+    """Return the attributes of an object (for a file: of its root) as h5py can write them again.
 
-    Text that is not UTF-8 comes as bytes.
+    Text that is not UTF-8 is returned as bytes.
 
     Parameters
     ----------
     item
         The object.
     faults
-        Those that cannot be taken over, and with which nothing is computed, are left out, and noted here. A reference
-        is one of them: it means a place in its own file only.
+        Receives an error for each attribute that is left out: one that cannot be copied and that no computation needs.
+        References are among them, because they are valid only in their own file.
 
     Raises
     ------
     MeasurementError
-        One of them, or all, cannot be read.
+        An attribute that is needed, or the list of attributes, cannot be read.
     """
     where, place = item.file.filename, "" if item.name == "/" else f" of {item.name}"
     with damage_named(where, f"an attribute{place}"):
@@ -142,7 +142,7 @@ def _stored_attribute(item: h5py.File | h5py.Dataset, key: str | bytes, name: st
 
 
 def _storable(value: Any) -> Any:
-    """Return what h5py decodes without a loss, but would not encode again, as the bytes that it was."""
+    """Return a value as bytes if h5py decodes it without loss, but cannot encode it again."""
     if isinstance(value, str) and not value.isprintable():
         try:
             value.encode()
@@ -162,14 +162,14 @@ def stored_values(dataset: h5py.Dataset) -> npt.NDArray[Any]:
     Raises
     ------
     MeasurementError
-        They cannot be read, are too many, or refer to places in the file.
+        The values cannot be read, exceed the limits, or are references.
     """
     where, name = dataset.file.filename, dataset.name
     with damage_named(where, name):
         kind = dataset.id.get_type()
         if dataset.nbytes > MAX_COPIED_BYTES:
             raise too_large(where, name, dataset.nbytes, MAX_COPIED_BYTES, "bytes")
-        # HDF5 does not tell how long these are before they are read
+        # HDF5 does not report the length of these before reading them
         if dataset.size > MAX_VARIABLE_ITEMS and has_variable_length(kind):
             raise too_large(where, name, dataset.size, MAX_VARIABLE_ITEMS, "values of variable length")
         if kind.detect_class(h5py.h5t.REFERENCE):
@@ -179,20 +179,21 @@ def stored_values(dataset: h5py.Dataset) -> npt.NDArray[Any]:
 
 
 def is_text(dataset: h5py.Dataset) -> bool:
-    """Return whether a dataset is a text: one string, or a list of them."""
+    """Return whether a dataset is a text: one string, or a list of strings."""
     with damage_named(dataset.file.filename, dataset.name):
         return dataset.ndim <= 1 and isinstance(dataset.id.get_type(), h5py.h5t.TypeStringID)
 
 
 def stored_lines(dataset: h5py.Dataset) -> Iterator[list[bytes]]:
-    """Return the lines of a text, some at a time, with the bytes that they have in the file.
+    """Yield the lines of a text in blocks, each line as the bytes in the file.
 
-    Texts of variable length are read in small blocks: many of them may be one and the same in the file.
+    Lines of variable length are read in small blocks: many lines can share their bytes in a malicious file, so that
+    all of them would take far more memory than the file is large.
 
     Raises
     ------
     MeasurementError
-        They cannot be read.
+        The text cannot be read.
     """
     with damage_named(dataset.file.filename, dataset.name):
         if not dataset.ndim:
@@ -210,12 +211,12 @@ def _as_bytes(line: bytes | str) -> bytes:
 
 
 def read_lines(dataset: h5py.Dataset) -> list[str]:
-    """Return a text dataset (fixed or variable-length strings, possibly empty) line by line; of others the values.
+    """Return the lines of a text (strings of fixed or variable length, maybe none), or the values of another dataset.
 
     Raises
     ------
     MeasurementError
-        They are too many, or cannot be read.
+        The dataset is too large, or cannot be read.
     """
     if dataset.shape is None:
         return []
@@ -242,11 +243,11 @@ def read_tables(tables: Iterable[tuple[str, h5py.Dataset]]) -> dict[str, npt.NDA
 
 
 def measurement_identifier(attributes: Mapping[Any, object]) -> str | None:
-    """Return what identifies a measurement wherever its file lies.
+    """Return the identifier of a measurement, which does not depend on the path of its file.
 
     It is ``experiment:run identifier``; for older files the UUID of the MD5 of
-    ``{experiment:time}_{experiment:date}_{setup:identifier}`` when all three exist. However they are stored, they count
-    as the text that dclab makes of them: it refuses a basin with another identifier.
+    ``{experiment:time}_{experiment:date}_{setup:identifier}`` when all three exist. Their text is formed as in dclab,
+    for any way of storing them, because dclab refuses a basin with another identifier.
 
     Parameters
     ----------
@@ -261,9 +262,9 @@ def measurement_identifier(attributes: Mapping[Any, object]) -> str | None:
 
 
 def is_identified_by(attributes: Mapping[Any, object], identifier: str) -> bool:
-    """Return whether a measurement has this identifier, or may have been given it by dcnum.
+    """Return whether a measurement has this identifier, or the one that dcnum computes for it.
 
-    Where dcnum finds fixed-length strings, it computes the identifier from Python's notation (``b'…'``) of them.
+    For strings of fixed length, dcnum computes the identifier from their Python notation (``b'…'``).
     """
     if identifier == measurement_identifier(attributes):
         return True
@@ -274,7 +275,7 @@ def _text_of(attributes: Mapping[Any, object], key: str) -> str:
     value = attributes.get(key)
     if value is None:
         return ""
-    # dclab takes what h5py says of an attribute without a value for its text
+    # for an attribute without a value, dclab uses the text of h5py's Empty object
     return to_text(value) if has_value(value) else f"{value}"
 
 

@@ -1,4 +1,4 @@
-"""Opening a measurement without disturbing the instrument, and naming what is wrong with it."""
+"""Opening a measurement without disturbing the instrument, and explaining errors."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ GONE_OR_BUSY = frozenset({
     errno.ESTALE,
     errno.ETIMEDOUT,
 })  # fmt: skip
-"""What the system says of a file that may be there, or well, another time."""
+"""Error numbers of the operating system for a file that is temporarily missing or unreadable."""
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 HDF5_FAULTS = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError)
-"""What h5py raises, depending on which part of a file is damaged."""
+"""Exceptions of h5py for damaged files; which one depends on the damaged part."""
 
 
 OPEN_HERE = ("flag values don't match", "for file that is already open")
-"""What HDF5 says of a file that the same process has open in another way: locking or SWMR."""
+"""Messages of HDF5 for a file that this process has open with other options for locking or SWMR."""
 
 
 def open_measurement(path: str | pathlib.Path, *, keep_chunks: bool = True) -> h5py.File:
@@ -63,12 +63,12 @@ def open_measurement(path: str | pathlib.Path, *, keep_chunks: bool = True) -> h
     path
         The file.
     keep_chunks
-        Keep the last chunk of each dataset unpacked, for a next read of it; with many datasets that is much memory.
+        Keep the last chunk of each dataset in memory for the next read; with many datasets this takes much memory.
 
     Raises
     ------
     MeasurementError
-        With the reason ``unreadable`` (missing, no permission, no file, a share that went away), ``not_hdf5``,
+        With the reason ``unreadable`` (missing, no permission, not a regular file, share unavailable), ``not_hdf5``,
         ``damaged``, ``truncated`` or ``being_written``.
     """
     path = pathlib.Path(path)
@@ -88,9 +88,9 @@ def open_measurement(path: str | pathlib.Path, *, keep_chunks: bool = True) -> h
 
 
 def _open_again(path: pathlib.Path, cache: int | None) -> h5py.File:
-    """Open a file that this process has open already, in a notebook for example, in the way in which it is open.
+    """Open a file with the options with which this process has it open already, for example in a notebook.
 
-    HDF5 allows no other. It takes no lock for that beyond the one that is there.
+    HDF5 allows no other options in one process. It takes no additional lock.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def _open_again(path: pathlib.Path, cache: int | None) -> h5py.File:
 
 
 def _read_head(path: pathlib.Path) -> bytes:
-    # a pipe would wait for its writer
+    # O_NONBLOCK because opening a pipe would wait for its writer
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         mode = os.fstat(descriptor).st_mode
@@ -125,7 +125,7 @@ def _read_head(path: pathlib.Path) -> bytes:
 
 
 def unreadable(path: str | pathlib.Path, error: OSError) -> MeasurementError:
-    """Describe a file that the operating system does not give us."""
+    """Return the error for a file that the operating system cannot open or read."""
     return MeasurementError(
         f"{path}: cannot be read ({error.strerror or error})",
         reason="unreadable",
@@ -135,12 +135,12 @@ def unreadable(path: str | pathlib.Path, error: OSError) -> MeasurementError:
 
 @contextlib.contextmanager
 def damage_named(where: str | pathlib.Path, what: str) -> Iterator[None]:
-    """Turn what HDF5 raises for a damaged file into an error that says what cannot be read.
+    """Turn exceptions of HDF5 in the block into an error that says which part of a file cannot be read.
 
     Raises
     ------
     MeasurementError
-        Reason ``damaged`` or ``checksum``; or ``unreadable``, when the file is not at fault but the way to it.
+        Reason ``damaged`` or ``checksum``; or ``unreadable``, when the operating system cannot read the file.
     """
     try:
         yield
@@ -154,13 +154,17 @@ def damage_named(where: str | pathlib.Path, what: str) -> Iterator[None]:
 
 
 def is_grave(error: MeasurementError) -> bool:
-    """Return whether a fault is one, too, of what nobody needs: it leads elsewhere, or may pass."""
+    """Return whether an error is raised even for parts that no computation needs.
+
+    That is so for a part in a file that must not be read, and for one that may be readable later: leaving it out
+    would make the result depend on chance.
+    """
     return error.transient or error.reason == "outside"
 
 
 def _not_given(where: str | pathlib.Path, what: str, error: BaseException, text: str) -> MeasurementError | None:
-    """Return the error for bytes that the system does not give us; None when it gives them."""
-    # HDF5 hands on what the system said in its text only
+    """Return the error for bytes that the operating system cannot read; None if it is not the cause."""
+    # HDF5 reports the error number of the operating system only in its message
     told = re.search(r"errno = (\d+)", text)
     number = int(told[1]) if told else getattr(error, "errno", None)
     if number not in GONE_OR_BUSY | FORBIDDEN:
@@ -179,7 +183,7 @@ def _one_line(error: BaseException) -> str:
 def members(h5: h5py.File, group: str) -> dict[str | bytes, h5py.Dataset]:
     """Return the datasets in a group of the file; none when there is no such group.
 
-    Names that are not UTF-8 come as bytes.
+    Names that are not UTF-8 are returned as bytes.
 
     Raises
     ------
@@ -195,9 +199,9 @@ def members(h5: h5py.File, group: str) -> dict[str | bytes, h5py.Dataset]:
 
 
 def member(h5: h5py.File, name: str) -> Any:
-    """Return the object of a name, None when there is none.
+    """Return the object with a name; None when there is none.
 
-    `h5py.Group.get` would return None for damaged objects, too.
+    Why not `h5py.Group.get`? It returns None for damaged objects as well.
 
     Raises
     ------
@@ -205,7 +209,7 @@ def member(h5: h5py.File, name: str) -> Any:
         Reason ``damaged``.
     """
     try:
-        # names that are not UTF-8 come as surrogates, which h5py does not take
+        # names that are not UTF-8 have surrogates here, which h5py does not accept
         return h5[name.encode(errors="surrogateescape")]
     except HDF5_FAULTS as error:
         if isinstance(error, KeyError) and ("doesn't exist" in str(error) or "component not found" in str(error)):
@@ -215,7 +219,7 @@ def member(h5: h5py.File, name: str) -> Any:
 
 
 def _explain(path: pathlib.Path, head: bytes, error: Exception) -> MeasurementError:
-    """Find the reason why HDF5 refuses a file that the operating system lets us read."""
+    """Return the error for a file that the operating system can read, but HDF5 cannot."""
     text = _one_line(error)
     failure = _not_given(path, "the file", error, text)
     if failure is not None:

@@ -20,10 +20,10 @@ class PixelSizeWarning(UserWarning):
 
 
 def usable_pixel_size(value: object) -> float | None:
-    """Return the number that is computed with [µm], None if `value` is no positive finite number.
+    """Return a stored pixel size as used in computations [µm]; None if it is not a positive finite number.
 
-    It is rounded to the 8 decimals that the pipeline identifier has, as by dcnum: recording software stores 0.34 as
-    0.3400000035762787, and equal identifiers mean equal data. Text counts as the number that it spells out.
+    It is rounded to the 8 decimals of the pipeline identifier, as in dcnum: recording software stores 0.34 as
+    0.3400000035762787, and equal identifiers must mean equal data. The value may be stored as text.
     """
     try:
         size = float(f"{to_number(value):.8f}")
@@ -33,12 +33,12 @@ def usable_pixel_size(value: object) -> float | None:
 
 
 def override_pixel_size(value: float) -> float:
-    """Return the pixel size [µm] that somebody wants to have used instead of the measurement's, as it is computed with.
+    """Return a pixel size [µm] that overrides the measurement's, as used in computations.
 
     Raises
     ------
     ConfigError
-        It is no positive finite number, or less than the last of the 8 decimals.
+        The value is not a positive finite number, or is 0 after rounding to 8 decimals.
     """
     size = usable_pixel_size(value)
     if size is None:
@@ -54,13 +54,13 @@ def sound_pixel_size(
     Parameters
     ----------
     stored
-        ``imaging:pixel size`` in µm; None: there is none.
+        ``imaging:pixel size`` [µm]; None if the file has none.
     identifier
         ``setup:identifier``; devices that start with ``RC-`` may have stored a wrong pixel size.
     read_logs
-        Returns the logs of the file, of which ``cytoshot-acquisition`` names the device; called only when needed.
+        Returns the logs of the file, called only when needed; ``cytoshot-acquisition`` names the device.
     where
-        Path, for messages.
+        Path of the file, for messages.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def sound_pixel_size(
     Raises
     ------
     MeasurementError
-        What is stored is no pixel size (reason ``input``).
+        Reason ``input``, when the stored value is not a pixel size.
     """
     size = usable_pixel_size(stored)
     if size is None:

@@ -1,4 +1,4 @@
-"""A look at all that will be read of a file, before any of it is: where it lies and how large it is."""
+"""Checks of everything that will be read of a file, before reading it: where it is and how large it is."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from dcnumd.read.open_file import damage_named, is_grave, member, open_measureme
 from dcnumd.read.trust import Trust
 
 EXTRAS = ("logs", "tables")
-"""Groups of what is taken over into a result, but computed with by nobody."""
+"""Groups that are copied to a result, but not needed by any computation."""
 MAX_REFERENCES = 32
-"""Links that may lead on from one to the next."""
+"""Largest number of links in a row."""
 
 Item: TypeAlias = h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID
 
 
 class Survey:
-    """Looks at what is going to be read of one file; links are followed one by one, also into other files.
+    """Checks datasets and groups of one file, following links one by one, also into other files.
 
-    What was looked at may be opened by its name: HDF5 then follows no link that was not followed here.
+    A path that was checked may be opened by its name: HDF5 then follows only links that were checked.
+
+    Why not let HDF5 follow the links? It would open any file that a link names before its path could be checked.
 
     Parameters
     ----------
     h5
-        The file, just opened.
+        The open file.
     trust
         Which other files may be read.
 
@@ -51,13 +53,12 @@ class Survey:
         self._groups: dict[bytes, h5py.h5g.GroupID] = {}
         self._seen: set[tuple[pathlib.Path, str]] = set()
         self.faults: dict[str, MeasurementError] = {}
-        """What is wrong with logs, tables and links to features, or with the group of them, by path."""
+        """Errors of logs, tables and links to features, or of their groups, by path."""
 
     def check_copied(self) -> None:
-        """Look at all that is read as a whole: basin definitions, logs and tables.
+        """Check everything that is read as a whole: basin definitions, logs and tables.
 
-        Logs and tables that cannot be used are no error, but noted in `faults`; unless they lead elsewhere, or may be
-        in order another time.
+        Errors of logs and tables are recorded in `faults`. Only those that `is_grave` names are raised.
         """
         with damage_named(self._where, "basins"):
             size = self._visit(self._root, b"basins", 0, members=True) or 0
@@ -80,7 +81,7 @@ class Survey:
             self.faults[path] = error
 
     def extras(self, group: str) -> Iterator[tuple[str, h5py.Dataset]]:
-        """Return names and datasets in one of the `EXTRAS`; those that `faults` names are left out."""
+        """Return names and datasets in one of the `EXTRAS`, without those in `faults`."""
         if group in self.faults:
             return
         for name in self._names(group):
@@ -90,7 +91,7 @@ class Survey:
                 yield name, item
 
     def check(self, path: str) -> bool:
-        """Look at the dataset or group with a path; return whether there is one."""
+        """Check the dataset or group with a path; return whether it exists."""
         if path not in self._sizes:
             with damage_named(self._where, path):
                 self._sizes[path] = self._size(path.encode(errors="surrogateescape"))
@@ -100,7 +101,7 @@ class Survey:
         size = self._visit(self._root, path, 0, members=False)
         folder, _, name = path.rpartition(b"/")
         if size is None:
-            # what is above it was looked at on the way
+            # the groups above it were checked on the way
             group = member(self._h5, _text(folder) or "/")
             if isinstance(group, h5py.Group) and group.id.links.exists(name):
                 raise MeasurementError(f"{self._where}: {_text(path)} is a link to nothing", reason="damaged")
@@ -116,7 +117,7 @@ class Survey:
     def names(self, path: str) -> list[str]:
         """Return the names of all datasets in a group; none when there is no such group.
 
-        Links in it that lead to nothing, or have no end, are no error, but noted in `faults`.
+        Errors of links in it that are dangling or endless are recorded in `faults`.
         """
         group = member(self._h5, path) if self.check(path) else None
         if not isinstance(group, h5py.Group):
@@ -134,16 +135,16 @@ class Survey:
         return place not in self.faults and isinstance(h5py.h5o.open(group, item), h5py.h5d.DatasetID)
 
     def _links(self, group: h5py.h5g.GroupID, name: str) -> list[tuple[bytes, int]]:
-        """Return the names in a group, and what kind of link each is."""
+        """Return the names in a group, each with the type of its link."""
         check_members(group, self._where, name)
         links: list[tuple[bytes, int]] = []
         group.links.iterate(lambda member, info: links.append((member, info.type)), info=True)
         return links
 
     def _visit(self, place: h5py.h5g.GroupID, path: bytes, depth: int, *, members: bool) -> int | None:
-        """Follow a path as HDF5 would, and look at what is there; with `members`, also at what a group holds.
+        """Follow a path as HDF5 would and check its object; with `members`, also the members of a group.
 
-        Returns the size of the datasets, unpacked [bytes], or None if there is nothing.
+        Returns the uncompressed size of the datasets [bytes]; None if the path does not exist.
         """
         place = self._root if path.startswith(b"/") else place
         head, _, rest = path.lstrip(b"/").partition(b"/")
@@ -151,7 +152,7 @@ class Survey:
             return (
                 self._visit(place, rest, depth, members=members)
                 if rest
-                else self._look_at(place, path, depth, members=members)
+                else self._inspect(place, path, depth, members=members)
             )
         if place is self._root and head in self._groups and rest:
             return self._visit(self._groups[head], rest, depth, members=members)
@@ -165,12 +166,12 @@ class Survey:
             self._groups[head] = item
         if rest.strip(b"/"):
             return self._visit(item, rest, depth, members=members) if isinstance(item, h5py.h5g.GroupID) else None
-        return self._look_at(item, head, depth, members=members)
+        return self._inspect(item, head, depth, members=members)
 
     def _follow(
         self, place: h5py.h5g.GroupID, head: bytes, rest: bytes, kind: int, depth: int, *, members: bool
     ) -> int | None:
-        """Follow a link that is not the thing itself."""
+        """Follow a soft or external link."""
         name = _text(head)
         if depth > MAX_REFERENCES:
             raise MeasurementError(f"{self._where}: {name} is a link without an end", reason="damaged")
@@ -190,7 +191,7 @@ class Survey:
             other._seen = self._seen
             return other._visit(other._root, target, depth, members=members)
 
-    def _look_at(self, item: Item, name: bytes, depth: int, *, members: bool) -> int:
+    def _inspect(self, item: Item, name: bytes, depth: int, *, members: bool) -> int:
         if isinstance(item, h5py.h5d.DatasetID):
             return self._dataset(item, name, depth)
         if members and isinstance(item, h5py.h5g.GroupID):
@@ -201,7 +202,7 @@ class Survey:
         size = 0
         for entry, kind in self._links(group, _text(name)):
             if kind == h5py.h5l.TYPE_HARD:
-                size += self._look_at(h5py.h5o.open(group, entry), name + b"/" + entry, depth, members=False)
+                size += self._inspect(h5py.h5o.open(group, entry), name + b"/" + entry, depth, members=False)
             else:
                 size += self._follow(group, entry, b"", kind, depth + 1, members=False) or 0
         return size
@@ -212,14 +213,14 @@ class Survey:
         properties = dataset.get_create_plist()
         for index in range(properties.get_external_count()):
             file = properties.get_external(index)[0]
-            # unlike links, HDF5 takes these from the working folder
+            # unlike the targets of links, these are relative to the working folder
             self._require(pathlib.Path.cwd() / os.fsdecode(file), f"external storage of {label}")
         if properties.get_layout() == h5py.h5d.VIRTUAL:
             self._virtual(properties, label, depth + 1)
         return size
 
     def _virtual(self, properties: h5py.h5p.PropDCID, name: str, depth: int) -> None:
-        """Look at everything that a virtual dataset is put together from."""
+        """Check all sources of a virtual dataset."""
         count = properties.get_virtual_count()
         if depth > MAX_REFERENCES or count > MAX_MEMBERS:
             raise too_large(self._where, f"virtual dataset {name}", count, MAX_MEMBERS, "sources")
@@ -229,14 +230,14 @@ class Survey:
             if "%" not in file + target:
                 self._source(file, target, name, depth)
             elif self._trust.folders is not None:
-                # HDF5 replaces %b by numbers, so that the names are not known here
+                # HDF5 replaces %b by block numbers, so the names of the files are unknown here
                 raise MeasurementError(
                     f"{self._where}: virtual dataset {name} has sources {file}:{target}, which cannot be judged",
                     reason="outside",
                 )
 
     def _source(self, file: str, target: str, name: str, depth: int) -> None:
-        """Look at a dataset that is part of a virtual one."""
+        """Check a source of a virtual dataset."""
         own = file == "."
         path = pathlib.Path(self._where) if own else self._beside(file.encode(errors="surrogateescape"))
         if (path, target) in self._seen:
@@ -250,12 +251,12 @@ class Survey:
             self._visit_in(path, item, depth, members=False)
 
     def _beside(self, file: bytes) -> pathlib.Path:
-        """Return where HDF5 looks first for a file that the measurement names."""
+        """Return where HDF5 searches first for a file that the measurement names."""
         return pathlib.Path(self._where).absolute().parent / os.fsdecode(file)
 
     def _require(self, path: pathlib.Path, what: str) -> None:
         self._trust.require(path, self._where, what)
-        # HDF5 would look for it elsewhere
+        # for a missing file, HDF5 would continue its search in other folders
         if not path.is_file():
             raise MeasurementError(f"{self._where}: {what} leads to {path}, which is no file", reason="damaged")
 

@@ -1,8 +1,8 @@
-"""Which other files a measurement may lead to: external links, external storage, virtual datasets and basins.
+"""Limits on the files to which a measurement may refer: external links, external storage, virtual datasets and basins.
 
-Whoever can put a file into a watched folder decides what it refers to. What the daemon reads on its behalf must
-therefore lie where the operator expects measurements, and nothing else may even be looked for: the mere lookup of a
-name can wait for a dead share or wake an automounter.
+Anyone who can put a file into a watched folder decides what it refers to. The daemon therefore reads such files only in
+folders where the operator expects measurements. It does not even look up other names, because a lookup can hang on a
+dead share or wake an automounter.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from collections.abc import Iterator
 from dcnumd.errors import MeasurementError
 
 MAX_SYMLINKS = 40
-"""Symbolic links in one path; Linux gives up at the same number."""
+"""Largest number of symbolic links in one path, the same as in Linux."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Trust:
-    """Where the files may lie that a measurement refers to.
+    """Where files may be to which a measurement refers.
 
     Attributes
     ----------
     folders
-        Files in and below these may be read; None: any file.
+        Files in and below these may be read; None for any file.
     basins
-        Whether file basins may lie anywhere, whatever `folders` says.
+        Whether file basins may be anywhere, regardless of `folders`.
     """
 
     folders: tuple[pathlib.Path, ...] | None = None
@@ -48,14 +48,14 @@ class Trust:
             return False
 
     def way_out(self, path: str | pathlib.Path) -> str | None:
-        """Return where the way to a file leads out of the trusted folders, None if it does not; `path` is absolute.
+        """Return the place where a path leaves the trusted folders; None if it does not. `path` is absolute.
 
         Only names in trusted folders, and those on the way to them, are looked up.
 
         Raises
         ------
         OSError
-            ELOOP if symbolic links lead in circles.
+            ELOOP, for circular symbolic links.
         """
         return None if self.folders is None else self._way_out(os.fspath(path))
 
@@ -64,12 +64,12 @@ class Trust:
         return self.basins or self.allows(path)
 
     def require_input(self, path: str | pathlib.Path) -> None:
-        """Make sure that a measurement itself may be read, which symbolic links may have in another place.
+        """Make sure that a measurement itself may be read, even if its path contains symbolic links.
 
         Raises
         ------
         MeasurementError
-            Reason ``outside``; or ``unreadable``, if the links lead in circles.
+            Reason ``outside``; or ``unreadable``, for circular symbolic links.
         """
         try:
             elsewhere = self.way_out(path)
@@ -88,7 +88,7 @@ class Trust:
         referring
             The file that refers to it.
         what
-            By which name and in which way.
+            How it refers to it, for the message: the kind of reference and its name.
 
         Raises
         ------
@@ -108,9 +108,9 @@ class Trust:
 
     @functools.cached_property
     def _ways(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Names on the way to trusted folders: the real ones, and those that the operator wrote."""
+        """All parents of the trusted folders: of their real paths, and of the paths in the configuration."""
         real = {str(way) for path in self._real for way in _with_parents(path)}
-        # not `resolve`: the names themselves, which may be symbolic links
+        # why not `resolve`? The names may be symbolic links and have to stay as they are
         named = {str(way) for folder in self.folders or () for way in _with_parents(os.path.abspath(folder))}  # noqa: PTH100
         return frozenset(real), frozenset(named)
 
@@ -118,7 +118,7 @@ class Trust:
         return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in self._real)
 
     def _way_out(self, path: str) -> str | None:
-        """Follow `path` name by name as the system would, and stop before the first that is nobody's business."""
+        """Follow `path` name by name as the kernel would, and stop before the first name outside."""
         real, named = self._ways
         place, links = "/", 0
         rest = path.split("/")[::-1]
@@ -146,7 +146,7 @@ class Trust:
 
 
 def leads_out(place: str) -> str:
-    """Return what is wrong with a link that leads to a `place` outside of the trusted folders, and the cure."""
+    """Return the message for a symbolic link to a `place` outside of the trusted folders, with the cure."""
     return (
         f"a symbolic link leads to {place}, which is outside of the watched and the output folders; "
         "move or copy that file to here, or have its folder watched"
@@ -158,7 +158,7 @@ _in_force: contextvars.ContextVar[Trust] = contextvars.ContextVar("trust", defau
 
 @contextlib.contextmanager
 def trusting(trust: Trust) -> Iterator[None]:
-    """Have all measurements that are opened meanwhile, by whomever, lead nowhere else."""
+    """Apply `trust` to all measurements that are opened in the block, also by code that it calls."""
     token = _in_force.set(trust)
     try:
         yield
@@ -167,7 +167,7 @@ def trusting(trust: Trust) -> Iterator[None]:
 
 
 def trust_in_force() -> Trust:
-    """Return what `trusting` set; without it, any file may be read."""
+    """Return what `trusting` set; outside of its block, any file may be read."""
     return _in_force.get()
 
 
@@ -177,7 +177,7 @@ def _with_parents(path: str) -> tuple[pathlib.Path, ...]:
 
 
 def _link_target(path: str) -> str | None:
-    """Return where a symbolic link leads; None for what is none, or is not there."""
+    """Return the target of a symbolic link; None if the path is not a link or does not exist."""
     try:
         return os.readlink(path)  # noqa: PTH115 -- text, as it is
     except (OSError, ValueError):

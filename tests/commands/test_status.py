@@ -16,8 +16,8 @@ import rich.cells
 import rich.console
 
 from dcnumd.cli import main
-from dcnumd.commands.status_values import Pace, Status
 from dcnumd.commands.status_screen import View, screen, shares
+from dcnumd.commands.status_values import Pace, Status
 from dcnumd.config.file import load_settings
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import ledger_path
