@@ -153,3 +153,5 @@ class Snapshot:
     last_success: str | None
     plot_id: int | None
     """The measurement whose plot `Control.plot` returns."""
+    also_running: tuple[Running, ...] = ()
+    """Further measurements that are being processed, where several are at the same time."""

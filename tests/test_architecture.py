@@ -111,6 +111,26 @@ def imported(tree):
             yield from (alias.name for alias in node.names)
 
 
+def circles(graph):
+    """Return the groups of names that refer to each other, directly or not."""
+    reach = {name: set(others) for name, others in graph.items()}
+    for middle in graph:
+        for name, others in reach.items():
+            if middle in others:
+                reach[name] = others | reach[middle]
+    return {name for name, others in reach.items() if name in others}
+
+
+def test_no_module_imports_itself_on_a_detour():
+    """Whatever a module needs lies below it; also what only its annotations need, or one of its functions."""
+    graph = {
+        name: {other for other in imported(tree) if other in MODULES and other != name}
+        for name, tree in MODULES.items()
+    }
+    packages = {name for name in MODULES if any(other.startswith(f"{name}.") for other in MODULES)}
+    assert circles({name: others - packages for name, others in graph.items()}) == set()
+
+
 DAEMON = {
     "clock": set(),
     "ledger": {"clock"},
@@ -158,3 +178,14 @@ def test_nothing_is_imported_by_its_name_but_commands():
         if name != "dcnumd.cli":
             calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
             assert not [call for call in calls if call.endswith(("import_module", "__import__"))], name
+
+
+def test_classes_and_constructors_stay_small():
+    """A class fits into a head, and values that belong together are one."""
+    for name, tree in MODULES.items():
+        for node in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            assert node.end_lineno - node.lineno < 300, f"{name}.{node.name} is too long"
+            for made in node.body:
+                if isinstance(made, ast.FunctionDef) and made.name == "__init__":
+                    number = len(made.args.posonlyargs + made.args.args + made.args.kwonlyargs) - 1
+                    assert number <= 6, f"{name}.{node.name} takes {number} parameters"

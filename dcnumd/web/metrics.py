@@ -96,7 +96,8 @@ def _work(snapshot: Snapshot) -> Iterator[Metric]:
         sum(recording.bytes_per_second for recording in snapshot.recording),
     )
     running = snapshot.running
-    yield _gauge("dcnumd_running", "1 while a measurement is processed.", running is not None)
+    number = len(snapshot.also_running) + (running is not None)
+    yield _gauge("dcnumd_running", "Measurements that are being processed.", number)
     yield _gauge(
         "dcnumd_running_progress_ratio",
         "Share of its frames that is done.",

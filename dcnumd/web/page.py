@@ -118,7 +118,8 @@ def _banner(snapshot: Snapshot, _: Totals) -> dict[str, Any]:
 
 
 def _now(snapshot: Snapshot, _: Totals) -> dict[str, Any]:
-    return {"running": snapshot.running, "recording": snapshot.recording, "held": snapshot.held_for_recording}
+    jobs = (snapshot.running, *snapshot.also_running) if snapshot.running else ()
+    return {"jobs": jobs, "recording": snapshot.recording, "held": snapshot.held_for_recording}
 
 
 def _waiting(snapshot: Snapshot, _: Totals) -> dict[str, Any]:

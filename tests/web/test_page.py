@@ -234,3 +234,12 @@ def test_files_of_the_page_are_kept_by_browsers_as_long_as_they_are_the_same(ser
         assert answer.status == 200
         assert "immutable" in answer.headers["Cache-Control"]
         assert served.ask(address.partition("?")[0]).headers["Cache-Control"] == "no-store"
+
+
+def test_all_that_is_processed_is_shown(serve):
+    """Where several measurements are processed at the same time each has its name and its progress."""
+    first, second = running(1, path="/srv/M001.rtdc"), running(2, path="/srv/M002.rtdc")
+    page = read(serve(snapshot(running=first, also_running=(second,))))
+    assert len(page.all("progress")) == 2
+    assert "M001.rtdc" in page.text
+    assert "M002.rtdc" in page.text

@@ -8,7 +8,7 @@ import os
 import pathlib
 import stat
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import structlog
 
@@ -32,6 +32,13 @@ TICK_SECONDS = 1.0
 """Time between two looks at what changes without being told, such as a growing file [s]."""
 REPORT_BYTES = 2**26
 """No page of a report is larger."""
+
+
+class StageProgress(NamedTuple):
+    """How far a job is, and since when it is in this stage, on the clock of the event loop [s]."""
+
+    progress: Progress
+    since: float
 
 
 class View:
@@ -63,8 +70,7 @@ class View:
         self._session: Session | None = None
         self._paused = False
         self._started = utc_now()
-        self._progress: Progress | None = None
-        self._stage_since = 0.0
+        self._progress: dict[str, StageProgress] = {}
         self._growth = Growth()
         self._plot: tuple[int | None, bytes] = (None, b"")
         self._touched = asyncio.Event()
@@ -85,11 +91,10 @@ class View:
         self._touched = asyncio.Event()
 
     def note_progress(self, progress: Progress) -> None:
-        """Take note of how far the running job is."""
-        last = self._progress
-        if last is None or (last.job_id, last.stage) != (progress.job_id, progress.stage):
-            self._stage_since = now()
-        self._progress = progress
+        """Take note of how far a job is."""
+        last = self._progress.get(progress.job_id)
+        since = last.since if last is not None and last.progress.stage == progress.stage else now()
+        self._progress[progress.job_id] = StageProgress(progress, since)
         self.touch()
 
     def note_report(self, entry: Entry, summary: ReportSummary) -> None:
@@ -112,6 +117,7 @@ class View:
         session, lists = self._session, self._recorded()
         patient = self.settings.resources.pause_while_acquiring
         held = patient and session is not None and not session.lifecycle.tracker.quiet.is_set()
+        running = self._running(session, held=held)
         return Snapshot(
             version=__version__,
             pid=os.getpid(),
@@ -130,7 +136,8 @@ class View:
             oldest_wait_seconds=round(session.lifecycle.queue.oldest_wait(), 1) if session else 0.0,
             recording=self._recording(session),
             waiting=self._waiting(session, lists),
-            running=self._running(session, held=held),
+            running=running[0] if running else None,
+            also_running=running[1:],
             done=lists.done,
             failed=lists.failed,
             last_success=session.lifecycle.last_success if session else None,
@@ -166,7 +173,7 @@ class View:
             return None
         if entry.state is State.RUNNING:
             running = self._running(self._session, held=False)
-            return running if running is not None and running.id == entry_id else waiting_row(entry)
+            return next((one for one in running if one.id == entry_id), None) or waiting_row(entry)
         return ended_row(entry) if entry.state in FINAL else waiting_row(entry)
 
     def history(self, *, limit: int, before: int | None = None, state: str | None = None) -> list[Ended]:
@@ -265,29 +272,32 @@ class View:
         written = {candidate.path for candidate in session.lifecycle.tracker.being_written()} if session else set()
         return tuple(waiting for waiting in lists.waiting if waiting.path not in written)[:SHOWN_WAITING]
 
-    def _running(self, session: Session | None, *, held: bool) -> Running | None:
+    def _running(self, session: Session | None, *, held: bool) -> tuple[Running, ...]:
         running = session.jobs.running if session else ()
-        if not running:
-            return None
-        entry = running[0]
-        progress = self._progress
-        if progress is None or progress.job_id != entry.job_id:
-            progress = Progress(entry.job_id, "background", 0, entry.frames or 0, 0)
-        seconds = now() - self._stage_since
-        segmenting = progress.stage == "segmentation" and progress.frames_done > 0 and seconds > 0
-        rate = progress.frames_done / seconds if segmenting else 0.0
-        return Running(
-            id=entry.id,
-            path=entry.path,
-            sample=entry.sample,
-            stage=progress.stage,
-            frames_done=progress.frames_done,
-            frames=progress.frames,
-            frames_per_second=round(rate, 1),
-            seconds_left=round((progress.frames - progress.frames_done) / rate, 1) if rate else None,
-            started=entry.started_at or "",
-            held=held,
-        )
+        known = {entry.job_id: self._progress.get(entry.job_id) for entry in running}
+        self._progress = {job_id: progress for job_id, progress in known.items() if progress is not None}
+        return tuple(_running_row(entry, known[entry.job_id], held=held) for entry in running)
+
+
+def _running_row(entry: Entry, known: StageProgress | None, *, held: bool) -> Running:
+    """Return a measurement that is being processed, as the live page shows it."""
+    if known is None:
+        known = StageProgress(Progress(entry.job_id, "background", 0, entry.frames or 0, 0), now())
+    progress, seconds = known.progress, now() - known.since
+    segmenting = progress.stage == "segmentation" and progress.frames_done > 0 and seconds > 0
+    rate = progress.frames_done / seconds if segmenting else 0.0
+    return Running(
+        id=entry.id,
+        path=entry.path,
+        sample=entry.sample,
+        stage=progress.stage,
+        frames_done=progress.frames_done,
+        frames=progress.frames,
+        frames_per_second=round(rate, 1),
+        seconds_left=round((progress.frames - progress.frames_done) / rate, 1) if rate else None,
+        started=entry.started_at or "",
+        held=held,
+    )
 
 
 def _read_inside(path: pathlib.Path, root: pathlib.Path) -> bytes | None:
