@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 
 import h5py
@@ -63,10 +64,17 @@ def changed(plain, tmp_path):
     return change
 
 
-@pytest.fixture
-def reference(plain, oracle, tmp_path):
-    """Return a function that gives dcnum's result of the measurement as it is, with settings."""
-    return lambda **settings: oracle.process(plain, tmp_path / "plain.rtdc", **dcnum_settings(plain, settings))
+@pytest.fixture(scope="module")
+def reference(plain, oracle, tmp_path_factory):
+    """Return a function that gives dcnum's result of the measurement as it is, made once for each settings."""
+    folder = tmp_path_factory.mktemp("references")
+
+    @functools.cache
+    def find(**settings):
+        path = folder / f"plain {settings}.rtdc"
+        return oracle.process(plain, path, **dcnum_settings(plain, settings))
+
+    return find
 
 
 def dcnum_settings(path, settings):
