@@ -180,9 +180,9 @@ def empty_in(picture: PIL.Image.Image, places: list[dict[str, Any]]) -> list[str
     found = []
     for place in places:
         left, top, width, height = (round(place[key]) for key in ("x", "y", "width", "height"))
-        part = np.asarray(picture.crop((left, top, left + width, top + height)), np.int16)
-        colours = len(np.unique(part.reshape(-1, 3), axis=0))
-        ink = int(np.sum(np.ptp(part, axis=2) > COLOURFUL))
+        part = picture.crop((left, top, left + width, top + height))
+        colours = len(part.getcolors(maxcolors=max(width * height, 1)))
+        ink = int(np.sum(np.ptp(np.asarray(part, np.int16), axis=2) > COLOURFUL))
         if not place["loaded"] or colours < FEW_COLOURS or (place["plot"] and ink < INK):
             size = f"{width} x {height} px"
             found.append(f"empty: {place['name']}, {size}, {colours} colours, {ink} px of data")
