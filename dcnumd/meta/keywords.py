@@ -1,4 +1,4 @@
-"""The keyword arguments of a method as text in a pipeline identifier, and back again."""
+"""Conversion of a method's keyword arguments to the text in a pipeline identifier, and back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _NumpyScalar(typing.Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Keyword:
-    """One keyword argument of a method; the default is `inspect.Parameter.empty` when it must be given."""
+    """One keyword argument of a method; the default is `inspect.Parameter.empty` if it is required."""
 
     name: str
     annotation: Any = _UNKNOWN
@@ -31,7 +31,7 @@ class Keyword:
 
     @property
     def types(self) -> tuple[Any, ...]:
-        """Types that a value may have, from the annotation or else from the default; maybe none."""
+        """Types that a value may have, from the annotation or else from the default; empty if neither tells."""
         annotation = self.annotation
         if annotation is _UNKNOWN or isinstance(annotation, str):
             known = self.default is not _UNKNOWN and self.default is not None
@@ -44,8 +44,8 @@ class Keyword:
 def method_keywords(cls: type, method: str) -> tuple[Keyword, ...]:
     """Return the keyword-only arguments of a method, in order.
 
-    Annotations that cannot be resolved (imported for type checkers only) are left out, so that the type comes
-    from the default.
+    Annotations that cannot be resolved, because they are imported for type checkers only, are left out; the type then
+    comes from the default.
     """
     function = getattr(cls, method)
     try:
@@ -60,16 +60,16 @@ def method_keywords(cls: type, method: str) -> tuple[Keyword, ...]:
 
 
 def keyword_defaults(cls: type, method: str) -> dict[str, Any]:
-    """Return the defaults of the keyword-only arguments of a method, in order; those without one are left out."""
+    """Return the defaults of the keyword-only arguments of a method, in order, without required arguments."""
     return {
         keyword.name: keyword.default for keyword in method_keywords(cls, method) if keyword.default is not _UNKNOWN
     }
 
 
 def get_unique_prefix(names: Sequence[str]) -> list[str]:
-    """Cut each name to its shortest prefix that none of the other names starts with.
+    """Shorten each name to its shortest prefix with which no other name begins.
 
-    A name that is itself the beginning of another one stays whole.
+    A name that is itself the beginning of another one is not shortened.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def get_unique_prefix(names: Sequence[str]) -> list[str]:
 
 
 def kwargs_to_ppid(cls: type, method: str, kwargs: Mapping[str, Any]) -> str:
-    """Return keyword arguments as the text that stands for them in a pipeline identifier.
+    """Return keyword arguments as the text in a pipeline identifier.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def kwargs_to_ppid(cls: type, method: str, kwargs: Mapping[str, Any]) -> str:
     method
         Name of the method whose keyword-only arguments count.
     kwargs
-        Given keyword arguments; the defaults fill what is missing.
+        Given keyword arguments; missing ones have their defaults.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def check_keyword_types(cls: type, method: str, kwargs: Mapping[str, Any]) -> No
     Raises
     ------
     MethodError
-        One has not; the message names it, what it is and what was expected.
+        A value has another type.
     """
     for keyword in method_keywords(cls, method):
         value = kwargs.get(keyword.name, keyword.default)
@@ -128,7 +128,7 @@ def check_keyword_types(cls: type, method: str, kwargs: Mapping[str, Any]) -> No
 
 
 def _fits(value: object, kinds: tuple[Any, ...]) -> bool:
-    """Return whether a value is of one of these types; whole numbers do for numbers, 0 and 1 for bool."""
+    """Return whether a value has one of these types; integers are accepted for floats, 0 and 1 for bool."""
     if isinstance(value, _NumpyScalar):
         value = value.item()
     if isinstance(value, bool):
@@ -140,16 +140,16 @@ def _fits(value: object, kinds: tuple[Any, ...]) -> bool:
         fitting = {type(value)}
         if isinstance(value, str | pathlib.Path):
             fitting |= {str, pathlib.Path}
-    # what is not one of the simple types is for the method itself to judge
+    # values of other than these simple types are checked by the method itself
     judged = {bool, int, float, str, pathlib.Path, types.NoneType}
     return not kinds or value is None or not judged.issuperset(kinds) or bool(fitting.intersection(kinds))
 
 
 def ppid_to_kwargs(cls: type, method: str, ppid: str) -> dict[str, Any]:
-    """Return the keyword arguments that a text made by `kwargs_to_ppid` stands for.
+    """Return the keyword arguments from a text made by `kwargs_to_ppid`.
 
-    Keys may be shorter or longer than the shortest unique prefix; of several candidates the first one counts,
-    because new keywords are appended at the end of a signature. Missing keys have their default.
+    Keys may be shorter or longer than the shortest unique prefix. An ambiguous key means the first keyword that
+    matches, because new keywords are appended at the end of a signature. Missing keywords have their defaults.
 
     Parameters
     ----------
@@ -161,13 +161,13 @@ def ppid_to_kwargs(cls: type, method: str, ppid: str) -> dict[str, Any]:
     Raises
     ------
     MethodError
-        A key is unknown, or a value does not fit the type of the keyword.
+        A key is unknown, or a value does not have the type of the keyword.
     """
     return parse_keywords(method_keywords(cls, method), ppid, f"{cls.__name__}.{method}")
 
 
 def format_keywords(keywords: Sequence[Keyword], kwargs: Mapping[str, Any], where: str) -> str:
-    """Return keyword arguments as text, like `kwargs_to_ppid`; errors say `where` they are wrong."""
+    """Return keyword arguments as text, like `kwargs_to_ppid`; `where` names the method in errors."""
     names = [keyword.name for keyword in keywords]
     unknown = sorted(set(kwargs) - set(names))
     if unknown:
@@ -198,7 +198,7 @@ def _format_value(keyword: Keyword, value: object, where: str) -> str:
 
 
 def parse_keywords(keywords: Sequence[Keyword], text: str, where: str) -> dict[str, Any]:
-    """Return the keyword arguments that a text stands for, like `ppid_to_kwargs`; errors say `where` it is wrong."""
+    """Return keyword arguments from text, like `ppid_to_kwargs`; `where` names the method in errors."""
     given: dict[str, Any] = {}
     for pair in text.split("^") if text else ():
         key, separator, value = pair.partition("=")
@@ -238,7 +238,7 @@ def _parse_value(keyword: Keyword, text: str, where: str) -> object:
 
 
 def _parse_as(kind: object, text: str) -> object:
-    """Return `text` as one type; raise ValueError or SyntaxError if it is not of that type."""
+    """Return `text` as a value of one type; raise ValueError or SyntaxError if that is impossible."""
     if typing.get_origin(kind) is typing.Literal:
         choices = {str(choice): choice for choice in typing.get_args(kind)}
         if text not in choices:

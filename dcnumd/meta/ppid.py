@@ -1,10 +1,10 @@
-"""Pipeline identifiers: one line of text that says how a result was computed, and back again.
+"""Pipeline identifiers: one line of text that describes how a result was computed.
 
 An identifier has six parts, ``generation|data|background|segmenter|feature|gate``. Each part but the first is
 the code of a method, a colon, and the method's keyword arguments, for example
 ``sparsemed:k=200^s=1^t=0^f=0.8^o=1``. Equal identifiers mean equal results, also across dcnum and dcnumd.
 
-Nothing here needs numpy, so that identifiers can be read where no numerical code is loaded.
+This module does not import numpy, so that the supervisor and the command line can read identifiers.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ __all__ = [
 ]
 
 DCNUM_PPID_GENERATION = "13"
-"""Generation of the pipeline; it changes when the same settings would give other results."""
+"""Generation of the pipeline; it changes when the same settings give other results."""
 
 FEATURE_CODE = "legacy"
 GATE_CODE = "norm"
 DATA_CODE = "hdf"
 DEFAULT_SIZE_THRESH_MASK = 10
-"""Smallest number of pixels in a mask (exclusive) when the gate leaves it open."""
+"""Default of the smallest number of pixels in a mask (exclusive)."""
 ATTRIBUTE_PREFIX = "pipeline:dcnum "
-"""The root attributes of a result that state the parts of its identifier begin like this."""
+"""Prefix of the root attributes of a result that contain the parts of its identifier."""
 
 _SLICE_PATTERN = re.compile(r"(n|-?\d+)-(n|-?\d+)-(n|-?\d+)")
 
@@ -76,7 +76,7 @@ GATE_KEYWORDS = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PipelineID:
-    """The identifier of a whole pipeline; `str` gives its text."""
+    """Identifier of a pipeline; `str` returns its text."""
 
     generation: str
     data: str
@@ -94,16 +94,16 @@ class PipelineID:
         return hashlib.md5(str(self).encode(), usedforsecurity=False).hexdigest()
 
     def attributes(self, *names: str) -> dict[str, str]:
-        """Return the root attributes in which a result states its parts: those with these names, or all six."""
+        """Return the root attributes of a result that contain the parts with these names, or all parts."""
         return {f"{ATTRIBUTE_PREFIX}{name}": getattr(self, name) for name in names or PARTS}
 
     def is_stated_in(self, attributes: Mapping[str, object], *names: str) -> bool:
-        """Return whether root attributes state the parts with these names, or all six, as they are here."""
+        """Return whether root attributes contain the parts with these names, or all parts, with the values here."""
         return all(attributes.get(name) == part for name, part in self.attributes(*names).items())
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the identifier that `text` spells out.
+        """Return the identifier with this text.
 
         Raises
         ------
@@ -137,17 +137,17 @@ def compute_pipeline_hash(
 
 
 def feature_ppid(kwargs: Mapping[str, Any]) -> str:
-    """Return the feature part of an identifier; keywords are brightness, haralick, volume (bool)."""
+    """Return the feature part of an identifier; the keywords are brightness, haralick and volume (bool)."""
     return f"{FEATURE_CODE}:{format_keywords(FEATURE_KEYWORDS, kwargs, 'feature extraction')}"
 
 
 def parse_feature_ppid(ppid: str) -> dict[str, Any]:
-    """Return the keywords that the feature part of an identifier stands for."""
+    """Return the keyword arguments from the feature part of an identifier."""
     return parse_keywords(FEATURE_KEYWORDS, _strip_code(ppid, FEATURE_CODE), "feature extraction")
 
 
 def gate_ppid(kwargs: Mapping[str, Any]) -> str:
-    """Return the gate part of an identifier; online_gates and size_thresh_mask (None counts as 10)."""
+    """Return the gate part of an identifier; the keywords are online_gates and size_thresh_mask (None means 10)."""
     given = dict(kwargs)
     if given.get("size_thresh_mask") is None:
         given["size_thresh_mask"] = DEFAULT_SIZE_THRESH_MASK
@@ -155,7 +155,7 @@ def gate_ppid(kwargs: Mapping[str, Any]) -> str:
 
 
 def parse_gate_ppid(ppid: str) -> dict[str, Any]:
-    """Return the keywords that the gate part of an identifier stands for."""
+    """Return the keyword arguments from the gate part of an identifier."""
     return parse_keywords(GATE_KEYWORDS, _strip_code(ppid, GATE_CODE), "gate")
 
 
@@ -165,15 +165,14 @@ def get_data_ppid(pixel_size: float, index_mapping: int | slice | Sequence[int] 
     Parameters
     ----------
     pixel_size
-        Pixel size [µm]; eight decimals count.
+        Pixel size [µm], rounded to eight decimals.
     index_mapping
-        Which frames are used: None for all, a number for the first n, a slice, or indices (of which a hash is
-        written).
+        Selection of frames: None for all, a number for the first n, a slice, or indices (written as a hash).
 
     Raises
     ------
     ConfigError
-        The index mapping selects nothing or is of another kind.
+        The index mapping selects nothing or has another type.
     """
     return f"{DATA_CODE}:p={f'{pixel_size:.8f}'.rstrip('0')}^i={_format_index_mapping(index_mapping)}"
 
@@ -202,12 +201,12 @@ def _hash_indices(indices: Iterable[int]) -> str:
 
 
 def parse_data_ppid(ppid: str) -> dict[str, Any]:
-    """Return ``pixel_size`` and ``index_mapping``, as far as the data part of an identifier gives them.
+    """Return ``pixel_size`` and ``index_mapping`` if the data part of an identifier contains them.
 
     Raises
     ------
     ConfigError
-        The index mapping is a hash, from which the indices cannot be told, or the text is malformed.
+        The index mapping is a hash, which cannot be reversed, or the text is malformed.
     """
     kwargs: dict[str, Any] = {}
     text = _strip_code(ppid, DATA_CODE)

@@ -1,4 +1,4 @@
-"""Methods that can be named in a configuration: our own, those of installed packages, and those that are defined."""
+"""Methods by their code: built-in methods, those of installed packages, and other classes that are defined."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dcnumd.errors import MethodError
 
 
 class Method(Protocol):
-    """What a segmenter and a background have in common."""
+    """Common interface of segmenters and backgrounds."""
 
     @classmethod
     def get_ppid_code(cls) -> str:
@@ -24,16 +24,17 @@ M = TypeVar("M", bound=Method)
 def find_methods(group: str, base: type[M], built_in: Mapping[str, str]) -> dict[str, type[M]]:
     """Return all methods of a kind by their code.
 
-    A class that is merely defined, with no entry point, is among them unless its code is taken; the last one counts.
+    Classes without an entry point are included unless their code is taken. Of several with one code, the one that was
+    defined last is returned.
 
     Parameters
     ----------
     group
-        Entry point group under which packages offer theirs.
+        Entry point group of the methods in installed packages.
     base
-        Class that each must be derived from.
+        Base class of the methods.
     built_in
-        Our own: code → ``module:class``; a package cannot take the place of one.
+        Built-in methods: code → ``module:class``. A package cannot replace them.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def find_methods(group: str, base: type[M], built_in: Mapping[str, str]) -> dict
 
 
 def _defined(base: type[M]) -> Iterator[type[M]]:
-    """Yield all classes derived from `base` that can be used, also those derived from one another."""
+    """Yield all subclasses of `base`, direct or indirect, that are not abstract."""
     for method in base.__subclasses__():
         if not inspect.isabstract(method):
             yield method
@@ -57,12 +58,12 @@ def _defined(base: type[M]) -> Iterator[type[M]]:
 
 
 def get_method(code: str, kind: str, group: str, base: type[M], built_in: Mapping[str, str]) -> type[M]:
-    """Return the method with the given code; `kind` is what it is called in messages.
+    """Return the method with the given code; `kind` is the word for such methods in messages.
 
     Raises
     ------
     MethodError
-        There is none; the message names those that are there.
+        There is no such method; the message lists those that exist.
     """
     if code in built_in:
         return _load(importlib.metadata.EntryPoint(code, built_in[code], group), base)

@@ -1,4 +1,4 @@
-"""How large the chunks of a result are; nothing numerical is loaded to know that."""
+"""Chunk size of results; a module of its own, so that the supervisor can import it without numpy."""
 
 from __future__ import annotations
 

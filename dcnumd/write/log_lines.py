@@ -1,4 +1,4 @@
-"""Lines of the logs in a result, none of which is too long for dclab's check."""
+"""Lines of the logs in a result, within the length that dclab accepts."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 LOG_WIDTH = 100
-"""Longest line of a log that dclab accepts [bytes]."""
+"""Largest length of a log line that dclab accepts [bytes]."""
 CONTINUED = "    "
-"""A line that begins so goes on with the line before."""
+"""Prefix of a line that continues the line before."""
 INDENT = 2
-"""Blanks before a line of JSON, for each level."""
+"""Number of blanks per level of JSON."""
 _BREAK = re.compile(r"[\t\n\v\f\r]")
 
 
 def encode_line(line: str) -> bytes:
-    """Return a line as it is stored; names of files need not be valid text, and what is not comes as an escape."""
+    """Return a line as stored, in UTF-8; invalid text, for example in file names, becomes escape sequences."""
     return line.encode("utf-8", "backslashreplace")
 
 
 def fold(line: str) -> list[str]:
-    """Break a line where it is too long, after a blank if there is one, and indent the rest.
+    """Split a line that is too long, after a blank if possible; all parts but the first begin with `CONTINUED`.
 
-    What follows `CONTINUED` in the second line and further ones, appended to the first, is the line again.
+    The parts without `CONTINUED`, joined, are the line.
     """
     line = _BREAK.sub(" ", line)
     parts = []
@@ -38,7 +38,7 @@ def fold(line: str) -> list[str]:
 
 
 def unfold(lines: Iterable[str]) -> list[str]:
-    """Return the lines that `fold` has broken in one piece each."""
+    """Join the parts of lines that `fold` has split."""
     whole: list[str] = []
     for line in lines:
         if whole and line.startswith(CONTINUED):
@@ -49,31 +49,32 @@ def unfold(lines: Iterable[str]) -> list[str]:
 
 
 def json_lines(document: Mapping[str, Any]) -> list[str]:
-    """Return a document as lines of JSON; a text that is too long for a line becomes a list of its parts.
+    """Return a document as lines of JSON.
 
-    JSON cannot break a text. What JSON does not know, such as a path, is written as text.
+    A text that is too long for a line becomes a list of its parts, because JSON has no way to continue a text in the
+    next line. Values of types that JSON lacks, such as paths, become text.
     """
     return json.dumps(_with_short_texts(document, 0, LOG_WIDTH), indent=INDENT).splitlines()
 
 
 def joined(value: object) -> str:
-    """Return a text from a document of `json_lines`, which may be there in parts; empty for anything else."""
+    """Return a text from a document of `json_lines`, joined if it is a list of parts; empty for other values."""
     parts = value if isinstance(value, list) else [value]
     texts = [part for part in parts if isinstance(part, str)]
     return "".join(texts) if len(texts) == len(parts) else ""
 
 
 def _with_short_texts(value: Any, depth: int, room: int) -> Any:
-    """Return a JSON value in which each text fits into its line.
+    """Return a JSON value with texts split so that each fits into its line.
 
     Parameters
     ----------
     value
-        What is to be written.
+        The value.
     depth
-        How many levels it is inside.
+        Number of levels above it.
     room
-        How many characters may be in its line.
+        Number of bytes that fit into its line.
     """
     inner = LOG_WIDTH - INDENT * (depth + 1) - len(",")
     if isinstance(value, Mapping):
@@ -97,7 +98,7 @@ def _parts(text: str, room: int) -> list[str]:
 
 
 def _fitting(text: str, room: int, size_of: Callable[[str], int]) -> int:
-    """Return how many characters at the beginning of a text have room."""
+    """Return the number of characters at the beginning of a text that fit."""
     size = 0
     for number, character in enumerate(text):
         size += size_of(character)

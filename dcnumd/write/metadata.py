@@ -1,4 +1,4 @@
-"""Taking over attributes, logs and tables from the input."""
+"""Copying of attributes, logs and tables from the input."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dcnumd.write.writer import dataset_keywords, make_room_in
 
 SOFTWARE = f"dcnumd {dcnumd.__version__}"
 MAX_LOG_BYTES = 2**26
-"""Size of one log in a result, in which all lines are as long as the longest [bytes]. Usual is 1 MiB."""
+"""Largest size of a log in a result [bytes]; all its lines take as much as the longest. Usual is 1 MiB."""
 LINE_OVERHEAD = 16
-"""Size of a line beside its text, in a file as in memory [bytes]."""
+"""Size of a line in addition to its text, in a file or in memory [bytes]."""
 WHERE_WHOLE = "the measurement has it as it was."
 
 
 def copy_metadata(source: HDF5Data, target: h5py.File) -> None:
-    """Copy the root attributes, each in the type it has; those that `target` already has stay."""
+    """Copy the root attributes with their types; attributes that `target` already has stay unchanged."""
     for key, value in source.attributes.items():
         if key not in target.attrs:
             with doing_without():
@@ -35,10 +35,10 @@ def copy_metadata(source: HDF5Data, target: h5py.File) -> None:
 
 
 def copy_logs(source: HDF5Data, target: h5py.File) -> None:
-    """Copy all logs that `target` does not have, as fixed-length strings; empty ones are left out.
+    """Copy all logs that `target` does not have, as fixed-length strings; empty logs are left out.
 
-    The bytes of the lines stay as they are, whatever their encoding. A log that would become too large is cut, and
-    says so in its first line. What is no text is copied like a table.
+    The bytes of the lines stay unchanged, in any encoding. A log that would become too large is truncated, with a note
+    in its first line. A dataset that is not a text is copied like a table.
     """
     room = MAX_COPIED_BYTES
     for name, dataset in source.extras("logs"):
@@ -50,7 +50,7 @@ def copy_logs(source: HDF5Data, target: h5py.File) -> None:
 
 
 def copy_tables(source: HDF5Data, target: h5py.File) -> None:
-    """Copy all tables that `target` does not have, with their attributes; empty ones are left out."""
+    """Copy all tables that `target` does not have, with their attributes; empty tables are left out."""
     room = MAX_COPIED_BYTES
     for name, dataset in source.extras("tables"):
         with doing_without():
@@ -70,7 +70,7 @@ def _fitting(dataset: h5py.Dataset, room: int) -> npt.NDArray[Any]:
     Raises
     ------
     MeasurementError
-        There is no `room` [bytes] for them; or as `stored_values`.
+        The values take more than `room` bytes; or as `stored_values`.
     """
     where = dataset.file.filename
     if dataset.nbytes > room:
@@ -84,7 +84,7 @@ def _fitting(dataset: h5py.Dataset, room: int) -> npt.NDArray[Any]:
 
 
 def _fitting_log(dataset: h5py.Dataset, room: int) -> npt.NDArray[np.bytes_]:
-    """Return the lines of a log, or as many of them as there is `room` for [bytes]."""
+    """Return the lines of a log, truncated to `room` bytes."""
     if dataset.dtype.kind == "S" and dataset.ndim and dataset.nbytes <= room:
         return stored_values(dataset)
     lines, complete = _first_lines(dataset, room)
@@ -105,7 +105,7 @@ def _fitting_log(dataset: h5py.Dataset, room: int) -> npt.NDArray[np.bytes_]:
 
 
 def _first_lines(dataset: h5py.Dataset, room: int) -> tuple[list[bytes], bool]:
-    """Return lines of a text until they have `room` bytes together, and whether these are all."""
+    """Return the first lines of a text, up to `room` bytes together, and whether these are all lines."""
     lines: list[bytes] = []
     for block in stored_lines(dataset):
         for line in block:
@@ -117,12 +117,12 @@ def _first_lines(dataset: h5py.Dataset, room: int) -> tuple[list[bytes], bool]:
 
 
 def _size(lines: Sequence[bytes]) -> int:
-    """Return how many bytes lines have when all are as long as the longest."""
+    """Return the size of lines as fixed-length strings [bytes]."""
     return len(lines) * max(map(len, lines))
 
 
 def _broken(line: bytes) -> list[bytes]:
-    """Return a line in parts of at most `LOG_WIDTH`, none of which ends within a character of UTF-8."""
+    """Split a line into parts of at most `LOG_WIDTH` bytes, between characters of UTF-8."""
     parts = []
     while len(line) > LOG_WIDTH:
         end = LOG_WIDTH
@@ -138,7 +138,7 @@ def _fixed_length(lines: Sequence[bytes]) -> npt.NDArray[np.bytes_]:
 
 
 def _store(target: h5py.File, group: str, name: str, data: npt.NDArray[Any], source: h5py.Dataset) -> None:
-    """Store `data` and the attributes of `source`, and add to the software that wrote it the one that copied it."""
+    """Store `data` with the attributes of `source`, and add dcnumd to the software that is named there."""
     items = target.require_group(group)
     layout: dict[str, Any] = {"maxshape": data.shape, "chunks": data.shape, **dataset_keywords()} if data.ndim else {}
     if data.dtype.kind == "O":

@@ -1,7 +1,10 @@
-"""Making HDF5 chunks without HDF5, so that worker processes can compress.
+"""Compression of HDF5 chunks without HDF5.
 
-A chunk is a Zstandard frame with its content size, followed by HDF5's fletcher32 of the compressed bytes: what
-HDF5's filters 32015 and 3 would have made of it.
+A chunk is a Zstandard frame with its content size, followed by HDF5's fletcher32 of the compressed bytes, the same as
+the output of HDF5's filters 32015 and 3.
+
+Why not HDF5's own filters? HDF5 compresses while it writes, in one thread. Here the workers compress, and only one
+process writes.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ CHECKSUM_SIZE = 4
 
 
 class _Compressors(threading.local):
-    """The compressors of a thread by level; a compressor must not be shared between threads."""
+    """Compressors of a thread, by level; threads must not share a compressor."""
 
     def __init__(self) -> None:
         self.by_level: dict[int, zstandard.ZstdCompressor] = {}
@@ -29,7 +32,7 @@ _compressors = _Compressors()
 
 
 def packed_size_bound(size: int) -> int:
-    """Return the largest size in bytes that a chunk of `size` bytes can have when it is packed."""
+    """Return the largest size of a packed chunk of `size` bytes [bytes]."""
     # ZSTD_COMPRESSBOUND of zstd.h
     return size + (size >> 8) + (((128 << 10) - size) >> 11 if size < 128 << 10 else 0) + CHECKSUM_SIZE
 
@@ -50,13 +53,13 @@ def pack_chunk(
     Parameters
     ----------
     array
-        C-contiguous items of the chunk, first axis items.
+        Items of the chunk along the first axis, C-contiguous.
     level
-        Zstandard level; None: not compressed.
+        Zstandard level; None for no compression.
     out
-        Writable buffer for the packed chunk, at least `packed_size_bound` bytes; None: return the bytes.
+        Writable buffer for the packed chunk, at least `packed_size_bound` bytes; None to return the bytes.
     items
-        Number of items in a chunk, when `array` (the last chunk of a dataset) may have fewer: the rest is zero.
+        Number of items in a chunk, if `array` may have fewer as the last chunk of a dataset: the rest is zero.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Datasets whose chunks were packed elsewhere."""
+"""Datasets for chunks that were packed by `pack_chunk`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dcnumd.errors import ResultError
 from dcnumd.write.writer import HDF5Writer
 
 Item = tuple[str, np.dtype[Any], tuple[int, ...]]
-"""Name of a dataset, type and shape of one of its items."""
+"""Name of a dataset, dtype and shape of one item."""
 
 
 class PackedDataset:
-    """A new dataset that takes packed chunks, in any order, by their number.
+    """A new dataset that receives packed chunks by their number, in any order.
 
-    It has the properties that `HDF5Writer.require_feature` gives; its chunks are those of `pack_chunk`.
+    Its properties are those of `HDF5Writer.require_feature`.
 
     Parameters
     ----------
     dataset
-        A dataset of the file, empty, whose filters are those that the chunks are packed with.
+        An empty dataset with the filters with which the chunks are packed.
     """
 
     def __init__(self, dataset: h5py.h5d.DatasetID) -> None:
@@ -41,9 +41,9 @@ class PackedDataset:
         number
             Number of the chunk along the first axis.
         packed
-            What `pack_chunk` made of it; the last chunk of a dataset padded to its full size.
+            Output of `pack_chunk`; the last chunk of a dataset is padded to its full size.
         items
-            Number of items in it; None: as many as a chunk holds.
+            Number of items in it; None for a full chunk.
         """
         items = self.chunk_items if items is None else items
         start = number * self.chunk_items
@@ -78,16 +78,16 @@ def create_packed(writer: HDF5Writer, items: Iterable[Item], group_name: str = "
     Parameters
     ----------
     writer
-        The file, whose `ds_kwds` must be those of `dataset_keywords` at the level the chunks are packed with.
+        The file; its `ds_kwds` must be those of `dataset_keywords` for the compression of the chunks.
     items
-        Name of each dataset, type and shape of one of its items.
+        The datasets.
     group_name
-        The group that they go to.
+        Their group.
 
     Raises
     ------
     ResultError
-        A dataset has items already.
+        A dataset is not empty.
     """
     # h5py takes ten times as long to put the properties together as HDF5 to make the dataset
     properties: dict[tuple[np.dtype[Any], tuple[int, ...]], h5py.h5p.PropDCID] = {}

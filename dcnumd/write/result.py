@@ -1,4 +1,4 @@
-"""A result appears under its name when it is complete, or not at all."""
+"""Results that appear under their name only when they are complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dcnumd.errors import DcnumdError, ResultError
 
 TEMPORARY_SUFFIX = ".rtdc~"
 TEMPORARY_NAME = re.compile(r"(?P<maker>\..*_dcnumd-[A-Za-z0-9-]*-[0-9a-f]{8})(_scratch)?\.rtdc~", re.DOTALL)
-"""No other file of a folder has such a name."""
+"""Pattern of the names of temporary and scratch files."""
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 REASONS = {
@@ -48,55 +48,54 @@ REASONS = {
     errno.ENAMETOOLONG: "output_name",
     errno.EILSEQ: "output_name",
 }
-"""What the errors of a file system mean; others are ``output_folder``."""
+"""Reason codes by error number of the file system; for others it is ``output_folder``."""
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 NO_RENAME_ONCE = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What the system says where a file system cannot rename only if the new name is free."""
+"""Error numbers of a file system without RENAME_NOREPLACE."""
 AT_FDCWD = -100
-"""Paths are taken from the working folder; see renameat2(2)."""
+"""Makes paths relative to the working folder; see renameat2(2)."""
 RENAME_NOREPLACE = 1
 NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 LOCK_OFFSET = 2**62
-"""Far behind all data: on some shares a locked range can be neither read nor written by others."""
+"""Position of the locked byte, after all data: on some shares, others can neither read nor write a locked range."""
 
 
 class ResultFile:
     """A result under construction, as a context manager.
 
-    The data are written to `temporary`, a hidden file in the target folder that no watcher looks at. `commit` flushes
-    it to the disk and gives it its name. A block that ends without `commit`, in whatever way, leaves nothing behind.
-    What a process that is killed leaves behind, `remove_leftovers` finds: it is not locked any more.
+    The data are written to `temporary`, a hidden file in the target folder that watchers ignore. `commit` flushes it to
+    the disk and renames it. A block that ends without `commit`, also by an exception, removes the file. Files of killed
+    processes are not locked any more, so that `remove_leftovers` can find them.
 
     Parameters
     ----------
     path
-        Name of the finished result. Its folder is made if it does not exist.
+        Path of the finished result. Its folder is created if it does not exist.
     existing
-        What to do when there is a file of that name: ``replace`` it on `commit`; ``fail`` and ``skip`` never touch it
-        (whether a job is skipped is decided before). A link is replaced, not followed.
+        What to do with an existing file of that name: ``replace`` it on `commit`; ``fail`` and ``skip`` never modify it
+        (whether a job is skipped is decided before). A symbolic link is replaced, not followed.
     job_id
-        Becomes a part of the names of temporary files.
+        Part of the names of temporary files.
     root
-        No symbolic link may lead out of this folder; None: wherever the folder of `path` is.
+        Symbolic links may not lead out of this folder; None to allow any place.
     durable
-        Whether `commit` waits until the data are on the disk. What can be made again need not: it is there or not when
-        a process is killed, but may be empty or damaged when the computer loses its power.
+        Whether `commit` waits until the data are on the disk. Without, which is for files that can be made again, a
+        killed process still leaves a complete file or none, but a power failure may leave an empty or damaged one.
 
     Attributes
     ----------
     temporary
         The file to write; it exists and is empty.
     scratch
-        Name for intermediate data; it does not exist and is removed at the end.
+        Path for intermediate data. The file does not exist at first, and is removed at the end.
 
     Raises
     ------
     ResultError
         With one of these reasons: ``no_space``, ``output_read_only``, ``output_no_permission``, ``output_unreachable``
-        or ``output_folder`` if it is the fault of the surroundings; ``output_name`` if the file system has no such
-        names, ``output_exists``, or ``outside``. An error in the block that says that the disk is full, or that
-        writing failed, becomes one of them.
+        or ``output_folder`` for problems of the file system; ``output_name`` for a name that it does not allow;
+        ``output_exists``; or ``outside``. Errors of writing in the block, such as a full disk, are turned into these.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class ResultFile:
         self.existing = existing
         self._root = root
         self._durable = durable
-        # 40 characters of the stem keep the names within what file systems allow (255 bytes).
+        # 40 characters of the stem keep the names within the limit of file systems (255 bytes).
         safe_id = re.sub(r"[^A-Za-z0-9-]", "", job_id)[:36]
         self._prefix = f".{self.path.stem[:40]}_dcnumd-{safe_id}-"
         self._descriptor = -1
@@ -128,9 +127,9 @@ class ResultFile:
         try:
             self._refuse_outside()
             self._make_folder()
-            # Somebody may have made one of the folders just now.
+            # Another process may have created one of the folders just now.
             self._refuse_outside()
-            # Found out now rather than after the work, and with an errno, which HDF5 does not always give.
+            # Checked before the work, not after it, and with an errno, which HDF5 does not always report.
             self._make_temporary()
         except OSError as error:
             raise self._describe(error) from error
@@ -139,9 +138,9 @@ class ResultFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The scratch file belongs to whoever has locked the other one, so it goes first.
+        # The lock of the other file protects the scratch file as well, so the scratch file is removed first.
         for path in (self.scratch, self.temporary):
-            # A folder that went away took the files with it; the error that led here is the one to report.
+            # If the folder is gone, so are the files. The error that led here is the one to report.
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         os.close(self._descriptor)
@@ -149,17 +148,17 @@ class ResultFile:
             raise self._describe(OSError(number, os.strerror(number))) from error
 
     def commit(self) -> None:
-        """Flush the closed file to the disk (if it is to be durable) and give it its name.
+        """Flush the closed file to the disk (if `durable`) and rename it.
 
         Raises
         ------
         ResultError
-            As for the class; nothing has appeared under the final name then.
+            As for the class; no file has appeared under the final name then.
         """
         try:
-            # Space behind the end that was only made sure of.
+            # Free the space after the end that was only reserved.
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size)
-            # This descriptor has been open all the time, so it hears of every write that failed.
+            # Why this descriptor? It was open all the time, so fsync reports every write that failed.
             if self._durable:
                 os.fsync(self._descriptor)
             if self.existing == "replace":
@@ -173,7 +172,7 @@ class ResultFile:
             raise self._describe(error) from error
 
     def _make_folder(self) -> None:
-        """Make the folder of the result, and have its name, and those above it that are new, on the disk."""
+        """Create the folder of the result and missing parents, and flush their names to the disk."""
         folder = self.path.parent
         new = list(itertools.takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,10 +181,10 @@ class ResultFile:
                 _sync_folder(place.parent)
 
     def _make_temporary(self) -> None:
-        """Make the temporary file and lock it, as long as this process lives."""
+        """Create the temporary file and lock it for the lifetime of this process."""
         while True:
             descriptor = os.open(self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            # Who removes leftovers may have seen it before it was locked.
+            # `remove_leftovers` in another process may have removed it before it was locked.
             if _lock(descriptor) != "others" and _is_at(descriptor, self.temporary):
                 self._descriptor = descriptor
                 return
@@ -193,7 +192,7 @@ class ResultFile:
             self._name_temporaries()
 
     def _publish_once(self) -> None:
-        """Give the file its name unless that name exists by now: a link never replaces anything."""
+        """Rename the file unless the new name exists by now: a hard link never replaces a file."""
         try:
             self.path.hardlink_to(self.temporary)
         except FileExistsError as error:
@@ -210,7 +209,7 @@ class ResultFile:
         try:
             mode = self.path.lstat().st_mode
         except OSError:
-            # Nothing is there, or what is wrong shows when the folder is made.
+            # The folder does not exist; other errors are raised again when it is created.
             return
         if self.existing != "replace":
             raise self._exists()
@@ -230,12 +229,12 @@ class ResultFile:
         )
 
     def _output_errno(self, error: BaseException) -> int | None:
-        """Return what the system said when the result was written, None if the error is about something else."""
+        """Return the error number of a failed write of the result; None if the error has another cause."""
         if isinstance(error, DcnumdError) or not isinstance(error, Exception):
             return None
         number = error.errno if isinstance(error, OSError) else None
         text = str(error)
-        # h5py does not always pass errno on, nor does it always raise an OSError; HDF5's text has it.
+        # h5py does not always raise an OSError with errno, but the message of HDF5 contains the number.
         if number is None and (found := re.search(r"errno = (\d+),", text)):
             number = int(found[1])
         ours = number in {*NO_SPACE, errno.EROFS} or "write failed" in text or self.temporary.name in text
@@ -249,12 +248,12 @@ class ResultFile:
 
 
 def _rename_once(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Rename a file where there are no hard links, unless the new name exists.
+    """Rename a file on a file system without hard links, unless the new name exists.
 
     Raises
     ------
     FileExistsError
-        The name exists, and what has it is left as it is.
+        The new name exists; that file stays unchanged.
     OSError
         The file cannot be renamed.
     """
@@ -264,25 +263,25 @@ def _rename_once(source: pathlib.Path, target: pathlib.Path) -> None:
     number = ctypes.get_errno()
     if number not in NO_RENAME_ONCE:
         raise OSError(number, os.strerror(number), os.fspath(target))
-    # An empty file that nobody else has made is the only one that is replaced.
+    # O_EXCL makes sure that the file that is replaced is the empty one created here.
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     source.rename(target)
 
 
 def remove_leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Remove what killed processes left of their results in a folder.
+    """Remove temporary and scratch files of killed processes from a folder.
 
-    Files whose maker lives are locked, and stay; so do all where the file system has no locks.
+    Files of living processes are locked and stay. On a file system without locks, all files stay.
 
     Returns
     -------
     removed
-        The files that are gone now.
+        The removed files.
 
     Raises
     ------
     OSError
-        If the folder cannot be read, or a file in it cannot be removed; that it does not exist is no error.
+        If the folder cannot be read, or a file in it cannot be removed. A missing folder is not an error.
     """
     try:
         paths = sorted(folder.iterdir())
@@ -298,7 +297,7 @@ def remove_leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
             if stat.S_ISREG(path.lstat().st_mode) and _remove_if_left(path, locked):
                 removed.append(path)
         except FileNotFoundError:
-            # Somebody else was quicker.
+            # Another process has removed it.
             continue
         except OSError as error:
             failed = error
@@ -308,12 +307,12 @@ def remove_leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _remove_if_left(path: pathlib.Path, locked_by_maker: pathlib.Path) -> bool:
-    """Remove a file if nobody holds the lock that its maker has."""
+    """Remove a file if the process that created it does not hold its lock any more."""
     try:
-        # neither follows links nor waits for the other end of a pipe
+        # these flags do not follow links, and do not wait for the other end of a pipe
         descriptor = os.open(locked_by_maker, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        # A scratch file that stands alone. Or both are gone by now.
+        # A scratch file without its temporary file; or both have been removed by now.
         path.unlink(missing_ok=True)
         return True
     try:
@@ -326,9 +325,10 @@ def _remove_if_left(path: pathlib.Path, locked_by_maker: pathlib.Path) -> bool:
 
 
 def _lock(descriptor: int) -> Literal["mine", "others", "impossible"]:
-    """Lock an open file; the system frees it when the file is closed, and so when this process is killed.
+    """Lock an open file; the system releases the lock when the file is closed or this process is killed.
 
-    The lock belongs to the open file and not to the process, which may open and close the file by other means.
+    Why not `fcntl.lockf`? Its locks belong to the process, and closing any descriptor of the file, as HDF5 does, would
+    release them. This lock belongs to the open file description.
     """
     # struct flock of 64-bit Linux: type, whence, start, length, process id
     request = struct.pack("@hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, LOCK_OFFSET, 1, 0)
@@ -340,7 +340,7 @@ def _lock(descriptor: int) -> Literal["mine", "others", "impossible"]:
 
 
 def _is_at(descriptor: int, path: pathlib.Path) -> bool:
-    """Return whether an open file still has its name."""
+    """Return whether a path still refers to an open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
@@ -348,7 +348,7 @@ def _is_at(descriptor: int, path: pathlib.Path) -> bool:
 
 
 def _sync_folder(path: pathlib.Path) -> None:
-    """Make sure that the names in a folder are on the disk, where the file system can do that."""
+    """Flush the names in a folder to the disk, if the file system supports that."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

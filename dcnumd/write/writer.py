@@ -23,22 +23,22 @@ from dcnumd.write.space import make_room
 
 
 class Sliceable(Protocol):
-    """An array, or what gives arrays for slices along its first axis."""
+    """An array, or an object that returns arrays for slices along its first axis."""
 
     def __len__(self) -> int:
-        """Return how many items there are."""
+        """Return the number of items."""
 
     def __getitem__(self, items: slice, /) -> npt.NDArray[Any]:
-        """Return some of them."""
+        """Return a slice of the items."""
 
 
 logger = logging.getLogger(__name__)
 
 COMPRESSIONS = ("none", *(f"zstd-{level}" for level in range(1, 10)))
 METADATA_BYTES = 2**25
-"""A result has a fraction of this, unless it has millions of chunks."""
+"""Size of the cache for metadata [bytes]; results need a fraction of it, unless they have millions of chunks."""
 SPARE_BYTES = 2**18
-"""Room for metadata that come to mind last."""
+"""Disk space that is reserved for metadata which HDF5 writes on closing [bytes]."""
 COPY_ITEMS = 500
 """Number of images that are copied at once."""
 IMAGE_FEATURES = frozenset({"image", "image_bg", "mask"})
@@ -55,7 +55,7 @@ def compression_level(compression: str) -> int | None:
     Raises
     ------
     ConfigError
-        When the setting is not one of `COMPRESSIONS`.
+        The setting is not one of `COMPRESSIONS`.
     """
     if compression not in COMPRESSIONS:
         raise ConfigError(f"compression {compression!r} is unknown; allowed: {', '.join(COMPRESSIONS)}")
@@ -65,7 +65,7 @@ def compression_level(compression: str) -> int | None:
 def dataset_keywords(compression: str = "zstd-5") -> dict[str, Any]:
     """Return the keywords of `h5py.Group.create_dataset` for a compression setting.
 
-    Checksums (fletcher32) are stored whatever the compression, as dcnum does.
+    All settings include checksums (fletcher32), as in dcnum.
     """
     level = compression_level(compression)
     if level is None:
@@ -82,10 +82,10 @@ def get_best_nd_chunks(item_shape: tuple[int, ...], dtype: npt.DTypeLike = np.fl
 def _open_for_writing(path_or_h5: str | pathlib.Path | h5py.File, mode: str) -> h5py.File:
     if isinstance(path_or_h5, h5py.File):
         return path_or_h5
-    # As for reading: HDF5 refuses one file with two kinds of locking in a process, and shares often know no locks.
+    # As for reading: HDF5 refuses to open a file twice with different locking, and many shares have no locks.
     h5 = h5py.File(path_or_h5, mode, libver="latest", locking=False)
     config = h5.id.get_mdc_config()
-    # metadata stay in memory until the file is closed
+    # a cache of fixed size keeps the metadata in memory until the file is closed
     config.set_initial_size, config.initial_size, config.min_size = True, METADATA_BYTES, METADATA_BYTES
     config.max_size = max(config.max_size, METADATA_BYTES)
     h5.id.set_mdc_config(config)
@@ -93,14 +93,14 @@ def _open_for_writing(path_or_h5: str | pathlib.Path | h5py.File, mode: str) -> 
 
 
 def make_room_in(h5: h5py.File, size: int) -> None:
-    """Make sure that what HDF5 holds back can be written, and `size` bytes beyond.
+    """Reserve disk space for the data that HDF5 has cached, and `size` bytes more.
 
-    It crashes otherwise, now or when the file is closed. Chunks that are stored directly need no such care.
+    Otherwise HDF5 may crash, now or when the file is closed. Chunks that are written directly are not cached.
 
     Raises
     ------
     OSError
-        There is no space left.
+        No space is left.
     """
     if h5.driver == "sec2":
         make_room(h5.id.get_vfd_handle(), h5.id.get_filesize() + size + SPARE_BYTES)
@@ -139,12 +139,12 @@ class HDF5Writer:
             self.discard()
 
     def close(self) -> None:
-        """Close the file, unless it was handed over open.
+        """Close the file, unless the caller opened it.
 
         Raises
         ------
         OSError or RuntimeError
-            It could not be written, because the disk is full for example; what is in it is worth nothing then.
+            Writing failed, for example because the disk is full; the file is unusable then.
         """
         if not self._owns_file:
             return
@@ -156,16 +156,16 @@ class HDF5Writer:
         self.h5.close()
 
     def make_room(self, size: int = 0) -> None:
-        """Make sure that there is room for `size` more bytes, see `make_room_in`."""
+        """Reserve disk space for `size` more bytes, see `make_room_in`."""
         make_room_in(self.h5, size)
 
     def discard(self) -> None:
-        """Close a file that nobody wants any more, without writing to the disk, which may be full."""
+        """Close a file that is going to be removed, without writing to the disk, which may be full."""
         if not self._owns_file or not self.h5:
             return
         nowhere = os.memfd_create("dcnumd-discarded", os.MFD_CLOEXEC)
         try:
-            # HDF5 insists on writing what it has in memory, and takes harm where that fails
+            # HDF5 flushes its caches on closing and can crash if that fails
             os.dup2(nowhere, self.h5.id.get_vfd_handle(), inheritable=False)
             self.h5.close()
         except Exception as error:  # noqa: BLE001 -- the error that led here is the one to report
@@ -186,7 +186,7 @@ class HDF5Writer:
         ds_kwds: Mapping[str, Any] | None = None,
         group_name: str = "events",
     ) -> tuple[h5py.Dataset, int]:
-        """Return the dataset of a feature, made if missing, and the number of events it already has."""
+        """Return the dataset of a feature, created if missing, and its number of events."""
         group = self.h5.require_group(group_name)
         if feat not in group:
             dataset = group.create_dataset(
@@ -242,19 +242,18 @@ class HDF5Writer:
         Parameters
         ----------
         name, description
-            For humans.
+            Name and description that are shown to users.
         paths
-            Files of a ``file`` basin, tried in order; relative ones are taken from the folder of this file.
+            Files of a ``file`` basin in order of preference; relative paths start at the folder of this file.
         features
-            What the file basin provides; None: everything. For an internal basin it follows from `internal_data`.
+            Features of the file basin; None for all. For an internal basin, those of `internal_data`.
         mapping
-            Event in the basin for every event of this file (integers, shape (events,)); stored once
-            as ``events/basinmapN`` and shared by all basins with the same mapping. Or the name of such a dataset.
+            Position in the basin of each event of this file (integers, shape (events,)), stored once
+            as ``events/basinmapN`` and shared by all basins with the same mapping; or the name of such a dataset.
         internal_data
-            Feature data that are stored in ``basin_events``; makes the basin ``internal``. They are read a part at a
-            time.
+            Feature data to store in ``basin_events``, copied in parts; makes the basin ``internal``.
         identifier
-            Measurement identifier that the file must have.
+            Measurement identifier that the file must have; None for any.
 
         Returns
         -------
@@ -291,7 +290,7 @@ class HDF5Writer:
         return self._store_definition(definition)
 
     def _store_mapping(self, mapping: npt.NDArray[Any]) -> str:
-        """Return the name of the event mapping with these values, stored if there is none."""
+        """Return the name of the event mapping with these values, storing it if missing."""
         number = 0
         while (key := f"basinmap{number}") in self.events:
             if np.array_equal(self.events[key][:], mapping):
@@ -327,7 +326,7 @@ class HDF5Writer:
 
 
 def store_lines(group: h5py.Group, name: str, lines: Sequence[str], ds_kwds: Mapping[str, Any]) -> h5py.Dataset:
-    """Store lines as fixed-length strings (UTF-8), as long as the longest one."""
+    """Store lines as fixed-length strings (UTF-8) with the length of the longest line."""
     encoded = [encode_line(line) for line in lines]
     length = max(1, max((len(line) for line in encoded), default=1))
     data = np.array(encoded, dtype=f"S{length}")
