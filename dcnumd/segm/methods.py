@@ -1,4 +1,4 @@
-"""The segmenters that can be named in a configuration."""
+"""Segmenters by their code, for configurations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dcnumd.segm.segmenter_mpo import MPOSegmenter
 
 
 def get_available_segmenters() -> dict[str, type[MPOSegmenter]]:
-    """Return all segmenters by their code: built-in, of installed packages, and merely defined.
+    """Return all segmenters by their code: built-in, of installed packages, and other subclasses.
 
     Raises
     ------
     MethodError
-        An entry point cannot be loaded or is no subclass of `MPOSegmenter`.
+        An entry point cannot be loaded or is not a subclass of `MPOSegmenter`.
     """
     found = find_methods(ENTRY_POINT_GROUP, MPOSegmenter, BUILT_IN)  # type: ignore[type-abstract]  # a base, not made
     return {code: segmenter for code, segmenter in found.items() if segmenter.is_available()}
@@ -26,7 +26,7 @@ def get_segmenter(code: str) -> type[MPOSegmenter]:
     Raises
     ------
     MethodError
-        There is none, or it lacks something on this computer; the message names those that are there.
+        There is no such segmenter, or it cannot run on this computer; the message lists those that can.
     """
     segmenter = get_method(code, "segmenter", ENTRY_POINT_GROUP, MPOSegmenter, BUILT_IN)  # type: ignore[type-abstract]  # likewise
     if not segmenter.is_available():

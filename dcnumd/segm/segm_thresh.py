@@ -14,10 +14,10 @@ from dcnumd.shared_memory.slot import ChunkSlotData
 
 
 class SegmentThresh(MPOSegmenter):
-    """Everything that is darker than the background by more than a threshold is a cell.
+    """Segmenter for all pixels that are darker than the background by more than a threshold.
 
-    A whole batch is thresholded, labelled and post-processed by one compiled kernel, which looks at each pixel
-    once and never stores the corrected images.
+    One compiled kernel thresholds, labels and post-processes a whole batch. It reads each pixel once and does not store
+    background-corrected images.
     """
 
     requires_background_correction: ClassVar[bool] = True
@@ -37,7 +37,7 @@ class SegmentThresh(MPOSegmenter):
         image
             2D background-corrected frame, int16 or float64.
         thresh
-            Threshold of the grey value, usually negative.
+            Threshold [grey values], usually negative.
         """
         return np.asarray(image < thresh)
 
@@ -54,7 +54,7 @@ class SegmentThresh(MPOSegmenter):
             type(self).segment_algorithm is not SegmentThresh.segment_algorithm
             or type(self).process_labels is not Segmenter.process_labels
         ):
-            # a subclass with an algorithm of its own, which the kernel does not know
+            # a subclass has its own algorithm, which the kernel does not implement
             super().label_batch(slot, start, stop, backgrounds, background_index)
             return
         bg_off = slot.bg_off

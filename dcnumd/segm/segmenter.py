@@ -1,4 +1,4 @@
-"""What every segmenter has in common: keywords, pipeline identifier, mask post-processing."""
+"""Base class of segmenters: keywords, pipeline identifier, mask post-processing."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from dcnumd.segm import labeling
 
 ENTRY_POINT_GROUP = "dcnumd.segmenters"
 BUILT_IN = {"thresh": "dcnumd.segm.segm_thresh:SegmentThresh"}
-"""Segmenters of this package: code → where the class is."""
+"""Segmenters of this package: code → ``module:class``."""
 
 
 class Segmenter(abc.ABC):
-    """Base of all segmenters.
+    """Base class of all segmenters.
 
-    A subclass implements `segment_algorithm`; its keyword-only arguments are the parameters of the method and
+    A subclass implements `segment_algorithm`, whose keyword-only arguments are the parameters of the segmenter and
     make up its pipeline identifier.
 
     Parameters
     ----------
     kwargs_mask
-        Keyword arguments for mask post-processing (see `process_labels`), over `mask_default_kwargs`.
+        Keyword arguments for mask post-processing (see `process_labels`). They override `mask_default_kwargs`.
     debug
-        Work in one thread of this process instead of in processes of their own.
+        Use one thread of this process instead of worker processes.
     kwargs
         Keyword arguments for `segment_algorithm`.
 
@@ -44,11 +44,11 @@ class Segmenter(abc.ABC):
     hardware_processor: ClassVar[str] = "none"
     """Required hardware ("cpu" or "gpu"), defined in the first-level subclass."""
     requires_background_correction: ClassVar[bool] = False
-    """Whether `segment_algorithm` takes background-corrected images (int16) instead of raw ones."""
+    """Whether `segment_algorithm` receives background-corrected images (int16) instead of raw ones."""
     mask_postprocessing: ClassVar[bool] = True
     """Whether `process_labels` is applied after the segmentation."""
     mask_default_kwargs: ClassVar[dict[str, Any]] = {}
-    """This segmenter's own defaults for the keywords of `process_labels`."""
+    """Defaults of this segmenter for the keywords of `process_labels`."""
 
     def __init__(self, *, kwargs_mask: Mapping[str, Any] | None = None, debug: bool = False, **kwargs: Any) -> None:
         self.check_settings(kwargs, kwargs_mask or {})
@@ -65,7 +65,7 @@ class Segmenter(abc.ABC):
         Raises
         ------
         MethodError
-            One does not, or there is no mask post-processing for which `kwargs_mask` could be meant.
+            A keyword does not exist, or `kwargs_mask` is given to a segmenter without mask post-processing.
         """
         cls._check_keywords("segment_algorithm", kwargs)
         if cls.mask_postprocessing:
@@ -78,12 +78,14 @@ class Segmenter(abc.ABC):
 
     @classmethod
     def check_mask_values(cls, kwargs_mask: Mapping[str, Any]) -> None:
-        """Make sure that mask keywords of the right types are in their range; those of others are theirs to judge.
+        """Make sure that mask keywords, whose types have been checked, are in range.
+
+        A subclass with its own `process_labels` has to check its keywords itself.
 
         Raises
         ------
         MethodError
-            One is not.
+            A value is out of range.
         """
         if cls.mask_postprocessing and cls.process_labels is Segmenter.process_labels:
             try:
@@ -123,7 +125,7 @@ class Segmenter(abc.ABC):
 
     @staticmethod
     def is_available() -> bool:
-        """Return whether what the segmenter needs is there; subclasses with needs of their own say so."""
+        """Return whether the segmenter can run on this computer; subclasses with special requirements override this."""
         return True
 
     def segment_algorithm_wrapper(self) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
@@ -143,49 +145,49 @@ class Segmenter(abc.ABC):
         Parameters
         ----------
         labels
-            2D integer labels with 0 for background, or a boolean mask, whose 8-connected components count as labels.
+            2D integer labels with 0 for background, or a boolean mask, whose 8-connected components are labelled.
         clear_border
             Remove labels that touch the frame's border.
         fill_holes
-            Fill what is enclosed by a mask.
+            Fill pixels that a mask encloses.
         closing_disk
             Radius of the disk for a morphological opening [px]; 0, False and None for none.
 
         Returns
         -------
         labels
-            uint16 array of the same shape; labelled anew in raster order, unless labels are given and only
-            `clear_border` is on: then the remaining ones keep their numbers. Above 65535 numbers start again at 0.
+            uint16 array of the same shape, labelled again in raster order. If labels are given and only `clear_border`
+            is true, the remaining labels keep their numbers. Above 65535 numbers start again at 0.
         """
         return labeling.process_frame(
             labels, clear_border=clear_border, fill_holes=fill_holes, closing_disk=closing_disk
         )
 
     def get_ppid(self) -> str:
-        """Return this segmenter's pipeline identifier, for example ``thresh:t=-6:cle=1^f=1^clo=2``."""
+        """Return the pipeline identifier of this segmenter, for example ``thresh:t=-6:cle=1^f=1^clo=2``."""
         return self.get_ppid_from_ppkw(self.kwargs, self.kwargs_mask)
 
     @classmethod
     def get_ppid_code(cls) -> str:
-        """Return the name under which the segmenter is known: its class name without ``Segment``."""
+        """Return the code of the segmenter: its class name in lower case, without ``segment``."""
         return cls.__name__.lower().removeprefix("segment")
 
     @classmethod
     def get_ppid_from_ppkw(cls, kwargs: Mapping[str, Any], kwargs_mask: Mapping[str, Any] | None = None) -> str:
-        """Return the pipeline identifier for given keyword arguments; the rest has its defaults.
+        """Return the pipeline identifier for given keyword arguments; missing ones have their defaults.
 
         Parameters
         ----------
         kwargs
             Keyword arguments for the constructor: those of `segment_algorithm`, and ``kwargs_mask`` if the next
-            parameter is None. Others, like ``num_workers``, are no part of an identifier.
+            parameter is None. Others, such as ``num_workers``, are not part of the identifier.
         kwargs_mask
             Keyword arguments for mask post-processing.
 
         Raises
         ------
         MethodError
-            A keyword does not exist, or there is no mask post-processing for which mask keywords could be meant.
+            A keyword does not exist, or mask keywords are given to a segmenter without mask post-processing.
         """
         given_mask = kwargs.get("kwargs_mask") if kwargs_mask is None else kwargs_mask
         settings = {name: value for name, value in kwargs.items() if name not in cls._constructor_keywords()}
@@ -197,13 +199,13 @@ class Segmenter(abc.ABC):
 
     @classmethod
     def _constructor_keywords(cls) -> set[str]:
-        """Return the names of keywords that are not for `segment_algorithm`, though that may use them, too."""
+        """Return the keywords of the constructor that `segment_algorithm` does not have."""
         own = {keyword.name for keyword in method_keywords(cls, "segment_algorithm")}
         return {keyword.name for keyword in method_keywords(cls, "__init__")} - own
 
     @staticmethod
     def get_ppkw_from_ppid(segm_ppid: str) -> dict[str, Any]:
-        """Return the keyword arguments (``kwargs_mask`` among them) that an identifier, of any segmenter, stands for.
+        """Return the keyword arguments, including ``kwargs_mask``, from the identifier of any segmenter.
 
         Raises
         ------

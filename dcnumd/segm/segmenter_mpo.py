@@ -34,7 +34,7 @@ from dcnumd.segm.workers import (
 from dcnumd.shared_memory.block import SharedEvent, SharedNumber
 from dcnumd.shared_memory.slot import ChunkSlotData
 
-# The workers have a module of their own, but are documented here.
+# The workers are implemented in `workers`, but are documented, as in dcnum, in this module.
 __all__ = [
     "MPOSegmenter",
     "MPOSegmenterWorker",
@@ -47,34 +47,34 @@ __all__ = [
 class MPOSegmenter(Segmenter, abc.ABC):
     """Segmenter with multiprocessing operation.
 
-    The workers are started once. `reinitialize_workers` binds the living ones to other slots and to this
-    segmenter's parameters, and starts only what is missing.
+    The workers are started once. `reinitialize_workers` binds living workers to other slots and to the parameters of
+    this segmenter, and starts only missing ones.
 
     Parameters
     ----------
     num_workers
-        Number of workers (processes) to spawn; None means one for each physical core.
+        Number of workers (processes) to start; None means one for each physical core.
     kwargs_mask
         Keyword arguments for mask post-processing (see `process_labels`).
     debug
-        Run one thread in this process instead of processes; nothing needs to be picklable then.
+        Use one thread of this process instead of worker processes; the segmenter need not be picklable then.
     kwargs
         Keyword arguments for `segment_algorithm`, defined in the subclass.
 
     Attributes
     ----------
     num_workers : int
-        Number of workers; 1 in debugging mode, once they are started.
+        Number of workers; in debugging mode, 1 after they are started.
     slot_list : sequence of ChunkSlotData or None
-        What the workers share; None before they are started.
+        Slots that the workers share; None before they are started.
     mp_slot_index : SharedNumber
-        Index in `slot_list` of the slot that is being worked on.
+        Index in `slot_list` of the slot that is being processed.
     mp_active : SharedEvent
         Set while the workers are allowed to do work.
     mp_num_workers_done : SharedNumber
-        Number of workers that are done with the slot.
+        Number of workers that have finished the slot.
     mp_shutdown : SharedEvent
-        Tells the workers to stop when it is set.
+        Set to stop the workers.
 
     Raises
     ------
@@ -99,7 +99,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         self._begin()
 
     def _begin(self) -> None:
-        """Make what belongs to this very instance: it shares nothing with the one that it was pickled from."""
+        """Initialize the attributes that a pickled copy does not share with the original."""
         self.slot_list: Sequence[ChunkSlotData] | None = None
         self.program: WorkerProgram = SegmentProgram()
         self.mp_slot_index = SharedNumber()
@@ -127,7 +127,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        # workers get the parameters; slots, program and the workers themselves are the parent's business
+        # workers receive only the parameters; slots, program and pool belong to the parent
         own = {*SHARED, "pool", "slot_list", "program", "_bound_layouts", "_worker_starter"}
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
@@ -147,7 +147,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         return index * length // self.num_workers, (index + 1) * length // self.num_workers
 
     def take_workers(self, other: MPOSegmenter) -> None:
-        """Take over the living workers of another segmenter, which has none afterwards."""
+        """Exchange workers with another segmenter, so that this one has its living workers."""
         self.pool, other.pool = other.pool, self.pool
         self.pool.set_starter(self._start_worker)
         other.pool.set_starter(other._start_worker)
@@ -193,9 +193,9 @@ class MPOSegmenter(Segmenter, abc.ABC):
         Parameters
         ----------
         images
-            The time-series image data (frame, y, x); background-corrected if the algorithm needs that.
+            The time-series image data (frame, y, x), background-corrected if the algorithm requires that.
         bg_off
-            Background offset (frame,), subtracted from the images before.
+            Background offset (frame,), which is subtracted from the images first.
 
         Returns
         -------
@@ -207,7 +207,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         MethodError
             `bg_off` is given, but the segmenter works on raw images.
         ValueError
-            The arrays do not have these shapes.
+            An array has another shape.
         """
         if images.ndim != 3:
             raise ValueError(f"images have the shape {images.shape}, expected (frame, y, x)")
@@ -235,7 +235,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         mask: npt.NDArray[np.bool_],
         labels: npt.NDArray[np.uint16],
     ) -> None:
-        """Fill `mask` with the outcome of the algorithm and `labels` with what post-processing makes of it."""
+        """Fill `mask` with the output of the algorithm, and `labels` with the post-processed labels."""
         algorithm = self.segment_algorithm_wrapper()
         for index, image in enumerate(images):
             outcome = np.asarray(algorithm(image if bg_off is None else image - bg_off[index]))
@@ -245,7 +245,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
                     f"for a frame of shape {image.shape}",
                     "segmenter_output",
                 )
-            # numbers, also those of labels, count as true unless they are 0
+            # assigning numbers, for example labels, sets all pixels that are not 0
             mask[index] = outcome
         labeling.label_masks(mask, labels)
         if self.mask_postprocessing:
@@ -271,13 +271,13 @@ class MPOSegmenter(Segmenter, abc.ABC):
         Parameters
         ----------
         slot
-            Its image and, if there is one, its bg_off are filled for the batch.
+            The slot, whose image and, if it has one, bg_off are filled for the batch.
         start, stop
-            The batch.
+            Range of frames of the batch.
         backgrounds
             Background images, uint8 (image, y, x).
         background_index
-            For each frame of the batch, the index of its background image.
+            Index of the background image of each frame of the batch.
         """
         images: npt.NDArray[Any] = slot.image[start:stop]
         bg_off = None
@@ -294,14 +294,19 @@ class MPOSegmenter(Segmenter, abc.ABC):
         Parameters
         ----------
         chunk
-            The data chunk index to perform segmentation on.
+            Index of the data chunk.
         slot_list
             The slots, one of which holds the chunk.
 
         Returns
         -------
         mask
-            The slot's view on the shared boolean mask array, now filled.
+            The slot's view of the shared boolean mask array, filled by the workers.
+
+        Raises
+        ------
+        ValueError
+            No slot holds the chunk.
         """
         slot_index = next((i for i, slot in enumerate(slot_list) if slot.chunk == chunk), None)
         if slot_index is None:

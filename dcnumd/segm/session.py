@@ -1,4 +1,4 @@
-"""The workers' side of a segmenter: messages come in, tasks are done, answers go out."""
+"""The part of a segmenter that runs in its workers: receiving messages, running tasks, sending replies."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from dcnumd.shared_memory.block import BlockHandle, SharedEvent, SharedNumber
 from dcnumd.shared_memory.slot import ChunkSlotData
 
 Layouts = list[tuple[BlockHandle, tuple[int, int, int]]]
-"""The memory behind each slot, and its shape."""
+"""Shared memory and shape of each slot."""
 
 
 class SharedSegmenter(Protocol):
-    """What workers need of an `MPOSegmenter`, which documents all of it."""
+    """The part of `MPOSegmenter` that workers use, see there.
+
+    Why not the class itself? It starts the workers, so its module imports theirs, which import this one.
+    """
 
     requires_background_correction: ClassVar[bool]
     slot_list: Sequence[ChunkSlotData] | None
@@ -34,7 +37,7 @@ class SharedSegmenter(Protocol):
     def segment_batch(
         self, images: npt.NDArray[Any], bg_off: npt.NDArray[np.float64] | None = None
     ) -> npt.NDArray[np.bool_]:
-        """Return the masks of images."""
+        """Return the masks of images, see `MPOSegmenter.segment_batch`."""
 
     def label_batch(
         self,
@@ -44,21 +47,21 @@ class SharedSegmenter(Protocol):
         backgrounds: npt.NDArray[np.uint8],
         background_index: npt.NDArray[np.int64],
     ) -> None:
-        """Fill a slot's labels from its images."""
+        """Fill a slot's labels from its images, see `MPOSegmenter.label_batch`."""
 
 
 class WorkerSession(Protocol):
-    """What a worker does with the tasks of one file."""
+    """Runs the tasks of one file in a worker."""
 
     def run(self, task: Any) -> object:
-        """Do one task and return the reply for the parent."""
+        """Run one task and return the reply for the parent."""
 
     def close(self) -> None:
-        """Give back what the session holds."""
+        """Release the resources of the session."""
 
 
 class SegmenterWorker(WorkerHandle, Protocol):
-    """What the parent sees of a worker of a segmenter: which part of a slot it works on, and for whom."""
+    """The parent's view of a worker: its segmenter, its slots, and the part of a slot that it processes."""
 
     segmenter: SharedSegmenter
     slot_list: Sequence[ChunkSlotData] | None
@@ -75,7 +78,7 @@ class WorkerProgram(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bind:
-    """Message to a worker: from now on, work on this file."""
+    """Message to a worker: the following tasks belong to this file."""
 
     segmenter: SharedSegmenter
     slot_list: Sequence[ChunkSlotData]
@@ -83,7 +86,7 @@ class Bind:
 
 
 def slot_layouts(slot_list: Sequence[ChunkSlotData]) -> Layouts:
-    """Return what must be the same for workers to see the slots as they are."""
+    """Return the layouts of slots, in which workers are bound to them; when one differs, they must be bound again."""
     return [(slot.handle, slot.shape) for slot in slot_list]
 
 
@@ -97,7 +100,7 @@ class SegmentTask:
 
 
 class SegmentProgram:
-    """What workers do by default: fill the mask of a slot from its images."""
+    """The default program of workers: fill the mask of a slot from its images."""
 
     def open(self, segmenter: SharedSegmenter, slot_list: Sequence[ChunkSlotData]) -> SegmentSession:
         """Start a session in the worker."""
@@ -105,7 +108,7 @@ class SegmentProgram:
 
 
 class SegmentSession:
-    """A worker's work for `MPOSegmenter.segment_chunk`."""
+    """Runs the tasks of `MPOSegmenter.segment_chunk` in a worker."""
 
     def __init__(self, segmenter: SharedSegmenter, slot_list: Sequence[ChunkSlotData]) -> None:
         self._segmenter = segmenter
@@ -124,20 +127,20 @@ class SegmentSession:
         slot.mask[batch] = self._segmenter.segment_batch(images, bg_off)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the session has no resources."""
 
 
 class MessageLoop:
-    """Works off the messages of a worker pool.
+    """Processes the messages of a worker pool.
 
     Parameters
     ----------
     connection
-        The worker's end of the pipe, which is closed at the end.
+        The worker's end of the pipe; closed at the end.
     shutdown
-        Ends the work when it is set.
+        Set to end the loop.
     adopt
-        Told of the segmenter and the slots that the tasks are for from now on.
+        Called with the segmenter and the slots of the following tasks.
     """
 
     def __init__(
@@ -153,7 +156,7 @@ class MessageLoop:
         self._failure: Exception | None = None
 
     def run(self) -> None:
-        """Do what the messages say until the pipe is closed or the shutdown is set."""
+        """Process messages until the pipe is closed or the shutdown is set."""
         something = select.poll()
         something.register(self._connection.fileno(), select.POLLIN)
         something.register(self._shutdown.fileno(), select.POLLIN)
@@ -163,7 +166,8 @@ class MessageLoop:
                 try:
                     message = self._connection.recv()
                 except WorkerError as error:
-                    # Read too late: the slots are gone. Those of the next message follow, or the owner has ended.
+                    # The message was read too late: its slots do not exist any more. Either the next message brings
+                    # other slots, or their owner has ended.
                     self._close()
                     self._failure = error
                     continue
@@ -197,7 +201,7 @@ class MessageLoop:
 
 
 def as_reportable(error: Exception) -> Exception:
-    """Return an error that can cross the process border and names what happened."""
+    """Return an error that can be pickled and that describes the original one."""
     if isinstance(error, DcnumdError):
         return error
     reason = "memory" if isinstance(error, MemoryError) else "worker"

@@ -16,19 +16,20 @@ from dcnumd.segm.session import MessageLoop, SegmentSession, SegmentTask, Shared
 from dcnumd.shared_memory.slot import ChunkSlotData
 
 mp_spawn = fork_server.context
-"""Starts the workers: they are forked from a server that has loaded the kernels."""
+"""Multiprocessing context of the workers, which are forked from a server that has loaded the kernels."""
 
 SHARED = ("mp_slot_index", "mp_active", "mp_num_workers_done", "mp_shutdown")
-"""Attributes that a segmenter and its workers have in common."""
+"""Attributes that a segmenter shares with its workers."""
 CHECK_SECONDS = 0.01
-"""Seconds between two checks for another chunk by a worker without a pool, which no event reports to it."""
+"""Seconds between checks for another chunk by a worker without a pool; no event reports a new chunk to it."""
 
 
 class MPOSegmenterWorker:
-    """A worker: takes tasks from its pool or, if it has none, heeds the events of its segmenter.
+    """A worker that receives tasks from a pool or, without a pool, reacts to the events of its segmenter.
 
-    Without a pool it segments its slice of the slot at `mp_slot_index` as soon as `mp_active` is set, adds one to
-    `mp_num_workers_done`, and waits until there is another chunk, or until `mp_shutdown` is set.
+    Without a pool, a worker waits until `mp_active` is set, segments its slice of the slot at `mp_slot_index`, adds one
+    to `mp_num_workers_done`, and waits for another chunk, or until `mp_shutdown` is set. This is how dcnum runs
+    workers, and code written for dcnum may start them in this way.
 
     Parameters
     ----------
@@ -40,9 +41,9 @@ class MPOSegmenterWorker:
     Attributes
     ----------
     segmenter, slot_list, sl_start, sl_stop
-        What to do; the pool changes it.
+        The current work; changed by the pool.
     mp_slot_index, mp_active, mp_num_workers_done, mp_shutdown
-        Those of the segmenter.
+        The attributes of the segmenter with these names.
     """
 
     connection: PipeEnd
@@ -61,9 +62,9 @@ class MPOSegmenterWorker:
         self.sl_stop = sl_stop
 
     def run(self) -> None:
-        """Work until the pool is gone or `mp_shutdown` is set."""
+        """Run tasks until the pool closes the pipe or `mp_shutdown` is set."""
         if self._worker_end is None:
-            self._heed_events()
+            self._follow_events()
         else:
             MessageLoop(self._worker_end, self.mp_shutdown, self._adopt).run()
 
@@ -72,7 +73,7 @@ class MPOSegmenterWorker:
         for name in SHARED:
             setattr(segmenter, name, getattr(self, name))
 
-    def _heed_events(self) -> None:
+    def _follow_events(self) -> None:
         slots = self.slot_list or []
         session = SegmentSession(self.segmenter, slots)
         last_chunk = -1
@@ -98,7 +99,7 @@ class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: 
         self._server_pid = 0
 
     def connect(self) -> None:
-        """Make the worker one of a pool, before it is started."""
+        """Connect the worker to a pool; called before `start`."""
         self.connection, self._worker_end = mp_spawn.Pipe()
 
     def start(self) -> None:
@@ -108,7 +109,7 @@ class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: 
             self._server_pid = fork_server.server_pid() or 0
             super().start()
         except (OSError, EOFError) as error:
-            # the server died at this moment, or there is no memory; a later attempt starts another one
+            # the server died at this moment, or memory is exhausted; a later attempt starts another server
             raise WorkerError(
                 f"a worker process cannot be started: {error!r}", "worker_start", transient=True
             ) from error
@@ -118,14 +119,14 @@ class MPOSegmenterWorkerProcess(MPOSegmenterWorker, mp_spawn.Process):  # type: 
     def __getstate__(self) -> dict[str, Any]:
         if self._worker_end is None:
             return self.__dict__
-        # the child gets segmenter and slots with the first message, like any later ones
+        # the child receives segmenter and slots with the first message, as with later ones
         return {**self.__dict__, "segmenter": None, "slot_list": None, "connection": None}
 
     def run(self) -> None:
-        """Work as the base class says; an interrupt from the terminal is for the parent to answer."""
+        """Run as the base class does, ignoring interrupts from the terminal, which the parent handles."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # To the pipeline, a worker is dead when the server is that it was forked from. It must be so indeed: it
-        # shares its slots with the one that replaces it.
+        # The pipeline replaces a worker when the server that forked it dies. The worker must end then, because it
+        # shares its slots with its replacement.
         fork_server.die_with(self._server_pid)
         super().run()
 
@@ -145,8 +146,8 @@ class MPOSegmenterWorkerThread(MPOSegmenterWorker, threading.Thread):
         return os.getpid()
 
     def connect(self) -> None:
-        """Make the worker one of a pool, before it is started."""
+        """Connect the worker to a pool; called before `start`."""
         self.connection, self._worker_end = LocalEnd.pair()
 
     def kill(self) -> None:
-        """Threads end when their pipe is closed; there is nothing stronger."""
+        """Do nothing: a thread cannot be killed, and ends when its pipe is closed."""
