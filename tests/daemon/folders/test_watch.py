@@ -21,7 +21,7 @@ from dcnumd.daemon.folders.listing import CandidateFilter, list_folder
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.read.trust import Trust
 
-TOP = pathlib.Path(__file__).parents[2]
+TOP = pathlib.Path(__file__).parents[3]
 
 
 def accepting(**keywords):
@@ -409,7 +409,7 @@ def test_reached_watch_limit_is_reported_and_scans_go_on(tmp_path):
     """Without enough watches files are found by the scans, and the log names the limit; with enough, events return."""
     script = (
         "import pathlib, sys\n"
-        "from tests.daemon.test_watch import watch_beyond_the_limit\n"
+        "from tests.daemon.folders.test_watch import watch_beyond_the_limit\n"
         "watch_beyond_the_limit(pathlib.Path(sys.argv[1]))\n"
     )
     # in a namespace of its own, so that no other test meets the limit
