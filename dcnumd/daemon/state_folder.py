@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import pathlib
 
-from dcnumd.daemon.folders.inotify import DEPARTURES, FolderEvents
-
-LOOK_SECONDS = 60.0
-"""Time between two looks without an event [s]: a folder further up may have been renamed."""
+LOOK_SECONDS = 2.0
+"""Time between two looks [s]."""
 
 
 class StateFolder:
     """The files in one folder that must stay where they are, the lock and the ledger.
 
     An open file can be written for ever after it was deleted, and nobody will read what is in it.
+
+    The files are looked at again and again, which takes microseconds. File events would not tell when a folder further
+    up is renamed, and would come with everything that SQLite writes.
 
     Parameters
     ----------
@@ -48,28 +47,7 @@ class StateFolder:
         return None
 
     async def wait_until_gone(self) -> pathlib.Path:
-        """Return a file as soon as it is gone."""
-        events = self._events()
-        try:
-            while (gone := self.gone()) is None:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await (events.wait() if events is not None else asyncio.Event().wait())
-                if events is not None:
-                    events.changed()
-        finally:
-            if events is not None:
-                events.close()
+        """Return a file soon after it is gone."""
+        while (gone := self.gone()) is None:  # noqa: ASYNC110 -- no event tells of all the ways to go
+            await asyncio.sleep(LOOK_SECONDS)
         return gone
-
-    def _events(self) -> FolderEvents | None:
-        """Return the events of the folder; None if the system has none to give."""
-        with contextlib.ExitStack() as stack:
-            try:
-                events = FolderEvents(DEPARTURES)
-                stack.callback(events.close)
-                events.follow(os.fspath(self._folder))
-            except OSError:
-                return None
-            stack.pop_all()
-            return events

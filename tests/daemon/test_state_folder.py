@@ -42,8 +42,9 @@ def state(tmp_path):
 
 
 @pytest.mark.parametrize("depart", DEPARTURES.values(), ids=DEPARTURES)
-def test_files_that_go_are_noticed_at_once(state, depart):
-    """However they go, an event tells; what else happens in the folder does not matter."""
+def test_files_that_go_are_noticed_soon(state, depart, monkeypatch):
+    """However they go; what else happens in the folder does not matter."""
+    monkeypatch.setattr(state_folder, "LOOK_SECONDS", 0.05)
     folder, watched = state
 
     async def run():
@@ -59,7 +60,7 @@ def test_files_that_go_are_noticed_at_once(state, depart):
 
 
 def test_folder_that_went_with_the_one_above_is_noticed(state, monkeypatch):
-    """There is no event for it, so the files are also looked at now and then."""
+    """The names of the files count, not their folder."""
     folder, watched = state
     monkeypatch.setattr(state_folder, "LOOK_SECONDS", 0.05)
 
