@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import sqlite3
 
 import pytest
 
@@ -115,6 +116,7 @@ def test_as_many_jobs_run_as_the_executor_takes(tmp_path, files):
             pool.end(next(name for name, future in pool.futures.items() if not future.done()))
         await until(lambda: set(states(works).values()) == {"done"} and len(states(works)) == 4)
         assert len(pool.jobs) == 4
+        await until(lambda: works.jobs.idle)
 
     with_pool(tmp_path, body, capacity=2)
 
@@ -229,3 +231,18 @@ def test_fault_that_does_not_pass_is_final(tmp_path, files):
         assert len(pool.jobs) == 1
 
     with_pool(tmp_path, body)
+
+
+def test_fault_of_the_ledger_ends_the_work_and_no_measurement(tmp_path, files):
+    """What is no measurement's fault is handed on, whichever of several jobs meets it."""
+
+    async def body(works, pool):
+        await works.offer(*files[:2])
+        await until(lambda: len(pool.jobs) == 2)
+        works.ledger.finish = lambda *_, **__: (_ for _ in ()).throw(sqlite3.OperationalError("disk I/O error"))
+        pool.end("M0")
+        await until(lambda: any(task.done() for task in works.tasks))
+        assert works.lifecycle.failures == 0
+
+    with pytest.raises(sqlite3.OperationalError, match="disk I/O"):
+        with_pool(tmp_path, body, heeded="ask_to_stop", capacity=2)

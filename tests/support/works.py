@@ -113,10 +113,10 @@ def with_works(folder, body, settings, *, processes=False, **keywords):
 
     async def run():
         works = Works(folder, settings, processes=processes, **keywords)
-        tasks = [asyncio.create_task(coroutine) for coroutine in works.work()]
+        works.tasks = tasks = [asyncio.create_task(coroutine) for coroutine in works.work()]
         try:
             await body(works)
-            assert not [task for task in tasks if task.done()]
+            assert not [task for task in tasks if task.done() and task.exception() is None]
         finally:
             for task in tasks:
                 task.cancel()

@@ -89,6 +89,7 @@ class JobRunner:
         self._runs: dict[str, Run] = {}
         self._last_job = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
+        self._faults: list[BaseException] = []
         self._wanted = asyncio.Event()
         self._wanted.set()
         self._held = False
@@ -139,24 +140,24 @@ class JobRunner:
         patient
             Start no job while a watched file is being written.
         """
+        queue = self._lifecycle.queue
         try:
-            while not self._last_job.is_set():
-                waiting = await self._next()
-                if waiting is None:
+            while self._turns or not self._last_job.is_set():
+                queue.filled.clear()
+                if self._faults:
+                    return
+                if (waiting := self._next()) is None:
+                    await queue.filled.wait()
                     continue
                 turn = asyncio.create_task(self._take_turn(waiting, patient=patient), name=waiting.entry.path)
                 self._turns.add(turn)
-                await self._until_free()
-            while self._turns:
-                await self._until_free(0)
+                turn.add_done_callback(self._end_turn)
         finally:
             for turn in self._turns:
                 turn.cancel()
-            ended = await asyncio.gather(*self._turns, return_exceptions=True)
-            for fault in ended:
-                # The ledger's, for example; that a turn was cancelled is none.
-                if isinstance(fault, Exception):
-                    raise fault
+            await asyncio.gather(*self._turns, return_exceptions=True)
+            if self._faults:
+                raise self._faults[0]
 
     async def keep_ready(self) -> None:
         """Start the executor again whenever it is lost, also when it has nothing to do."""
@@ -176,23 +177,19 @@ class JobRunner:
             run.logged_at = moment if logged else run.logged_at
             self._lifecycle.note_progress(run.entry, progress, logged=logged)
 
-    async def _next(self) -> Waiting | None:
-        """Return the next measurement of the queue; None if there is none just now, after something has happened."""
-        queue = self._lifecycle.queue
-        queue.filled.clear()
-        if (waiting := queue.take()) is None:
-            await queue.filled.wait()
-        return waiting
+    def _next(self) -> Waiting | None:
+        """Return the next measurement of the queue; None if none can go on, or the executor takes no more jobs."""
+        if self._last_job.is_set() or len(self._turns) >= self._executor.capacity:
+            return None
+        return self._lifecycle.queue.take()
 
-    async def _until_free(self, number: int | None = None) -> None:
-        """Wait until fewer jobs run than the executor takes, or no more than `number`."""
-        most = self._executor.capacity - 1 if number is None else number
-        while len(self._turns) > most:
-            done, self._turns = await asyncio.wait(self._turns, return_when=asyncio.FIRST_COMPLETED)
-            for turn in done:
-                # What is not the fault of one measurement ends all.
-                turn.result()
-            self._lifecycle.announce()
+    def _end_turn(self, turn: asyncio.Task[None]) -> None:
+        self._turns.discard(turn)
+        if not turn.cancelled() and (fault := turn.exception()) is not None:
+            # It is not one measurement's fault, but the ledger's for example.
+            self._faults.append(fault)
+        self._lifecycle.queue.filled.set()
+        self._lifecycle.announce()
 
     async def _have_executor(self) -> None:
         """Start the executor again if it is gone: a start that fails costs no measurement an attempt."""
