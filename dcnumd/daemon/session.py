@@ -16,6 +16,7 @@ import structlog
 from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.availability import Availability
+from dcnumd.daemon.folders.events import FileEvents
 from dcnumd.daemon.folders.places import PlaceMemory
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.daemon.ledger.records import Entry, job_log
@@ -94,6 +95,7 @@ class Session:
         outputs = OutputFolders(settings, ledger, availability, self.lifecycle.queue)
         self.jobs = JobRunner(self.lifecycle, workers.executor, inspector, outputs, tidy, once=once)
         self.reports = Reporter(settings, ledger, availability, workers.report, self, tidy)
+        self._events = FileEvents(courteous=settings.resources.pause_while_acquiring)
         self.folders = [self._watch(folder, group) for group in settings.groups for folder in group.watch.folders]
         self._scanned = asyncio.Event()
         self._finished = asyncio.Event()
@@ -162,7 +164,7 @@ class Session:
 
     def _watch(self, folder: pathlib.Path, group: Settings) -> FolderWatch:
         places, trusted = PlaceMemory(self.ledger), self._settings.trusted_folders()
-        return FolderWatch(folder, group, self.settling.offer, places, trusted)
+        return FolderWatch(folder, group, self.settling.offer, places, trusted, self._events)
 
     def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {

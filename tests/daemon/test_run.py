@@ -19,6 +19,7 @@ import h5py
 import psutil
 import pytest
 
+from dcnumd.daemon.folders.events import STEP_MS
 from tests.support.daemon import HANG_SECONDS, START_SECONDS, Daemon
 from tests.support.faults import LONG_FRAMES, wait_until
 
@@ -421,14 +422,17 @@ def test_missing_folder_is_taken_up_when_it_appears(start_daemon, write_config, 
 
 
 def test_name_that_is_not_utf8_is_found(usual, measurement):
-    """Such a name is found by its file events, and so are those after it."""
+    """Such a name stops the file events for a moment, and a scan finds it; those after it are found as usual."""
     daemon, folder = usual.daemon, usual.folder()
     strange = os.fsdecode(os.fsencode(folder) + b"/caf\xe9.rtdc")
     published(measurement, folder, strange)
     daemon.wait_for("job.finished", path=strange, timeout=JOB_SECONDS)
     path = published(measurement, folder, "M002.rtdc", seed=2)
     daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    assert not daemon.matching("watch.degraded")
+    degraded = daemon.wait_for("watch.degraded", folder=str(usual.watched))
+    assert "caf" in degraded["error"]
+    assert "not UTF-8" in degraded["error"]
+    daemon.wait_for("watch.recovered", folder=str(usual.watched), timeout=JOB_SECONDS)
 
 
 def test_events_follow_folders_that_come_and_are_renamed(usual, measurement):
@@ -509,12 +513,13 @@ def voluntary_switches(daemon) -> int:
 
 
 def test_idle_daemon_sleeps(start_daemon, watched_folder, measurement):
-    """Between rescans nothing wakes any process of a daemon that has nothing to do, also after a job."""
+    """Between rescans only file events and the look at its own files wake a daemon without work, also after a job."""
     daemon = start_daemon()
     path = published(measurement, watched_folder, "M001.rtdc")
     daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
     counts = []
-    while not counts or counts[-1] >= 10:
+    few = 5000 // STEP_MS + 20
+    while not counts or counts[-1] >= few:
         # On a busy computer it takes a while until the last events have come, and threads have ended.
         assert len(counts) < 6, counts
         with pytest.raises(subprocess.TimeoutExpired):

@@ -18,6 +18,8 @@ from dcnumd.read.trust import Trust
 
 Found = list[tuple[str, Stamp]]
 """Absolute paths of possible measurements, with their stat."""
+Folders = dict[str, tuple[int, int]]
+"""Absolute paths of folders, with the numbers of the device and the inode: another folder may get the same path."""
 
 MEASUREMENT_SUFFIX = ".rtdc"
 RESULT_SUFFIX = "_dcn"
@@ -99,6 +101,8 @@ class Listing:
     """Symbolic links that look like measurements, but lead to where none is read, or nowhere."""
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     """Folders inside that could not be listed, with the reason."""
+    folders: Folders = dataclasses.field(default_factory=dict)
+    """All folders that were listed."""
 
 
 def list_folder(
@@ -107,7 +111,6 @@ def list_folder(
     *,
     recursive: bool,
     trust: Trust | None = None,
-    enter: Callable[[str], None] | None = None,
     give_sign: Callable[[], None] | None = None,
 ) -> Listing:
     """Look for measurements below `root`.
@@ -122,8 +125,6 @@ def list_folder(
         Whether to look into the folders inside, too; symbolic links to folders are not followed.
     trust
         Where symbolic links to files may lead; None: anywhere.
-    enter
-        Called with each folder before it is listed.
     give_sign
         Called after each name: a share that is slow is not one that is gone.
 
@@ -137,10 +138,9 @@ def list_folder(
     waiting = [root]
     while waiting:
         folder = waiting.pop()
-        if enter is not None:
-            enter(folder)
         try:
             with os.scandir(folder) as entries:
+                listing.folders[folder] = _identity(folder)
                 for entry in entries:
                     _sort_in(entry, accepts, trust, listing, waiting if recursive else None)
                     if give_sign is not None:
@@ -152,6 +152,11 @@ def list_folder(
             if error.errno != errno.ENOENT:
                 listing.unreadable[folder] = error.strerror or str(error)
     return listing
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    result = os.stat(folder)  # noqa: PTH116 -- text, as it is
+    return result.st_dev, result.st_ino
 
 
 def _sort_in(

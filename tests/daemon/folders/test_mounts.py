@@ -287,6 +287,7 @@ def test_events_work_again_after_a_remount(mount, tmp_path):
         async with watching(point, rescan_seconds=3600.0) as seen:
             await seen.event("watch.armed")
             unmount(point)
+            seen.watch.look_again()
             await seen.event("watch.unreachable")
             mount(point)
             seen.watch.look_again()

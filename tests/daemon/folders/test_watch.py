@@ -15,9 +15,11 @@ import sys
 
 import pytest
 import structlog.testing
+from watchfiles import Change
 
 from dcnumd.config.values import OutputSettings, ResourceSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.listing import CandidateFilter, list_folder
+from dcnumd.daemon.folders.reader import FolderReader
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.read.trust import Trust
 
@@ -154,8 +156,8 @@ def test_links_lead_to_watched_folders_and_results_only(linked):
 def test_events_and_scans_judge_links_alike(linked):
     """What a scan leaves out is not taken because an event names it."""
     settings = Settings(watch=WatchSettings(folders=(linked[0],)))
-    watch = FolderWatch(linked[0], settings, list, trusted=tuple(linked[:2]))
-    found = watch._named_by({str(path) for path in linked[0].iterdir()})
+    reader = FolderReader(linked[0], settings, trusted=tuple(linked[:2]))
+    found = reader.read_named({str(path) for path in linked[0].iterdir()}, list).found
     assert {pathlib.Path(path).name for path, _ in found} == {"M.rtdc", "within.rtdc", "result.rtdc"}
 
 
@@ -172,9 +174,9 @@ def test_events_follow_the_same_rules_as_a_scan(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"1")
     (tmp_path / "link").symlink_to(tmp_path / "x")
-    watch = FolderWatch(tmp_path, settings, list)
+    reader = FolderReader(tmp_path, settings)
     names = {"a.rtdc", "x", ".trash/c.rtdc", ".trash", "link", "link/b.rtdc", "a_dce.rtdc", "gone.rtdc"}
-    found = watch._named_by({str(tmp_path / name) for name in names})
+    found = reader.read_named({str(tmp_path / name) for name in names}, list).found
     assert sorted(os.path.relpath(path, tmp_path) for path, _ in found) == ["a.rtdc", "x/b.rtdc"]
 
 
@@ -204,12 +206,18 @@ async def watched(folder: pathlib.Path, **keywords):
     """Watch a folder by events only, and wait until it is armed."""
     finds = Finds()
     settings = Settings(watch=WatchSettings(**{"folders": (folder,), "rescan_seconds": 3600.0, **keywords}))
-    watch = FolderWatch(folder, settings, finds.offer)
+    finds.watch = FolderWatch(folder, settings, finds.offer)
+    async with running(finds.watch):
+        yield finds
+
+
+@contextlib.asynccontextmanager
+async def running(watch: FolderWatch):
+    """Have a watch keep watching, once it is armed."""
     task = asyncio.create_task(watch.keep_watching())
     await asyncio.wait_for(watch.ready.wait(), 60)
-    finds.watch = watch
     try:
-        yield finds
+        yield
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -386,17 +394,18 @@ def kernel_limit(name: str, value: int):
 
 
 def watch_beyond_the_limit(folder: pathlib.Path) -> None:
-    """Watch more folders than the kernel allows, and then again with a limit that suffices; runs in a namespace."""
+    """Watch more folders than the kernel allows, until the limit suffices; runs in a namespace."""
     for number in range(50):
         (folder / f"{number}").mkdir()
 
     async def body():
-        with structlog.testing.capture_logs() as entries:
-            with kernel_limit("user/max_inotify_watches", 20):
-                async with watched(folder, rescan_seconds=0.2) as finds:
-                    await finds.until(made(*(folder / f"{number}" / "M.rtdc" for number in range(50))))
-            async with watched(folder):
-                pass
+        low, high = (kernel_limit("user/max_inotify_watches", limit) for limit in (20, 1000))
+        with structlog.testing.capture_logs() as entries, low:
+            async with watched(folder, rescan_seconds=0.2) as finds:
+                await finds.until(made(*(folder / f"{number}" / "M.rtdc" for number in range(50))))
+                with high:
+                    await until_logged(entries, "watch.recovered", 1)
+                    await until_logged(entries, "watch.armed", 1)
         degraded = [entry for entry in entries if entry["event"] == "watch.degraded"]
         assert len(degraded) == 1
         assert "fs.inotify.max_user_watches" in degraded[0]["error"]
@@ -463,31 +472,112 @@ def test_overflow_while_stopped_loses_nothing(tmp_path):
         assert process.stdout.readline() == "all\n"
 
 
-def test_growing_file_is_noticed_often_where_it_has_to_stop_the_work(tmp_path):
-    """With `pause_while_acquiring` changes of one file are offered several times a second, else about once."""
+@pytest.mark.parametrize("courteous", [False, True])
+def test_growing_file_is_offered_again_and_again(tmp_path, courteous):
+    """Each time that it has grown, without any scan."""
     path = tmp_path / "M.rtdc"
+    sizes = []
 
-    async def offers(*, courteous: bool) -> float:
+    async def body():
         heard = asyncio.Event()
+
+        def offer(found):
+            sizes.extend(stamp.size for _, stamp in found)
+            heard.set()
+
         settings = Settings(
             watch=WatchSettings(folders=(tmp_path,), rescan_seconds=3600.0),
             resources=ResourceSettings(pause_while_acquiring=courteous),
         )
-        watch = FolderWatch(tmp_path, settings, lambda _: heard.set())
-        task = asyncio.create_task(watch.keep_watching())
-        await asyncio.wait_for(watch.ready.wait(), 60)
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        for _ in range(4):
-            heard.clear()
-            with path.open("ab") as file:
-                file.write(b"1")
-            await asyncio.wait_for(heard.wait(), 30)
-        task.cancel()
-        await asyncio.wait([task])
-        return loop.time() - start
+        async with running(FolderWatch(tmp_path, settings, offer)):
+            for size in range(1, 6):
+                with path.open("ab") as file:
+                    file.write(b"1")
+                async with asyncio.timeout(60):
+                    while size not in sizes:
+                        heard.clear()
+                        await heard.wait()
+
+    asyncio.run(body())
+
+
+def test_file_behind_a_hidden_one_is_found_by_its_event(tmp_path):
+    """A program that writes under a hidden name first is heard of when it has given the final one."""
 
     async def body():
-        assert await offers(courteous=True) < await offers(courteous=False) / 2
+        async with watched(tmp_path) as finds:
+            for number in range(5):
+                hidden = tmp_path / ".writing"
+                hidden.write_bytes(b"1" * 1000)
+                await finds.until([hidden.rename(tmp_path / f"M{number}.rtdc")])
+            assert str(hidden) not in finds.names
+
+    asyncio.run(body())
+
+
+def test_what_is_of_no_interest_is_dropped_by_its_name(tmp_path):
+    """In the watcher's thread: what grows under another name costs the event loop nothing."""
+    watch = FolderWatch(tmp_path / "in", Settings(), list)
+    watch.followed = dict.fromkeys([str(tmp_path / "in"), str(tmp_path / "in" / "day")], (1, 1))
+    concerning = {
+        (change, name)
+        for change in Change
+        for name in ("M.rtdc", ".M.rtdc", "M.rtdc.part", "notes.txt", ".day", "day", "day/M.rtdc", "other/M.rtdc")
+        if watch.concerns(change, f"{tmp_path}/in/{name}")
+    }
+    new = {(Change.added, name) for name in ("M.rtdc", "M.rtdc.part", "notes.txt", "day/M.rtdc")}
+    grown = {(Change.modified, name) for name in ("M.rtdc", "day/M.rtdc")}
+    assert concerning == new | grown | {(change, "day") for change in Change}
+
+
+def test_twenty_thousand_files_while_the_loop_is_held(tmp_path):
+    """However long nobody listens, events are kept, and none is lost."""
+
+    async def body():
+        async with watched(tmp_path) as finds:
+            await finds.until(made(*(tmp_path / f"{number}.rtdc" for number in range(20_000))))
+
+    asyncio.run(body())
+
+
+def test_name_that_is_not_utf8_stops_events_for_a_moment_only(tmp_path):
+    """It is found all the same, also when it is deleted later nothing else is missed, and the log tells both times."""
+    strange = tmp_path / os.fsdecode(b"caf\xe9.rtdc")
+
+    async def body():
+        with structlog.testing.capture_logs() as entries:
+            async with watched(tmp_path) as finds:
+                for number, happen in enumerate((strange.touch, strange.unlink)):
+                    happen()
+                    await until_logged(entries, "watch.degraded", number + 1)
+                    await finds.until([strange, *made(tmp_path / f"before {number}.rtdc")])
+                    await until_logged(entries, "watch.recovered", number + 1)
+                    await finds.until(made(tmp_path / f"after {number}.rtdc"))
+        problems = [entry["error"] for entry in entries if entry["event"] == "watch.degraded"]
+        assert all("caf" in problem and "not UTF-8" in problem for problem in problems)
+
+    asyncio.run(body())
+
+
+async def until_logged(entries, event, count):
+    async with asyncio.timeout(60):
+        while sum(entry["event"] == event for entry in entries) < count:  # noqa: ASYNC110 -- the log tells nobody
+            await asyncio.sleep(0.01)
+
+
+def test_folder_whose_name_is_not_utf8_is_scanned_more_often(tmp_path):
+    """Events from it and from the folder around it would stop all others, so both are polled; the rest has events."""
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    made(odd / "a.rtdc", tmp_path / "day" / "b.rtdc")
+
+    async def body():
+        with structlog.testing.capture_logs() as entries:
+            async with watched(tmp_path, poll_seconds=0.2) as finds:
+                await finds.until(made(odd / "c.rtdc", tmp_path / "d.rtdc", tmp_path / "day" / "e.rtdc"))
+                await until_logged(entries, "watch.degraded", 1)
+                odd.rename(tmp_path / "coffee")
+                await until_logged(entries, "watch.armed", 1)
+        assert [entry["event"] for entry in entries] == ["watch.degraded", "watch.recovered", "watch.armed"]
+        assert repr(os.fsencode(odd)) in entries[0]["error"]
 
     asyncio.run(body())

@@ -1,0 +1,172 @@
+"""One run of watchfiles over a list of folders, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import functools
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from watchfiles import Change, watch
+
+QUEUE_LIMIT = pathlib.Path("/proc/sys/fs/inotify/max_queued_events")
+EVENTS_PER_NAME = 8
+"""More than a new file usually raises: it is made, opened, written, closed, renamed, and gets an owner and a mode."""
+LATE_SECONDS = 2.0
+"""Time after which a turn counts as late [s]: while a process is stopped, the kernel may drop events."""
+LAST_TURNS = 3
+"""Turns in which a watcher hands over what it knows: one to notice it, one to see that no more comes, one to end."""
+
+
+class Listener(Protocol):
+    """Who wants to hear of changes."""
+
+    def concerns(self, change: Change, path: str) -> bool:
+        """Return whether it wants to hear of this one; called in the watcher's thread, many times a second."""
+
+    def take(self, changes: set[tuple[Change, str]]) -> None:
+        """Take note of changes; called in the event loop."""
+
+
+class Watcher:
+    """Hears what changes in folders, not in those inside of them, until it ends or fails.
+
+    The event loop hears of a change after one to two steps. `watchfiles.awatch` is not used, because it begins to
+    watch in the event loop, which a slow disk would stop, waits in a thread that keeps Python from ending, and takes
+    ten times as much of the processor when nothing happens.
+
+    Parameters
+    ----------
+    folders
+        What to watch. Folders inside are watched only if they are named here: watchfiles itself would follow symbolic
+        links, look into hidden folders, and lose files in a new folder that are there before it is watched.
+    listeners
+        Who hears of it.
+    step_ms
+        Time between looks at what has come [ms].
+    on_lost
+        Called in the event loop when the kernel may have dropped events.
+    on_failure
+        Called in the event loop when this watcher has failed after its start.
+    """
+
+    def __init__(
+        self,
+        folders: Iterable[str],
+        listeners: Iterable[Listener],
+        step_ms: int,
+        on_lost: Callable[[], None],
+        on_failure: Callable[[Watcher, Exception], None],
+    ) -> None:
+        self.ended = asyncio.Event()
+        """Set when its thread is about to end."""
+        self._folders = tuple(folders)
+        self._listeners = tuple(listeners)
+        self._step_ms = step_ms
+        self._on_lost = on_lost
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._armed: asyncio.Future[None] = self._loop.create_future()
+        self._last_turn: float | None = None
+        self._turns_left: int | None = None
+        self._names = 0
+        self._most_names = _queue_length() // EVENTS_PER_NAME
+        self._changes: dict[Listener, set[tuple[Change, str]]] = collections.defaultdict(set)
+
+    async def start(self, *, lenient: bool) -> None:
+        """Begin, and return when changes are heard from now on.
+
+        Parameters
+        ----------
+        lenient
+            Whether folders that cannot be watched are left out.
+
+        Raises
+        ------
+        Exception
+            If it fails; watchfiles says why in words.
+        """
+        threading.Thread(target=self._run, args=(lenient,), name="file events", daemon=True).start()
+        await self._armed
+
+    def retire(self) -> None:
+        """End when all that has been heard so far is handed over."""
+        self._turns_left = LAST_TURNS
+
+    def end(self) -> None:
+        """End at the next turn."""
+        self._turns_left = 0
+
+    def is_set(self) -> bool:
+        """Return whether watchfiles shall stop, which it asks at each turn, before it looks whether something came."""
+        now = time.monotonic()
+        if self._last_turn is None:
+            self._tell(lambda: None if self._armed.done() else self._armed.set_result(None))
+        elif now > self._last_turn + LATE_SECONDS or self._names > self._most_names:
+            # watchfiles does not tell when the kernel's queue has overflowed.
+            self._tell(self._on_lost)
+        self._last_turn, self._names = now, 0
+        if self._turns_left is None:
+            return False
+        self._turns_left -= 1
+        return self._turns_left <= 0
+
+    def _run(self, lenient: bool) -> None:
+        error: Exception | None = None
+        try:
+            for _ in watch(
+                *self._folders,
+                watch_filter=self._sort_in,
+                debounce=0,
+                step=self._step_ms,
+                stop_event=self,
+                rust_timeout=0,
+                force_polling=False,
+                recursive=False,
+                # With this, watchfiles passes over all that it cannot watch, for whatever reason.
+                ignore_permission_denied=lenient,
+            ):
+                changes, self._changes = self._changes, collections.defaultdict(set)
+                self._tell(functools.partial(_hand_out, changes))
+        except Exception as problem:  # noqa: BLE001 -- names that are not UTF-8, and all else, are told to the owner
+            error = problem
+        self._tell(lambda: self._finish(error))
+
+    def _sort_in(self, change: Change, path: str) -> bool:
+        self._names += 1
+        concerned = [listener for listener in self._listeners if listener.concerns(change, path)]
+        for listener in concerned:
+            self._changes[listener].add((change, path))
+        return bool(concerned)
+
+    def _finish(self, error: Exception | None) -> None:
+        self.ended.set()
+        if error is None:
+            return
+        if self._armed.done():
+            self._on_failure(self, error)
+        else:
+            self._armed.set_exception(error)
+
+    def _tell(self, what: Callable[[], object]) -> None:
+        # The loop may be closed by now.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(what)
+
+
+def _hand_out(changes: dict[Listener, set[tuple[Change, str]]]) -> None:
+    for listener, its_changes in changes.items():
+        listener.take(its_changes)
+
+
+def _queue_length() -> int:
+    """Return how many events the kernel keeps for one watcher."""
+    try:
+        return int(QUEUE_LIMIT.read_text())
+    except (OSError, ValueError):
+        return 16384
