@@ -138,7 +138,8 @@ def test_killed_process_makes_the_report_again(start_daemon, write_config, watch
 @pytest.mark.skipif(os.geteuid() != 0, reason="others may not leave the idle class")
 def test_reports_give_way_to_measurements(start_daemon, write_config, watched_folder):
     """A report leaves the processors to a measurement that is processed, and only as long as that."""
-    daemon = start_daemon("--set", "resources.nice=10", config=write_config(REPORTS))
+    # any courtesy has these classes; with more of it, the reports would wait for what other tests compute
+    daemon = start_daemon("--set", "resources.nice=1", config=write_config(REPORTS))
     draw_measurement(watched_folder / "M001_data.rtdc")
     daemon.wait_for("report.written", timeout=SECONDS)
     process, pipeline = (
