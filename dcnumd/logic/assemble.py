@@ -1,4 +1,4 @@
-"""What goes into a result beside the images: numbers, origin, metadata, logs."""
+"""Parts of a result other than images: basins, metadata, logs; and its verification."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dcnumd.write.writer import HDF5Writer
 
 
 def write_basins(plan: Plan, background: PreparedBackground, columns: Columns, writer: HDF5Writer) -> None:
-    """Say where the events come from, and which background they have; the scalar features must be complete."""
+    """Write basins that refer to the input and the background images; the scalar features must be complete."""
     if plan.job.basin_strategy == "tap":
         _refer_to_input(plan, writer, list(input_scalars(plan, background)))
     if background.index is None:
@@ -49,7 +49,7 @@ def write_basins(plan: Plan, background: PreparedBackground, columns: Columns, w
 
 
 def _refer_to_input(plan: Plan, writer: HDF5Writer, scalars: Sequence[str]) -> None:
-    # the system looks a relative path up from where links lead to, not from where they are
+    # a relative path starts at the target of a symbolic link, not at the folder of the link
     path, folder = plan.data.path.resolve(), plan.job.path_out.parent.resolve()
     relative = os.path.relpath(path, folder)
     for features in (scalars, ["image"]):
@@ -65,7 +65,7 @@ def _refer_to_input(plan: Plan, writer: HDF5Writer, scalars: Sequence[str]) -> N
 
 
 def write_metadata(plan: Plan, h5: h5py.File) -> None:
-    """Write the input's attributes, logs and tables, and those of the pipeline; see `write_event_count`."""
+    """Write the attributes, logs and tables of the input, and the attributes of the pipeline."""
     copy_metadata(plan.data, h5)
     copy_logs(plan.data, h5)
     copy_tables(plan.data, h5)
@@ -78,13 +78,13 @@ def write_metadata(plan: Plan, h5: h5py.File) -> None:
 
 
 def run_identifier(plan: Plan) -> str:
-    """Return what identifies a result: the measurement and the pipeline."""
+    """Return the run identifier of a result, made from the measurement's and the pipeline's."""
     parts = [plan.data.measurement_identifier, f"dcn-{plan.pipeline_id.hash[:7]}"]
     return "_".join(part for part in parts if part)
 
 
 def write_event_count(h5: h5py.File, events: int) -> None:
-    """Write how many events were found."""
+    """Write the number of events."""
     h5.attrs["pipeline:dcnum yield"] = events
     h5.attrs["experiment:event count"] = events
 
@@ -92,7 +92,7 @@ def write_event_count(h5: h5py.File, events: int) -> None:
 def write_logs(
     job: Job, origin: Origin, identifier: PipelineID, writer: HDF5Writer, lines: Sequence[str], stamp: str
 ) -> None:
-    """Write the job as JSON, and the run's log lines."""
+    """Write the job as JSON, and the log of the run."""
     existing = writer.h5.get("logs", ())
     number = 1
     # the input may be the result of another run in the same second
@@ -116,12 +116,12 @@ def _describe(job: Job, origin: Origin, identifier: PipelineID) -> dict[str, Any
 
 
 def verify_result(h5: h5py.File, identifier: PipelineID, events: int) -> None:
-    """Make sure that a closed and reopened result is what it must be.
+    """Verify a result that was closed and opened again.
 
     Raises
     ------
     ResultError
-        An attribute, the length of a dataset, or the number of its chunks is wrong; nothing may be published then.
+        An attribute, the length of a dataset, or its number of chunks is wrong; the result must not be published then.
     """
     found = h5.attrs.get("pipeline:dcnum hash"), h5.attrs.get("pipeline:dcnum yield")
     if found != (identifier.hash, events):
@@ -137,7 +137,7 @@ def verify_result(h5: h5py.File, identifier: PipelineID, events: int) -> None:
 
 
 def _verify_chunks(dataset: h5py.Dataset) -> None:
-    """Make sure that all chunks are there: HDF5 gives zeros for those that are not."""
+    """Make sure that all chunks exist, because HDF5 returns zeros for missing ones."""
     if dataset.chunks is None:
         return
     expected = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))

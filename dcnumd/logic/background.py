@@ -1,4 +1,4 @@
-"""The background of one file, in the form in which the workers take it."""
+"""The background of one file, in a form that can be sent to the workers."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ from dcnumd.segm.segmenter_mpo import MPOSegmenter
 
 @dataclasses.dataclass(frozen=True)
 class PreparedBackground:
-    """Either a few shared images and which frame has which, or an image for each frame in a file."""
+    """The background of a file: either a few shared images with an index, or one image for each frame."""
 
     images: SharedBackgrounds | None = None
     kept: ImageStack | None = None
-    """The images of `frames`, if the input keeps them in an internal basin: the result then has that basin, too."""
+    """The images of `frames` in an internal basin of the input, which the result then copies; None without one."""
     index: npt.NDArray[np.int64] | None = None
-    """For each frame its image in `images`, or in the dataset of `kept`."""
+    """Position of the image of each frame in `images`, or in the dataset of `kept`."""
     frames: FrameSource | RollingMedianSource | None = None
     bg_off: npt.NDArray[Any] | None = None
-    """Background offset of each frame, as far as it is known already, and in the type that the result has it in."""
+    """Background offset of each frame, in the dtype of the result; None if it is computed later or does not exist."""
     offset_correction: bool = False
-    """Whether the offsets are computed when the frames are loaded."""
+    """Whether the workers compute the offsets when they load frames."""
     offset_of_input: bool = False
     """Whether `bg_off` is a feature of the input rather than of this background."""
 
     @property
     def has_offset(self) -> bool:
-        """Whether frames have a background offset at all."""
+        """Whether frames have a background offset."""
         return self.offset_correction or self.bg_off is not None
 
 
@@ -64,22 +64,22 @@ def prepare_background(
     times: StageTimes,
     line: JobLine,
 ) -> Iterator[PreparedBackground]:
-    """Compute, or find, the background of a file, and keep open what it is read from.
+    """Compute or find the background of a file, and keep its files open in the block.
 
-    As in dcnum, an index mapping has no influence on the background: it is that of the whole measurement.
+    As in dcnum, the background is that of the whole measurement, regardless of an index mapping.
 
     Parameters
     ----------
     plan
         The job and its input.
     segmenter
-        Its workers compute what can be computed side by side.
+        Its workers compute medians in parallel.
     scratch
-        Where a method that writes a file may put it; the caller removes it.
+        Path for the output of a method that writes a file; the caller removes it.
     times
-        Where the time spent is noted.
+        Receives the time of each stage.
     line
-        Told that the job goes on; says whether it is to stop.
+        Receives progress; raises an error when the job is cancelled.
     """
     if plan.background is BackgroundCopy:
         yield _from_file(plan, plan.data)
@@ -146,7 +146,7 @@ def _sparse_median(
 
 
 def _rolling_median(plan: Plan, data: HDF5Data) -> PreparedBackground:
-    """Return what computes the images in the workers, when and where they are needed."""
+    """Return a recipe with which the workers compute the images when they need them."""
     kwargs = complete_kwargs(BackgroundRollMed, plan.background_kwargs)
     check_rolling_median_kwargs(**kwargs)
     frames = FrameSource.of(data.check_frames())
@@ -173,9 +173,9 @@ def _from_file(plan: Plan, data: HDF5Data) -> PreparedBackground:
 
 
 def _with_offset(background: PreparedBackground, data: HDF5Data) -> PreparedBackground:
-    """Return the background with the input's offset, if it comes without one of its own.
+    """Return the background with the offset of the input, if it has none itself.
 
-    The offset may belong to another background. dcnum takes it all the same, and so do we.
+    That offset may belong to another background. It is used nevertheless, because dcnum does so.
     """
     if background.has_offset or "bg_off" not in data:
         return background

@@ -1,6 +1,6 @@
-"""What the daemon has its pipeline process do: load everything ahead, then one call for each job.
+"""Functions that the daemon calls in its pipeline process: warm-up, then one call for each job.
 
-The supervisor imports this module to name its functions, so numerical code is imported only when they are called.
+The supervisor imports this module to name the functions, so they import numerical code only when they are called.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _workers: set[int] = set()
 """Process ids of the workers of the last job."""
 
 PROGRESS_SECONDS = 1.0
-"""Shortest time between two reports of progress in one stage [s]."""
+"""Smallest time between two reports of progress in one stage [s]."""
 
 
 def warm_up_ahead() -> None:
-    """Start what loads by itself, if it has not to be compiled first."""
+    """Start the fork server, which loads the kernels in the background, unless they have to be compiled first."""
     if is_compiled():
         start_fork_server()
 
@@ -49,19 +49,19 @@ def warm_up(num_workers: int) -> None:
 
 
 def run_job(job: Job) -> JobResult:
-    """Process one measurement; in a child of the daemon, report its progress and stop if the daemon asks for it.
+    """Process one measurement; in a child of the daemon, report progress and stop when the daemon asks for it.
 
     Parameters
     ----------
     job
-        What to do.
+        The job.
 
     Raises
     ------
     DcnumdError
-        If the measurement could not be processed.
+        The measurement could not be processed.
     JobCancelledError
-        If the daemon asked for the end, or is gone.
+        The daemon cancelled the job, or has ended.
     """
     from dcnumd.logic.process import process_measurement  # noqa: PLC0415 -- numerical code, as above
 
@@ -81,7 +81,7 @@ def run_job(job: Job) -> JobResult:
 
 
 def _sparing(tell: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """Return what tells each new stage at once, and progress within one at most every `PROGRESS_SECONDS`."""
+    """Return a function that reports each new stage at once, and progress in it at most every `PROGRESS_SECONDS`."""
     told_at, stage = 0.0, ""
 
     def report(progress: Progress) -> None:
@@ -90,7 +90,7 @@ def _sparing(tell: Callable[[Progress], None]) -> Callable[[Progress], None]:
         if progress.stage == stage and now - told_at < PROGRESS_SECONDS:
             return
         told_at, stage = now, progress.stage
-        # Without a daemon there is nobody to tell; the wish to stop then ends the job.
+        # If the daemon has ended, `stop_wanted` ends the job.
         with contextlib.suppress(OSError):
             tell(progress)
 

@@ -1,4 +1,4 @@
-"""The documented name of `dcnumd.shared_memory.slot`, which dcnum's users know."""
+"""`dcnumd.shared_memory.slot` under the name of the module in dcnum, which is documented."""
 
 from dcnumd.shared_memory.slot import ChunkSlotData, mp_spawn
 

@@ -1,4 +1,4 @@
-"""Puts what the workers deliver into its final order: frame after frame, label after label."""
+"""Collects the batches of the workers in their final order: by frame, then by label."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from dcnumd.shared_memory.slot import ChunkSlotData
 
 @dataclasses.dataclass
 class Batch:
-    """A processed batch that waits for its turn."""
+    """A processed batch that waits until all earlier frames are committed."""
 
     task: FramesTask
     reply: FramesReply
     columns: list[npt.NDArray[Any]] | None = None
-    """Its scalar features, once it is its turn and duplicates of the previous batch's last frame are gone."""
+    """Scalar features; set when all earlier frames are committed and a repeated first frame has been removed."""
     images_staged: int = 0
-    """Number of its events whose images are staged."""
+    """Number of events whose images are staged."""
     columns_staged: int = 0
-    """Number of its events whose scalar features are staged."""
+    """Number of events whose scalar features are staged."""
 
     @property
     def count(self) -> int:
-        """Number of its events."""
+        """Number of events."""
         return len(self.reply.events.frame)
 
 
 class Collector:
-    """Takes batches in any order and commits them in the order of the frames.
+    """Receives batches in any order and commits them in the order of the frames.
 
     Parameters
     ----------
     slots
         The slots that tasks refer to.
     images, scalars
-        Where images and masks, and where scalar features of events go.
+        Staging units for images and masks, and for scalar features.
     columns
         The scalar features.
     count
-        Number of frames of the whole file.
+        Number of frames in the file.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Collector:
         return self.frames_done == self._count
 
     def add(self, task: FramesTask, reply: FramesReply) -> None:
-        """Take over a processed batch."""
+        """Add a processed batch."""
         self._waiting[task.first] = Batch(task, reply)
 
     def advance(self) -> None:
-        """Commit what is next in order, as far as there is room in the staging units."""
+        """Commit the next batches in order, until the staging units are full."""
         while (batch := self._waiting.get(self.frames_done)) is not None:
             if batch.columns is None:
                 self._drop_repeated_frame(batch)
@@ -87,7 +87,7 @@ class Collector:
                 self._scalars.close_unit()
 
     def _drop_repeated_frame(self, batch: Batch) -> None:
-        """Remove the events of a first frame that repeats the last one; workers see only their own batch."""
+        """Remove the events of a first frame that equals the frame before, which is not in the worker's batch."""
         task, slot, events = batch.task, self._slots[batch.task.slot_index], batch.reply.events
         self.masks_dropped += events.invalid
         if self._last_frame is not None and np.array_equal(slot.image[task.start], self._last_frame):
@@ -96,7 +96,7 @@ class Collector:
         self._last_frame = slot.image[task.stop - 1].copy()
 
     def _stage(self, batch: Batch, columns: Sequence[npt.NDArray[Any]]) -> None:
-        """Copy the events of a batch to staging units, as far as there is room."""
+        """Copy events of a batch to the staging units, until they are full."""
         events, task = batch.reply.events, batch.task
         slot, frames = self._slots[task.slot_index], slice(task.start, task.stop)
         labels = slot.labels[frames]
@@ -136,16 +136,16 @@ def draw_masks(
     boxes: npt.NDArray[np.int32],
     out: npt.NDArray[np.uint8],
 ) -> None:
-    """Draw the mask of each event: 255 where its frame has its label, within the box of the mask.
+    """Draw the mask of each event: 255 where its frame has its label, inside the bounding box of the mask.
 
     Parameters
     ----------
     labels
         Labelled frames, uint16 (frame, y, x).
     frames, event_labels
-        For each event: index of its frame, and its label, shape (event,).
+        Index of the frame of each event, and its label, shape (event,).
     boxes
-        For each event y0, y1, x0, x1 of its mask, int32 (event, 4).
+        Bounding box of each mask: y0, y1, x0, x1, int32 (event, 4).
     out
         Receives the masks, uint8 (event, y, x).
     """

@@ -1,4 +1,4 @@
-"""The scalar features of a result: which there are, and their values for the events of a batch."""
+"""The scalar features of a result, and their values for the events of a batch."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from dcnumd.read.frame_scalars import frame_scalars
 from dcnumd.read.image_stack import ImageStack
 
 FRAME_MAP = "basinmap0"
-"""For each event the frame of the input that it is in."""
+"""Feature with the frame in the input of each event."""
 BACKGROUND_MAP = "basinmap1"
-"""For each event its background image."""
+"""Feature with the background image of each event."""
 
 
 class Columns:
-    """Gives the values of all scalar features, batch by batch.
+    """Provides the values of all scalar features, batch by batch.
 
     Attributes
     ----------
     kinds
-        The features, in the order of what `values` returns.
+        The features, in the order of `values`.
     maps_equal
-        Whether `FRAME_MAP` and `BACKGROUND_MAP` are the same so far, as in the smallest of results.
+        Whether `FRAME_MAP` and `BACKGROUND_MAP` have had equal values so far, as in very small results.
     """
 
     def __init__(self, plan: Plan, background: PreparedBackground) -> None:

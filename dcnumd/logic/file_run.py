@@ -29,29 +29,29 @@ PROGRESS_SECONDS = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class FileWork:
-    """What is to be done with one file."""
+    """One file and the contents of its result."""
 
     plan: Plan
     background: PreparedBackground
     images: Sequence[Kind]
-    """What the result has an image of for each event."""
+    """The features of the result with an image for each event."""
     columns: Columns
     """The scalar features of the result."""
 
 
 class FileRun:
-    """The work on one file: hands out batches and chunks to pack, until every frame is committed.
+    """Processes one file: distributes batches, and chunks to pack, until every frame is committed.
 
     Parameters
     ----------
     work
-        What to do.
+        The file.
     engaged
-        The pipeline that does it.
+        The pipeline that is set up for it.
     times
-        Where the time spent is noted.
+        Receives the time of each stage.
     line
-        Told how far the job is; says whether it is to stop.
+        Receives progress; raises an error when the job is cancelled.
     """
 
     def __init__(self, work: FileWork, engaged: Engagement, times: StageTimes, line: JobLine) -> None:
@@ -75,18 +75,17 @@ class FileRun:
         return self._segmenter.pool
 
     def execute(self, begin_result: Callable[[], Sequence[Sequence[PackedDataset]]]) -> None:
-        """Do all the work.
+        """Process the file.
 
         Parameters
         ----------
         begin_result
-            Called when the workers have something to do: returns for each kind of images, and for each scalar
-            feature, where its packed chunks go.
+            Called when all workers have a task: returns the datasets for images, and those for scalar features.
 
         Raises
         ------
         DcnumdError
-            The first error of a worker, two deaths over the same task, or that the job was cancelled.
+            The first error of a worker; or two workers died during the same task; or the job was cancelled.
         """
         pool = self._pool
         self._segmenter.program = self._program()
@@ -108,19 +107,19 @@ class FileRun:
             raise
         finally:
             self._segmenter.mp_active.clear()
-        self._let_go()
+        self._release_file()
 
     def _drain(self) -> None:
-        """Leave no task of this file behind, to be taken for one of the next."""
+        """Wait until no task of this file is running, because its reply would be taken for one of the next file."""
         try:
             self._pool.drain()
         except BaseException:
             self._pool.stop()
             raise
-        self._let_go()
+        self._release_file()
 
-    def _let_go(self) -> None:
-        """Have the workers close the file; they keep the slots, since mapping memory anew is slow."""
+    def _release_file(self) -> None:
+        """Make the workers close the file; they keep the slots, because mapping memory again is slow."""
         self._segmenter.program = SegmentProgram()
         self._segmenter.reinitialize_workers(self._slots)
 
@@ -137,11 +136,11 @@ class FileRun:
         )
 
     def _next_task(self) -> PackTask | FramesTask | None:
-        """Return what to do next: chunks are packed before there are more of them."""
+        """Return the next task: packing first, which frees staging units."""
         return self._to_pack.popleft() if self._to_pack else self._next_frames()
 
     def _next_frames(self) -> FramesTask | None:
-        """Reserve the next batch, in the slot with the lowest chunk that has one."""
+        """Reserve the next batch, in the slot with the lowest chunk that has frames left."""
         for slot_index, slot in sorted(enumerate(self._slots), key=lambda item: item[1].chunk):
             start, stop = slot.acquire_task_lock("i", self._batch)
             if stop > start:
@@ -182,7 +181,7 @@ class FileRun:
             slot = self._slots[task.slot_index]
             slot.release_task_lock(task.start, task.stop)
             if slot.get_progress() == 1:
-                # its batches went through segmentation and extraction one by one
+                # skips the states for segmentation and extraction, which each batch passed by itself
                 slot.state = "w"
             self._times.bytes_read += reply.value.bytes_read
             self.collector.add(task, reply.value)
@@ -192,7 +191,7 @@ class FileRun:
         self._report()
 
     def _write(self, task: PackTask, reply: PackReply, datasets: Sequence[PackedDataset]) -> None:
-        """Store the packed chunks of a unit, which is free again after the last of them."""
+        """Store packed chunks of a unit, and release the unit after the last of them."""
         staging = self._stagings[task.staging]
         for kind, size in zip(task.kinds, reply.sizes, strict=True):
             packed = staging.buffers[task.unit][kind].packed[:size]
@@ -202,7 +201,7 @@ class FileRun:
             staging.release(task.unit)
 
     def _take_full_units(self) -> None:
-        """Make tasks of the units that are full: one for each kind of images, one for all scalar features."""
+        """Create tasks for full units: one for each kind of images, one for all scalar features."""
         images, scalars = self._stagings
         while images.full:
             full = images.full.popleft()
@@ -216,7 +215,7 @@ class FileRun:
             self._to_pack.append(PackTask(1, full.unit, tuple(kinds), full.items, full.chunk))
 
     def _take_back(self, task: PackTask | FramesTask) -> None:
-        """Let another worker try the task of a dead one."""
+        """Return the task of a dead worker to the tasks that are left."""
         if isinstance(task, PackTask):
             self._to_pack.appendleft(task)
         else:

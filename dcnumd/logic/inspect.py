@@ -1,4 +1,4 @@
-"""A look at a measurement before it is queued: whether it can be processed, and as what."""
+"""Inspection of a measurement before it is queued."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from dcnumd.read.content import content_digest
 
 DAMAGE = frozenset({"damaged", "checksum"})
 SAMPLE_LENGTH = 200
-"""Longer names of samples are cut."""
+"""Number of characters after which names of samples are cut."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inspection:
-    """What is known of a measurement that can be processed."""
+    """Properties of a measurement that can be processed."""
 
     ppid: str
     pphash: str
     frames: int
     identifier: str | None
-    """Measurement identifier, if the file has one."""
+    """Measurement identifier; None if the file has none."""
     md5_5m: str
     """MD5 of the first 5 MiB, hexadecimal."""
     digest: str
-    """See `content_digest`; empty if something was never written."""
+    """See `content_digest`; empty if `blank`."""
     size: int
     """Size of the file [bytes]."""
     sample: str
-    """What was measured, as the operator called it; shortened."""
+    """Name of the sample as the operator entered it, shortened."""
     blank: bool
-    """Whether something in it was never written."""
+    """Whether parts of the file were never written, see `is_blank`."""
     damaged: bool
-    """Whether something in it that is not computed with cannot be read."""
+    """Whether parts that no computation needs cannot be read."""
 
 
 def inspect_measurement(job: Job) -> Inspection:
-    """Open a measurement and resolve a job's settings for it, without computing anything.
+    """Open a measurement and resolve the settings of a job for it, without processing it.
 
     Raises
     ------
     DcnumdError
-        The measurement cannot be processed, or not with these settings.
+        The measurement cannot be processed with these settings.
     """
     with open_plan(job) as plan:
         blank = is_blank(plan.data)

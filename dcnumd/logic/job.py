@@ -1,6 +1,6 @@
-"""The job: what to do with one measurement, as a frozen value.
+"""Jobs and their results as frozen values.
 
-This module imports no numerical code, so that the supervisor can build jobs and read their results.
+This module imports no numerical code, so that the supervisor can create jobs and read their results.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from dcnumd.logic.stamp import Stamp
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PipelineSettings:
-    """Everything that decides the numbers in a result, and therefore its pipeline identifier."""
+    """Settings that determine the numbers in a result, and therefore its pipeline identifier."""
 
     pixel_size: float | None = None
-    """Pixel size [µm]; None takes it from the file."""
+    """Pixel size [µm]; None for that of the file."""
     index_mapping: int | tuple[int, ...] | slice | None = None
-    """Which frames of the input are processed; None means all."""
+    """Frames of the input that are processed; None for all."""
     background_code: str = "sparsemed"
     background_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """``offset_correction`` may be "auto": the flicker check then decides."""
+    """Keywords of the background; ``offset_correction`` may be "auto", which the flicker check resolves."""
     segmenter_code: str = "thresh"
     segmenter_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mask_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -34,7 +34,7 @@ class PipelineSettings:
 
 
 class KnownContent(NamedTuple):
-    """The content that a file had under a stamp."""
+    """The content of a file at the time of a stamp."""
 
     stamp: Stamp
     digest: str
@@ -55,19 +55,19 @@ class Job:
     """Number of worker processes; 0 means one for each physical core."""
     job_id: str = ""
     trusted_folders: tuple[pathlib.Path, ...] | None = None
-    """Other files may be read only in and below these, whatever the measurement refers to; None: anywhere."""
+    """Folders in and below which files may be read to which the measurement refers; None for any."""
     trust_basins: bool = True
-    """Basins may lie outside of `trusted_folders`."""
+    """Whether basins may be outside of `trusted_folders`."""
     result_root: pathlib.Path | None = None
-    """No symbolic link may lead the result out of this folder; None: the result's own folder."""
+    """Folder that symbolic links in the path of the result must not leave; None for the result's own folder."""
     max_memory_mb: int = 0
-    """All processes together take no more than this [MB]; 0: no limit."""
+    """Limit for the memory of all processes together [MB]; 0 for no limit."""
     other_memory_mb: int = 0
-    """Of it, what those beside the pipeline take [MB]."""
+    """Part of that memory that processes other than the pipeline take [MB]."""
     replace_former: bool = False
-    """With `existing` = ``skip``, replace a result that says that dcnumd made it of a former content of `path_in`."""
+    """With `existing` = ``skip``, whether to replace a result that dcnumd made from an earlier content of `path_in`."""
     known: KnownContent | None = None
-    """What is known of the content of `path_in`, so that it need not be found out again."""
+    """Known content of `path_in`, which need not be digested again if its stamp is unchanged."""
 
 
 Outcome = Literal["done", "skipped"]
@@ -75,11 +75,11 @@ Outcome = Literal["done", "skipped"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JobResult:
-    """What came of a job that did not fail (a failed one raises a `DcnumdError`)."""
+    """Outcome of a job that did not fail; a job that fails raises a `DcnumdError`."""
 
     outcome: Outcome
     reason: str
-    """Why a job was skipped, for example ``output_exists``; empty for done."""
+    """Reason code of a skipped job, for example ``output_exists``; empty for done."""
     path_in: pathlib.Path
     path_out: pathlib.Path
     ppid: str
@@ -87,24 +87,24 @@ class JobResult:
     frames: int = 0
     events: int = 0
     masks_dropped: int = 0
-    """Masks without a two-dimensional contour."""
+    """Number of masks without a two-dimensional contour."""
     seconds: float = 0.0
     stages: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Seconds spent in each stage, added up over all workers."""
+    """Seconds in each stage, summed over all workers."""
     waiting: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Seconds that all workers together had nothing to do, and that the pipeline process waited for them."""
+    """Seconds of waiting: of all workers together for tasks, and of the pipeline process for workers."""
     bottleneck: str = ""
     """The stage that took the largest part of the time."""
     bytes_read: int = 0
-    """Bytes of images that were read from files."""
+    """Number of bytes of images that were read from files."""
     bytes_written: int = 0
     """Size of the result."""
     worker_pids: tuple[int, ...] = ()
     error: str = ""
-    """Of ``output_differs``: what is in the place of the result, and what to do."""
+    """For ``output_differs``: which file is in the place of the result, and what to do."""
 
     def log_fields(self) -> dict[str, Any]:
-        """Return what a log tells of a result, and where the time went."""
+        """Return the fields of a log event about the result and its timing."""
         total = sum(self.stages.values())
         return {
             "frames": self.frames,
@@ -124,7 +124,7 @@ class JobResult:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a running job is."""
+    """Progress of a running job."""
 
     job_id: str
     stage: Literal["background", "segmentation", "writing"]

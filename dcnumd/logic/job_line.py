@@ -1,4 +1,4 @@
-"""The line between a job and whoever has ordered it: how far it is, and whether it is to stop."""
+"""Communication between a job and its caller: progress and cancellation."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from dcnumd.logic.job import Progress
 Stage = Literal["background", "segmentation", "writing"]
 
 WATCH_SECONDS = 1.0
-"""Time between two questions how far something is that does not report by itself [s]."""
+"""Seconds between two queries of the progress of a method that does not report it."""
 
 
 def never() -> bool:
-    """Return False: the job is not to be cancelled."""
+    """Return False: the job is never cancelled."""
     return False
 
 
 class JobLine:
-    """Tells how far a job is, and hears whether it is to stop.
+    """Reports the progress of a job, and raises an error when the job is cancelled.
 
     Parameters
     ----------
     job_id
         The job.
     on_progress
-        Told; None: nobody wants to know.
+        Called with the progress; None for no reports.
     cancel
-        Asked; once it has returned True the job is given up.
+        Called to ask whether the job is cancelled.
     """
 
     def __init__(
@@ -41,30 +41,30 @@ class JobLine:
         cancel: Callable[[], bool] = never,
     ) -> None:
         self.frames = 0
-        """Number of frames of the measurement, once that is known."""
+        """Number of frames of the measurement; 0 until it is known."""
         self._job_id = job_id
         self._on_progress = on_progress
         self._cancel = cancel
 
     def report(self, stage: Stage, frames_done: int = 0, events: int = 0) -> None:
-        """Tell how far the job is; a job that says nothing for long is taken for hung."""
+        """Report progress; the daemon ends a job that has not reported for a long time."""
         if self._on_progress is not None:
             self._on_progress(Progress(self._job_id, stage, frames_done, self.frames, events))
 
     def stop_if_asked(self) -> None:
-        """Give the job up if that is wanted.
+        """Check whether the job is cancelled.
 
         Raises
         ------
         JobCancelledError
-            It is wanted.
+            The job is cancelled.
         """
         if self._cancel():
             raise JobCancelledError("stopped before it was finished")
 
     @contextlib.contextmanager
     def watching(self, stage: Stage, fraction_done: Callable[[], float]) -> Iterator[None]:
-        """Report for something that does not do so by itself, whenever its fraction has changed."""
+        """Report progress for the code in the block, which does not do so itself, when its fraction has changed."""
         ended = threading.Event()
 
         def watch() -> None:

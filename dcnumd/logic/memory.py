@@ -1,9 +1,9 @@
-"""How much memory a measurement takes, all processes of the pipeline together, and how to get along with less.
+"""Memory of the pipeline's processes for a measurement, and layouts that need less.
 
-What a file takes beside the processes themselves are slots, staging units and what each worker reads at once. None of
-them depends on the length of the measurement; only background images and a few numbers for each frame do. What follows
-from the sizes is computed, what does not was measured (PSS, x86-64, Python 3.11, glibc) and rounded up. No numerical
-code is loaded here.
+Apart from the processes themselves, a file needs slots, staging units and the data that each worker reads at once.
+Their size does not depend on the length of the measurement; only background images and a few numbers per frame do.
+Sizes of data are computed; other sizes were measured (PSS, x86-64, Python 3.11, glibc) and rounded up. This module
+imports no numerical code.
 """
 
 from __future__ import annotations
@@ -18,132 +18,132 @@ from dcnumd.write.chunk_size import best_chunk_items
 
 MIB = 2**20
 PIPELINE_BYTES = 160 * MIB
-"""The pipeline process, the server that workers are forked from, and what all of them share of libraries."""
+"""Memory of the pipeline process, the fork server, and the libraries that all processes share [bytes]."""
 WORKER_BYTES = 32 * MIB
-"""What each worker has for itself."""
+"""Memory that each worker does not share [bytes]."""
 SERVICE_BYTES = 110 * MIB
-"""The supervisor and the probe process of the daemon."""
+"""Memory of the supervisor and the probe process of the daemon [bytes]."""
 REPORT_BYTES = 260 * MIB
-"""The process that makes reports, with the libraries that draw."""
+"""Memory of the process that makes reports, with the libraries for drawing [bytes]."""
 FRAME_BYTES = 100
-"""Numbers that are held for each frame of the measurement."""
+"""Memory for numbers of each frame of the measurement [bytes]."""
 EVENT_BYTES = 4096
-"""Features of the events of a frame, until they are written: five events, some more when there are fewer frames."""
+"""Memory for the features of the events of a frame until they are written [bytes], for five events per frame."""
 SCALAR_KINDS = 100
-"""Scalar features of an event at most, in a result that has copies of those of the input."""
+"""Largest number of scalar features in a result that also has copies of those of the input."""
 
 SLOT_FRAMES = 1000
-"""Frames in a slot, before it is aligned to the chunks of the file."""
+"""Number of frames in a slot, before it is aligned to the chunks of the file."""
 SLOT_BYTES = 2**25
-"""Bytes of images in a slot, about, unless a single frame has more."""
+"""Approximate size of the images in a slot [bytes], unless a single frame is larger."""
 BATCH_FRAMES = 100
-"""Frames that a worker takes at a time, before they are aligned to the chunks of the file."""
+"""Number of frames in a batch for a worker, before it is aligned to the chunks of the file."""
 BATCHES_PER_WORKER = 4
-"""Batches that each worker gets at least, so that all of them end at about the same time."""
+"""Smallest number of batches for each worker, so that all workers end at about the same time."""
 FEW_UNITS = 2
-"""With less, packing and filling would wait for each other."""
+"""Smallest number of staging units; with fewer, packing and filling would wait for each other."""
 FEW_FRAMES = 20
-"""Slots are not made smaller than this as long as there is something else to save."""
+"""Number of frames below which slots are reduced only if nothing else can be."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Workload:
-    """What decides how much memory a file takes."""
+    """Properties of a file and its pipeline that determine the memory."""
 
     frame_shape: tuple[int, int]
     frames: int
     chunk_frames: int
-    """Frames in an HDF5 chunk of the input."""
+    """Number of frames in an HDF5 chunk of the input."""
     slot_pixel_bytes: int
-    """Bytes of a slot that are in use for each pixel."""
+    """Number of bytes in a slot for each pixel."""
     image_kinds: int
-    """Images of an event that are written: mask, image, background."""
+    """Number of images of an event that are written: mask, image, background."""
     readers: int
-    """Files or datasets of images that each worker reads from."""
+    """Number of files or datasets of images that each worker reads."""
     kernel_frames: int
-    """Frames that a worker holds for medians,"""
+    """Number of frames that a worker holds for medians."""
     batch_frames: int
-    """and further ones, but not more than a slot has."""
+    """Number of additional frames that a worker holds for a batch, at most those of a slot."""
     background_images: int
-    """Images for the whole measurement."""
+    """Number of background images of the whole measurement."""
 
     @property
     def pixels(self) -> int:
-        """Pixels of a frame."""
+        """Number of pixels in a frame."""
         return self.frame_shape[0] * self.frame_shape[1]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layout:
-    """How much is worked on at the same time."""
+    """Amount of data that is processed at the same time."""
 
     slots: int
     slot_frames: int
     units: int
-    """Output chunks of each kind that can be filled or packed."""
+    """Number of output chunks of each kind that can be filled or packed at the same time."""
 
 
 def aligned(frames: int, chunk: int) -> int:
-    """Return the multiple of `chunk` nearest to `frames`, at least one; a far larger chunk is not kept whole."""
+    """Return the multiple of `chunk` nearest to `frames`, at least one; or `frames` for a far larger chunk."""
     if chunk > 2 * frames:
         return frames
     return max(round(frames / chunk), 1) * chunk
 
 
 def slot_count(num_workers: int) -> int:
-    """Return the number of slots: one more than there are tasks for, worked on while another one is committed."""
+    """Return the number of slots: one more than the workers need, so that one can be committed meanwhile."""
     return 1 + -(-BATCHES_PER_WORKER * num_workers * BATCH_FRAMES // SLOT_FRAMES)
 
 
 def usual_layout(num_workers: int, work: Workload) -> Layout:
-    """Return the layout that is best when there is enough memory."""
+    """Return the fastest layout, for sufficient memory."""
     frames = min(SLOT_FRAMES, max(SLOT_BYTES // work.pixels, 1))
     length = max(1, min(aligned(frames, work.chunk_frames), work.frames))
     return Layout(slot_count(num_workers), length, num_workers + 2)
 
 
 def needed(num_workers: int, work: Workload, layout: Layout) -> int:
-    """Return how many bytes all processes of the pipeline take at most."""
+    """Return the largest memory of all processes of the pipeline [bytes]."""
     workers = num_workers * (WORKER_BYTES + _bytes_of_reading(work))
-    # not more of them are at work on medians than there are images
+    # medians occupy no more workers than there are images
     windows = min(num_workers, work.background_images or num_workers)
     medians = windows * (work.kernel_frames + min(work.batch_frames, layout.slot_frames)) * work.pixels
     slots = layout.slots * layout.slot_frames * (work.pixels * work.slot_pixel_bytes + EVENT_BYTES)
     staging = layout.units * (_unit_bytes(work.image_kinds, work.pixels) + _unit_bytes(SCALAR_KINDS, 8))
-    # while they are chosen, there are two copies, and then another one for the workers
+    # cleansing makes a second copy, and the workers receive another one
     backgrounds = 3 * work.background_images * work.pixels
     return PIPELINE_BYTES + workers + medians + slots + staging + backgrounds + work.frames * FRAME_BYTES
 
 
 def usually_needed(num_workers: int, work: Workload) -> int:
-    """Return how many bytes that is when there is enough memory for the best layout."""
+    """Return `needed` for the fastest layout."""
     return needed(num_workers, work, usual_layout(num_workers, work))
 
 
 def _bytes_of_reading(work: Workload) -> int:
-    """Return what a worker takes for the chunks that it reads, and for the features of events."""
+    """Return the memory of a worker for chunks that it reads, and for the features of events [bytes]."""
     chunk = work.chunk_frames * work.pixels
-    # a chunk as it is stored and unpacked; and what the features of an event need, if it fills the frame
+    # a stored and a decompressed chunk; and the buffers for the features of an event that fills the frame
     return work.readers * 2 * chunk + 16 * work.pixels
 
 
 def _unit_bytes(kinds: int, item_size: int) -> int:
-    # as it is, and packed, which takes a little more at worst
+    # raw and packed, which is slightly larger for incompressible data
     return kinds * best_chunk_items(item_size) * item_size * 202 // 100
 
 
 def beside_pipeline(*, reports: bool) -> int:
-    """Return how many bytes the other processes of the daemon take at most."""
+    """Return the largest memory of the other processes of the daemon [bytes]."""
     return SERVICE_BYTES + REPORT_BYTES * reports
 
 
 def fitting_layout(num_workers: int, work: Workload, max_bytes: int, other_bytes: int = 0) -> Layout:
-    """Return the layout that is best within a limit, of which other processes take a part.
+    """Return the fastest layout within a limit that includes the memory of other processes.
 
     Raises
     ------
     WorkerError
-        Reason ``memory_limit``: not even the smallest fits.
+        Reason ``memory_limit``: even the smallest layout exceeds the limit.
     """
     usual = usual_layout(num_workers, work)
     for units, least in ((usual.units, FEW_FRAMES), (FEW_UNITS, 1)):
@@ -175,20 +175,22 @@ def expected_workload(
     seconds: float = 600.0,
     frame_rate: float = 3000.0,
 ) -> Workload:
-    """Return what a measurement will ask for, before there is one.
+    """Return the expected workload of a measurement that does not exist yet.
 
     Parameters
     ----------
     frame_shape
         Height and width of a frame [px].
     settings
-        What is computed.
+        Settings of the pipeline.
     basin_strategy
-        ``drain`` writes more images.
-    seconds, frame_rate
-        Length of the recording [s], which matters little, and its frame rate [Hz].
+        Strategy for basins; ``drain`` writes more images.
+    seconds
+        Duration of the recording [s], which has little effect.
+    frame_rate
+        Frame rate [Hz].
     """
-    # instruments store about 1 MiB in a chunk, as we do
+    # instruments store about 1 MiB in a chunk, as dcnumd does
     chunk = best_chunk_items(frame_shape[0] * frame_shape[1])
     frames = max(1, int(seconds * frame_rate))
     return workload(settings, basin_strategy, frame_shape, frames, chunk, seconds)
@@ -202,7 +204,7 @@ def workload(
     chunk_frames: int,
     seconds: float,
 ) -> Workload:
-    """Return what a measurement with some settings asks for; methods of other packages count as the worst case."""
+    """Return the workload of a measurement; methods of other packages are assumed to need the most memory."""
     kwargs: dict[str, Any] = dict(settings.background_kwargs)
     shared = settings.background_code == "sparsemed"
     kernel, batch, images = 0, 0, 0
@@ -212,9 +214,9 @@ def workload(
     elif settings.background_code == "rollmed":
         kernel = int(kwargs.get("kernel_size", 100))
         batch = max(BATCH_FRAMES, 3 * kernel)
-        # frames that are skipped are read, too, and get an image for nothing
+        # skipped frames are read as well, and their images are computed
         kernel *= 9 if settings.index_mapping is not None else 1
-    # image and labels; what others segment goes through mask and corrected image
+    # image and labels; segmenters of other packages also use the mask and the corrected image
     pixel_bytes = 3 if settings.segmenter_code == "thresh" else 6
     return Workload(
         frame_shape=frame_shape,

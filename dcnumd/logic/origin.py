@@ -1,4 +1,4 @@
-"""Which content a result is made of: what the result says of it, and whether the input still has it."""
+"""The origin of a result: the content of the input from which it was made, and whether that has changed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from dcnumd.read.content import content_digest, files_of
 from dcnumd.read.open_file import unreadable
 
 PREFIX = "dcnumd input "
-"""The attributes of the group ``events`` that name a result's origin begin like this."""
+"""Prefix of the attributes of the group ``events`` that contain the origin of a result."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
-    """What a result is made of."""
+    """The content from which a result was made."""
 
     path: bytes
-    """The input, absolute, as the system has the name."""
+    """Absolute path of the input, as bytes because it need not be valid text."""
     size: int
     """Size of the input [bytes]."""
     frames: int
@@ -34,14 +34,14 @@ class Origin:
     """See `content_digest`."""
 
     def write(self, h5: h5py.File) -> None:
-        """Have a result say that it is made of this."""
+        """Write the origin to a result."""
         attributes = h5.require_group("events").attrs
         for name, value in dataclasses.asdict(self).items():
             attributes[PREFIX + name] = np.bytes_(value) if isinstance(value, bytes) else value
 
     @classmethod
     def read(cls, h5: h5py.File) -> Origin | None:
-        """Return what a result says that it is made of; None when it says nothing, as those of dcnum."""
+        """Return the origin in a result; None if it has none, as results of dcnum."""
         events = h5.get("events")
         attributes = {} if events is None else events.attrs
         if any(PREFIX + field.name not in attributes for field in dataclasses.fields(cls)):
@@ -56,12 +56,12 @@ class Input:
     Parameters
     ----------
     job
-        It may name the digest that its input had under a stamp; then nothing is read for it if the stamp still holds.
+        The job. If the stamp of its known content still holds, the input is not read for a digest.
 
     Raises
     ------
     MeasurementError
-        The file is not there, or cannot be looked at.
+        The file does not exist, or its properties cannot be read.
     """
 
     def __init__(self, job: Job) -> None:
@@ -70,24 +70,24 @@ class Input:
         self._origin: Origin | None = None
 
     def identify(self, plan: Plan) -> Origin:
-        """Find out what is in the open input, once, and return it."""
+        """Return the origin for the open input; its digest is computed once."""
         if self._origin is None:
             path, known = self._job.path_in, self._job.known
             for other in files_of(plan.data):
                 self._stamps.setdefault(other, _stamp(other))
-            # what lies in other files may have changed without it
+            # data in other files may have changed without a change of this file
             trusted = known is not None and known.stamp == self._stamps[path] and len(self._stamps) == 1
             digest = known.digest if known is not None and trusted else content_digest(plan.data)
             self._origin = Origin(os.fsencode(path), self._stamps[path].size, plan.count, digest)
         return self._origin
 
     def check(self) -> None:
-        """Make sure that the input is there, and that its content is what it was; a new date alone is no change.
+        """Make sure that the input still exists and has the same content; its timestamps may have changed.
 
         Raises
         ------
         MeasurementError
-            Reason ``changed``: it was written to or replaced, and the next attempt may succeed; or ``vanished``.
+            Reason ``changed``, when it was modified or replaced, so that another attempt may succeed; or ``vanished``.
         """
         path = self._job.path_in
         if not os.path.lexists(path):
@@ -97,14 +97,14 @@ class Input:
         now = {file: _stamp(file) for file in self._stamps}
         if now == self._stamps:
             return
-        # a file that grows has a writer, who may not have told HDF5 of it yet
+        # a file that grows is being written, even if HDF5 does not show the new data yet
         grown = any(now[file].size != stamp.size for file, stamp in self._stamps.items())
         if grown or self._origin is None or self._digest_now() != self._origin.digest:
             raise MeasurementError(f"{path}: {CHANGED}", "changed")
         self._stamps = now
 
     def _digest_now(self) -> str | None:
-        """Return the digest of what is in the input by now; None if that is no measurement."""
+        """Return the digest of the present content of the input; None if it is not a measurement any more."""
         try:
             with open_plan(self._job) as plan:
                 return content_digest(plan.data)

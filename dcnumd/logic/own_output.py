@@ -1,4 +1,4 @@
-"""Whether a file is a result that was made here, whatever its name is and wherever it lies now."""
+"""Detection of results that were made here, regardless of their present name and folder."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from dcnumd.read.trust import Trust, trusting
 from dcnumd.write.log_lines import joined
 
 JOB_LOGS = ("dcnumd-job-", "dcnum-job-")
-"""Logs with these names hold the job as JSON, with the paths of the measurement and of the result."""
+"""Prefixes of logs that contain the job as JSON, with the paths of the measurement and of the result."""
 
 
 def is_own_output(job: Job, *, recorded: bool) -> bool:
-    """Return whether the input of a job is a result, and was made where the job's measurements and results lie.
+    """Return whether the input of a job is a result that was made in the folders of the job.
 
-    It is a result if its pipeline attributes fit together. It was made here if the ledger says so, or if it says
-    itself that it was made from a measurement in these folders, or was written into them. A result from elsewhere is
-    an input like any other.
+    It is a result if its pipeline attributes are consistent. It was made here if the ledger lists it, or if the file
+    itself names a measurement or a result in these folders. A result from elsewhere is an input like any other.
 
     Parameters
     ----------
     job
-        Its trusted folders are those of measurements and results.
+        The job; its trusted folders are those of measurements and results.
     recorded
-        Whether the ledger has this file as the result of a measurement.
+        Whether the ledger lists the file as a result.
 
     Raises
     ------
@@ -46,12 +45,12 @@ def is_own_output(job: Job, *, recorded: bool) -> bool:
         try:
             return recorded or _origin_leads(data, here) or _logs_lead(data, here) or _basins_lead(data, here)
         except MeasurementError:
-            # What cannot be understood says nothing; if it is needed, whoever needs it will tell.
+            # Parts that cannot be parsed are ignored; code that needs them will raise an error.
             return False
 
 
 def is_result(attributes: Mapping[str, object]) -> bool:
-    """Return whether root attributes are those of a result of dcnum or dcnumd: the parts have the hash they should."""
+    """Return whether root attributes are those of a result of dcnum or dcnumd: their hash is that of the parts."""
     parts = [attributes.get(f"{ATTRIBUTE_PREFIX}{name}") for name in PARTS]
     if None in parts:
         return False
@@ -59,7 +58,7 @@ def is_result(attributes: Mapping[str, object]) -> bool:
 
 
 def _origin_leads(data: HDF5Data, here: Trust) -> bool:
-    """Return whether the measurement that a result says to be made of lies in trusted folders."""
+    """Return whether the origin of a result is in trusted folders."""
     with damage_named(data.path, "the origin"):
         origin = Origin.read(data.h5)
     return origin is not None and here.allows(os.fsdecode(origin.path))
@@ -83,7 +82,7 @@ def _basins_lead(data: HDF5Data, here: Trust) -> bool:
     """Return whether a basin names a measurement in trusted folders."""
     for basin in data.basins:
         for path in basin.files(data.path) if basin.kind == "file" else ():
-            # A relative path fits anywhere, so it says something only where it leads to a file.
+            # A relative path exists in any folder, so it counts only if it leads to a file.
             named = os.fspath(path) in basin.paths
             if here.allows(path) and (named or path.exists()):
                 return True

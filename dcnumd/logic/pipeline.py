@@ -1,4 +1,4 @@
-"""The engine: slots and workers that live across files."""
+"""Slots, staging memory and workers that are kept from file to file."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from dcnumd.shared_memory.slot import ChunkSlotData
 
 
 def _duration(plan: Plan) -> float:
-    """Return how long a recording took, about [s]."""
+    """Return the approximate duration of a recording [s]."""
     times = plan.data.find("time")
     if times is not None and len(times):
         return float(times[len(times) - 1 :][0] - times[:1][0])
-    # with room for lost frames, as for the background
+    # the factor accounts for lost frames, as for the background
     return 1.5 * plan.count / float(frame_rate(plan.data) or DEFAULT_FRAME_RATE)
 
 
@@ -52,17 +52,19 @@ def _workload(plan: Plan, seconds: float) -> Workload:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Engagement:
-    """A pipeline as it is set up for one file."""
+    """A pipeline that is set up for one file."""
 
     pipeline: Pipeline
     layout: Layout
-    """How much of the file is worked on at the same time."""
+    """Amount of data that is processed at the same time."""
     segmenter: MPOSegmenter
     """The segmenter of the file, with the workers of the pipeline."""
 
 
 class Pipeline:
-    """Slots, staging memory and workers; each is made once and used for file after file.
+    """Slots, staging memory and workers, which are created once and used for one file after another.
+
+    Why not start workers for each file? Starting them and mapping their memory takes longer than a short measurement.
 
     Parameters
     ----------
@@ -97,12 +99,12 @@ class Pipeline:
         return tuple(int(worker.pid or 0) for worker in self._segmenter.pool.workers)
 
     def start(self) -> None:
-        """Start the workers before a file needs them, and wait until they are ready.
+        """Start the workers before the first file, and wait until they are ready.
 
         Raises
         ------
         DcnumdError
-            A worker cannot do its work.
+            A worker cannot load the kernels.
         """
         segmenter = get_segmenter("thresh")(num_workers=self.num_workers)
         segmenter.program = WarmUpProgram()
@@ -110,14 +112,14 @@ class Pipeline:
         collections.deque(pool.run([WarmUpTask(number) for number in range(self.num_workers)]), maxlen=0)
 
     def engage(self, plan: Plan) -> Engagement:
-        """Set the pipeline up for a file, with the workers of the one before.
+        """Set up the pipeline for a file, with the workers of the file before.
 
-        Workers that are missing are started here, so that they are ready when the background is.
+        Missing workers are started here, so that they are ready when the background is computed.
 
         Raises
         ------
         WorkerError
-            Reason ``memory_limit``: the job may not take enough memory for this file.
+            Reason ``memory_limit``, when the file needs more memory than the job may take.
         """
         layout = self._layout(plan)
         settings = plan.job.settings
@@ -152,7 +154,7 @@ class Pipeline:
         images: Sequence[Kind],
         scalars: Sequence[Kind],
     ) -> list[ChunkSlotData]:
-        """Make slots and staging units fit for a file, and return the slots."""
+        """Adapt slots and staging units to a file, and return the slots."""
         corrected = background.frames is not None or plan.segmenter.requires_background_correction
         features = ["image_bg"] if corrected else []
         if background.has_offset:
@@ -166,11 +168,11 @@ class Pipeline:
         return slots
 
     def batch_frames(self, plan: Plan, background: PreparedBackground) -> int:
-        """Return how many frames of a file a worker takes at a time, once the slots are prepared for it."""
+        """Return the number of frames in a batch of a file for which the slots are prepared."""
         at_hand = min(plan.count, sum(slot.shape[0] for slot in self.register.slots))
         frames = min(BATCH_FRAMES, at_hand // (BATCHES_PER_WORKER * self.num_workers))
         if isinstance(background.frames, RollingMedianSource):
             frames = max(frames, background.frames.frames_per_batch)
-        # rather a part of a chunk than workers without work
+        # decompressing a chunk twice is better than workers without a task
         least = min(plan.frames.frames_per_chunk, BATCH_FRAMES, at_hand // self.num_workers)
         return aligned(max(frames, least, 1), plan.frames.frames_per_chunk)

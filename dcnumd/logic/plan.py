@@ -1,4 +1,4 @@
-"""What a job means for the file at hand: methods found, settings resolved, pipeline identifier known."""
+"""Plans: the settings of a job resolved for its input."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 
 MAX_BACKGROUND_BYTES = 2**31
-"""Size of the background images of a measurement, all of which are kept in memory: a day of usual frames."""
+"""Largest size of the background images of a measurement [bytes], which are kept in memory; enough for a day."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Everything that is known of a job once its input is open and before anything is computed."""
+    """A job with its open input, its methods and its pipeline identifier."""
 
     job: Job
     data: HDF5Data
@@ -48,7 +48,7 @@ class Plan:
     features: FeatureSettings
     gate: Gate
     recorded: list[warnings.WarningMessage]
-    """What was warned of so far; the run's log tells it."""
+    """Warnings so far, which are written to the log of the run."""
 
     @property
     def count(self) -> int:
@@ -63,7 +63,7 @@ class Plan:
 
 @contextlib.contextmanager
 def open_plan(job: Job) -> Iterator[Plan]:
-    """Open a job's input and resolve its settings.
+    """Open the input of a job and resolve its settings.
 
     Raises
     ------
@@ -118,8 +118,8 @@ def open_plan(job: Job) -> Iterator[Plan]:
 
 
 def _warn_of_faults(data: HDF5Data) -> None:
-    """Warn of everything that nobody can take over."""
-    # a look at the features, which may add to what is left out
+    """Warn of all parts of the input that cannot be copied."""
+    # reading the names of features may add to `left_out`
     data.stored_names("events")
     for fault in data.left_out.values():
         warn_left_out(fault.message)
@@ -129,10 +129,10 @@ def _warn_of_faults(data: HDF5Data) -> None:
 
 
 def has_background(data: HDF5Data, pipeline_id: PipelineID) -> bool:
-    """Return whether the input is a result that has the wanted background already, which is then kept.
+    """Return whether the input is a result that already has the background of the pipeline, which is then kept.
 
-    As in dcnum, generation, data and background decide. dcnum fails when the images are in a basin, as those of
-    sparsemed are; they are kept here, too.
+    As in dcnum, the parts for generation, data and background are compared. dcnum fails when the images are in a basin,
+    as those of sparsemed are; here they are kept as well.
     """
     return pipeline_id.is_stated_in(data.meta, "generation", "data", "background") and data.image_bg is not None
 
@@ -165,12 +165,12 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
 
 
 def _check_values(background: type[Background], kwargs: Mapping[str, Any]) -> None:
-    """Make sure that the keywords of our own backgrounds are in their range.
+    """Make sure that the keywords of built-in backgrounds are in range.
 
     Raises
     ------
     MethodError
-        One of them is not.
+        A value is out of range.
     """
     values = complete_kwargs(background, kwargs)
     if background is BackgroundSparseMed:
@@ -181,7 +181,7 @@ def _check_values(background: type[Background], kwargs: Mapping[str, Any]) -> No
 
 
 def configured_ids(settings: PipelineSettings) -> dict[str, str]:
-    """Return what `method_ids` gives while no measurement is known; "auto" for the offset correction counts as on.
+    """Return `method_ids` without a measurement; "auto" for the offset correction then means true.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def _plain(mapping: int | tuple[int, ...] | slice | None) -> int | list[int] | s
 
 
 def _resolve_background(background: type[Background], kwargs: Mapping[str, Any], data: HDF5Data) -> Mapping[str, Any]:
-    """Replace ``offset_correction = "auto"`` by what the flicker check says."""
+    """Replace ``offset_correction = "auto"`` by the outcome of the flicker check."""
     if kwargs.get("offset_correction") != "auto":
         return kwargs
     images = data.check_frames()
@@ -212,7 +212,7 @@ def _resolve_background(background: type[Background], kwargs: Mapping[str, Any],
 
 
 def _check_offset(data: HDF5Data, background: type[Background], kwargs: Mapping[str, Any]) -> None:
-    """Make sure that the input's background offset can be computed with; where it is not, only warn of it.
+    """Make sure that the background offset of the input is valid; if it is not needed, warn instead.
 
     Raises
     ------
@@ -261,7 +261,7 @@ def _check_duration(data: HDF5Data, frames: FrameSource, split_time: float) -> N
     feature, first, last = time_axis_ends(data)
     if not math.isfinite(last - first):
         raise MeasurementError(f"{data.path}: {feature} goes from {first} to {last}, expected times", "damaged")
-    # as dcnum does, the difference of small numbers is taken as it comes
+    # unsigned differences wrap around, as in dcnum
     seconds = float(time_axis(data)[-1]) if wraps_around(data) else last - first
     images = seconds / split_time
     too_many = images * math.prod(frames.frame_shape) > MAX_BACKGROUND_BYTES

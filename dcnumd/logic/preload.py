@@ -1,4 +1,4 @@
-"""What workers have in common, loaded once by the process that they are forked from."""
+"""Modules that workers share, loaded once by the process that forks them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import gc
 from dcnumd.processes.fork_server import die_with_starter
 
 die_with_starter()
-# Nothing of what is loaded is ever garbage: not looking for it is quicker, and leaves the pages of workers shared.
+# The loaded objects never become garbage. Without collection, loading is faster and workers share their memory pages.
 gc.disable()
-# Importing this must not fail, or no worker could be made; whatever is wrong shows again in a worker, which can report.
+# An error here would prevent starting workers. It occurs again in a worker, which can report it.
 with contextlib.suppress(Exception):
-    import dcnumd.logic.tasks  # noqa: F401 -- what workers import
+    import dcnumd.logic.tasks  # noqa: F401 -- imported for the workers
     from dcnumd.logic.warm_up import load_kernels
 
     load_kernels()

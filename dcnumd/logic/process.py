@@ -1,4 +1,4 @@
-"""From a job to its result: the function that the executor calls, and the engine that it keeps."""
+"""Processing of one measurement, from a job to its result."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """Keeps one pipeline with its workers for as long as the process lives."""
+    """Keeps one pipeline with its workers for the lifetime of the process."""
 
     def __init__(self) -> None:
         self._pipeline: Pipeline | None = None
 
     def pipeline(self, num_workers: int) -> Pipeline:
-        """Return the pipeline, made anew only when the number of workers changes."""
+        """Return the pipeline; a new one is created only when the number of workers changes."""
         number = num_workers or physical_cores()
         if self._pipeline is None or self._pipeline.num_workers != number:
             self.close()
-            # the workers would compile what is missing at the same time, each for itself
+            # otherwise each worker would compile all missing kernels
             ensure_compiled(logger.info)
             self._pipeline = Pipeline(number)
         note_use()
         return self._pipeline
 
     def start(self, num_workers: int) -> None:
-        """Have everything ready before the first file needs it."""
+        """Start the workers before the first file."""
         self.pipeline(num_workers).start()
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ atexit.register(engine.close)
 
 
 class RunLog(logging.Handler):
-    """The log lines of one run, as they are stored in its result; also what dcnumd's modules warn of meanwhile."""
+    """The log lines of one run for its result, including warnings that modules of dcnumd log meanwhile."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -83,7 +83,7 @@ class RunLog(logging.Handler):
         self.lines.append(f"{now:%H:%M:%S} {level} {line}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append what a module has logged."""
+        """Append a log record of a module."""
         self.add(record.getMessage(), record.levelname)
 
     def __enter__(self) -> Self:
@@ -95,7 +95,7 @@ class RunLog(logging.Handler):
 
     @property
     def stamp(self) -> str:
-        """Start of the run as part of a log's name."""
+        """Start of the run, for names of logs."""
         return f"{self.started:%Y-%m-%d-%H.%M.%S}"
 
     @property
@@ -118,30 +118,30 @@ def process_measurement(
     Parameters
     ----------
     job
-        What to do.
+        The job.
     on_progress
-        Called now and then while the job runs.
+        Called with the progress while the job runs.
     on_span
-        Told who did what when, for drawing it: see `timing.OnSpan`.
+        Called with each span of work, for timing diagrams: see `timing.OnSpan`.
     cancel
-        Asked often; as soon as it returns True the job is given up.
+        Called several times per second; when it returns True, the job is cancelled.
 
     Returns
     -------
     result
-        What was done, or why nothing was to be done.
+        The outcome of the job.
 
     Raises
     ------
     DcnumdError
-        What went wrong; nothing is left of the result then.
+        The measurement could not be processed; no part of the result remains.
     """
     line = JobLine(job.job_id, on_progress, cancel)
     source = Input(job)
     try:
         return _process(job, line, source, on_span)
     except (MeasurementError, WorkerError):
-        # what looks like damage may be somebody who writes to the file, or takes it away
+        # the cause may be a program that modifies or removes the file, which is another error
         source.check()
         raise
 
@@ -160,7 +160,7 @@ def _process(job: Job, line: JobLine, source: Input, on_span: OnSpan | None) -> 
         except ResultError as error:
             if error.reason != "output_exists":
                 raise
-            # somebody else was quicker, perhaps with the very same result
+            # another process has written a file there meanwhile, perhaps the same result
             existing = settle_existing(plan, origin)
             if isinstance(existing, JobResult):
                 return existing
@@ -218,7 +218,7 @@ def _compute(
 
 
 def _image_kinds(plan: Plan, background: PreparedBackground) -> list[Kind]:
-    """Return what has an image for each event."""
+    """Return the features of the result with an image for each event."""
     names = ["mask"]
     if plan.job.basin_strategy == "drain":
         names.append("image")
@@ -228,7 +228,7 @@ def _image_kinds(plan: Plan, background: PreparedBackground) -> list[Kind]:
 
 
 class _Datasets:
-    """The datasets of a result, made when the workers are busy."""
+    """The datasets of a result, which are created while the workers process the first frames."""
 
     def __init__(self, work: FileWork, writer: HDF5Writer) -> None:
         self._plan = work.plan
@@ -237,7 +237,7 @@ class _Datasets:
         self._datasets: list[list[PackedDataset]] = []
 
     def begin(self) -> list[list[PackedDataset]]:
-        """Make the datasets, and write what is known of the result by now."""
+        """Create the datasets, and write the metadata that are known by now."""
         self._datasets = [
             create_packed(self._writer, [(kind.name, kind.dtype, kind.item_shape) for kind in kinds])
             for kinds in self._kinds
@@ -246,14 +246,14 @@ class _Datasets:
         return self._datasets
 
     def finish(self, events: int) -> None:
-        """Make sure that all of them are complete."""
+        """Make sure that all datasets are complete."""
         for dataset in itertools.chain.from_iterable(self._datasets):
             dataset.finish(events)
 
 
 def _tell(log: RunLog, plan: Plan, collector: Collector, seconds: Mapping[str, float]) -> None:
-    """Write what a run found to its log."""
-    # what several steps warn of is told once
+    """Write warnings, totals and timing of a run to its log."""
+    # several steps may warn of the same
     for warning in dict.fromkeys(str(warning.message) for warning in plan.recorded):
         log.add(warning, "WARNING")
     log.add(f"Found {collector.events_done} events, dropped {collector.masks_dropped} masks without a contour")

@@ -1,4 +1,4 @@
-"""The place of a result: what is there already, when nothing has to be computed, and how a new one gets there."""
+"""Existing files in the place of a result, results that need no computation, and publishing of new results."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from dcnumd.read.open_file import HDF5_FAULTS, unreadable
 from dcnumd.write.result import ResultFile
 
 COPY_BYTES = 2**24
-"""A file is copied in parts of this size [bytes]."""
+"""Size of the parts in which a file is copied [bytes]."""
 
 Belonging = Literal["same", "former", "other"]
-"""Of what the file in the place of a result is made: of this content, by this pipeline (``same``); by dcnumd of a
-former content of this path (``former``); of something else, or it is no whole result (``other``)."""
+"""Relation of an existing file to the result of a job: made from the same content by the same pipeline (``same``), made
+by dcnumd from an earlier content of the same path (``former``), or anything else, such as damaged files (``other``)."""
 
 
 def settle_existing(plan: Plan, origin: Origin) -> JobResult | ExistingPolicy:
-    """Decide about a file that is in the place of a job's result.
+    """Decide what to do about an existing file in the place of a job's result.
 
     Parameters
     ----------
     plan
         The job.
     origin
-        What its result would be made of.
+        The origin that its result would have.
 
     Returns
     -------
     outcome
-        The outcome of a job that has nothing to do: ``output_exists`` if the file is the result that would be computed
-        (frames and events are given then), else ``output_differs``. Or, if the result must be computed, what is to
-        happen to a file in its place.
+        If the job is skipped, its outcome: ``output_exists`` if the file is the result that would be computed (with its
+        numbers of frames and events), else ``output_differs``. If the result must be computed, the policy for a file
+        in its place.
 
     Raises
     ------
     ResultError
-        There is a file and the job says that this is an error.
+        A file exists, and the policy of the job is ``fail``.
     """
     job, identifier = plan.job, plan.pipeline_id
     if not os.path.lexists(job.path_out):
@@ -80,12 +80,12 @@ def settle_existing(plan: Plan, origin: Origin) -> JobResult | ExistingPolicy:
 
 
 def _open_file(path: pathlib.Path) -> h5py.File:
-    """Open what is in the place of a result, if it is a file: a pipe would wait for its other end.
+    """Open the file in the place of a result.
 
     Raises
     ------
     OSError
-        It is something else, or no HDF5 file.
+        It is not a regular file, or not an HDF5 file. Opening a pipe would wait for its other end.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(f"{path}: is no regular file")
@@ -93,7 +93,7 @@ def _open_file(path: pathlib.Path) -> h5py.File:
 
 
 def _is_measurement(path: pathlib.Path) -> bool:
-    """Return whether a file is a sound measurement and no result: it is never replaced, whatever its name is."""
+    """Return whether a file is an intact measurement and not a result; such a file is never replaced."""
     try:
         with _open_file(path) as h5, HDF5Data(h5) as data:
             return "events" in h5 and not is_result(data.meta)
@@ -102,7 +102,7 @@ def _is_measurement(path: pathlib.Path) -> bool:
 
 
 def _in_the_way(plan: Plan, origin: Origin) -> str:
-    """Return what is in the place of a job's result, and what to do, in words for the operator."""
+    """Return the message for the operator about the file in the place of a job's result, with the cure."""
     path, own = plan.job.path_out, plan.job.path_in
     if _is_measurement(path):
         return f"{path}: is a measurement and no result, so it is not replaced; move it away, or change output.suffix"
@@ -123,7 +123,7 @@ def _in_the_way(plan: Plan, origin: Origin) -> str:
 
 
 def _stated(path: pathlib.Path) -> tuple[Origin | None, str]:
-    """Return what a file says that it is made of, and the hash of its pipeline ID; nothing where it cannot be read."""
+    """Return the origin in a file and the hash of its pipeline identifier; None and "" if they cannot be read."""
     try:
         with _open_file(path) as h5:
             return Origin.read(h5), str(h5.attrs.get("pipeline:dcnum hash", ""))
@@ -132,7 +132,7 @@ def _stated(path: pathlib.Path) -> tuple[Origin | None, str]:
 
 
 def _belonging(plan: Plan, origin: Origin) -> tuple[Belonging, int]:
-    """Return to what the file in the place of the result belongs, and its number of events."""
+    """Return the relation of the file in the place of the result to the job, and its number of events."""
     path = plan.job.path_out
     try:
         with _open_file(path) as h5:
@@ -155,7 +155,7 @@ def _judge(h5: h5py.File, plan: Plan, origin: Origin, events: int) -> Belonging:
 
 
 def _is_same_file(one: Origin, other: Origin) -> bool:
-    """Return whether two origins are one file, which has several paths where there are symbolic links."""
+    """Return whether two origins are the same file, which has several paths if there are symbolic links."""
     return one.path == other.path or os.path.realpath(one.path) == os.path.realpath(other.path)
 
 
@@ -166,7 +166,7 @@ def _is_copy(h5: h5py.File, origin: Origin) -> bool:
 
 
 def is_processed(plan: Plan) -> bool:
-    """Return whether the input is itself the complete result of the same pipeline on all of its frames."""
+    """Return whether the input is itself a complete result of the same pipeline for all of its frames."""
     meta = plan.data.meta
     return (
         plan.job.settings.index_mapping is None
@@ -177,7 +177,7 @@ def is_processed(plan: Plan) -> bool:
 
 
 def copy_processed(plan: Plan, source: Input, existing: ExistingPolicy, line: JobLine) -> JobResult:
-    """Make the result of an input that needs no processing: a verified copy."""
+    """Create the result of an input that is already processed: a verified copy."""
     job, identifier = plan.job, plan.pipeline_id
     begin = time.perf_counter()
     with ResultFile(job.path_out, existing=existing, job_id=job.job_id, root=job.result_root) as result:
@@ -197,7 +197,7 @@ def copy_processed(plan: Plan, source: Input, existing: ExistingPolicy, line: Jo
 
 
 def publish(result: ResultFile, plan: Plan, events: int, source: Input, existing: ExistingPolicy) -> None:
-    """Give a closed result its name, if it is what it must be and the input is still what it was.
+    """Verify a closed result, make sure that the input has not changed, and rename the result.
 
     Parameters
     ----------
@@ -206,22 +206,22 @@ def publish(result: ResultFile, plan: Plan, events: int, source: Input, existing
     plan
         The job.
     events
-        How many events the result must have.
+        Number of events that the result must have.
     source
         The input of the job.
     existing
-        What `settle_existing` said of the file in its place.
+        The policy that `settle_existing` returned.
 
     Raises
     ------
     DcnumdError
-        It is not what it must be, the input has changed, or the place was taken meanwhile; no name is given then.
+        The result is invalid, the input has changed, or another file was created meanwhile; nothing is renamed then.
     """
     with h5py.File(result.temporary, "r", locking=False) as h5:
         verify_result(h5, plan.pipeline_id, events)
     source.check()
     if existing == "replace" and isinstance(settle_existing(plan, source.identify(plan)), JobResult):
-        # what was to be replaced is something else by now
+        # the file that was to be replaced is another one by now
         raise ResultError(f"{result.path}: was made by another program meanwhile", "output_exists")
     result.commit()
 

@@ -1,4 +1,4 @@
-"""Results that do not say which content they are made of, as those of dcnum: what they do say must fit."""
+"""Results without an origin, such as those of dcnum: their contents are compared with the input instead."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dcnumd.read.metadata import Attribute
 from dcnumd.write.log_lines import unfold
 
 NOT_COPIED = frozenset({"experiment:event count", "experiment:run identifier", "imaging:pixel size"})
-"""Attributes that a pipeline writes anew; so are those of the section ``pipeline``."""
+"""Attributes that the pipeline writes itself, in addition to those of the section ``pipeline``."""
 RUN_LOG = re.compile("dcnumd?-log-.*")
 FRAMES = re.compile(r"Processing .* \((\d+) frames\) with|Reached dataset end \(frame \d+ of (\d+)\)")
-"""What the run's log says of the number of frames: dcnumd's, and dcnum's."""
+"""Pattern of log lines of dcnumd and dcnum with the number of frames."""
 COPIED = ("time", "frame", "image")
 """Features that a result may have from its input."""
 
 
 def may_be_made_of(h5: h5py.File, plan: Plan) -> bool:
-    """Return whether nothing in a whole result says that it is made of something else than the input of a job."""
+    """Return whether a complete result is consistent with the input of a job."""
     data = plan.data
     with HDF5Data(h5) as result:
         return (
@@ -37,14 +37,14 @@ def may_be_made_of(h5: h5py.File, plan: Plan) -> bool:
 
 
 def _is_identified(identifier: str, plan: Plan) -> bool:
-    """Return whether a result has the run identifier that dcnumd or dcnum gives the result of a job."""
+    """Return whether a result has the run identifier that dcnumd or dcnum writes for a job."""
     measurement, _, run = identifier.rpartition("_")
     expected = run_identifier(plan)
     return identifier == expected or (run == expected.rpartition("_")[2] and plan.data.is_identified_by(measurement))
 
 
 def _has_attributes(found: Mapping[str, Attribute], expected: Mapping[str, Attribute]) -> bool:
-    """Return whether a result has the metadata of its input; texts also tell NaN from a number."""
+    """Return whether a result has the metadata of its input, compared as text because NaN does not equal NaN."""
     return all(
         str(found.get(key)) == str(value)
         for key, value in expected.items()
@@ -53,13 +53,13 @@ def _has_attributes(found: Mapping[str, Attribute], expected: Mapping[str, Attri
 
 
 def _frames_told(result: HDF5Data, data: HDF5Data) -> set[int]:
-    """Return the numbers of frames that the logs of a result tell, other than those from its input."""
+    """Return the numbers of frames in the logs of a result, except for logs that its input has as well."""
     new = {name: lines for name, lines in result.logs.items() if name not in data.logs and RUN_LOG.fullmatch(name)}
     return {int(told[1] or told[2]) for lines in new.values() for told in FRAMES.finditer("\n".join(unfold(lines)))}
 
 
 def _has_frames(h5: h5py.File, data: HDF5Data) -> bool:
-    """Return whether the events of a result can be from frames of its input."""
+    """Return whether the events of a result can come from frames of its input."""
     frame_map = h5["events"].get(FRAME_MAP)
     if frame_map is None or not len(frame_map):
         return True
@@ -70,7 +70,7 @@ def _has_frames(h5: h5py.File, data: HDF5Data) -> bool:
         copied, stack = h5["events"].get(name), data.find(name)
         if copied is None or stack is None:
             continue
-        # of images, the first and the last event suffice
+        # comparing the images of the first and the last event is sufficient
         events = np.arange(len(frames)) if copied.ndim == 1 else np.unique([0, len(frames) - 1])
         if not np.array_equal(copied[events], stack[frames[events]], equal_nan=copied.ndim == 1):
             return False

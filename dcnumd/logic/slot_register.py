@@ -1,4 +1,4 @@
-"""The slots of a pipeline: allocated once, reshaped for every file."""
+"""The slots of a pipeline, allocated once and reshaped for each file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dcnumd.shared_memory.slot import ChunkSlotData
 
 
 class SlotRegister:
-    """A fixed number of slots that are used for one file after the other.
+    """A fixed number of slots that are used for one file after another.
 
     Parameters
     ----------
     num_slots
-        Number of chunks that can be worked on at the same time.
+        Number of chunks that can be processed at the same time.
     """
 
     def __init__(self, num_slots: int = 3) -> None:
@@ -23,7 +23,7 @@ class SlotRegister:
         self.slots: list[ChunkSlotData] = []
 
     def prepare(self, shape: tuple[int, int, int], available_features: Iterable[str]) -> list[ChunkSlotData]:
-        """Return all slots, empty and fit for chunks of the given shape (frames, height, width)."""
+        """Return all slots, emptied and reshaped for chunks of the shape (frames, height, width)."""
         features = tuple(available_features)
         for slot in self.slots:
             slot.reshape(shape, features)
@@ -32,6 +32,6 @@ class SlotRegister:
         return self.slots
 
     def trim(self) -> None:
-        """Give memory back that earlier files needed and the one at hand does not."""
+        """Free memory that earlier files needed and the present one does not."""
         for slot in self.slots:
             slot.trim()

@@ -1,7 +1,7 @@
-"""Where events wait for being packed: shared buffers of one output chunk each.
+"""Staging units: shared buffers of one output chunk each, in which events wait for packing.
 
-Events are copied here in their final order, frame after frame, so that a slot is free again as soon as its
-frames are committed, and so that a worker that packs a chunk finds it in one piece.
+Events are copied here in their final order. A slot is therefore free as soon as its frames are committed, and a worker
+that packs a chunk finds it contiguous in memory.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from dcnumd.write.chunk_size import best_chunk_items
 from dcnumd.write.pack import packed_size_bound
 
 ALIGNMENT = 64
-"""Bytes; buffers begin at multiples of a cache line."""
+"""Alignment of buffers [bytes], the size of a cache line."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kind:
-    """One dataset of the result: its name, and the type and shape of what it has for each event."""
+    """One dataset of the result: its name, and the dtype and shape of an item, one per event."""
 
     name: str
     dtype: np.dtype[Any]
@@ -35,13 +35,13 @@ class Kind:
 
     @property
     def item_size(self) -> int:
-        """Bytes of an item."""
+        """Size of an item [bytes]."""
         return self.dtype.itemsize * math.prod(self.item_shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class StagingLayout:
-    """Picklable description of the buffers: for each unit and each kind, room for a raw and a packed chunk."""
+    """Picklable description of the buffers: one raw and one packed chunk for each unit and kind."""
 
     block: SharedBlock
     kinds: tuple[Kind, ...]
@@ -53,14 +53,14 @@ class StagingLayout:
         return best_chunk_items(max(kind.item_size for kind in self.kinds))
 
     def _offsets(self) -> list[int]:
-        """Return where in a unit the buffers begin, raw and packed in turn; the last number is a unit's size."""
+        """Return the positions of the buffers in a unit, raw and packed alternating, followed by the size of a unit."""
         raw_sizes = [self.chunk_items * kind.item_size for kind in self.kinds]
         sizes = [size for raw in raw_sizes for size in (raw, packed_size_bound(raw))]
         return list(itertools.accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes), initial=0))
 
     @property
     def size(self) -> int:
-        """Bytes of all buffers together."""
+        """Size of all buffers together [bytes]."""
         return self.units * self._offsets()[-1]
 
     def buffers(self) -> list[list[Buffers]]:
@@ -80,12 +80,12 @@ class StagingLayout:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Buffers:
-    """Room for one chunk of one dataset."""
+    """The buffers for one chunk of one dataset."""
 
     raw: npt.NDArray[Any]
-    """The items (item, …)."""
+    """Items of the chunk, shape (item, …)."""
     packed: npt.NDArray[np.uint8]
-    """What is made of them, uint8 (byte,)."""
+    """Packed chunk, uint8 (byte,)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,18 +98,18 @@ class FullUnit:
 
 
 class Staging:
-    """A ring of staging units in memory that is kept from file to file."""
+    """Staging units in memory that is kept from file to file."""
 
     def __init__(self) -> None:
         self._block = SharedBlock(1)
 
     def prepare(self, kinds: Sequence[Kind], units: int) -> None:
-        """Lay the memory out for some datasets.
+        """Divide the memory into units for some datasets.
 
         Parameters
         ----------
         kinds
-            The datasets, all of which get the same number of items in a chunk.
+            The datasets, all of which have the same number of items in a chunk.
         units
             Number of output chunks that can be filled or packed at the same time.
         """
@@ -124,19 +124,21 @@ class Staging:
         self._chunk = 0
 
     def stage(self, first: int, count: int, copy: Callable[[list[Buffers], int, slice], None]) -> int:
-        """Put events into units, as far as there is room.
+        """Copy events to units until all units are full.
 
         Parameters
         ----------
-        first, count
-            The events, counted within whatever the caller has at hand.
+        first
+            Index of the first event.
+        count
+            Index after the last event.
         copy
-            Called with the buffers of a unit, the position in it, and the slice of events that go there.
+            Called with the buffers of a unit, a position in them, and the slice of events to copy there.
 
         Returns
         -------
         stop
-            The first event for which there was no room; `count` when all are in.
+            Index of the first event that was not copied; `count` if all were.
         """
         while first < count:
             if self._unit is None:
@@ -152,16 +154,16 @@ class Staging:
         return first
 
     def close_unit(self) -> None:
-        """Have the unit that is being filled packed as it is."""
+        """Mark the unit that is being filled as full."""
         if self._unit is not None:
             self.full.append(FullUnit(self._unit, self._fill, self._chunk))
             self._unit = None
             self._chunk += 1
 
     def trim(self) -> None:
-        """Give memory back that an earlier file needed and this one does not."""
+        """Free memory that an earlier file needed and this one does not."""
         self._block.trim(self.layout.size)
 
     def release(self, unit: int) -> None:
-        """Note that all of a unit is packed and written."""
+        """Make a unit available again after it was packed and written."""
         self._free.append(unit)

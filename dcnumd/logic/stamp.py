@@ -1,4 +1,4 @@
-"""What the file system says of a file, to notice that somebody wrote to it.
+"""Stamps of files, to detect modifications.
 
 This module imports no numerical code, so that the supervisor can compare stamps.
 """
@@ -14,7 +14,7 @@ CHANGED = "the file was changed while it was processed; the result was thrown aw
 
 
 class Stamp(NamedTuple):
-    """A file's stat, compared only for equality with an earlier one of the same path."""
+    """The stat of a file, for comparison with an earlier one of the same path."""
 
     size: int
     mtime_ns: int
@@ -28,12 +28,12 @@ class Stamp(NamedTuple):
 
     @classmethod
     def at(cls, path: str | pathlib.Path) -> Stamp | None:
-        """Return the stamp of the file at `path`, None if there is none.
+        """Return the stamp of the file at `path`; None if the file does not exist.
 
         Raises
         ------
         OSError
-            If that cannot be found out, because a share does not answer for example.
+            The stat fails for another reason, for example because a share does not respond.
         """
         try:
             return cls.of(pathlib.Path(path).stat())

@@ -1,7 +1,7 @@
-"""What a worker does for one file: turn frames into events, and pack chunks of the result.
+"""Tasks of the workers for one file: turning frames into events, and packing chunks of the result.
 
-A worker takes a batch through all stages (load, segment, label, process, extract) while it is in the processor's
-cache. What goes back to the parent is one small table for each batch; images stay in shared memory.
+A worker processes a batch in all stages (load, segment, label, process, extract) while it is in the processor's cache.
+It returns one small table per batch to the parent; images stay in shared memory.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from dcnumd.write.pack import pack_chunk
 
 @dataclasses.dataclass(frozen=True)
 class SharedBackgrounds:
-    """Background images that all workers see, uint8 (image, y, x)."""
+    """Background images in shared memory, uint8 (image, y, x)."""
 
     block: SharedBlock
     shape: tuple[int, int, int]
 
     @classmethod
     def of(cls, images: npt.NDArray[np.uint8]) -> SharedBackgrounds:
-        """Put images into shared memory."""
+        """Copy images to shared memory."""
         count, height, width = images.shape
         shared = cls(SharedBlock(max(images.nbytes, 1)), (count, height, width))
         shared.images[:] = images
@@ -53,7 +53,7 @@ class SharedBackgrounds:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSettings:
-    """What is measured of each event."""
+    """Settings of the features of events."""
 
     pixel_size: float
     brightness: bool
@@ -67,7 +67,7 @@ class FeatureSettings:
 
 
 def select_events(events: Events, chosen: npt.NDArray[np.bool_]) -> Events:
-    """Return those events of a batch for which `chosen` (event,) is true."""
+    """Return the events of a batch for which `chosen` (event,) is true."""
     if chosen.all():
         return events
     return dataclasses.replace(
@@ -81,21 +81,21 @@ def select_events(events: Events, chosen: npt.NDArray[np.bool_]) -> Events:
 
 @dataclasses.dataclass(frozen=True)
 class FramesTask:
-    """Process the frames `start` to `stop` of a slot, the first of which is frame `first` of the input."""
+    """Task: process the frames `start` to `stop` of a slot, the first of which is frame `first` of the input."""
 
     slot_index: int
     start: int
     stop: int
     first: int
     background_index: npt.NDArray[np.int64] | None = dataclasses.field(default=None, repr=False, compare=False)
-    """For each frame its image among those that frames share; None if each frame has an image of its own."""
+    """Position of each frame's image among the shared images; None if each frame has its own image."""
     bg_off: npt.NDArray[Any] | None = dataclasses.field(default=None, repr=False, compare=False)
-    """Background offsets that are known already."""
+    """Background offset of each frame; None if it is computed by the worker or does not exist."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FramesReply:
-    """The events of a batch, gated; frames are counted from the start of the batch."""
+    """The events of a batch after gating; frames are counted from the start of the batch."""
 
     events: Events
     bg_off: npt.NDArray[np.float64] | None
@@ -105,7 +105,7 @@ class FramesReply:
 
 @dataclasses.dataclass(frozen=True)
 class PackTask:
-    """Pack the first `items` items of some kinds in a unit of a staging as chunk number `chunk` of their datasets."""
+    """Task: pack the first `items` items of some kinds in a staging unit as chunk number `chunk` of their datasets."""
 
     staging: int
     unit: int
@@ -124,7 +124,7 @@ class PackReply:
 
 @dataclasses.dataclass(frozen=True)
 class MedianTask:
-    """Compute the median of the frames from `start` on."""
+    """Task: compute the median of the frames that begin at `start`."""
 
     start: int
 
@@ -139,28 +139,28 @@ class MedianReply:
 
 
 class Reader(Protocol):
-    """Gives the images of frames: those in a file, or what is made of them."""
+    """Provides the images of frames, read from a file or computed."""
 
     @property
     def bytes_read(self) -> int:
-        """Bytes asked of files so far."""
+        """Number of bytes read from files so far."""
 
     def read_into(self, start: int, stop: int, out: npt.NDArray[np.uint8]) -> None:
-        """Put the images of the frames ``start … stop - 1`` into `out`, uint8 (frame, y, x)."""
+        """Write the images of the frames ``start … stop - 1`` to `out`, uint8 (frame, y, x)."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FileProgram:
-    """All that workers need to know of one file."""
+    """Everything that workers need for one file."""
 
     frames: FrameSource
     background_frames: FrameSource | RollingMedianSource | None
     backgrounds: SharedBackgrounds | None
     offset_correction: bool
-    """Whether the background offset is computed from the frames."""
+    """Whether the workers compute the background offset."""
     features: FeatureSettings
     gate: Gate
     stagings: tuple[StagingLayout, ...]
@@ -173,13 +173,13 @@ class FileProgram:
 
 @dataclasses.dataclass(frozen=True)
 class WarmUpTask:
-    """Answer when there is nothing left to load or to compile."""
+    """Task: reply as soon as all kernels are loaded."""
 
     number: int
 
 
 class WarmUpProgram:
-    """What workers do before there is a file: they load all kernels, and thereby show that they can."""
+    """Program of workers before the first file: load all kernels, which also verifies that this is possible."""
 
     def open(self, _segmenter: SharedSegmenter, _slot_list: Sequence[ChunkSlotData]) -> WarmUpProgram:
         """Load the kernels in the worker."""
@@ -187,15 +187,15 @@ class WarmUpProgram:
         return self
 
     def run(self, _task: WarmUpTask) -> None:
-        """Answer."""
+        """Do nothing: the kernels are loaded by `open`."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the session has no resources."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MedianProgram:
-    """What workers need to know to compute medians of `kernel_size` frames."""
+    """Program of workers that compute medians of `kernel_size` frames for background images."""
 
     frames: FrameSource
     kernel_size: int
@@ -206,14 +206,14 @@ class MedianProgram:
 
 
 class MedianSession:
-    """A worker's session before the frames are processed: it computes background images."""
+    """Computes medians in a worker."""
 
     def __init__(self, program: MedianProgram) -> None:
         self._reader = FrameReader(program.frames)
         self._window = np.empty((program.kernel_size, *program.frames.frame_shape), np.uint8)
 
     def run(self, task: MedianTask) -> MedianReply:
-        """Compute one image."""
+        """Compute one median."""
         clock, read_before = StageClock(), self._reader.bytes_read
         self._reader.read_into(task.start, task.start + len(self._window), self._window)
         image = median_image(self._window)
@@ -226,7 +226,7 @@ class MedianSession:
 
 
 class FileSession:
-    """A worker's session: open readers and scratch memory for one file."""
+    """Runs the tasks of one file in a worker, with open readers and scratch memory."""
 
     def __init__(self, program: FileProgram, segmenter: SharedSegmenter, slots: Sequence[ChunkSlotData]) -> None:
         self._program = program
@@ -246,7 +246,7 @@ class FileSession:
             self._resources = stack.pop_all()
 
     def run(self, task: FramesTask | PackTask) -> FramesReply | PackReply:
-        """Do one task."""
+        """Run one task."""
         return self._pack(task) if isinstance(task, PackTask) else self._process(task)
 
     def close(self) -> None:
@@ -288,7 +288,7 @@ class FileSession:
     def _load(
         self, slot: ChunkSlotData, task: FramesTask, clock: StageClock
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Fill image, image_bg and bg_off of a batch; return its background images and which frame has which."""
+        """Fill image, image_bg and bg_off of a batch; return its background images and the index of each frame's."""
         start, stop, first = task.start, task.stop, task.first
         last = first + stop - start
         images = slot.image[start:stop]

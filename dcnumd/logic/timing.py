@@ -1,4 +1,4 @@
-"""Where the time of a job goes: seconds of each stage, who waited for whom."""
+"""Timing of a job: the duration of each stage, and waiting times."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 Span = tuple[str, float, float]
-"""A stage, its begin and its end [s, monotonic clock, the same in all processes]."""
+"""A stage, its start and its end [s, monotonic clock, the same in all processes]."""
 
 OnSpan = Callable[[int, str, float, float], None]
-"""Called with the number of a worker (-1: the pipeline process itself), and a `Span`."""
+"""Called with the number of a worker (-1 for the pipeline process) and the items of a `Span`."""
 
 PIPELINE = -1
-"""Stands for the pipeline process where workers are numbered."""
+"""Number of the pipeline process among the workers."""
 SHARED_STAGES = ("load", "segment", "extract", "pack", "background")
-"""Stages that all workers work on side by side; the others are up to the pipeline process alone."""
+"""Stages that run in all workers in parallel; the others run in the pipeline process."""
 
 
 class StageClock:
-    """Notes what a worker does: each tick ends a stage that began with the tick before."""
+    """Records the spans of a worker: each tick ends a stage that began with the tick before."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
         self._last = time.perf_counter()
 
     def tick(self, stage: str) -> None:
-        """Note that `stage` ends now."""
+        """Record that `stage` ends now."""
         now = time.perf_counter()
         self.spans.append((stage, self._last, now))
         self._last = now
 
 
 class StageTimes:
-    """Adds up the seconds of all stages of one job.
+    """Sums the durations of all stages of one job.
 
     Parameters
     ----------
     on_span
-        Told of every single span, too.
+        Called with each span; None for no calls.
     """
 
     def __init__(self, on_span: OnSpan | None = None) -> None:
         self.seconds: dict[str, float] = collections.defaultdict(float)
-        """For each stage, all processes together."""
+        """Duration of each stage, summed over all processes."""
         self.waiting: dict[str, float] = collections.defaultdict(float)
-        """``workers``: all workers together had nothing to do; ``pipeline``: its process waited for them."""
+        """Waiting times: ``workers``, summed over all workers; ``pipeline``, of the pipeline process for workers."""
         self.bytes_read = 0
-        """Bytes that the workers have read from files."""
+        """Number of bytes that the workers have read from files."""
         self._on_span = on_span
 
     def add(self, worker: int, spans: Sequence[Span]) -> None:
-        """Count what a worker has done."""
+        """Add the spans of a worker."""
         for stage, begin, end in spans:
             self.seconds[stage] += end - begin
             if self._on_span is not None:
@@ -60,7 +60,7 @@ class StageTimes:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time in this context, spent in the pipeline process."""
+        """Add the time in this context to a stage of the pipeline process."""
         clock = StageClock()
         yield
         clock.tick(name)
@@ -68,9 +68,9 @@ class StageTimes:
 
     @contextlib.contextmanager
     def pool(self, number: int, waited: Callable[[], float]) -> Iterator[None]:
-        """Count who waits in this context, in which `number` workers are at work.
+        """Add the waiting times in this context, in which `number` workers run.
 
-        `waited` returns the seconds that the pipeline process has waited for them since whenever.
+        `waited` returns the total time that the pipeline process has waited for workers [s]; only its increase counts.
         """
         begin, busy_before, waited_before = time.perf_counter(), self._busy(), waited()
         yield
@@ -83,9 +83,9 @@ class StageTimes:
 
 
 def bottleneck(seconds: dict[str, float], workers: int) -> str:
-    """Return the stage that takes the largest part of a job's duration, empty when nothing was done.
+    """Return the stage that takes the largest part of a job's duration; empty if there was none.
 
-    Stages that are shared by the workers count with their share of the duration.
+    The duration of a stage that runs in all workers is divided by their number.
     """
     walls = {name: value / (workers if name in SHARED_STAGES else 1) for name, value in seconds.items()}
     return max(walls, key=lambda name: walls[name], default="")

@@ -1,7 +1,7 @@
-"""Every kernel called once, as the pipeline calls it, so that nothing is compiled while a measurement waits.
+"""Calls of all kernels with the types of the pipeline, so that nothing is compiled while a measurement waits.
 
-This also is the program that compiles ahead: ``python -m dcnumd.logic.warm_up fill FOLDER PARENT``, and ``check FOLDER
-PARENT``; see `dcnumd.kernels.cache`.
+This module is also the program that compiles in advance: ``python -m dcnumd.logic.warm_up fill FOLDER PARENT``, and
+``check FOLDER PARENT``; see `dcnumd.kernels.cache`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SHAPE = (2, 8, 70)
 
 
 def groups() -> tuple[Callable[[], object], ...]:
-    """Return functions that call some of the kernels each, those that take longest to compile first."""
+    """Return functions that each call a group of kernels, beginning with the slowest to compile."""
     return (_extract, _label, _background, _rest)
 
 
 def load_kernels() -> None:
-    """Load all kernels, or compile what is not kept."""
+    """Load all kernels, or compile those that are not in the cache."""
     for group in groups():
         group()
 
@@ -61,14 +61,14 @@ def _rest() -> None:
     wall_brightness(frames)
     fletcher32(frames.reshape(-1))
     labeling.duplicate_frames(frames, None)
-    # by segmenters of other packages
+    # used by segmenters of other packages
     labeling.process_labels(np.zeros(SHAPE, np.uint16), clear_border=True, fill_holes=False, closing_disk=0)
 
 
 def main() -> None:
-    """Fill or check a folder with groups of kernels, whose numbers come from stdin, a byte each.
+    """Fill or check a folder with groups of kernels, whose numbers are read from stdin, one byte each.
 
-    Who is left alone has nobody any more to say that the folder is complete, and ends with its parent.
+    The process ends with its parent, because only the parent can mark the folder as complete.
     """
     action, folder, parent = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
     die_with(parent)
