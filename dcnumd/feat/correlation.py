@@ -1,8 +1,9 @@
-"""Haralick's measures of correlation, f12 and f13, of grey values that hardly depend on their neighbours.
+"""Haralick's measures of correlation, f12 and f13, for grey values that hardly depend on their neighbours.
 
-Both follow from the information that a grey value has about its neighbour, the difference of two entropies. Where it
-is zero up to rounding, f13, which grows with its root, consists of nothing but the errors of rounding. They are those
-of mahotas, and thereby dcnum's, only if all is summed in the same order: over the whole co-occurrence matrix, by numpy.
+Both are computed from the information that a grey value has about its neighbour, a difference of two entropies. If
+this difference is zero except for rounding errors, f13, which grows with its square root, depends on these errors only.
+Why not leave this to the kernel? The errors equal those of mahotas, and thereby of dcnum, only if all terms are summed
+in the same order: over the whole co-occurrence matrix, by numpy.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 NEIGHBOURS = ((0, 1), (1, 1), (1, 0), (1, -1))
-"""Steps to the neighbour, (y, x) [px]: east, south-east, south, south-west."""
+"""Offsets of the neighbour, (y, x) [px]: east, south-east, south, south-west."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,7 +23,7 @@ def correlation_measures(grey: npt.NDArray[np.uint8]) -> tuple[float, float, flo
     Parameters
     ----------
     grey
-        uint8 (y, x): grey values; 0 is outside of the mask. In each direction there is a pixel with a neighbour.
+        Grey values, uint8 (y, x); 0 is outside of the mask. In each direction, at least one pixel has a neighbour.
     """
     padded = np.pad(grey, 1)
     values = np.array([_measures(_cooccurrence(padded, step)) for step in NEIGHBOURS])
@@ -31,7 +32,7 @@ def correlation_measures(grey: npt.NDArray[np.uint8]) -> tuple[float, float, flo
 
 
 def _cooccurrence(padded: npt.NDArray[np.uint8], step: tuple[int, int]) -> Floats:
-    """Return how often each grey value is beside each other one, of all pairs; both orders of a pair count."""
+    """Return the share of each pair of neighbouring grey values among all pairs; each pair counts in both orders."""
     size = int(padded.max()) + 1
     first = padded.astype(np.int64)
     second = np.roll(first, (-step[0], -step[1]), axis=(0, 1))
@@ -55,6 +56,6 @@ def _measures(share: Floats) -> tuple[float, float]:
 
 
 def _entropy(shares: Floats) -> float:
-    """Return the entropy [bit] of shares, of which 0 and 1 count nothing."""
+    """Return the entropy of shares [bit]; the terms for 0 and 1 are 0."""
     flat = shares.ravel()
     return -float(np.dot(np.log2(np.where(flat == 0, 1, flat)), flat))

@@ -1,4 +1,4 @@
-"""The gate: which masks are worth computing, and which events are kept."""
+"""The gate: the smallest size of masks, and the limits of features of events."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ MIN_EXTENT = 3
 
 
 class Limits(NamedTuple):
-    """Inclusive limits of one feature, in the feature's unit; None where there is none."""
+    """Inclusive limits of one feature, in the unit of the feature; None for no limit."""
 
     lower: float | None
     upper: float | None
 
 
 class Gate:
-    """Keep events as the instrument's software would have.
+    """Selects events by size and, if required, by the limits of the instrument's software.
 
-    Without online gates every event is kept; only `size_thresh_mask` acts. With online gates, for every feature
-    whose ``online_filter:<feature> soft limit`` is there and false, ``online_filter:<feature> min`` and ``max`` are
-    limits. Both are inclusive, either may be missing, and an event whose feature is NaN goes. Four oddities of
-    dcnum decide which events are in its results, so they hold here too:
+    Without online gates every event is kept; only `size_thresh_mask` applies. With online gates, for every feature
+    whose ``online_filter:<feature> soft limit`` exists and is false, ``online_filter:<feature> min`` and ``max`` are
+    limits. Both are inclusive, either may be missing, and an event whose feature is NaN is removed. Four peculiarities
+    of dcnum determine which events are in its results, so they are reproduced here:
 
-    - ``size_x`` and ``size_y`` are at least 3 pixels, whatever limits the measurement gives for them.
-    - A missing soft limit counts as true; a stored text counts as true unless it is empty, even "False".
+    - ``size_x`` and ``size_y`` are at least 3 pixels, regardless of their limits in the measurement.
+    - A missing soft limit means true; a text means true unless it is empty, even "False".
     - ``online_contour:bin area min`` is the size threshold only if `size_thresh_mask` is None. The pipeline
-      identifier does not show it, but always `size_thresh_mask` as given (None as 10).
-    - A size threshold of 0, given or from the measurement, acts as 10.
+      identifier does not contain it, but always `size_thresh_mask` as given (None as 10).
+    - A size threshold of 0, given or from the measurement, means 10.
 
     Parameters
     ----------
     meta
-        The measurement's attributes ``section:key``.
+        Attributes ``section:key`` of the measurement.
     online_gates
-        Apply the instrument's gates.
+        Whether to apply the gates of the instrument.
     size_thresh_mask
-        An event has more pixels than this; None means that of the online gates, or else 10.
+        Number of pixels that a mask must exceed; None for that of the online gates, or else 10.
     pixel_size
-        Pixel size [µm] in use; None takes ``imaging:pixel size``.
+        Pixel size [µm]; None for ``imaging:pixel size``.
 
     Attributes
     ----------
     box_gates
         Limits by feature name.
     size_thresh_mask
-        The size threshold in force [px].
+        Number of pixels that a mask must exceed, resolved.
 
     Raises
     ------
     MeasurementError
-        A polygon gate, or a limit or pixel size that is missing or no number; NaN is none (reason ``online_gates``).
+        Reason ``online_gates``, for a polygon gate, or for a limit or pixel size that is missing or not a number.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class Gate:
                 self.box_gates[feature] = Limits(MIN_EXTENT * pixel_size, None)
             if threshold is None and "online_contour:bin area min" in meta:
                 threshold = _read_number(meta, "online_contour:bin area min", infinite=False)
-        # More than 20.5 pixels is more than 20 pixels.
+        # numbers of pixels that exceed 20.5 are those that exceed 20
         self.size_thresh_mask = math.floor(threshold or DEFAULT_SIZE_THRESH_MASK)
 
     @property
     def features(self) -> list[str]:
-        """The features that have limits, sorted."""
+        """Names of the features with limits, sorted."""
         return sorted(self.box_gates)
 
     def get_ppid(self) -> str:
@@ -96,7 +96,7 @@ class Gate:
         return gate_ppid(self._kwargs)
 
     def check_features(self, names: Sequence[str]) -> None:
-        """Raise a MeasurementError (reason ``online_gates``) if a feature with limits is not among `names`."""
+        """Make sure that all features with limits are among `names`; raise a MeasurementError otherwise."""
         missing = [feature for feature in self.features if feature not in names]
         if missing:
             raise MeasurementError(
@@ -111,9 +111,9 @@ class Gate:
         Parameters
         ----------
         table
-            float64 (event, feature).
+            Features of events, float64 (event, feature).
         names
-            The feature of each column.
+            Names of the features, in the order of the columns.
 
         Returns
         -------
@@ -164,7 +164,7 @@ def _read_number_or_none(meta: Mapping[str, object], key: str) -> float | None:
 
 
 def _read_number(meta: Mapping[str, object], key: str, *, infinite: bool = True) -> float:
-    """Return a number; with `infinite`, also one that is no limit."""
+    """Return an attribute as a number; infinity, which means no limit, is allowed with `infinite`."""
     value = meta.get(key)
     try:
         number = to_number(value)

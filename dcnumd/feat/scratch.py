@@ -1,4 +1,4 @@
-"""The memory that the feature kernels share, allocated once and used for every event."""
+"""Buffers that the feature kernels share, allocated once and used for all events."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-# Counts below this have their c·log2(c) tabulated; larger ones are rare and computed.
+# Below this count, c·log2(c) is tabulated. Larger counts are rare and computed.
 ENTROPY_TABLE_SIZE = 4096
 
 
 class Scratch(NamedTuple):
     """Reusable buffers of the feature kernels, for frames of up to (Y, X) pixels.
 
-    Between two events these are zero: `pair_count`, `difference_count`, `sum_count`, `image_count`,
-    `corrected_count` and the first column of `label_box`. Everything else is arbitrary.
+    Between two events, `pair_count`, `difference_count`, `sum_count`, `image_count`, `corrected_count` and the first
+    column of `label_box` are zero; the content of the others is undefined.
     """
 
     label_box: npt.NDArray[np.int32]
@@ -39,7 +39,7 @@ class Scratch(NamedTuple):
     image_count: npt.NDArray[np.int32]
     """(4, 256): histograms of every fourth pixel of a background."""
     contour_x: npt.NDArray[np.int32]
-    """(4·Y·X,): x of the contour's points [px]; a pixel can be passed four times."""
+    """(4·Y·X,): x of the contour's points [px]; a contour can visit a pixel four times."""
     contour_y: npt.NDArray[np.int32]
     """(4·Y·X,): y of the contour's points [px]."""
     row_left: npt.NDArray[np.int32]
@@ -69,7 +69,7 @@ class Scratch(NamedTuple):
 
 
 def new_scratch(height: int, width: int) -> Scratch:
-    """Allocate buffers that serve frames of up to (height, width) pixels."""
+    """Allocate buffers for frames of up to (height, width) pixels."""
     pixels = height * width
     padded = (height + 2) * (width + 2)
     entropy_table = np.zeros(ENTROPY_TABLE_SIZE)

@@ -1,4 +1,4 @@
-"""What every background computation has in common."""
+"""Base class of background computations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dcnumd.write.metadata import copy_metadata
 from dcnumd.write.writer import HDF5Writer, dataset_keywords
 
 mp_spawn = multiprocessing.get_context("spawn")
-"""Multiprocessing context of all processes and shared values here."""
+"""Multiprocessing context of processes and shared values in this module."""
 
 ENTRY_POINT_GROUP = "dcnumd.backgrounds"
 BUILT_IN = {
@@ -36,7 +36,7 @@ BUILT_IN = {
     "rollmed": "dcnumd.feat.feat_background.bg_roll_median:BackgroundRollMed",
     "sparsemed": "dcnumd.feat.feat_background.bg_sparse_median:BackgroundSparseMed",
 }
-"""Backgrounds of this package: code → where the class is."""
+"""Backgrounds of this package: code → ``module:class``."""
 
 
 class Background(abc.ABC):
@@ -48,15 +48,15 @@ class Background(abc.ABC):
     Parameters
     ----------
     input_data
-        Path of a measurement, or an array-like of frames (frame, y, x). Background images are uint8; they are made of
-        other numbers as if these had been converted as C does.
+        Path of a measurement, or an array-like of frames (frame, y, x). Background images are uint8; frames of other
+        dtypes are converted to uint8 as in C.
     output_path
-        File that the background is written to; the same as `input_data` to write into the input. A new file gets
+        File to which the background is written; the same as `input_data` to write to the input. A new file receives
         the metadata of the input and refers to it as a basin.
     compress
-        Compress the background images (Zstandard, level 5); without, it is faster.
+        Whether to compress the background images (Zstandard, level 5), which takes longer.
     num_cpus
-        Number of threads; None: one for each physical core that this process may use.
+        Number of threads; None for one for each physical core that this process may use.
     kwargs
         Keyword arguments of the subclass, see its `check_user_kwargs`.
 
@@ -65,16 +65,16 @@ class Background(abc.ABC):
     logger : logging.Logger
     output_path : pathlib.Path
     kwargs : dict
-        Background keyword arguments, defaults included.
+        Keyword arguments of the subclass, including defaults.
     num_cpus : int
     image_proc
         Shared value; ``image_proc.value`` is the fraction of the work that is done.
     hdin : HDF5Data or None
         The input, if it is a file.
     h5in, h5out : h5py.File or None
-        HDF5 files of the input (None for an array) and the output; one and the same in place.
+        HDF5 files of the input (None for an array) and of the output; the same object if they are one file.
     paths_ref : list of pathlib.Path
-        Files that the output refers to.
+        Files to which the output refers.
     input_data
         Frames: an image stack, or the given array.
     image_shape : tuple of int
@@ -86,7 +86,7 @@ class Background(abc.ABC):
     Raises
     ------
     MethodError
-        A keyword does not exist or its value does not fit.
+        A keyword does not exist, or its value is invalid.
     MeasurementError
         The input has no frames, or too few, or cannot be read.
     """
@@ -148,7 +148,7 @@ class Background(abc.ABC):
             self._refer_to_input(self.hdin)
 
     def _refer_to_input(self, data: HDF5Data) -> None:
-        """Give a new output the metadata of the input, and the input as a basin."""
+        """Write the metadata of the input to a new output, and refer to the input as a basin."""
         copy_metadata(data, self.writer.h5)
         source, target = data.path.resolve(), self.output_path.resolve()
         self.writer.store_basin(
@@ -178,17 +178,19 @@ class Background(abc.ABC):
     def check_user_kwargs(self, **kwargs: Any) -> None:
         """Check the keyword arguments of the method.
 
-        A subclass declares them keyword-only, with annotations and defaults; they make up the identifier. It raises
-        `MethodError` for a value that does not fit.
+        A subclass declares them as keyword-only, with annotations and defaults; they make up the identifier. It raises
+        `MethodError` for an invalid value.
         """
 
     def check_image_count(self) -> None:
-        """Make sure, before the output is opened, that there are enough frames; a subclass may need more than one.
+        """Make sure that the input has enough frames, before the output is opened.
+
+        A subclass that needs more than one frame overrides this.
 
         Raises
         ------
         FramesError
-            There are not.
+            The input has too few frames.
         """
         if not self.image_count:
             raise FramesError("there are no frames to compute a background of", reason="no_frames")
@@ -196,19 +198,19 @@ class Background(abc.ABC):
     def get_ppid(self) -> str:
         """Return the background part of the pipeline identifier.
 
-        It is the code of the method, a colon, and the keyword arguments of `check_user_kwargs`, cut to their
-        shortest unique prefix: ``rollmed:k=100^b=10000``.
+        It consists of the code of the method, a colon, and the keyword arguments of `check_user_kwargs`, shortened to
+        their shortest unique prefixes: ``rollmed:k=100^b=10000``.
         """
         return self.get_ppid_from_ppkw(self.kwargs)
 
     @classmethod
     def get_ppid_code(cls) -> str:
-        """Return the name under which the method is known: its class name without ``Background``.
+        """Return the code of the method: its class name in lower case, without ``background``.
 
         Raises
         ------
         MethodError
-            This is the base class itself, which is no method.
+            This is the base class itself, which has no code.
         """
         if cls is Background:
             raise MethodError("the base class Background is no method and has no code")
@@ -216,12 +218,12 @@ class Background(abc.ABC):
 
     @classmethod
     def get_ppid_from_ppkw(cls, kwargs: Mapping[str, Any]) -> str:
-        """Return the identifier for given keyword arguments; the rest has its defaults."""
+        """Return the identifier for given keyword arguments; missing ones have their defaults."""
         return f"{cls.get_ppid_code()}:{kwargs_to_ppid(cls, 'check_user_kwargs', kwargs)}"
 
     @staticmethod
     def get_ppkw_from_ppid(bg_ppid: str) -> dict[str, Any]:
-        """Return the keyword arguments that an identifier, of whichever subclass, stands for.
+        """Return the keyword arguments from the identifier of any subclass.
 
         Raises
         ------
@@ -232,13 +234,13 @@ class Background(abc.ABC):
         return ppid_to_kwargs(get_background(code), "check_user_kwargs", text)
 
     def get_progress(self) -> float:
-        """Return which fraction of the work is done, 0 to 1."""
+        """Return the fraction of the work that is done, 0 to 1."""
         return min(1.0, max(0.0, float(self.image_proc.value)))
 
     def process(self) -> None:
         """Compute the background and write it.
 
-        This removes an older ``image_bg`` and ``bg_off`` from the output for good.
+        Existing features ``image_bg`` and ``bg_off`` in the output are removed permanently.
         """
         output = self.writer.h5
         remove_background(self.writer)
@@ -256,12 +258,12 @@ class Background(abc.ABC):
 
 
 def complete_kwargs(cls: type[Background], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments of a background with the defaults of those that are not given.
+    """Return the keyword arguments of a background, with defaults for missing ones.
 
     Raises
     ------
     MethodError
-        A keyword does not exist, or one without default is missing.
+        A keyword does not exist, or a required one is missing.
     """
     keywords = method_keywords(cls, "check_user_kwargs")
     kwargs_to_ppid(cls, "check_user_kwargs", kwargs)
@@ -269,10 +271,10 @@ def complete_kwargs(cls: type[Background], kwargs: Mapping[str, Any]) -> dict[st
 
 
 def get_available_background_methods() -> dict[str, type[Background]]:
-    """Return all background methods by their code: built-in, of installed packages, and merely defined.
+    """Return all background methods by their code: built-in, of installed packages, and other subclasses.
 
-    A package offers its subclasses of `Background` as entry points of the group ``dcnumd.backgrounds``; those
-    that this process has defined otherwise are found, too.
+    A package provides its subclasses of `Background` as entry points of the group ``dcnumd.backgrounds``. Other
+    subclasses that are defined in this process are included as well.
 
     Raises
     ------
@@ -288,6 +290,6 @@ def get_background(code: str) -> type[Background]:
     Raises
     ------
     MethodError
-        There is none; the message names those that are there.
+        There is no such method; the message lists those that exist.
     """
     return get_method(code, "background", ENTRY_POINT_GROUP, Background, BUILT_IN)  # type: ignore[type-abstract]  # likewise

@@ -1,4 +1,4 @@
-"""Taking over the background that the input already has."""
+"""Background that is copied from the input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dcnumd.write.writer import COPY_ITEMS, HDF5Writer
 class BackgroundCopy(Background):
     """Copy ``image_bg`` and ``bg_off`` of the input, with their attributes.
 
-    The data may be in the input itself or in its basins. In place there is nothing to do.
+    The data may be in the input itself or in its basins. If input and output are the same file, nothing is done.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ class BackgroundCopy(Background):
         """Accept no keyword arguments."""
 
     def process(self) -> None:
-        """Copy the background; what is copied keeps the identifier under which it was computed.
+        """Copy the background, which keeps the identifier with which it was computed.
 
         Raises
         ------
         MeasurementError
-            The input has no background (reason ``no_background``), or its ``bg_off`` cannot be computed with.
+            The input has no background (reason ``no_background``), or its ``bg_off`` is invalid.
         MethodError
             The input is an array.
         """
@@ -89,16 +89,16 @@ class BackgroundCopy(Background):
 
 
 def store_shared_images(writer: HDF5Writer, images: ImageStack, mapping: npt.ArrayLike | str) -> None:
-    """Store background images that several events share in an internal basin, called as the one they come from.
+    """Store background images that several events share in an internal basin, with the name of their original basin.
 
     Parameters
     ----------
     writer
         The file.
     images
-        Background of each event of another file; all that its dataset has is stored.
+        Background of each event of another file; its whole dataset is stored.
     mapping
-        Position in the dataset of the background of each event, see `HDF5Writer.store_basin`.
+        Position of the background of each event in the dataset, see `HDF5Writer.store_basin`.
     """
     origin = images.basin
     writer.store_basin(

@@ -1,4 +1,4 @@
-"""Rolling median: each frame gets the median of the frames that follow it."""
+"""Rolling median: the background of a frame is the median of the following frames."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from dcnumd.write.packed import create_packed
 Images = npt.NDArray[np.uint8]
 
 MAX_KERNEL_SIZE = 65534
-"""The kernel counts in 16 bits."""
+"""Largest kernel size; the kernel has 16-bit counters."""
 FRAMES_AT_ONCE = 1000
 SKIPPED_KERNELS = 4
-"""Windows that are computed in vain at once, as a multiple of the kernel size: starting anew costs one of it."""
+"""Largest number of unneeded windows that are computed between needed ones, as a multiple of the kernel size. Starting
+again costs as much as one kernel size."""
 COMPRESSION_LEVEL = 5
 
 
@@ -40,10 +41,10 @@ class BackgroundRollMed(Background):
     input_data, output_path, compress, num_cpus
         As for `Background`.
     kernel_size
-        Number of frames for a median, even.
+        Number of frames for a median; even.
     batch_size
-        Number of frames that dcnum works on at a time. It is part of the identifier, but changes no result; the
-        memory used here does not depend on it.
+        Number of frames that dcnum processes at a time. It is part of the identifier, but does not change the result,
+        nor the memory used here.
     """
 
     def __init__(
@@ -68,11 +69,11 @@ class BackgroundRollMed(Background):
     def check_user_kwargs(  # type: ignore[override]  # each method has its own keywords
         self, *, kernel_size: int = 100, batch_size: int = 10000
     ) -> None:
-        """Check the keyword arguments, which the class documents."""
+        """Check the keyword arguments, see the class."""
         check_rolling_median_kwargs(kernel_size, batch_size)
 
     def check_image_count(self) -> None:
-        """Make sure that there are frames for one image."""
+        """Make sure that the input has enough frames for one image."""
         self._windows = count_windows(
             self.image_count, self.kwargs["kernel_size"], str(self.hdin.path if self.hdin else "input")
         )
@@ -96,7 +97,7 @@ class BackgroundRollMed(Background):
         dataset.finish(self.image_count)
 
     def _batches(self, pool: concurrent.futures.ThreadPoolExecutor, items: int) -> Iterator[Images]:
-        """Yield the background images of all frames in batches of whole chunks; a batch is overwritten by the next."""
+        """Yield the background images of all frames in batches of whole chunks; each batch overwrites the last one."""
         kernel_size, count, windows = self.kwargs["kernel_size"], self.image_count, self._windows
         batch = -(-max(FRAMES_AT_ONCE, 2 * kernel_size) // items) * items
         frames = np.empty((min(batch, count) + kernel_size - 1, *self.image_shape), np.uint8)
@@ -116,7 +117,7 @@ class BackgroundRollMed(Background):
             yield images[: stop - start]
 
     def _read(self, pool: concurrent.futures.ThreadPoolExecutor, first: int, out: Images) -> None:
-        """Read the frames from `first` on, until `out` is full."""
+        """Read frames into `out`, beginning with the frame `first`."""
 
         def read(part: tuple[int, int]) -> None:
             start, stop = part
@@ -127,12 +128,12 @@ class BackgroundRollMed(Background):
 
 
 def check_rolling_median_kwargs(kernel_size: int = 100, batch_size: int = 10000) -> None:
-    """Make sure that the keywords of the rolling median make sense.
+    """Make sure that the keywords of the rolling median are valid.
 
     Raises
     ------
     MethodError
-        A value is out of its range.
+        A value is out of range.
     """
     for name, value in (("kernel_size", kernel_size), ("batch_size", batch_size)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
@@ -144,12 +145,12 @@ def check_rolling_median_kwargs(kernel_size: int = 100, batch_size: int = 10000)
 
 
 def count_windows(n_frames: int, kernel_size: int, where: str) -> int:
-    """Return the number of windows that give a background image; frames after the last one share its image.
+    """Return the number of windows with a background image; frames after the last window share its image.
 
     Raises
     ------
     FramesError
-        There are not even frames for one; `where` is the file to name.
+        There are too few frames for one window; `where` names the file in the message.
     """
     if n_frames < kernel_size:
         raise FramesError(
@@ -157,22 +158,22 @@ def count_windows(n_frames: int, kernel_size: int, where: str) -> int:
             "choose a smaller one, or the background sparsemed",
             reason="too_few_frames",
         )
-    # Where there is more than one window, dcnum leaves the very last one out.
+    # if there is more than one window, dcnum omits the last one
     return max(1, n_frames - kernel_size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RollingMedianSource:
-    """A picklable recipe for computing the background images of frames where they are needed.
+    """A picklable recipe for computing the background images of frames in another process.
 
     Attributes
     ----------
     frames
         All frames of the measurement.
     kernel_size
-        Number of frames for a median, at most as many as there are frames.
+        Number of frames for a median, at most the number of `frames`.
     indices
-        Position of each wanted frame among `frames`, int64; None: all in order.
+        Position of each selected frame in `frames`, int64; None for all in order.
     """
 
     frames: FrameSource
@@ -181,7 +182,7 @@ class RollingMedianSource:
 
     @property
     def frames_per_batch(self) -> int:
-        """Number of frames that are worth the frames that have to be read beside them."""
+        """Smallest number of frames in an efficient batch: each batch reads one kernel size of frames in addition."""
         return 3 * self.kernel_size
 
     def open(self) -> RollingMedianReader:
@@ -190,7 +191,7 @@ class RollingMedianSource:
 
 
 class RollingMedianReader:
-    """Computes the background images of a `RollingMedianSource`; has the methods of a `FrameReader`."""
+    """Computes the background images of a `RollingMedianSource`, with the interface of a `FrameReader`."""
 
     def __init__(self, source: RollingMedianSource) -> None:
         self.source = source
@@ -200,7 +201,7 @@ class RollingMedianReader:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes asked of the file so far."""
+        """Number of bytes read from the file so far."""
         return self._reader.bytes_read
 
     def close(self) -> None:
@@ -208,7 +209,7 @@ class RollingMedianReader:
         self._reader.close()
 
     def read_into(self, start: int, stop: int, out: Images) -> None:
-        """Compute the background images of frames ``start … stop - 1``; as `FrameReader.read_into`."""
+        """Compute the background images of frames ``start … stop - 1``, see `FrameReader.read_into`."""
         indices = self.source.indices
         positions = np.arange(start, stop) if indices is None else indices[start:stop]
         windows = np.minimum(positions, self._windows - 1)
@@ -224,7 +225,7 @@ class RollingMedianReader:
                 begin = end
 
     def _compute(self, windows: Indices, out: Images) -> None:
-        """Compute the images of windows that follow each other, some skipped or repeated."""
+        """Compute the images of consecutive windows, of which some may be skipped or repeated."""
         first, last = int(windows[0]), int(windows[-1])
         count = last - first + self.source.kernel_size
         if len(self._frames) < count:
@@ -253,12 +254,12 @@ def rolling_median(
     out
         uint8, C-contiguous, shape (n, y, x); image i is the median of frames i to i + kernel_size - 1.
     pool
-        Threads that share the work; None: this thread does it.
+        Threads that share the work; None to use only this thread.
 
     Raises
     ------
     ValueError
-        The arrays do not fit together.
+        The arrays have wrong shapes or dtypes.
     """
     count = len(out)
     fits = frames.shape == (count + kernel_size - 1, *out.shape[1:]) and frames.dtype == out.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""Sparse median: a background image from time to time, the nearest one for each frame."""
+"""Sparse median: background images at regular intervals, of which each frame uses the nearest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Images = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
 OFFSET_BATCH = 400
-"""Frames that are read at once for the offset."""
+"""Number of frames that are read at once for the offset."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ logger = logging.getLogger(__name__)
 class BackgroundSparseMed(Background):
     """Sparse median background with cleansing.
 
-    Every `split_time` seconds the upper median of `kernel_size` frames makes a background image; images that look
-    as if cells were in them are dropped, and each frame gets the remaining image that is nearest in time.
-    The images are stored as an internal basin with a mapping.
+    Every `split_time` seconds, the upper median of `kernel_size` frames is a background image. Images that seem to
+    contain cells are dropped, and each frame uses the remaining image that is nearest in time. The images are stored as
+    an internal basin with a mapping.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ class BackgroundSparseMed(Background):
     split_time
         Time between background images [s].
     thresh_cleansing
-        Scale of the threshold in the cleansing, larger drops more; 0 keeps the fraction `frac_cleansing`.
+        Scale of the threshold for dropping images; larger values drop more, 0 keeps the fraction `frac_cleansing`.
     frac_cleansing
-        Fraction of the background images that is kept at least, above 0; 1 switches the cleansing off.
+        Smallest fraction of the background images to keep, above 0; 1 keeps all.
     offset_correction
-        Also write ``bg_off``, the brightness of each frame relative to its background image.
+        Whether to write ``bg_off``, the brightness of each frame relative to its background image.
     """
 
     def __init__(
@@ -60,7 +60,8 @@ class BackgroundSparseMed(Background):
         num_cpus: int | None = None,
         **kwargs: Any,
     ) -> None:
-        # Why not inherit this? In dcnum, a third positional argument is `kernel_size`; here it would be `compress`.
+        # Why not inherit this? The third positional argument of dcnum's class is `kernel_size`, that of the base class
+        # is `compress`. Here both are keyword-only, so that code written for dcnum gets an error, not another result.
         super().__init__(input_data, output_path, compress=compress, num_cpus=num_cpus, **kwargs)
 
     def check_user_kwargs(  # type: ignore[override]  # each method has its own keywords
@@ -72,7 +73,7 @@ class BackgroundSparseMed(Background):
         frac_cleansing: float = 0.8,
         offset_correction: bool = True,
     ) -> None:
-        """Check the keyword arguments, which the class documents."""
+        """Check the keyword arguments, see the class."""
         check_sparse_median_kwargs(kernel_size, split_time, thresh_cleansing, frac_cleansing)
         if offset_correction not in (False, True):
             raise MethodError(
@@ -101,7 +102,7 @@ class BackgroundSparseMed(Background):
             self._write_offset(images, index, share)
 
     def _medians(self, starts: Indices, kernel_size: int, progress: float) -> Images:
-        """Return the upper medians of the windows that begin at `starts`."""
+        """Return the upper medians of the windows that begin at the frames `starts`."""
 
         def median_at(start: int) -> Images:
             return median_image(self.read_frames(start, start + kernel_size))
@@ -132,16 +133,16 @@ class BackgroundSparseMed(Background):
 def check_sparse_median_kwargs(
     kernel_size: int, split_time: float, thresh_cleansing: float, frac_cleansing: float
 ) -> None:
-    """Make sure that the keywords of the sparse median make sense.
+    """Make sure that the keywords of the sparse median are valid.
 
     Raises
     ------
     MethodError
-        A value is out of its range.
+        A value is out of range.
     """
     if isinstance(kernel_size, bool) or not isinstance(kernel_size, int | np.integer) or kernel_size < 1:
         raise MethodError(f"sparsemed: kernel_size is {kernel_size!r}, expected a whole number of at least 1")
-    # The negated form also refuses NaN.
+    # the negated comparisons are also true for NaN
     if not split_time > 0:
         raise MethodError(f"sparsemed: split_time is {split_time!r}, expected more than 0 seconds")
     if not thresh_cleansing >= 0:
@@ -164,16 +165,16 @@ def sparse_median_images(
     thresh_cleansing: float = 0,
     frac_cleansing: float = 0.8,
 ) -> tuple[Images, Indices]:
-    """Compute the background images of a measurement, and which of them belongs to each frame.
+    """Compute the background images of a measurement, and the index of the image of each frame.
 
     Parameters
     ----------
     medians
-        Computes medians; called once, with the first frames of all windows (int64) and the number of frames in one.
+        Computes medians; called once for all windows.
     n_frames
         Number of frames, at least 1.
     time
-        Time of each frame [s], beginning with 0, shape (n_frames,); see `time_axis`.
+        Time of each frame [s], starting at 0, shape (n_frames,); see `time_axis`.
     kernel_size, split_time, thresh_cleansing, frac_cleansing
         As for `BackgroundSparseMed`.
 
@@ -182,12 +183,12 @@ def sparse_median_images(
     images
         uint8, shape (image, y, x).
     index
-        Image of each frame, int64, shape (n_frames,), never decreasing.
+        Index of the image of each frame, int64, shape (n_frames,), never decreasing.
 
     Raises
     ------
     MethodError
-        A keyword is out of its range.
+        A keyword is out of range.
     """
     check_sparse_median_kwargs(kernel_size, split_time, thresh_cleansing, frac_cleansing)
     if n_frames < 1 or time.shape != (n_frames,):
@@ -196,7 +197,7 @@ def sparse_median_images(
         logger.warning("sparsemed: kernel_size %d is larger than the %d frames; using them all", kernel_size, n_frames)
         kernel_size = n_frames
     steps = np.arange(0, time[-1] - time[0], split_time)
-    if not steps.size:  # one frame, or frames that do not advance in time: one image for all
+    if not steps.size:  # one frame, or frames that all have the same time
         steps = np.zeros(1)
     ascending = bool(np.all(time[1:] >= time[:-1]))
     nearest = [_nearest(time, step, 0, ascending=ascending) for step in steps]
@@ -215,13 +216,13 @@ def _nearest(time: Times, step: np.floating[Any], half: float, *, ascending: boo
         return int(np.argmin(np.abs(time - step - half)))
 
     def moment(index: int) -> float:
-        # of an array, since numpy before 2.0 computes with a larger type when there are scalars only
+        # an array, because numpy before 2.0 uses a larger dtype for operations on scalars only
         return float((time[index : index + 1] - step - half)[0])
 
     def distance(index: int) -> float:
         return abs(moment(index))
 
-    # In ascending times it is beside the change of sign; equal distances before it come first.
+    # With ascending times, the minimum is next to the change of sign; of equal distances the first one counts.
     after = bisect.bisect_left(range(len(time)), 0.0, key=moment)
     best = min(after, len(time) - 1)
     while best > 0 and distance(best - 1) <= distance(best):
@@ -237,15 +238,15 @@ def median_image(frames: Images) -> Images:
 
 
 def cleanse(images: Images, thresh_cleansing: float, frac_cleansing: float) -> npt.NDArray[np.bool_]:
-    """Return which background images look as if no cell were in them.
+    """Return which background images seem to contain no cell.
 
-    A cell that stays in the channel widens the range of grey values along the rows around the middle of the image.
-    This range, relative to its running median over the series, tells the images apart.
+    A cell that stays in the channel increases the range of grey values in the rows around the middle of the image. The
+    criterion is this range relative to its running median over the series.
 
     Parameters
     ----------
     images
-        uint8, shape (image, y, x), in the order of time.
+        uint8, shape (image, y, x), in chronological order.
     thresh_cleansing, frac_cleansing
         As for `BackgroundSparseMed`.
 
@@ -257,8 +258,8 @@ def cleanse(images: Images, thresh_cleansing: float, frac_cleansing: float) -> n
     ranges = np.ptp(images, axis=2)
     excess = ranges - np.median(ranges, axis=0)
     reach = max(20, height // 4)
-    # With few rows the start of this slice is negative and counts from the end. That is dcnum's behaviour, on
-    # which its results and therefore its pipeline identifiers depend.
+    # With few rows the start of this slice is negative and counts from the end. This is as in dcnum, and correcting it
+    # would change results with the same pipeline identifier.
     signal = np.mean(excess[:, height // 2 - reach : height // 2 + reach], axis=1)
     signal = signal - running_median(signal, 10)
     deviation = np.abs(signal - np.median(signal))
@@ -278,9 +279,9 @@ def cleanse(images: Images, thresh_cleansing: float, frac_cleansing: float) -> n
 
 
 def running_median(signal: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
-    """Return the upper median of `size` values around each value of a series; the series is mirrored at its ends.
+    """Return the upper median of `size` values around each value of a series, which is mirrored at its ends.
 
-    This is `scipy.ndimage.median_filter` in its default mode, without the half second that importing it takes.
+    Why not `scipy.ndimage.median_filter`? The results are equal, but importing it takes half a second.
     """
     before = size // 2
     mirrored = np.pad(signal, (before, size - 1 - before), mode="symmetric")
@@ -290,7 +291,7 @@ def running_median(signal: npt.NDArray[np.float64], size: int) -> npt.NDArray[np
 
 
 def _assign(time: Times, steps: Times, split_time: float, *, ascending: bool) -> Indices:
-    """Return the image of each frame; an image made at a step serves until half a `split_time` after it."""
+    """Return the index of each frame's image; the image of a step is used until half a `split_time` after it."""
     index = np.full(len(time), len(steps) - 1, np.int64)
     start = 0
     for number, step in enumerate(steps):

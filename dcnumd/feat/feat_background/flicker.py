@@ -1,4 +1,4 @@
-"""Whether the illumination flickers from frame to frame."""
+"""Detection of flickering illumination."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dcnumd.feat.feat_background.frames import ReadFrames
 FLICKER_FRAMES = 1000
 FLICKER_ROWS = 10
 FLICKER_BRIGHTNESS = 2.5
-"""Difference from the usual brightness that counts [grey values]."""
+"""Smallest difference from the median brightness that counts as flicker [grey values]."""
 FLICKER_COUNT = 5
 READ_BATCH = 100
 
 
 def has_flicker(read_frames: ReadFrames, n_frames: int) -> bool:
-    """Return whether the brightness of single frames is off.
+    """Return whether the brightness of single frames differs from the others.
 
-    The brightness of a frame is the median of its rows 0 to 9, where no cell is. The illumination flickers if at
-    least 5 of the first 1000 frames differ by 2.5 or more from the median of all these frames.
+    The brightness of a frame is the median of its rows 0 to 9, which contain no cells. The illumination flickers if at
+    least 5 of the first 1000 frames differ by 2.5 or more from the median of these frames.
 
     Parameters
     ----------
@@ -41,19 +41,19 @@ def has_flicker(read_frames: ReadFrames, n_frames: int) -> bool:
 
 
 def resolve_offset_correction(value: bool | str | None, read_frames: ReadFrames, n_frames: int) -> bool:
-    """Return whether an offset is to be computed for each frame.
+    """Return whether to compute an offset for each frame.
 
     Parameters
     ----------
     value
-        True or False as asked for; "auto" or None: if the illumination flickers.
+        True or False, which is returned; or "auto" or None to check whether the illumination flickers.
     read_frames, n_frames
         As for `has_flicker`; only used for "auto".
 
     Raises
     ------
     MethodError
-        `value` is none of these.
+        `value` is anything else.
     """
     if value is None or value == "auto":
         return has_flicker(read_frames, n_frames)

@@ -1,4 +1,4 @@
-"""Frames of a file or an array, read from several threads at once."""
+"""Reading frames of a file or an array in several threads."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Frames = npt.NDArray[np.uint8]
 ReadFrames = Callable[[int, int], Frames]
 """Returns frames start … stop - 1, uint8 of shape (stop - start, y, x).
 
-It is called from several threads at once. What it returns may be overwritten by the next call of the same thread.
+Several threads call it at the same time. The returned array may be overwritten by the next call in the same thread.
 """
 
 
 class FrameAccess:
     """A `ReadFrames` function for frames in a file or an array.
 
-    Every thread reads with its own descriptor, decompressor and buffer: fresh memory for each window costs more
-    than the decompression.
+    Each thread has its own file descriptor, decompressor and buffer. The buffer is reused, because allocating memory
+    for each window takes longer than the decompression.
 
     Parameters
     ----------
     frames
-        Image stack of a measurement, or an array-like of numbers with the axes (frame, y, x). Other numbers than
-        uint8 are converted as C does: decimals are cut off, and 256 is 0 again.
+        Image stack of a measurement, or an array-like of numbers with the axes (frame, y, x). Dtypes other than uint8
+        are converted as in C: decimals are truncated, and 256 becomes 0.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class FrameAccess:
     Raises
     ------
     FramesError
-        The frames are no images of numbers.
+        The frames are not images of numbers.
     """
 
     def __init__(self, frames: ImageStack | npt.ArrayLike) -> None:
@@ -57,7 +57,7 @@ class FrameAccess:
         self._readers: list[FrameReader] = []
 
     def __call__(self, start: int, stop: int) -> Frames:
-        """Return frames start … stop - 1; the memory is used again by this thread's next call."""
+        """Return frames start … stop - 1; the next call in the same thread overwrites them."""
         if self._source is None:
             return np.ascontiguousarray(self.unconverted(start, stop), np.uint8)
         local = self._local
@@ -74,7 +74,7 @@ class FrameAccess:
         return out
 
     def unconverted(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Return frames start … stop - 1 in the type of the input; otherwise as a call."""
+        """Return frames start … stop - 1 in the dtype of the input; the next call may overwrite them."""
         return self(start, stop) if self._source else np.asarray(self._frames[start:stop])
 
     def close(self) -> None:
@@ -85,12 +85,12 @@ class FrameAccess:
 
 
 def checked_array(frames: npt.ArrayLike) -> Any:
-    """Return frames as something that has the shape and the slices of an array.
+    """Return frames as an object with the shape and the slices of an array.
 
     Raises
     ------
     FramesError
-        They are no images of numbers.
+        The frames are not images of numbers.
     """
     array: Any = frames if hasattr(frames, "dtype") and hasattr(frames, "shape") else np.asarray(frames)
     if array.dtype.kind not in "biuf" or len(array.shape) != 3:

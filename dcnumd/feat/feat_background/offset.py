@@ -1,4 +1,4 @@
-"""Brightness offset of single frames, for illumination that flickers."""
+"""Brightness offset of frames, for flickering illumination."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy.typing as npt
 from dcnumd.feat.feat_background.kernels_median import sum_of_leading_columns
 
 OFFSET_ROWS = 20
-"""Rows at the upper edge (the channel wall) from which the offset is taken [px]."""
+"""Number of rows at the upper edge, which show the channel wall, for computing the offset."""
 
 
 def wall_brightness(images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return the mean grey value of the rows 0 to 19 of each image.
 
-    The difference between a frame's and its background image's wall brightness is the frame's ``bg_off``.
+    The ``bg_off`` of a frame is its wall brightness minus that of its background image.
 
     Parameters
     ----------
     images
-        Shape (image, y, x), uint8 or other numbers; with fewer than 20 rows, all of them count.
+        Shape (image, y, x), uint8 or other numbers; images with fewer than 20 rows are used as a whole.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def wall_brightness(images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     size = min(height, OFFSET_ROWS) * width
     sums = np.empty(count, np.int64)
     sum_of_leading_columns(np.ascontiguousarray(images).reshape(count, height * width), size, sums)
-    # Integer sums are exact, so the quotient is what a mean in float64 gives.
+    # integer sums are exact, so the quotient equals a mean in float64
     means: npt.NDArray[np.float64] = sums / size
     return means
 
@@ -52,7 +52,7 @@ def background_offset(
     image_brightness
         `wall_brightness` of the background images, shape (image,).
     image_index
-        Background image of every frame, shape (frame,).
+        Index of the background image of each frame, shape (frame,).
 
     Returns
     -------

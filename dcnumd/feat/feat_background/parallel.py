@@ -1,4 +1,4 @@
-"""Running kernels, which release the GIL, in threads."""
+"""Running kernels in threads; kernels release the GIL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ R = TypeVar("R")
 def map_in_threads(
     pool: concurrent.futures.ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]
 ) -> Iterator[R]:
-    """Yield ``function(item)`` in the order of `items`; when one fails, what has not begun is dropped."""
+    """Yield ``function(item)`` in the order of `items`; if a call fails, calls that have not begun are cancelled."""
     futures = [pool.submit(function, item) for item in items]
     try:
         for future in futures:
@@ -24,7 +24,7 @@ def map_in_threads(
 
 
 def split_range(length: int, parts: int, step: int = 1) -> list[tuple[int, int]]:
-    """Cut ``0 … length`` into at most `parts` ranges that begin at multiples of `step`."""
+    """Split ``0 … length`` into at most `parts` ranges that begin at multiples of `step`."""
     size = -(-length // max(parts, 1))
     size = -(-size // step) * step
     return [(start, min(start + size, length)) for start in range(0, length, size)] if length else []

@@ -1,4 +1,4 @@
-"""Removing the background that a file already has."""
+"""Removing an existing background from a file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ BACKGROUND_FEATURES = frozenset({"bg_off", "image_bg"})
 
 
 def remove_background(writer: HDF5Writer) -> None:
-    """Remove ``image_bg`` and ``bg_off`` from a file, so that they can be written anew.
+    """Remove ``image_bg`` and ``bg_off`` from a file, so that they can be written again.
 
-    They are removed from ``events`` and from ``basin_events``, and no basin promises them any longer; an event
-    mapping that nothing else uses goes as well.
+    They are removed from ``events``, from ``basin_events`` and from the features of all basins. Event mappings that
+    are not used any more are removed as well.
 
     Parameters
     ----------
@@ -29,15 +29,15 @@ def remove_background(writer: HDF5Writer) -> None:
     basins = read_basins(h5)
     changed = [basin for basin in basins if BACKGROUND_FEATURES.intersection(basin.features or ())]
     for basin in changed:
-        _withdraw_promise(writer, basin)
+        _remove_from_basin(writer, basin)
     used = {basin.mapping for basin in read_basins(h5)}
     for mapping in {basin.mapping for basin in changed} - used:
         if mapping is not None and mapping in h5["events"]:
             del h5["events"][mapping]
 
 
-def _withdraw_promise(writer: HDF5Writer, basin: Basin) -> None:
-    """Define a basin without the background; drop it if it has nothing else."""
+def _remove_from_basin(writer: HDF5Writer, basin: Basin) -> None:
+    """Remove the background from the features of a basin; remove the basin if it has no other features."""
     basins = writer.h5["basins"]
     del basins[basin.key]
     features = [name for name in basin.definition["features"] if name not in BACKGROUND_FEATURES]

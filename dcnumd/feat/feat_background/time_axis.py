@@ -1,7 +1,7 @@
-"""When each frame was taken, in the precision in which dcnum computes it.
+"""The time of each frame, with the precision of dcnum.
 
-Which background image a frame gets depends on the last digit of its time. Numbers therefore keep the types in which
-the measurement stores them, and numpy's rules say which type a result has.
+The background image of a frame can depend on the last digit of its time. Numbers therefore keep the dtypes in which
+the measurement stores them, and the dtype of a result follows from numpy's rules.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Times = npt.NDArray[np.floating[Any]]
 Rate = np.integer[Any] | np.floating[Any] | np.bool_ | float
 
 DEFAULT_FRAME_RATE = 3600.0
-"""Frame rate [Hz] of a measurement that does not tell its own."""
+"""Frame rate [Hz] of a measurement that does not state one."""
 
 
 def frame_rate(data: HDF5Data) -> Rate | None:
-    """Return the frame rate [Hz] as it is stored, None if that is no positive number.
+    """Return the stored frame rate [Hz]; None if it is not a positive number.
 
-    dcnum fails where it needs one that is text or not positive; text counts as the number that it spells out here.
+    A frame rate that is stored as text is converted here, while dcnum fails if it needs one.
     """
     stored = data.attributes.get("imaging:frame rate")
     if isinstance(stored, np.ndarray) and stored.size == 1:
@@ -40,7 +40,7 @@ def frame_rate(data: HDF5Data) -> Rate | None:
 
 
 def time_feature(data: HDF5Data) -> str | None:
-    """Return the feature that the times come from, None if they are made up from the frame rate alone."""
+    """Return the feature from which the times are computed; None if only the frame rate is known."""
     if "time" in data:
         return "time"
     return "frame" if frame_rate(data) is not None and "frame" in data else None
@@ -49,8 +49,7 @@ def time_feature(data: HDF5Data) -> str | None:
 def time_axis(data: HDF5Data) -> Times:
     """Return the time of each frame since the first one.
 
-    It comes from the feature ``time``, else from ``frame`` and the frame rate, else it is made up from the frame
-    rate alone.
+    It is computed from the feature ``time``, else from ``frame`` and the frame rate, else from the frame rate alone.
 
     Parameters
     ----------
@@ -60,7 +59,7 @@ def time_axis(data: HDF5Data) -> Times:
     Returns
     -------
     time
-        Seconds, shape (frame,); of the type that follows from the stored ones.
+        Time [s], shape (frame,); its dtype follows from the stored dtypes.
     """
     rate = frame_rate(data) or DEFAULT_FRAME_RATE
     feature = time_feature(data)
@@ -74,18 +73,18 @@ def time_axis(data: HDF5Data) -> Times:
 
 
 def nominal_time(n_frames: int, frame_rate: Rate) -> Times:
-    """Return times [s] for frames of which only the frame rate [Hz] is known, with room for lost frames."""
+    """Return estimated times [s] of frames from the frame rate [Hz], including a margin for lost frames."""
     return np.linspace(0, n_frames / frame_rate * 1.5, n_frames, endpoint=True)
 
 
 def wraps_around(data: HDF5Data) -> bool:
-    """Return whether the stored times fall and have no sign, so that their difference is a huge number instead."""
+    """Return whether the stored times are unsigned and decreasing, so that their difference wraps around."""
     values = data.find("time")
     return values is not None and values.dtype.kind == "u" and bool(values[len(values) - 1] < values[0])
 
 
 def time_axis_ends(data: HDF5Data) -> tuple[str, float, float]:
-    """Return where the values of `time_axis` come from, and the first and the last of them [s], as they are stored."""
+    """Return the source of `time_axis`, and its first and last stored value [s]."""
     rate = float(frame_rate(data) or DEFAULT_FRAME_RATE)
     feature = time_feature(data)
     values = None if feature is None else data.find(feature)
