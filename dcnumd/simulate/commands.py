@@ -1,7 +1,6 @@
 """The commands `simulate` and `demo`.
 
-Everything numerical is imported when a command runs, so that ``dcnumd --help`` stays quick and the supervisor
-stays small.
+Numerical code is imported when a command runs, so that ``dcnumd --help`` is fast and the supervisor stays small.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from dcnumd.simulate.measurement import Recording
 
 PAUSE_BETWEEN = dt.timedelta(seconds=60)
-"""An operator's pause between two measurements, as the files' clock sees it."""
+"""Time between the start times of two measurements in their files, in addition to their duration."""
 
 
 class FrameSize(click.ParamType[tuple[int, int]]):
@@ -57,7 +56,7 @@ class KindList(click.ParamType[tuple[str, ...]]):
         param: click.Parameter | None,  # noqa: ARG002 -- click's signature
         ctx: click.Context | None,  # noqa: ARG002 -- click's signature
     ) -> tuple[str, ...]:
-        """Return the kinds; the specification checks them."""
+        """Return the kinds; `MeasurementSpec` checks them."""
         return value if isinstance(value, tuple) else tuple(str(value).split(","))
 
 
@@ -108,7 +107,7 @@ def simulate(folder: pathlib.Path, count: int, realtime: bool, truth: bool, as_j
 
 
 def make_folder(folder: pathlib.Path) -> None:
-    """Create a folder and what is above it."""
+    """Create a folder and its parents."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -116,7 +115,7 @@ def make_folder(folder: pathlib.Path) -> None:
 
 
 def free_numbers(folder: pathlib.Path, count: int) -> list[int]:
-    """Return the next numbers of which there is no measurement in a folder."""
+    """Return the next numbers without a measurement in a folder."""
     taken = {int(match[1]) for path in folder.iterdir() if (match := re.match(r"M(\d+)_data\.rtdc$", path.name))}
     first = max(taken, default=0) + 1
     return list(range(first, first + count))
@@ -138,21 +137,21 @@ def describe(recording: Recording) -> str:
 
 
 class Advance:
-    """Moves a progress bar; does nothing where there is no terminal."""
+    """Advances a progress bar; does nothing without a terminal."""
 
     def __init__(self, bar: rich.progress.Progress | None, task: rich.progress.TaskID | None) -> None:
         self._bar = bar
         self._task = task
 
     def __call__(self, frames: int) -> None:
-        """Show that this many frames are written."""
+        """Show the number of frames that are written."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=frames)
 
 
 @contextlib.contextmanager
 def recording_progress(name: str, frames: int) -> Iterator[Advance]:
-    """Show a bar on stderr while a measurement is written, if that is a terminal."""
+    """Show a progress bar on stderr while a measurement is written, if stderr is a terminal."""
     console = rich.console.Console(stderr=True)
     if not console.is_terminal:
         yield Advance(None, None)

@@ -1,4 +1,4 @@
-"""The demonstration: a daemon, an instrument, and what comes of it."""
+"""The demonstration: a daemon processes measurements of a simulated instrument."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from dcnumd.simulate.spec import MeasurementSpec
 from dcnumd.simulate.truth import find_cells, read_truth
 
 SILENCE_SECONDS = 240.0
-"""Longer silence means that something is wrong, even on a slow computer that compiles the kernels."""
+"""Seconds without an event after which the demonstration fails; enough for a slow computer to compile the kernels."""
 
 STOP_SECONDS = 30.0
 
@@ -38,7 +38,7 @@ RECORDINGS = (
     MeasurementSpec(size=(100, 1010), frames=1500, rate=1500.0, density=2.0, seed=2, sample="wide channel"),
     MeasurementSpec(size=(80, 320), frames=8000, rate=3450.0, density=0.9, flicker=4.0, seed=3, sample="flicker"),
 )
-"""Different frames in a row, as a day at an instrument brings them."""
+"""Measurements with different frames, as recorded on a typical day."""
 
 SHOWN_KEYS = (
     "reason",
@@ -53,7 +53,7 @@ SHOWN_KEYS = (
     "message",
     "light",
 )
-"""What is shown of the daemon's events."""
+"""Fields of the daemon's events that are shown."""
 
 QUIET_EVENTS = frozenset({"job.progress", "daemon.heartbeat"})
 
@@ -76,7 +76,7 @@ def run_demo(folder: pathlib.Path) -> None:
     Raises
     ------
     DcnumdError
-        When the daemon does not start, falls silent, or fails on a measurement.
+        The daemon does not start, stops logging, or fails on a measurement.
     """
     console = rich.console.Console()
     watched = folder / "acquisition"
@@ -88,7 +88,7 @@ def run_demo(folder: pathlib.Path) -> None:
         started = time.monotonic()
         wait_until_ready(console, events, started)
         recording = recorder.submit(record, watched, events)
-        recording.add_done_callback(lambda done: tell_failure(done, events))
+        recording.add_done_callback(lambda done: report_failure(done, events))
         outcome = wait_for_results(console, events, started)
         recording.result()
     show_rest(console, events, started)
@@ -113,7 +113,7 @@ def write_config(folder: pathlib.Path, watched: pathlib.Path) -> pathlib.Path:
 
 @contextlib.contextmanager
 def running_daemon(config: pathlib.Path, events: queue.Queue[Event | None]) -> Iterator[None]:
-    """Run the daemon as a process; each line of its log becomes an event, its end becomes None."""
+    """Run the daemon as a process; put its log lines into the queue as events, and None at its end."""
     command = [sys.executable, "-m", "dcnumd", "run", "-c", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:  # noqa: S603 -- ours
         if process.stderr is None:
@@ -132,7 +132,7 @@ def running_daemon(config: pathlib.Path, events: queue.Queue[Event | None]) -> I
 
 
 def read_events(stream: IO[str], events: queue.Queue[Event | None]) -> None:
-    """Put each line of a log into a queue; a line that is no event keeps its text."""
+    """Put each line of a log into a queue as an event; a line that is not JSON becomes an event with its text."""
     for line in stream:
         try:
             event = json.loads(line)
@@ -143,7 +143,7 @@ def read_events(stream: IO[str], events: queue.Queue[Event | None]) -> None:
 
 
 def record(watched: pathlib.Path, events: queue.Queue[Event | None]) -> None:
-    """Be the instrument: record the measurements in real time, one after the other."""
+    """Record the measurements in real time, one after another, like an instrument."""
     for number, base in enumerate(RECORDINGS, start=1):
         spec = dataclasses.replace(base, run_index=number)
         path = watched / f"M{number:03d}_data.rtdc"
@@ -155,19 +155,19 @@ def record(watched: pathlib.Path, events: queue.Queue[Event | None]) -> None:
         events.put({"event": "instrument: closed", "path": str(path), "text": text})
 
 
-def tell_failure(recording: concurrent.futures.Future[None], events: queue.Queue[Event | None]) -> None:
-    """Let nobody wait for measurements that will not come."""
+def report_failure(recording: concurrent.futures.Future[None], events: queue.Queue[Event | None]) -> None:
+    """Put an event into the queue if the recording failed, so that the demonstration does not wait for it."""
     if error := recording.exception():
         events.put({"event": RECORDER_FAILED, "error": str(error)})
 
 
 def truth_path(path: pathlib.Path) -> pathlib.Path:
-    """Return where the truth about a measurement is."""
+    """Return the path of the file with the true cells of a measurement."""
     return path.with_name(f"{path.stem}_truth.json")
 
 
 def next_event(events: queue.Queue[Event | None]) -> Event:
-    """Return the next event of the daemon or the instrument; a heartbeat is no sign of progress."""
+    """Return the next event of the daemon or the instrument, except for heartbeats, which show no progress."""
     deadline = time.monotonic() + SILENCE_SECONDS
     event: Event | None = {"event": "daemon.heartbeat"}
     while event is not None and event.get("event") == "daemon.heartbeat":
@@ -181,7 +181,7 @@ def next_event(events: queue.Queue[Event | None]) -> Event:
 
 
 def wait_until_ready(console: rich.console.Console, events: queue.Queue[Event | None], started: float) -> None:
-    """Show events until the daemon watches its folder."""
+    """Print events until the daemon watches its folder."""
     while True:
         event = next_event(events)
         show_event(console, event, started)
@@ -191,20 +191,20 @@ def wait_until_ready(console: rich.console.Console, events: queue.Queue[Event | 
 
 @dataclasses.dataclass
 class Outcome:
-    """What the daemon said last about each measurement."""
+    """The last events about each measurement."""
 
     results: dict[str, Event] = dataclasses.field(default_factory=dict)
-    """The ``job.finished`` of each path."""
+    """The event ``job.finished`` of each path."""
     reports: dict[str, Event] = dataclasses.field(default_factory=dict)
-    """The ``report.written``, or the last ``report.failed``, of each path."""
+    """The event ``report.written``, or the last ``report.failed``, of each path."""
 
     def take(self, event: Event) -> None:
-        """Take note of an event.
+        """Add an event.
 
         Raises
         ------
         DcnumdError
-            If a measurement failed, or is not recorded.
+            A measurement failed, or could not be recorded.
         """
         name, path = event.get("event"), str(event.get("path"))
         final = not event.get("will_retry")
@@ -217,16 +217,16 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is to come."""
+        """Whether all measurements are finished and have a report."""
         return len(self.results) == len(RECORDINGS) and self.reports.keys() == self.results.keys()
 
     def finished(self) -> list[Event]:
-        """Return the ``job.finished`` of each measurement, in order of recording."""
+        """Return the event ``job.finished`` of each measurement, in order of recording."""
         return [self.results[path] for path in sorted(self.results)]
 
 
 def wait_for_results(console: rich.console.Console, events: queue.Queue[Event | None], started: float) -> Outcome:
-    """Show events until every measurement is done and has its report."""
+    """Print events until every measurement is finished and has a report."""
     outcome = Outcome()
     while not outcome.complete:
         event = next_event(events)
@@ -236,7 +236,7 @@ def wait_for_results(console: rich.console.Console, events: queue.Queue[Event | 
 
 
 def show_rest(console: rich.console.Console, events: queue.Queue[Event | None], started: float) -> None:
-    """Show what the daemon said while it stopped."""
+    """Print the events of the daemon while it stops."""
     while (event := events.get(timeout=SILENCE_SECONDS)) is not None:
         show_event(console, event, started)
 
@@ -262,7 +262,7 @@ def show_event(console: rich.console.Console, event: Event, started: float) -> N
 
 
 def show_results(console: rich.console.Console, finished: list[Event]) -> None:
-    """Print a table of the results, compare them with what was drawn, and show a picture."""
+    """Print a table of the results with a comparison to the true cells, and a picture."""
     table = rich.table.Table(title="What came out", title_justify="left")
     table.add_column("measurement", no_wrap=True)
     for heading in ("frame", "frames", "events", "frames/s", "cells found*"):
@@ -287,7 +287,7 @@ def show_results(console: rich.console.Console, finished: list[Event]) -> None:
 
 
 def show_reports(console: rich.console.Console, outcome: Outcome) -> None:
-    """Name the page that was made of each measurement, and what its traffic light shows."""
+    """Print the path of each report with the colour of its traffic light."""
     console.print("\nThe report of each, a page for the browser:")
     for path in sorted(outcome.reports):
         event = outcome.reports[path]
@@ -303,7 +303,7 @@ def show_reports(console: rich.console.Console, outcome: Outcome) -> None:
 
 
 def found_share(measurement: pathlib.Path, output: pathlib.Path) -> str:
-    """Return how many of the cells that can be found were found, in percent."""
+    """Return the percentage of cells that were found, among those that can be found."""
     cells = [cell for cell in read_truth(truth_path(measurement)) if cell.isolated and cell.inside]
     with h5py.File(output, "r", locking=False) as h5:
         pixel_size = h5.attrs["imaging:pixel size"]
@@ -315,7 +315,7 @@ def found_share(measurement: pathlib.Path, output: pathlib.Path) -> str:
 
 
 def show_picture(console: rich.console.Console, output: pathlib.Path) -> None:
-    """Show one event with its contour, where colours can be shown, and all events as a scatter plot."""
+    """Print one event with its contour, if the terminal has colours, and a scatter plot of all events."""
     with h5py.File(output, "r", locking=False) as h5:
         events = h5["events"]
         area, deformation = events["area_um"][:], events["deform"][:]

@@ -1,4 +1,4 @@
-"""The cells on their way through the channel: which cell is where in which frame."""
+"""The positions of cells in each frame on their way through the channel."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dcnumd.simulate.spec import MeasurementSpec
 from dcnumd.simulate.sprites import LONGEST, MARGIN, Sprite, draw_bead, draw_cell
 
 BLOCK_FRAMES = 256
-"""Random numbers are drawn for blocks of frames, so that frames do not depend on how they are asked for."""
+"""Number of frames in a block with its own random numbers, so that frames can be rendered in any order."""
 
 STREAM_SPRITES, STREAM_FLOW, STREAM_BACKGROUND, STREAM_NOISE, STREAM_FIBRES = range(5)
-"""Each purpose has its own stream of random numbers."""
+"""Purposes of random numbers, each with its own stream."""
 
 SPRITES = {"bead": 64, "cell": 192}
-"""How many different cells there are."""
+"""Number of different sprites of each kind."""
 
 KIND_WEIGHTS = {"bead": 0.2, "cell": 0.65, "doublet": 0.1, "border": 0.05}
 
@@ -26,15 +26,15 @@ FLOW_SPEED = 0.22
 """Speed of the cells in the middle of a 20 µm channel at 0.06 µL/s [m/s]."""
 
 APART = 10.0
-"""Two cells closer than this are not isolated: their halos and dark rims may meet [px]."""
+"""Distance below which two cells are not isolated, because their halos and dark rims may overlap [px]."""
 
 CHANNEL_ROWS = (0.15, 0.85)
-"""Where the channel is clear of the walls and their fringes, as parts of the height."""
+"""Range of the height of a frame without walls and their fringes, as fractions."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell in one frame, as it was drawn; coordinates are pixel centres, counted from 0."""
+    """One cell in one frame, as it was drawn; the coordinates of the first pixel's centre are 0."""
 
     frame: int
     x: float
@@ -45,14 +45,14 @@ class Cell:
     height: float
     kind: str
     isolated: bool
-    """No other cell is near, and it is not one of a doublet."""
+    """Whether no other cell is near, including the other one of a doublet."""
     inside: bool
-    """The whole outline lies in the frame, clear of its edges."""
+    """Whether the whole outline is inside the frame and does not touch its edges."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placement:
-    """A cell in a frame together with the sprite that shows it."""
+    """A cell in a frame together with its sprite."""
 
     cell: Cell
     sprite: Sprite
@@ -63,7 +63,7 @@ class Placement:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Traveller:
-    """A cell on its way: at `time` [frames] its centre passes `entry` [px]."""
+    """A moving cell, whose centre passes `entry` [px] at `time` [frames]."""
 
     time: float
     entry: float
@@ -73,13 +73,13 @@ class _Traveller:
 
 
 def random_stream(seed: int, purpose: int, block: int = 0) -> np.random.Generator:
-    """Return the generator of one purpose and block; blocks start at -1."""
+    """Return the random number generator for one purpose and block; blocks start at -1."""
     return np.random.default_rng([seed, purpose, block + 1])
 
 
 @functools.lru_cache(maxsize=4)
 def draw_sprites(scale: float) -> dict[str, list[Sprite]]:
-    """Draw the cells of all measurements of one scale; which of them pass, and where, is a matter of the seed."""
+    """Draw the sprites for all measurements of one scale; the seed of a measurement selects from them."""
     rng = random_stream(0, STREAM_SPRITES)
     return {
         "bead": [draw_bead(rng, scale) for _ in range(SPRITES["bead"])],
@@ -88,7 +88,7 @@ def draw_sprites(scale: float) -> dict[str, list[Sprite]]:
 
 
 class Flow:
-    """Cells that pass the camera at the speed of the flow, in order of time.
+    """Cells that pass the camera at the speed of the flow, in chronological order.
 
     Parameters
     ----------
@@ -101,14 +101,14 @@ class Flow:
         height, width = spec.size
         self.scale = float(np.clip(min(height / 80, width / 160), 0.55, 1.0))
         physical = FLOW_SPEED / spec.rate / (spec.pixel_size * 1e-6)
-        # slower cells would stay for ever and become background, faster ones would never be seen
+        # slower cells would become part of the background, faster ones would appear in no frame
         self.speed = float(np.clip(physical, 0.2 * width, 1.5 * width))
         self._reach = self.scale * LONGEST + 2 * MARGIN
         self._sprites = draw_sprites(self.scale)
         self._travellers = functools.lru_cache(maxsize=4)(self._draw_travellers)
 
     def placements(self, block: int) -> list[Placement]:
-        """Return what is seen in the frames of a block, in order of frames."""
+        """Return the cells in the frames of a block, in order of frames."""
         found = [
             placement
             for arrival_block in (block - 1, block)
@@ -119,7 +119,7 @@ class Flow:
         return _mark_neighbours(found)
 
     def _draw_travellers(self, block: int) -> list[_Traveller]:
-        """Draw the cells that enter during a block."""
+        """Return the cells that enter during a block."""
         rng = random_stream(self.spec.seed, STREAM_FLOW, block)
         kinds = self.spec.kinds
         weights = np.array([KIND_WEIGHTS[kind] for kind in kinds])
@@ -132,16 +132,16 @@ class Flow:
         travellers: list[_Traveller] = []
         for time, kind_index in zip(times, chosen, strict=True):
             travellers.extend(self._enter(rng, float(time), kinds[kind_index]))
-        # The random numbers are the same whether or not the channel clogs.
+        # The same random numbers are drawn for a channel that clogs and one that does not.
         last = self.spec.clog_at * self.spec.frames if self.spec.clog_at < 1 else math.inf
         return [traveller for traveller in travellers if traveller.time < last]
 
     def _enter(self, rng: np.random.Generator, time: float, kind: str) -> list[_Traveller]:
-        """Let one cell, or two that touch, enter the frame from the left."""
+        """Return one cell, or two that touch, entering the frame from the left."""
         first = self._choose(rng, kind)
         entry = -self._reach
         if kind == "border":
-            # the first frame after it entered shows it on the left edge
+            # the cell is at the left edge in the first frame after it entered
             entry = rng.uniform(-0.4, 0.4) * first.width - self.speed * (np.ceil(time) - time)
         y = self._height_in_channel(rng, first)
         travellers = [_Traveller(time, entry, y, kind, first)]
@@ -161,12 +161,12 @@ class Flow:
         return (CHANNEL_ROWS[0] * height + sprite.height / 2, CHANNEL_ROWS[1] * height - sprite.height / 2)
 
     def _height_in_channel(self, rng: np.random.Generator, sprite: Sprite) -> float:
-        """Draw a row near the middle, where the sheath flow focuses the cells."""
+        """Return a random row near the middle, where the sheath flow focuses the cells."""
         height = self.spec.size[0]
         return float(np.clip(rng.normal(0.51 * height, 0.05 * height), *self._allowed_heights(sprite)))
 
     def _follow(self, traveller: _Traveller, block: int) -> list[Placement]:
-        """Return where a cell is seen in the frames of a block."""
+        """Return the positions of a cell in the frames of a block."""
         width = self.spec.size[1]
         sprite = traveller.sprite
         first = max(int(np.ceil(traveller.time)), block * BLOCK_FRAMES)

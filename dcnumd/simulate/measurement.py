@@ -1,4 +1,4 @@
-"""Writes a simulated measurement the way a recorder does."""
+"""Writing a simulated measurement like recording software does."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from dcnumd.simulate.truth import write_truth
 __all__ = ["MeasurementSpec", "Recording", "write_measurement"]
 
 REALTIME_BLOCK_SECONDS = 0.25
-"""Time between two moments at which a recording in real time reaches the disk [s]."""
+"""Seconds between two writes of a recording in real time."""
 
 BLOCK_BYTES = 2**25
 BLOCK_LIMIT = 2048
-"""How many bytes and frames at most are rendered in one go when time does not matter."""
+"""Largest number of bytes and of frames that are rendered at once, unless in real time."""
 
 SCALAR_CHUNK = 1000
 LOG_WIDTH = 100
-"""Longest line of a log [bytes]; it is stored with a fixed length."""
+"""Length of log lines, which have a fixed size in the file [bytes]."""
 
 MONITOR_SECONDS = 0.1
-"""Interval of the rows in the monitor's table [s]."""
+"""Seconds between two rows in the table of the monitor."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recording:
-    """What was written."""
+    """A measurement that was written."""
 
     path: pathlib.Path
     frames: int
     cells: int
-    """Cells drawn, counted once in each frame."""
+    """Number of drawn cells, counted once per frame."""
     seconds: float
-    """From the first preparation to the closed file [s]."""
+    """Duration of writing, including preparations [s]."""
     size_bytes: int
 
 
@@ -68,19 +68,19 @@ def write_measurement(
     path
         The file to write, usually ``M001_data.rtdc``; its folder must exist.
     spec
-        What is in it.
+        The content of the measurement.
     truth
-        Where to write every cell as JSON; None does without.
+        Path of a JSON file with all cells; None for no such file.
     realtime
-        Whether the file grows in place at the camera's rate. Otherwise it is written as fast as possible under a
-        hidden name and gets its own name at the end.
+        Whether the file grows at the frame rate of the camera, under its own name. Otherwise it is written as fast as
+        possible under a hidden name, and renamed at the end.
     on_progress
-        Called with the number of frames written so far, after each block.
+        Called after each block with the number of frames written so far.
 
     Raises
     ------
     ResultError
-        When `path` exists already or cannot be written.
+        `path` already exists or cannot be written.
     """
     path = pathlib.Path(path)
     if path.exists():
@@ -103,7 +103,7 @@ def write_measurement(
 
 @contextlib.contextmanager
 def _removed_on_error(path: pathlib.Path) -> Iterator[None]:
-    """Take away what an interrupted recording leaves behind under a hidden name."""
+    """Remove the hidden file of an interrupted recording."""
     try:
         yield
     except BaseException:
@@ -113,13 +113,13 @@ def _removed_on_error(path: pathlib.Path) -> Iterator[None]:
 
 
 def _record(h5: h5py.File, scene: Scene, *, realtime: bool, on_progress: Callable[[int], None] | None) -> list[Cell]:
-    """Fill an open file, block by block; return the cells in it."""
+    """Fill an open file block by block; return its cells."""
     spec = scene.spec
     h5.attrs.update(_metadata(spec))
     image, scalars = _create_events(h5, spec)
     cells: list[Cell] = []
     monitor = []
-    deadline = threading.Event()  # never set: waiting for it is waiting for the camera
+    deadline = threading.Event()  # never set; waiting for it with a timeout is a sleep
     started = time.monotonic()
     for start, stop in _blocks(spec, realtime=realtime):
         frames = scene.render(start, stop)
@@ -142,7 +142,7 @@ def _record(h5: h5py.File, scene: Scene, *, realtime: bool, on_progress: Callabl
 
 
 def _blocks(spec: MeasurementSpec, *, realtime: bool) -> Iterator[tuple[int, int]]:
-    """Yield ranges of frames that hold whole HDF5 chunks, so that no chunk is compressed twice."""
+    """Yield ranges of frames that consist of whole HDF5 chunks, so that no chunk is compressed twice."""
     height, width = spec.size
     frames = REALTIME_BLOCK_SECONDS * spec.rate if realtime else min(BLOCK_LIMIT, BLOCK_BYTES / (height * width))
     step = max(1, int(frames / spec.chunk_frames)) * spec.chunk_frames
@@ -178,14 +178,14 @@ def _create_events(h5: h5py.File, spec: MeasurementSpec) -> tuple[h5py.Dataset, 
 
 
 def _append(dataset: h5py.Dataset, values: FrameStack | npt.NDArray[Any]) -> None:
-    """Write `values` behind what a dataset holds."""
+    """Append `values` to a dataset."""
     start = len(dataset)
     dataset.resize(start + len(values), axis=0)
     dataset[start:] = values
 
 
 def _scalars(spec: MeasurementSpec, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
-    """Return what a recorder notes about each frame, each (stop - start,)."""
+    """Return the scalar features of frames, each of shape (stop - start,)."""
     frame = np.arange(start, stop)
     seconds = frame / spec.rate
     return {
@@ -197,7 +197,7 @@ def _scalars(spec: MeasurementSpec, start: int, stop: int) -> dict[str, npt.NDAr
 
 
 def _monitor_rows(spec: MeasurementSpec, start: int, frames: FrameStack) -> npt.NDArray[np.void]:
-    """Return the rows of the monitor's table that fall into a block."""
+    """Return the rows of the monitor's table for a block."""
     interval = max(1, round(MONITOR_SECONDS * spec.rate))
     index = np.arange(-(-start // interval) * interval, start + len(frames), interval)
     rows = np.zeros(len(index), [("time", float), ("brightness", float), ("imaging_rate", float)])
@@ -208,7 +208,7 @@ def _monitor_rows(spec: MeasurementSpec, start: int, frames: FrameStack) -> npt.
 
 
 def _metadata(spec: MeasurementSpec) -> dict[str, object]:
-    """Return the root attributes that are known when a recording starts."""
+    """Return the root attributes that are known at the start of a recording."""
     height, width = spec.size
     metadata: dict[str, object] = {
         "experiment:date": spec.started.strftime("%Y-%m-%d"),
@@ -240,7 +240,7 @@ def _metadata(spec: MeasurementSpec) -> dict[str, object]:
 
 
 def _write_logs(h5: h5py.File, spec: MeasurementSpec) -> None:
-    """Write the recorder's diary."""
+    """Write the logs of the recording software."""
     height, width = spec.size
     ended = spec.started + dt.timedelta(seconds=spec.duration)
     lines = [

@@ -1,4 +1,4 @@
-"""Small pictures for a terminal."""
+"""Pictures of text characters for a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BRAILLE_BASE = 0x2800
 
 
 def frame_picture(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], *, columns: int) -> rich.text.Text:
-    """Draw the surroundings of an event in half blocks, its contour in colour.
+    """Draw the region around an event with half blocks, with its contour in colour.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def frame_picture(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], *, 
     mask
         The event's mask, bool (y, x).
     columns
-        Width of the picture in characters; a character is one pixel wide and two high.
+        Width of the picture in characters; a character is one pixel wide and two pixels high.
     """
     rows_in_mask, columns_in_mask = np.nonzero(mask)
     top = _window_start(rows_in_mask, FRAME_ROWS, image.shape[0])
@@ -47,7 +47,7 @@ def frame_picture(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], *, 
 
 
 def _window_start(indices: npt.NDArray[np.int64], extent: int, limit: int) -> int:
-    """Return where a window starts that has the indices in its middle and stays within the limit."""
+    """Return the start of a window that is centred on the indices and does not exceed the limit."""
     centre = (int(indices.min()) + int(indices.max())) // 2
     return max(0, min(centre - extent // 2, limit - extent))
 
@@ -64,7 +64,7 @@ def scatter_picture(
     Parameters
     ----------
     x, y
-        Coordinates of the points, (point,); points that are not finite are left out, and so are outliers.
+        Coordinates of the points, (point,); outliers and points that are not finite are left out.
     columns, rows
         Size of the picture in characters.
     """

@@ -1,4 +1,4 @@
-"""What the camera sees: channel, walls, dirt, drift, flicker, shot noise and the cells."""
+"""Rendering of frames: channel, walls, dirt, drift, flicker, shot noise and cells."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ FrameStack: TypeAlias = npt.NDArray[np.uint8]
 """Frames, uint8 (frame, y, x)."""
 
 NOISE_VARIANCE = 0.0325
-"""Variance of the shot noise per grey level: 2.2 grey levels at 147, as in measurements with CytoShot."""
+"""Variance of the shot noise per grey level; the noise is 2.2 grey levels at 147, as in measurements with CytoShot."""
 
 NOISE_TILES = 8
 NOISE_SHIFTS = 128
 DRIFT_FRAMES = 64
-"""The illumination drifts in steps of this many frames, far below the noise."""
+"""Number of frames with the same illumination; the steps of the drift are far below the noise."""
 
 FIBRE_LENGTH = 16
-"""How long a fibre is [px]; it is one pixel wide."""
+"""Length of a fibre [px], which is one pixel wide."""
 FIBRE_DEPTH = 30
-"""How dark [grey levels]."""
+"""Darkness of a fibre [grey levels]."""
 
 
 class Scene:
-    """Renders the frames of a measurement, any of them, in any order, always the same.
+    """Renders the frames of a measurement, in any order and reproducibly.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Scene:
         return frames
 
     def _expose(self, index: int, frame: npt.NDArray[np.uint8]) -> None:
-        """Write background and noise of frame `index`; uint8 sums wrap, so negative noise adds up correctly."""
+        """Write background and noise of frame `index`; uint8 sums wrap around, so negative noise is added correctly."""
         block, position = divmod(index, BLOCK_FRAMES)
         tiles, shifts, flicker = self._camera(block)
         width = frame.shape[1]
@@ -100,14 +100,14 @@ class Scene:
             if self.spec.flicker:
                 np.add(frame, flicker[position], out=frame)
             return
-        # Near black and white, sums must not wrap.
+        # Near black and white, sums must not wrap around.
         exposed = frame.view(np.int8).astype(np.int16) + lit + flicker[position : position + 1].view(np.int8)
         for row, start in self._fibres(block)[position]:
             exposed[row, start : start + FIBRE_LENGTH] -= FIBRE_DEPTH
         frame[...] = np.clip(exposed, 0, 255)
 
     def _draw_camera(self, block: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-        """Draw noise tiles (frame, 2), their shifts (frame, 2) and the flicker (frame,) of a block."""
+        """Return random noise tiles (frame, 2), their shifts (frame, 2) and the flicker (frame,) of a block."""
         rng = random_stream(self.spec.seed, STREAM_NOISE, block)
         tiles = rng.integers(NOISE_TILES, size=(BLOCK_FRAMES, 2))
         shifts = rng.integers(NOISE_SHIFTS, size=(BLOCK_FRAMES, 2))
@@ -115,7 +115,7 @@ class Scene:
         return tiles, shifts, np.rint(flicker).astype(np.int16).astype(np.uint8)
 
     def _illuminate(self, step: int) -> npt.NDArray[np.uint8]:
-        """Return the background under the illumination of a step of the drift."""
+        """Return the background with the illumination of a step of the drift."""
         seconds = step * DRIFT_FRAMES / self.spec.rate
         slow, slower = self._drift_phases
         factor = (
@@ -130,7 +130,7 @@ class Scene:
         return exposed
 
     def _draw_fibres(self, block: int) -> list[list[tuple[int, int]]]:
-        """Draw row and first column of the fibres in each frame of a block, clear of each other's rows."""
+        """Return row and first column of the fibres in each frame of a block, in separate rows."""
         rng = random_stream(self.spec.seed, STREAM_FIBRES, block)
         height, width = self.spec.size
         rows = np.arange(4, height - 4, 4)
@@ -156,7 +156,7 @@ def draw_background(size: tuple[int, int], rng: np.random.Generator) -> npt.NDAr
     size
         Height and width [px].
     rng
-        Source of the details.
+        Random number generator for the details.
     """
     height, width = size
     rows = np.arange(height)[:, np.newaxis] * 80 / height
@@ -176,7 +176,7 @@ def draw_background(size: tuple[int, int], rng: np.random.Generator) -> npt.NDAr
 
 
 def _wall(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return what a wall adds to the brightness, by the distance into the channel [px at 80 rows]."""
+    """Return the brightness that a wall adds, by the distance into the channel [px in a frame of 80 rows]."""
     fringes: npt.NDArray[np.float64] = (
         -45 * np.exp(-0.5 * (distance / 2.2) ** 2)
         + 22 * np.exp(-0.5 * ((distance - 9.0) / 2.6) ** 2)
@@ -189,7 +189,7 @@ def _wall(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _draw_noise_tiles(background: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Return shot noise as wrapped uint8 (half, tile, y, x); a frame is the sum of two tiles, one of each half.
 
-    Sums of two shifted tiles do not repeat, so that compression finds as little to save as in a real measurement.
+    Sums of two shifted tiles do not repeat, so that frames compress no better than those of a real measurement.
     """
     height, width = background.shape
     variance = NOISE_VARIANCE * background.mean(axis=1) / 2 - 1 / 12  # rounding adds 1/12 to each half
@@ -199,7 +199,7 @@ def _draw_noise_tiles(background: npt.NDArray[np.float64], rng: np.random.Genera
 
 
 def _put(placement: Placement, background: npt.NDArray[np.uint8], frame: npt.NDArray[np.uint8]) -> None:
-    """Draw a cell into its frame, as far as it lies within."""
+    """Draw the part of a cell that is inside its frame."""
     sprite = placement.sprite
     height, width = sprite.brightness.shape
     top, left = max(placement.top, 0), max(placement.left, 0)

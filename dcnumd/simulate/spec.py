@@ -1,6 +1,6 @@
-"""What a simulated measurement looks like, as a frozen value.
+"""Specification of a simulated measurement as a frozen value.
 
-This module imports no numerical code, so that the command line can build a specification at once.
+This module imports no numerical code, so that the command line stays fast.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import re
 from dcnumd.errors import ConfigError
 
 KINDS = ("bead", "cell", "doublet", "border")
-"""Round beads, deformed cells, two touching cells, cells cut by the edge of the frame."""
+"""Kinds of cells: round beads, deformed cells, two touching cells, cells that the edge of the frame cuts."""
 
 SMALLEST_SIZE = (40, 80)
-"""Smallest frame (y, x) [px] that still holds a channel with a cell in it."""
+"""Smallest frame (y, x) [px] that can show a channel with a cell."""
 
 COMPRESSION_PATTERN = re.compile(r"none|gzip|zstd-[1-9]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementSpec:
-    """Everything that decides the content of a simulated measurement.
+    """Settings that determine the content of a simulated measurement.
 
-    Equal specifications give files with equal datasets and equal metadata.
+    Equal specifications give files with equal datasets and metadata.
 
     Raises
     ------
     ConfigError
-        When a value is out of range.
+        A value is out of range.
     """
 
     size: tuple[int, int] = (80, 320)
@@ -39,32 +39,32 @@ class MeasurementSpec:
     rate: float = 3450.0
     """Frames per second [Hz]."""
     density: float = 0.7
-    """Mean number of cells whose centre is in a frame."""
+    """Mean number of cells with their centre in a frame."""
     kinds: tuple[str, ...] = KINDS
-    """Which kinds of cells pass, a selection of `KINDS`."""
+    """Kinds of cells in the measurement, a selection of `KINDS`."""
     flicker: float = 0.0
     """Standard deviation of the brightness from frame to frame [grey levels]."""
     light: float = 1.0
-    """How bright the illumination is; 1 is as bright as usual."""
+    """Brightness of the illumination relative to the usual one."""
     drift: float = 0.0
-    """By how much the background becomes brighter (or darker) from the first frame to the last [grey levels]."""
+    """Change of the background's brightness from the first to the last frame [grey levels]."""
     clog_at: float = 1.0
-    """The part of the recording after which no cell passes any more."""
+    """Fraction of the recording after which no more cells appear."""
     fibres: float = 0.0
     """Mean number of fibres in a frame: dark lines, one pixel wide."""
     compression: str = "zstd-1"
     """``none``, ``gzip`` or ``zstd-1`` to ``zstd-9``."""
     fletcher32: bool = True
-    """Whether each chunk carries a checksum."""
+    """Whether each chunk has a checksum."""
     chunk: int = 0
-    """Frames in each HDF5 chunk; 0 takes as many as fit into 1 MiB."""
+    """Number of frames in each HDF5 chunk; 0 for the number that fits into 1 MiB."""
     seed: int = 0
     pixel_size: float = 0.2645
     """Pixel size [µm]."""
     identifier: str = "RC-5117-simu-dcnumd"
-    """The instrument, ``setup:identifier``."""
+    """Identifier of the instrument, ``setup:identifier``."""
     run_identifier: str | None = None
-    """``experiment:run identifier``; None leaves it out, as older recorders do."""
+    """``experiment:run identifier``; None to omit it, like older recording software."""
     sample: str = "simulated cells"
     run_index: int = 1
     started: dt.datetime = dt.datetime(2025, 1, 15, 10, 0, 0)  # noqa: DTZ001 -- files hold local time
@@ -98,11 +98,11 @@ class MeasurementSpec:
 
     @property
     def chunk_frames(self) -> int:
-        """Frames in each HDF5 chunk, resolved."""
+        """Number of frames in each HDF5 chunk, resolved."""
         height, width = self.size
         return self.chunk or max(1, 2**20 // (height * width))
 
     @property
     def duration(self) -> float:
-        """How long the recording takes [s]."""
+        """Duration of the recording [s]."""
         return self.frames / self.rate

@@ -1,4 +1,4 @@
-"""Pictures of single cells: what a cell adds to the brightness of the channel behind it."""
+"""Sprites: pictures of single cells, as differences from the brightness of the channel."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy.typing as npt
 from scipy import ndimage
 
 FloatImage: TypeAlias = npt.NDArray[np.float64]
-"""Values on the fine grid or the pixel grid, (y, x)."""
+"""Values on the fine grid or on the pixel grid, (y, x)."""
 
 OVERSAMPLING = 2
-"""Fine grid points per pixel and axis while drawing."""
+"""Number of points of the fine grid per pixel and axis."""
 
 MARGIN = 9
-"""Room for the halo around the outline [px]."""
+"""Width of the margin around the outline for the halo [px]."""
 
 LONGEST = 60.0
-"""Longest cell in a frame of 80 rows [px]."""
+"""Length of the longest cell in a frame of 80 rows [px]."""
 
 CHANNEL_BRIGHTNESS = 147.0
 """Brightness in the middle of the channel [grey levels], as in measurements with CytoShot."""
@@ -27,12 +27,12 @@ CHANNEL_BRIGHTNESS = 147.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sprite:
-    """One cell, ready to be put into a frame; coordinates count from the sprite's first pixel."""
+    """Picture of one cell; coordinates are relative to the first pixel of the sprite."""
 
     brightness: npt.NDArray[np.float32]
-    """Added to the background [grey levels], (y, x)."""
+    """Brightness to add to the background [grey levels], (y, x)."""
     noise: npt.NDArray[np.float32]
-    """Factor for the shot noise, which follows the square root of the brightness, (y, x)."""
+    """Factor for the shot noise, which is proportional to the square root of the brightness, (y, x)."""
     x: float
     """Centroid of the outline [px]."""
     y: float
@@ -43,7 +43,7 @@ class Sprite:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Optics:
-    """How the brightness depends on the distance to the outline [grey levels]."""
+    """Parameters of the brightness by the distance to the outline [grey levels]."""
 
     rim: float
     """Depth of the dark rim."""
@@ -54,7 +54,7 @@ class _Optics:
     texture: float
     """Standard deviation of the structure inside."""
     lens: float
-    """Brightness of the focus in the centre, as beads have it."""
+    """Brightness of the focus in the centre, for beads."""
 
 
 def draw_bead(rng: np.random.Generator, scale: float) -> Sprite:
@@ -63,7 +63,7 @@ def draw_bead(rng: np.random.Generator, scale: float) -> Sprite:
     Parameters
     ----------
     rng
-        Source of the bead's radius and contrast.
+        Random number generator for radius and contrast.
     scale
         Size relative to a frame of 80 rows.
     """
@@ -74,19 +74,19 @@ def draw_bead(rng: np.random.Generator, scale: float) -> Sprite:
 
 
 def draw_cell(rng: np.random.Generator, scale: float) -> Sprite:
-    """Draw a cell that the flow along +x has deformed into a bullet or a drop, with texture and halo.
+    """Draw a cell that the flow along +x has deformed to the shape of a bullet or a drop, with texture and halo.
 
     Parameters
     ----------
     rng
-        Source of the cell's shape, contrast and texture.
+        Random number generator for shape, contrast and texture.
     scale
         Size relative to a frame of 80 rows.
     """
     size = scale * rng.uniform(0.85, 1.15)
     stretch = rng.uniform(32.0, LONGEST / 1.15)
     length = size * stretch
-    # of equal volume, the longer cells are the thinner ones
+    # the volume is constant, so longer cells are thinner
     height = size * float(np.clip(rng.normal(17.0, 1.6) * np.sqrt(44.0 / stretch), 12.0, 22.0))
     x, y = _grid(length, height, rng)
     along = np.clip(x / length + 0.5, 0.0, 1.0)
@@ -105,7 +105,7 @@ def draw_cell(rng: np.random.Generator, scale: float) -> Sprite:
 
 
 def _grid(width: float, height: float, rng: np.random.Generator) -> tuple[FloatImage, FloatImage]:
-    """Return fine x and y coordinates [px] around a centre that lies anywhere within a pixel."""
+    """Return x and y coordinates [px] of the fine grid around a centre at a random position in a pixel."""
     columns, rows = (2 * (int(np.ceil(extent / 2)) + MARGIN) + 1 for extent in (width, height))
     shift_x, shift_y = rng.uniform(-0.5, 0.5, 2)
     x = (np.arange(columns * OVERSAMPLING) + 0.5) / OVERSAMPLING - columns / 2 - shift_x
@@ -115,7 +115,7 @@ def _grid(width: float, height: float, rng: np.random.Generator) -> tuple[FloatI
 
 
 def _render(inside: npt.NDArray[np.bool_], optics: _Optics, rng: np.random.Generator) -> Sprite:
-    """Turn an outline on the fine grid into a sprite."""
+    """Return the sprite for an outline on the fine grid."""
     distance = (ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)) / OVERSAMPLING
     brightness = (
         -optics.rim * np.exp(-0.5 * ((distance + 1.5) / 1.0) ** 2)

@@ -1,4 +1,4 @@
-"""The cells that were drawn, written beside a measurement, and the question which of them were found."""
+"""The true cells of a simulated measurement, stored in a JSON file, and their comparison with events."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dcnumd.simulate.flow import Cell
 from dcnumd.simulate.spec import MeasurementSpec
 
 FAULTS = frozenset({"light", "drift", "clog_at", "fibres"})
-"""What is only told of a measurement that has it."""
+"""Fields of the specification that are stored only if they differ from their defaults."""
 
 
 def write_truth(path: pathlib.Path, spec: MeasurementSpec, cells: Sequence[Cell]) -> None:
-    """Write every cell of every frame as JSON, beside how the measurement was made.
+    """Write all cells of all frames as JSON, together with the specification of the measurement.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def find_cells(
     *,
     tolerance: float = 1.0,
 ) -> npt.NDArray[np.bool_]:
-    """Tell for each cell whether an event lies where it was drawn.
+    """Return for each cell whether there is an event at its position.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def find_cells(
     x, y
         Centre of each event [px], (event,).
     tolerance
-        How far an event may be away, along each axis [px].
+        Largest distance of an event along each axis [px].
 
     Returns
     -------
