@@ -70,7 +70,7 @@ def run_job(job: Job) -> JobResult:
         try:
             if line is None:
                 return process_measurement(job)
-            result = process_measurement(job, on_progress=_sparing(line.tell), cancel=line.stop_wanted)
+            result = process_measurement(job, on_progress=_rate_limited(line.tell), cancel=line.stop_wanted)
         except MemoryError as error:
             raise WorkerError(f"{job.path_in}: not enough memory", "memory") from error
     for pid in set(result.worker_pids) - _workers:
@@ -80,7 +80,7 @@ def run_job(job: Job) -> JobResult:
     return result
 
 
-def _sparing(tell: Callable[[Progress], None]) -> Callable[[Progress], None]:
+def _rate_limited(tell: Callable[[Progress], None]) -> Callable[[Progress], None]:
     """Return a function that reports each new stage at once, and progress in it at most every `PROGRESS_SECONDS`."""
     told_at, stage = 0.0, ""
 

@@ -64,7 +64,8 @@ class Engagement:
 class Pipeline:
     """Slots, staging memory and workers, which are created once and used for one file after another.
 
-    Why not start workers for each file? Starting them and mapping their memory takes longer than a short measurement.
+    Why not start workers for each file? Each measurement would take longer by the time for starting processes and for
+    mapping their memory.
 
     Parameters
     ----------

@@ -191,7 +191,7 @@ def _compute(
                 write_basins(plan, background, work.columns, writer)
                 write_event_count(writer.h5, events)
                 origin.write(writer.h5)
-                _tell(log, plan, run.collector, times.seconds)
+                _write_summary(log, plan, run.collector, times.seconds)
                 write_logs(job, origin, identifier, writer, log.lines, log.stamp)
         with times.stage("publish"):
             line.report("writing", plan.count, events)
@@ -251,7 +251,7 @@ class _Datasets:
             dataset.finish(events)
 
 
-def _tell(log: RunLog, plan: Plan, collector: Collector, seconds: Mapping[str, float]) -> None:
+def _write_summary(log: RunLog, plan: Plan, collector: Collector, seconds: Mapping[str, float]) -> None:
     """Write warnings, totals and timing of a run to its log."""
     # several steps may warn of the same
     for warning in dict.fromkeys(str(warning.message) for warning in plan.recorded):

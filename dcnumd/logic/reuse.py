@@ -106,7 +106,7 @@ def _in_the_way(plan: Plan, origin: Origin) -> str:
     path, own = plan.job.path_out, plan.job.path_in
     if _is_measurement(path):
         return f"{path}: is a measurement and no result, so it is not replaced; move it away, or change output.suffix"
-    stated, pphash = _stated(path)
+    stated, pphash = _stated_origin(path)
     if stated is None:
         return f'{path}: does not say of what it was made; move it away, or set output.existing = "replace"'
     if not _is_same_file(stated, origin):
@@ -122,7 +122,7 @@ def _in_the_way(plan: Plan, origin: Origin) -> str:
     return f'{path}: was made {what}; set output.existing = "replace", or another output.suffix to keep both'
 
 
-def _stated(path: pathlib.Path) -> tuple[Origin | None, str]:
+def _stated_origin(path: pathlib.Path) -> tuple[Origin | None, str]:
     """Return the origin in a file and the hash of its pipeline identifier; None and "" if they cannot be read."""
     try:
         with _open_file(path) as h5:

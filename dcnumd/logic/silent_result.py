@@ -31,7 +31,7 @@ def may_be_made_of(h5: h5py.File, plan: Plan) -> bool:
         return (
             _is_identified(str(h5.attrs.get("experiment:run identifier")), plan)
             and _has_attributes(result.meta, data.meta)
-            and _frames_told(result, data) <= {plan.count}
+            and _logged_frames(result, data) <= {plan.count}
             and (data.index_mapping is not None or _has_frames(h5, data))
         )
 
@@ -52,7 +52,7 @@ def _has_attributes(found: Mapping[str, Attribute], expected: Mapping[str, Attri
     )
 
 
-def _frames_told(result: HDF5Data, data: HDF5Data) -> set[int]:
+def _logged_frames(result: HDF5Data, data: HDF5Data) -> set[int]:
     """Return the numbers of frames in the logs of a result, except for logs that its input has as well."""
     new = {name: lines for name, lines in result.logs.items() if name not in data.logs and RUN_LOG.fullmatch(name)}
     return {int(told[1] or told[2]) for lines in new.values() for told in FRAMES.finditer("\n".join(unfold(lines)))}

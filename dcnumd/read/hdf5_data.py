@@ -159,9 +159,9 @@ class HDF5Data:
         return sound_pixel_size(self.meta.get("imaging:pixel size"), identifier, self._device_log, str(self.path))
 
     def _device_log(self) -> dict[str, list[str]]:
-        """Return the log that names the recording device.
+        """Return the log that names the recording device, if there is one.
 
-        Why not `logs`? Reading all logs would fail because of one that is damaged and not needed here.
+        Unlike for `logs`, a log that is `left_out` is an error here, because the pixel size depends on it.
         """
         for name in ("logs", f"logs/{DEVICE_LOG}"):
             if name in self.left_out:

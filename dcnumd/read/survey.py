@@ -58,20 +58,20 @@ class Survey:
     def check_copied(self) -> None:
         """Check everything that is read as a whole: basin definitions, logs and tables.
 
-        Errors of logs and tables are recorded in `faults`. Only those that `is_grave` names are raised.
+        Errors of logs and tables are recorded in `faults`, and raised only if `is_grave` is true for them.
         """
         with damage_named(self._where, "basins"):
             size = self._visit(self._root, b"basins", 0, members=True) or 0
         if size > MAX_COPIED_BYTES:
             raise too_large(self._where, "basins", size, MAX_COPIED_BYTES, "bytes")
         for group in EXTRAS:
-            with self._noting(group):
+            with self._recording_fault(group):
                 for name in self._names(group):
-                    with self._noting(f"{group}/{name}"):
+                    with self._recording_fault(f"{group}/{name}"):
                         self.check(f"{group}/{name}")
 
     @contextlib.contextmanager
-    def _noting(self, path: str) -> Iterator[None]:
+    def _recording_fault(self, path: str) -> Iterator[None]:
         try:
             with damage_named(self._where, path):
                 yield
@@ -129,7 +129,7 @@ class Survey:
     def _is_dataset(self, group: h5py.h5g.GroupID, path: str, name: str, kind: int) -> bool:
         place = f"{path}/{name}"
         if kind != h5py.h5l.TYPE_HARD:
-            with self._noting(place):
+            with self._recording_fault(place):
                 self.check(place)
         item = name.encode(errors="surrogateescape")
         return place not in self.faults and isinstance(h5py.h5o.open(group, item), h5py.h5d.DatasetID)
