@@ -37,8 +37,7 @@ class Watcher:
     """Hears what changes in folders, not in those inside of them, until it ends or fails.
 
     The event loop hears of a change after one to two steps. `watchfiles.awatch` is not used, because it begins to
-    watch in the event loop, which a slow disk would stop, waits in a thread that keeps Python from ending, and takes
-    ten times as much of the processor when nothing happens.
+    watch in the event loop, which a slow disk would stop, and waits in a thread that keeps Python from ending.
 
     Parameters
     ----------
