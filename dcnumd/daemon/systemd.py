@@ -15,6 +15,8 @@ from typing import Self
 
 import structlog
 
+from dcnumd.daemon.clock import now
+
 log = structlog.get_logger()
 
 SEND_SECONDS = 0.5
@@ -85,9 +87,9 @@ class Notifier:
         usual_pause = self.watchdog_seconds / PINGS_PER_TIMEOUT
         pause = usual_pause
         while True:
-            begin = time.monotonic()
+            begin = now()
             await asyncio.sleep(pause)
-            late = time.monotonic() - begin - pause
+            late = now() - begin - pause
             if late > usual_pause / 2:
                 # It hung. One turn of it proves little: it may hang again in the next one. So it is not told to be
                 # alive until it kept to a shorter pause, for which there is time before the watchdog acts.

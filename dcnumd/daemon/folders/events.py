@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.folders.watcher import Listener, Watcher
 
@@ -116,7 +116,7 @@ class FileEvents:
         except Exception as error:  # noqa: BLE001 -- watchfiles raises whatever it likes
             return error
         self._current = started
-        self._began = time.monotonic()
+        self._began = now()
         return None
 
     async def _present(self, followers: Collection[Follower]) -> set[str]:
@@ -147,7 +147,7 @@ class FileEvents:
             self._mend_soon()
             return
         self._current = None
-        if time.monotonic() > self._began + LONGEST_PAUSE_SECONDS:
+        if now() > self._began + LONGEST_PAUSE_SECONDS:
             self._pause = 0.0
         self._set_problem(_described(error))
 
