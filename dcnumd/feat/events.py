@@ -25,8 +25,8 @@ FEATURES_BRIGHTNESS = names_of("brightness")
 FEATURES_TEXTURE = names_of("texture")
 FEATURES = FEATURES_CONTOUR + FEATURES_VOLUME + FEATURES_BRIGHTNESS + FEATURES_TEXTURE
 
-# The kernels write columns by number. They do not import the table: its constants would be compiled into them, and
-# every change of a label would have all kernels compiled anew.
+# The kernels write columns by number. Why not import the table there? Its constants would be compiled into the kernels,
+# and each change of a label would compile all kernels again.
 assert len(FEATURES_CONTOUR) == NUM_CONTOUR
 assert len(FEATURES_VOLUME) == NUM_VOLUME
 assert len(FEATURES_BRIGHTNESS) == NUM_BRIGHTNESS
@@ -37,12 +37,12 @@ assert FEATURES_TEXTURE[F13_MEAN] == "tex_f13_avg"
 
 
 def feature_names(*, brightness: bool = True, haralick: bool = True, volume: bool = True) -> tuple[str, ...]:
-    """Return the columns of an events table, in order, for the chosen groups of features."""
+    """Return the names of the columns of an events table, in order, for the chosen groups of features."""
     return FEATURES_CONTOUR + FEATURES_VOLUME * volume + FEATURES_BRIGHTNESS * brightness + FEATURES_TEXTURE * haralick
 
 
 class Workspace:
-    """Buffers of `extract_events`, kept between calls; they grow with the frames and serve one thread at a time."""
+    """Buffers of `extract_events`, which are reused between calls and grow with the frames; not thread-safe."""
 
     def __init__(self) -> None:
         self._shape = (0, 0)
@@ -64,15 +64,15 @@ class Events:
     Attributes
     ----------
     table
-        float64 (event, feature); the columns are `feature_names` of the same switches.
+        Features, float64 (event, feature); the columns are `feature_names` for the same groups.
     frame
-        int64 (event,): index into the batch.
+        Index of the frame in the batch, int64 (event,).
     label
-        uint16 (event,): the event's label in its frame.
+        Label of the event in its frame, uint16 (event,).
     box
-        int32 (event, 4): y0, y1, x0, x1 of the mask's bounding box in pixels, half open.
+        Bounding box of the mask [px]: y0, y1, x0, x1, half open, int32 (event, 4).
     invalid
-        Number of masks left out because their contour encloses no area.
+        Number of masks without an event, because their contour encloses no area.
     """
 
     table: npt.NDArray[np.float64]
@@ -99,37 +99,37 @@ def extract_events(
 ) -> Events:
     """Compute the features of all events in a batch of labelled frames.
 
-    An event is a label of more than `size_thresh` pixels whose contour encloses an area. The contour belongs to one
-    piece of the label, should there be several: the one whose first pixel comes last in raster order, pieces within
-    another's hole left out. Brightness and texture use all of the label's pixels.
+    An event is a label of more than `size_thresh` pixels whose contour encloses an area. If a label has several pieces,
+    its contour is that of the piece whose first pixel is last in raster order, not counting pieces in the hole of
+    another one. Brightness and texture are computed from all pixels of the label.
 
     Parameters
     ----------
     images
-        uint8 (frame, y, x).
+        Frames, uint8 (frame, y, x).
     backgrounds
-        uint8 (background, y, x).
+        Background images, uint8 (background, y, x).
     background_index
-        int64 (frame,): which background belongs to the frame.
+        Index of the background image of each frame, int64 (frame,).
     bg_off
-        float64 (frame,): brightness offset of the frame from its background; empty when there is none.
+        Brightness offset of each frame from its background, float64 (frame,); empty for none.
     labels
-        uint16 (frame, y, x): 0 outside events. Numbers may be missing, and a label may be in several pieces.
+        Labels, uint16 (frame, y, x), 0 for background. Labels need not be consecutive, and may have several pieces.
     skip
-        bool (frame,): frames that yield no events (duplicates of their predecessor).
+        Frames without events, which are duplicates of the frame before, bool (frame,).
     pixel_size
         Side of a pixel [µm].
     size_thresh
-        A mask with no more pixels than this is no event.
+        Number of pixels that a mask must exceed.
     brightness, haralick, volume
-        Which groups of features to compute besides those of the contour.
+        Whether to compute these groups of features, in addition to those of the contour.
     workspace
-        Buffers from an earlier call.
+        Buffers from an earlier call; None to allocate new ones.
 
     Raises
     ------
     ValueError
-        The arrays do not fit together.
+        The arrays have wrong shapes or dtypes.
 
     Notes
     -----
@@ -177,7 +177,7 @@ def _settle_doubtful(
     background_index: npt.NDArray[np.int64],
     labels: npt.NDArray[np.uint16],
 ) -> None:
-    """Compute f12 and f13 again where the kernel leaves them open; they are the last four columns of the table."""
+    """Compute f12 and f13, the last four columns, for events where the kernel marks them as doubtful."""
     for number in np.flatnonzero(events.table[:, -2] == DOUBTFUL):
         frame, (top, bottom, left, right) = events.frame[number], events.box[number]
         place = frame, slice(top, bottom), slice(left, right)
@@ -201,7 +201,7 @@ def _check_arrays(
     labels: npt.NDArray[np.uint16],
     skip: npt.NDArray[np.bool_],
 ) -> None:
-    """Refuse arrays that the kernel would read out of bounds."""
+    """Raise an error for arrays of which the kernel would read out of bounds."""
     frames = len(images)
     if images.ndim != 3 or labels.shape != images.shape or backgrounds.shape[1:] != images.shape[1:]:
         raise ValueError(

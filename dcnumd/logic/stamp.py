@@ -10,7 +10,7 @@ import pathlib
 from typing import NamedTuple
 
 CHANGED = "the file was changed while it was processed; the result was thrown away"
-"""What people are told then, whoever notices it: the job itself (``changed``) or the daemon (``input_changed``)."""
+"""Message for a modified file, whether the job (``changed``) or the daemon (``input_changed``) detects it."""
 
 
 class Stamp(NamedTuple):

@@ -1,7 +1,7 @@
-"""The scalar features of an event: one table of their names, units and labels, and of what computes them.
+"""The scalar features of events: one table of their names, groups, units and labels.
 
 Names and units follow the .rtdc format. Within a group, the order is that of the columns that its kernel writes, and
-thereby that of the features in a result; `dcnumd.feat.events` asserts that there are as many.
+therefore that of the features in a result; `dcnumd.feat.events` asserts that their numbers agree.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Group = Literal["contour", "volume", "brightness", "texture", "frame", "event"]
-"""What a feature is computed from, of the mask and the image; or whether it is one of the frame or counted."""
+"""The kernel that computes a feature; ``frame`` for features of frames, ``event`` for those that are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,14 @@ class Feature:
     Attributes
     ----------
     name
-        In .rtdc files.
+        Name in .rtdc files.
     group
-        The first four groups are columns of an events table. Features of the ``frame`` come with the measurement.
+        Group of the feature. The first four groups are columns of an events table; those of the ``frame`` are copied
+        from the measurement.
     unit
-        As reports show it; ``1`` for a mere number.
+        Unit in reports; ``1`` for a dimensionless number.
     label
-        What reports call it.
+        Name in reports.
     """
 
     name: str
@@ -49,9 +50,9 @@ TEXTURES = {
     "f12": "first measure of correlation",
     "f13": "second measure of correlation",
 }
-"""Measures of Haralick et al., in their order."""
+"""Texture measures of Haralick et al., in their order."""
 DIRECTIONS = {"avg": "mean", "ptp": "range"}
-"""What is made of a measure's values in four directions."""
+"""Statistics over the values of a measure in four directions."""
 
 TABLE = (
     Feature("area_msd", "contour", "px", "Area of the raw contour in pixels"),
@@ -101,5 +102,5 @@ assert len(BY_NAME) == len(TABLE)
 
 
 def names_of(group: Group) -> tuple[str, ...]:
-    """Return the names of a group's features, in the order of the table."""
+    """Return the names of the features in a group, in the order of the table."""
     return tuple(feature.name for feature in TABLE if feature.group == group)

@@ -1,4 +1,4 @@
-"""How chunks are stored in an HDF5 file, in words that need no HDF5."""
+"""Storage of chunks in an HDF5 file; this module does not import h5py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GZIP = 1
 SHUFFLE = 2
 FLETCHER32 = 3
 ZSTANDARD = 32015
-"""Numbers by which HDF5 knows its filters."""
+"""Numbers of filters in HDF5."""
 
 Filter = tuple[int, tuple[int, ...]]
 """Number and parameters of a filter."""
@@ -19,17 +19,22 @@ Filter = tuple[int, tuple[int, ...]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChunkTable:
-    """Where the chunks of a dataset are in the file.
+    """Positions of the chunks of a dataset in the file.
 
     Attributes
     ----------
     shape
-        Chunk shape (frames, y, x). A contiguous dataset is one chunk of the shape of the dataset.
-    offsets, sizes, filter_masks
-        Byte offset in the file, stored size in bytes and filters left out (bit i: filter i) of every chunk; int64 of
-        shape (chunks along frames, along y, along x).
-    compressor, compressor_bit
-        HDF5 number of the compression filter (None, gzip or Zstandard) and its position among the filters.
+        Chunk shape (frames, y, x). A contiguous dataset is one chunk with the shape of the dataset.
+    offsets
+        Offset of each chunk in the file [bytes], int64 (chunks along frames, along y, along x).
+    sizes
+        Stored size of each chunk [bytes], with the same shape.
+    filter_masks
+        Skipped filters of each chunk (bit i: filter i), with the same shape.
+    compressor
+        HDF5 number of the compression filter, gzip or Zstandard; None without compression.
+    compressor_bit
+        Position of the compression filter among the filters.
     checksum_bit
         Position of fletcher32 among the filters; None without checksums.
     """

@@ -1,4 +1,4 @@
-"""Whether the frames of a dataset can be read, and where they are in the file."""
+"""Validity of a dataset of frames, and the positions of its chunks in the file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def dataset_filters(dataset: h5py.Dataset) -> tuple[Filter, ...]:
 
 
 def check_dataset(dataset: h5py.Dataset, where: str) -> None:
-    """Make sure that a dataset holds 8-bit grey images that can be decompressed here.
+    """Make sure that a dataset contains 8-bit grey images that can be decompressed on this computer.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def check_dataset(dataset: h5py.Dataset, where: str) -> None:
 
 
 def read_chunk_table(dataset: h5py.Dataset) -> ChunkTable | None:
-    """Return where the chunks of a 3-D dataset are; None when a worker cannot read them without HDF5."""
+    """Return the positions of the chunks of a 3-D dataset; None if a worker cannot read them without HDF5."""
     if dataset.file.mode != "r":
         dataset.file.flush()
     if dataset.is_virtual or dataset.external or dataset.file.userblock_size or not dataset.size:
@@ -72,7 +72,7 @@ def read_chunk_table(dataset: h5py.Dataset) -> ChunkTable | None:
 
     with damage_named(dataset.file.filename, dataset.name):
         dataset.id.chunk_iter(note)
-    # A chunk that was never written reads as the fill value, which HDF5 knows.
+    # chunks that were never written are left to HDF5, which returns the fill value for them
     if (offsets < 0).any():
         return None
     _check_places(dataset, offsets, sizes)
@@ -80,7 +80,7 @@ def read_chunk_table(dataset: h5py.Dataset) -> ChunkTable | None:
 
 
 def _check_places(dataset: h5py.Dataset, offsets: Table, sizes: Table) -> None:
-    """Make sure that the chunks of a dataset lie in the file, each in a place of its own.
+    """Make sure that the chunks of a dataset are inside the file and can be distinct.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def _check_places(dataset: h5py.Dataset, offsets: Table, sizes: Table) -> None:
     """
     end = dataset.file.id.get_filesize()
     beyond = int((offsets + sizes).max()) > end
-    # compression may add a little to what cannot be compressed
+    # incompressible data become slightly larger by compression
     if beyond or int(sizes.sum()) > end or int(sizes.max()) > 2 * math.prod(dataset.chunks) + 4096:
         raise MeasurementError(
             f"{dataset.file.filename}: {dataset.name} is damaged: its chunks do not fit in the {end} bytes of the file",
@@ -111,10 +111,10 @@ def _contiguous_table(dataset: h5py.Dataset) -> ChunkTable | None:
 
 
 def _filter_roles(filters: tuple[Filter, ...]) -> tuple[int | None, int, int | None] | None:
-    """Return compressor, its position and that of the checksum; None for a chain that we do not undo ourselves.
+    """Return compressor, its position and that of the checksum; None for chains that only HDF5 can decode.
 
-    The chains understood are, in writing order: shuffle of single bytes (which changes nothing), one compressor,
-    fletcher32; each optional.
+    Supported are, in writing order: shuffle of single bytes (which does not change them), one compressor, fletcher32;
+    each optional.
     """
     compressor: int | None = None
     compressor_bit = 0

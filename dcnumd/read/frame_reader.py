@@ -1,7 +1,7 @@
-"""How to read the frames of one dataset without HDF5, in a worker process, wherever the layout allows it.
+"""Reading the frames of one dataset in a worker process, without HDF5 if the layout allows it.
 
-HDF5 serialises all its calls in one lock and allocates a new buffer for every chunk. Where the layout allows it, the
-pipeline process asks HDF5 once where the chunks are, and the workers read them from the file themselves.
+Why not HDF5? It serialises all calls by one lock and allocates a new buffer for each chunk. If the layout allows it,
+the pipeline process therefore queries the positions of all chunks once, and the workers read them from the file.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ class FrameSource:
     Attributes
     ----------
     path
-        Absolute path of the file that holds the dataset.
+        Absolute path of the file with the dataset.
     dataset
-        Name of the dataset in it.
+        Name of the dataset in the file.
     frame_shape
-        Height and width in pixels.
+        Height and width [px].
     frame_count
-        Number of frames that can be asked for.
+        Number of frames that can be read.
     stored_count
         Number of frames in the dataset.
     indices
-        Position in the dataset of every frame (int64); None: all in order.
+        Position of each frame in the dataset (int64); None for all in order.
     table
-        Chunk table; None when only HDF5 can read the dataset.
+        Chunk table; None if only HDF5 can read the dataset.
     frames_per_chunk
-        Batches that begin at multiples of it decompress no chunk twice; 1 when it does not matter.
+        Number of frames in a chunk: batches that begin at its multiples decompress no chunk twice. 1 for any batches.
     """
 
     path: str
@@ -72,9 +72,9 @@ class FrameSource:
         Raises
         ------
         MeasurementError
-            When the frames are not uint8 images or need a filter that does not exist here.
+            The frames are not uint8 images, or need a filter that is not available.
         """
-        # Workers get their recipes ready-made and never need HDF5.
+        # Imported here because workers, which receive pickled recipes, do not need HDF5.
         from dcnumd.read.chunk_table import check_dataset, read_chunk_table  # noqa: PLC0415 -- see above
         from dcnumd.read.image_stack import ImageStack  # noqa: PLC0415 -- see above
 
@@ -187,7 +187,7 @@ class FrameReader:
                 self._read_chunks(source.table, first, last, part)
 
     def _runs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Yield ranges of the dataset that hold the wanted frames in order."""
+        """Yield the ranges of the dataset that contain the requested frames, in order."""
         indices = self.source.indices
         if indices is None:
             if stop > start:
@@ -222,7 +222,7 @@ class FrameReader:
             target[...] = band[low - number * count : high - number * count, :height, :width]
 
     def _load_band(self, table: ChunkTable, number: int) -> Bytes:
-        """Return all chunks with the same frames, put together; shape (frames, y, x) up to the chunks' edges."""
+        """Return all chunks with the same frames, joined; shape (frames, y, x) including the margins of the chunks."""
         count, height, width = table.shape
         _, rows, columns = table.offsets.shape
         if self._band is None:
@@ -274,8 +274,8 @@ class FrameReader:
         """Decompress `payload` so that it fills `target`."""
         try:
             if table.compressor == ZSTANDARD:
-                # Reading into a buffer of the right size decompresses in one go, without a buffer in between,
-                # and works for frames that do not tell their content size.
+                # Reading into a buffer of the right size decompresses in one call without an intermediate buffer,
+                # and works for Zstandard frames without a content size.
                 with self._zstandard.stream_reader(payload.data, closefd=False) as stream:
                     view = target.data
                     filled = stream.readinto(view)
@@ -323,7 +323,7 @@ class FrameReader:
             views = _after(views, count)
 
     def _read_by_hdf5(self, first: int, last: int, out: Bytes) -> None:
-        """Read a layout that only HDF5 understands."""
+        """Read frames in a layout that only HDF5 can decode."""
         # most workers never need HDF5, and loading it takes time and memory in each of them
         from dcnumd.read.open_file import damage_named, open_measurement  # noqa: PLC0415
 

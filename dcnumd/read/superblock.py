@@ -1,4 +1,4 @@
-"""What the first bytes of an HDF5 file say, read without HDF5."""
+"""The superblock of an HDF5 file, read without HDF5."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import struct
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 HEAD_BYTES = 96
-"""A superblock is no longer than that."""
+"""Largest size of a superblock [bytes]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Superblock:
-    """What the first bytes of an HDF5 file say about its state."""
+    """The state of an HDF5 file according to its superblock."""
 
     open_for_writing: bool
     end_of_file: int
 
 
 def read_superblock(head: bytes) -> Superblock | None:
-    """Read an HDF5 superblock of version 0 to 3 by hand: no library, no lock.
+    """Read an HDF5 superblock of version 0 to 3.
 
-    The flag of version 0 is set by newer writers only; a clear one proves nothing.
+    Why not open the file with h5py? The supervisor calls this, which does not load numerical libraries. In version 0,
+    only newer writers set the flag for writing, so a file without it may be open for writing as well.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ def read_superblock(head: bytes) -> Superblock | None:
     Returns
     -------
     superblock
-        None if there is none at the beginning; h5py then decides what the file is.
+        None if the file does not begin with one; h5py then determines the kind of file.
     """
     if len(head) < 12 or not head.startswith(SIGNATURE):
         return None
