@@ -1,4 +1,4 @@
-"""The command line: finds the command, turns errors into one line and an exit code."""
+"""The command line: looks up the command, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ COMMANDS = {
     "demo": ("dcnumd.simulate.commands:demo", "Show all of it in a temporary folder."),
     "completion": ("dcnumd.commands.completion:completion", "Print the script for completion in a shell."),
 }
-"""Where each command is, and what the overview says of it."""
+"""Import path of each command, and its line in the overview."""
 
 ENVIRONMENT_FAULTS = codes_of("ledger")
-"""Reasons that no measurement is to blame for."""
+"""Reason codes of faults in the environment, not in a measurement; they give exit code 2."""
 
 
 class LazyGroup(click.Group):
-    """Imports a command when it is called, so that the overview and small commands come at once."""
+    """Imports a command only when it is called, which keeps the overview and small commands fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
         """Return the names in the order of the overview."""
@@ -76,19 +76,19 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
+    """Run a command and return its exit code.
 
     Parameters
     ----------
     arguments
-        What follows ``dcnumd`` on the command line; that itself by default.
+        Arguments after ``dcnumd``; those of this process (``sys.argv[1:]``) by default.
 
     Returns
     -------
     code
         0 done, 1 a measurement failed, 2 wrong usage or config.
     """
-    # File names are bytes: what is no text in this terminal is shown as an escape.
+    # File names are bytes, and some cannot be encoded for this terminal; these characters are printed as escapes.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

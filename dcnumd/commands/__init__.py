@@ -1,1 +1,1 @@
-"""The commands, one module for those that belong together; `dcnumd.cli` loads each when it is called."""
+"""The commands, grouped into modules; `dcnumd.cli` imports a module when one of its commands is called."""

@@ -1,4 +1,4 @@
-"""The command `check`: whether the daemon would work with a config, and what it would compute."""
+"""The command `check`: whether the daemon can work with a config, and which pipeline ID it computes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from dcnumd.processes.processors import physical_cores
 Level = Literal["ok", "note", "problem"]
 
 USUAL_FRAME, LARGE_FRAME = (80, 320), (1024, 1280)
-"""Height and width [px]."""
+"""Height and width [px] of a usual and of a large frame, for which the memory is estimated."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of checking one setting or one folder."""
 
     level: Level
     subject: str
@@ -74,7 +74,7 @@ def check(settings: Settings, as_json: bool) -> int:
 
 
 def look_at(settings: Settings) -> Iterator[Finding]:
-    """Look at everything that a config names, without changing anything."""
+    """Check everything that a config names, without changing anything, and yield the findings."""
     yield Finding("ok", "config", f"{settings.source}")
     for folder in settings.folders():
         yield from _watched(folder)
@@ -98,19 +98,19 @@ def look_at(settings: Settings) -> Iterator[Finding]:
 
 
 def pipeline_id(settings: Settings) -> str:
-    """Return the pipeline ID that these settings make, as far as it does not depend on the measurement.
+    """Return the pipeline ID of these settings, with placeholders for the parts that depend on the measurement.
 
     Raises
     ------
     DcnumdError
         If a method or one of its keywords does not exist.
     """
-    # Only this command needs the engine, and it takes a second to load.
+    # Importing the engine takes a second, so it is imported only where it is used.
     from dcnumd.logic.plan import configured_ids  # noqa: PLC0415
     from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, get_data_ppid  # noqa: PLC0415
 
     pipeline = routing.pipeline_settings(settings)
-    # "auto" becomes true or false for each measurement.
+    # "auto" is resolved to true or false for each measurement.
     automatic = pipeline.background_kwargs.get("offset_correction") == "auto"
     data = get_data_ppid(pipeline.pixel_size) if pipeline.pixel_size else "hdf:p=(from the file)^i=0"
     identifier = PipelineID(generation=DCNUM_PPID_GENERATION, data=data, **configured_ids(pipeline))
@@ -125,7 +125,7 @@ def _processors(wanted: tuple[int, ...]) -> Finding:
 
 
 def _memory(settings: Settings) -> Finding:
-    """Say how much memory all processes take at most with a sound pipeline, for usual frames and for large ones."""
+    """Report the largest memory that all processes take together, for usual frames and for large ones."""
     resources = settings.resources
     workers = resources.num_workers or physical_cores(resources.cpus or None)
     limit = resources.max_memory_mb
@@ -164,7 +164,7 @@ def _watched(folder: pathlib.Path) -> Iterator[Finding]:
 
 
 def _watched_outputs(settings: Settings) -> Iterator[Finding]:
-    """Say what happens where results go to watched folders, which they may."""
+    """Yield a note for each output folder that overlaps a watched folder, which is allowed."""
     outputs = {output.folder: None for output in settings.outputs if output.folder is not None}
     for output in outputs:
         for watched in settings.folders():
@@ -184,7 +184,7 @@ def _target(folder: pathlib.Path, min_free_gb: float) -> Iterator[Finding]:
     nearest = _nearest(folder)
     finding = _writable("output", folder)
     if finding.level == "problem":
-        # The daemon must start all the same, and go on when this is mended.
+        # Only a note, because the daemon must start all the same; it continues once the folder can be written.
         finding = Finding("note", finding.subject, f"{finding.text}; measurements wait until it can")
     yield finding
     free = shutil.disk_usage(nearest).free / 1e9
@@ -210,7 +210,7 @@ def _writable(subject: str, folder: pathlib.Path) -> Finding:
 
 
 def _nearest(folder: pathlib.Path) -> pathlib.Path:
-    """Return the folder itself, or the nearest one above it that exists."""
+    """Return the path itself, or its nearest parent that exists."""
     return next(parent for parent in (folder, *folder.parents) if _is_there(parent))
 
 
@@ -218,5 +218,5 @@ def _is_there(path: pathlib.Path) -> bool:
     try:
         return path.exists()
     except OSError:
-        # It lies below a folder that this user may not enter: the way ends there.
+        # The path is below a folder that this user may not enter.
         return False

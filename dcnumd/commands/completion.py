@@ -1,4 +1,4 @@
-"""The command `completion`: what a shell needs to complete commands, options and files."""
+"""The command `completion`: the script that lets a shell complete commands, options and files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from click.shell_completion import get_completion_class
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_DCNUMD_COMPLETE"
-"""By this the shell asks the program for completions."""
+"""Environment variable by which the shell asks the program for completions."""
 
 
 @click.command(epilog='Example: eval "$(dcnumd completion bash)"')
@@ -25,7 +25,7 @@ def completion(context: click.Context, shell: str) -> None:
 
     The folder must exist. bash needs its package bash-completion for that; without it, add the example below to
     ~/.bashrc.
-    """  # noqa: D301 -- click's sign for lines that stay as they are
+    """  # noqa: D301 -- \b is click's marker for lines that are not rewrapped
     kind = get_completion_class(shell)
     if kind is None:
         raise AssertionError("click knows the shells above")

@@ -1,4 +1,4 @@
-"""The command `history`: what became of the measurements, as a table, as CSV and as JSON."""
+"""The command `history`: the outcome of past measurements, as a table, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ CSV_COLUMNS = (
     "pphash",
     "job_id",
 )
-"""Names and order stay as they are; new ones come at the end."""
+"""Columns of the CSV output. Their names and order are stable; new columns are appended."""
 
 FORMULA = ("=", "+", "-", "@")
-"""With these a cell begins that spreadsheets would compute."""
+"""First characters of cells that spreadsheets would evaluate as a formula."""
 
 AGE = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d|w)")
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class Moment(click.ParamType[str]):
-    """A point in time, ``2026-11-21``, ``2026-11-21T10:30`` or ``3d`` (so long ago), as the ledger writes it.
+    """A point in time: ``2026-11-21``, ``2026-11-21T10:30``, or an age such as ``3d`` (three days ago).
 
     Parameters
     ----------
     day_end
-        Whether a day alone means its end; else its beginning.
+        Whether a date without a time means the end of that day instead of its beginning.
     """
 
     name = "TIME"
@@ -64,7 +64,7 @@ class Moment(click.ParamType[str]):
         self._day_end = day_end
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the time, UTC, ISO 8601; what names no time zone is local time."""
+        """Return the time as the ledger stores it: UTC, ISO 8601. A time without a time zone is local."""
         text = str(value).strip()
         try:
             moment = self._moment(text)
@@ -134,7 +134,7 @@ def history(
         filtered = wanted or since or until or sample or light
         click.echo("no measurement fits" if filtered else "no measurement has come to its end yet", err=True)
     elif sys.stdout.isatty():
-        # Only terminals need it.
+        # Imported here because only the output to a terminal needs rich.
         from dcnumd.commands.history_table import show_table  # noqa: PLC0415
 
         show_table(settings, entries, more=len(entries) == number)
@@ -144,7 +144,7 @@ def history(
 
 
 def print_csv(entries: Sequence[Entry]) -> None:
-    """Print a header and a record for each measurement."""
+    """Print a header line, and one record for each measurement."""
     writer = csv.writer(sys.stdout)
     writer.writerow(CSV_COLUMNS)
     writer.writerows([_cell(getattr(entry, name)) for name in CSV_COLUMNS] for entry in entries)

@@ -16,11 +16,11 @@ from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.words import duration
 
 WIDE = 110
-"""Width of the terminal from which on there is room for more figures [columns]."""
+"""Width of the terminal from which on the columns "frames" and "took" are shown [columns]."""
 
 
 def show_table(settings: Settings, entries: Sequence[Entry], *, more: bool) -> None:
-    """Print the table; `more` says that there may be further measurements."""
+    """Print the table, with a hint on how to see all measurements if there may be `more`."""
     console = rich.console.Console(highlight=False)
     now = dt.datetime.now(dt.UTC).astimezone()
     console.print(history_table(settings, entries, now, console.width))
@@ -32,7 +32,7 @@ def show_table(settings: Settings, entries: Sequence[Entry], *, more: bool) -> N
 
 
 def history_table(settings: Settings, entries: Sequence[Entry], now: dt.datetime, width: int) -> rich.table.Table:
-    """Return the table of measurements that came to their end, for a screen of this width."""
+    """Return the table of finished measurements for a terminal of `width` columns."""
     wide = width >= WIDE
     table = rich.table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim underline")
     table.add_column("ended", no_wrap=True)

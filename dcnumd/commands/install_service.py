@@ -1,7 +1,7 @@
-"""The command `install-service`: a config and a systemd unit for chosen folders.
+"""The command `install-service`: writes a config and a systemd unit for chosen folders.
 
-The units themselves are those in the folder `systemd`. What differs from site to site (folders, user, program) goes to
-a drop-in beside them, so that a newer dcnumd can replace the unit.
+The units are copied from the package's folder `systemd`. What differs between sites (folders, user, program) is written
+to a drop-in beside the unit, so that a newer dcnumd can replace the unit itself.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from dcnumd.errors import ConfigError
 STANDARD_USER = "dcnumd"
 STANDARD_CONFIG = "config"
 HOMES = tuple(map(pathlib.Path, ("/home", "/root", "/run/user")))
-"""The service does not see these (ProtectHome)."""
+"""Folders that are hidden from the service (ProtectHome=)."""
 TEMPORARY = tuple(map(pathlib.Path, ("/tmp", "/var/tmp")))  # noqa: S108 -- nothing is written there
-"""The service has its own (PrivateTmp)."""
+"""Folders of which the service has its own, empty ones (PrivateTmp=)."""
 FOLDER = click.Path(path_type=pathlib.Path, file_okay=False, resolve_path=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Service:
-    """One service: its names and places."""
+    """The names and paths of one service."""
 
     name: str | None
-    """The instance, for one of several instruments."""
+    """Name of the instance if several instruments have a service each; None for the only service."""
     user: str
     program: tuple[str, ...]
     config_folder: pathlib.Path
@@ -52,35 +52,35 @@ class Service:
 
     @property
     def unit_file(self) -> pathlib.Path:
-        """The unit, or the template that all instances share."""
+        """Path of the unit file; instances share a template unit."""
         return self.unit_folder / ("dcnumd@.service" if self.name else "dcnumd.service")
 
     @property
     def site_file(self) -> pathlib.Path:
-        """What the unit needs to know about this site."""
+        """Path of the drop-in with the settings of this site."""
         return self.unit_folder / f"{self.unit}.d" / "10-site.conf"
 
     @property
     def config_file(self) -> pathlib.Path:
-        """The config."""
+        """Path of the config file."""
         return self.config_folder / f"{self.name or STANDARD_CONFIG}.toml"
 
     @property
     def state_folder(self) -> pathlib.Path:
-        """The unit's StateDirectory=, named for commands that operators call."""
+        """Path of the unit's StateDirectory=; the config names it for the commands that operators run."""
         return pathlib.Path("/var/lib/dcnumd", self.name or "")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Access:
-    """Which folders the service reads, and which it writes as well."""
+    """Folders that the service only reads, and folders that it also writes."""
 
     read: tuple[pathlib.Path, ...]
     write: tuple[pathlib.Path, ...]
 
     @classmethod
     def of(cls, settings: Settings, service: Service) -> Access:
-        """Return what the settings need beyond the folders that every unit has."""
+        """Return the folders that the settings name, without those that every unit may write anyway."""
         read: list[pathlib.Path] = []
         write: list[pathlib.Path] = []
         for group in settings.groups:
@@ -153,23 +153,23 @@ def install_service(
 
 
 def own_program() -> tuple[str, ...]:
-    """Return the command line of this dcnumd."""
+    """Return the command line that runs this installation of dcnumd."""
     script = pathlib.Path(sysconfig.get_path("scripts")) / "dcnumd"
     return (os.fspath(script),) if script.is_file() else (sys.executable, "-m", "dcnumd")
 
 
 def check_program(service: Service, *, given: bool) -> None:
-    """Refuse a program that the service could not run.
+    """Check that the service can run its program.
 
     Raises
     ------
     ConfigError
-        It is missing, or lies where the service does not see it.
+        If the program is missing, cannot be executed, or is in a folder that is hidden from the service.
     """
     program = pathlib.Path(service.program[0])
     if not os.access(program, os.X_OK) or not program.is_file():
         raise ConfigError(f"{program}: there is no such program, or it may not be run")
-    # A script needs its interpreter and the package, too; an editable installation has them elsewhere.
+    # A script also needs its interpreter and the package, which an editable installation keeps elsewhere.
     needed = [program] if given else [program, *map(pathlib.Path, (sys.prefix, sys.base_prefix, dcnumd.__file__))]
     for path in needed:
         if hidden := next((place for place in (*HOMES, *TEMPORARY) if place in path.resolve().parents), None):
@@ -181,7 +181,13 @@ def check_program(service: Service, *, given: bool) -> None:
 
 
 def check_user(user: str) -> bool:
-    """Return whether the user exists; one with another name than usual has to."""
+    """Return whether the user exists.
+
+    Raises
+    ------
+    ConfigError
+        If a user other than `STANDARD_USER` does not exist.
+    """
     with contextlib.suppress(KeyError):
         pwd.getpwnam(user)
         return True
@@ -191,7 +197,7 @@ def check_user(user: str) -> bool:
 
 
 def settings_of(folders: Iterable[pathlib.Path], output: pathlib.Path | None, web: str | None) -> Settings:
-    """Return the settings that name these folders and this address."""
+    """Return default settings with these folders and this address."""
     overrides = [f"watch.folders={quoted_list(folders)}"]
     if output is not None:
         overrides.append(f"output.folder={quoted(output)}")
@@ -208,12 +214,12 @@ def make_config(
     *,
     force: bool,
 ) -> str | None:
-    """Return the text of the new config; None if there is one that stays.
+    """Return the text of the new config; None if the existing config is kept.
 
     Raises
     ------
     ConfigError
-        Folders are given but there is a config, or neither.
+        If there is a config and folders, output or address are given, or if there is neither a config nor a folder.
     """
     if service.config_file.exists() and not force:
         if folders or output is not None or web is not None:
@@ -241,12 +247,12 @@ def make_config(
 
 
 def quoted(path: pathlib.Path) -> str:
-    """Return a path as a text for TOML, or for a unit file once its percent signs are doubled.
+    """Return a path as a quoted string for TOML; in a unit file, percent signs must be doubled as well.
 
     Raises
     ------
     ConfigError
-        Its name has characters that stand for something else in one of them.
+        If the path contains quotes, backslashes or unprintable characters.
     """
     text = os.path.abspath(path)  # noqa: PTH100 -- systemd wants no '..', and resolve() would follow links
     if not text.isprintable() or set(text) & set('"\\'):
@@ -255,17 +261,17 @@ def quoted(path: pathlib.Path) -> str:
 
 
 def quoted_list(paths: Iterable[pathlib.Path]) -> str:
-    """Return paths as a list for TOML."""
+    """Return paths as a TOML array of strings."""
     return f"[{', '.join(map(quoted, paths))}]"
 
 
 def check_folders(access: Access) -> None:
-    """Refuse folders that are missing, or that the service would not see.
+    """Check that the service can see all folders.
 
     Raises
     ------
     ConfigError
-        Naming the first such folder, and the cure.
+        For the first folder that is missing, hidden from the service, or cannot be named in a unit.
     """
     for folder in (*access.read, *access.write):
         if not folder.is_dir():
@@ -277,12 +283,12 @@ def check_folders(access: Access) -> None:
 
 
 def is_in_home(folder: pathlib.Path) -> bool:
-    """Return whether a folder is hidden from services that see no home folders."""
+    """Return whether ProtectHome= hides a folder from the service."""
     return any(place in folder.resolve().parents for place in HOMES)
 
 
 def site_drop_in(service: Service, access: Access, listen: str) -> str:
-    """Return the drop-in that fits the unit to this site."""
+    """Return the text of the drop-in that adapts the unit to this site."""
     program = " ".join(f'"{part}"' for part in service.program)
     commands = {
         key: f"{program} {action} -c {quoted(service.config_file)}".replace("%", "%%").replace("$", "$$")
@@ -311,7 +317,7 @@ def site_drop_in(service: Service, access: Access, listen: str) -> str:
 
 
 def is_loopback(listen: str) -> bool:
-    """Return whether an address with its port can be reached from this computer only."""
+    """Return whether an address (``host:port``) can be reached from this computer only."""
     host = listen.rpartition(":")[0].strip("[]")
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
@@ -319,14 +325,28 @@ def is_loopback(listen: str) -> bool:
 
 
 def path_lines(usual: str, in_home: str, folders: Iterable[pathlib.Path]) -> Iterator[str]:
-    """Yield the line for each folder."""
+    """Yield the line of the unit that gives access to each folder.
+
+    Parameters
+    ----------
+    usual, in_home
+        The directives for folders outside of home folders, and for those in them.
+    folders
+        The folders.
+    """
     for folder in folders:
         path = quoted(folder).replace("%", "%%")
         yield f'{in_home if is_in_home(folder) else usual}="-{path[1:]}'
 
 
 def write(files: dict[pathlib.Path, str]) -> None:
-    """Write all files, or tell what is in the way before the first."""
+    """Write all files, after a check that all of them can be written.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be written.
+    """
     for path in files:
         nearest = next(parent for parent in path.parents if parent.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
@@ -341,7 +361,7 @@ def write(files: dict[pathlib.Path, str]) -> None:
 
 
 def next_steps(service: Service, access: Access, *, user_exists: bool) -> Iterator[str]:
-    """Yield what is left to be done by hand."""
+    """Yield the lines that tell the administrator what to do next."""
     yield "\nNext, as root:"
     if not user_exists:
         yield f"  systemd-sysusers --inline 'u {service.user} - \"dcnumd\" /var/lib/dcnumd'"

@@ -1,4 +1,4 @@
-"""The commands for single measurements: why tells their way, retry and forget change the ledger."""
+"""The commands for single measurements: `why` shows their history, `retry` and `forget` change the ledger."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def forget(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) -
 
 
 def _tell(entry: Entry, outcome: str, *, as_json: bool) -> None:
-    """Print what became of one file."""
+    """Print what the command did with one file."""
     if as_json:
         click.echo(json.dumps({"path": entry.path, "was": entry.state, "outcome": outcome}))
     else:
@@ -98,7 +98,13 @@ def _tell(entry: Entry, outcome: str, *, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _changing(settings: Settings, files: tuple[pathlib.Path, ...]) -> Iterator[tuple[Ledger, list[Entry]]]:
-    """Open the ledger for changes to the rows of `files`, all or none of them; then tell the daemon."""
+    """Yield the ledger and the latest row of each file within one transaction; then wake the daemon.
+
+    Raises
+    ------
+    click.UsageError
+        If there is no ledger, or if a file is not in it or is being processed; nothing is changed then.
+    """
     folder = settings.state_folder()
     if not ledger_path(folder).exists():
         raise click.UsageError(f"there is no ledger in {folder}; is this the daemon's config?")
@@ -119,7 +125,7 @@ def _entry_of(ledger: Ledger, file: pathlib.Path) -> Entry:
 
 
 def _tell_daemon(folder: pathlib.Path) -> None:
-    """Have a running daemon look at its folders now."""
+    """Ask a running daemon to scan its folders now."""
     if owner := lock_owner(folder):
         try:
             os.kill(owner, signal.SIGUSR1)

@@ -16,12 +16,12 @@ R = TypeVar("R")
 
 
 def with_settings(*, config_needed: bool) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Give a command ``-c`` and ``--set``, and the settings that follow from them as first argument.
+    """Return a decorator that adds ``-c`` and ``--set`` to a command and passes it the settings as first argument.
 
     Parameters
     ----------
     config_needed
-        Whether it is an error that there is no config file.
+        Whether to raise `ConfigError` if there is no config file.
     """
 
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
@@ -55,4 +55,4 @@ def with_settings(*, config_needed: bool) -> Callable[[Callable[..., R]], Callab
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-"""For commands whose output other programs may read."""
+"""The option ``--json`` of commands whose output other programs may read."""

@@ -1,4 +1,4 @@
-"""The command `process`: measurements now, in this process, with the same checks as in the daemon."""
+"""The command `process`: processes measurements at once, in this process, with the same checks as the daemon."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ FrameSelection = int | tuple[int, ...] | slice
 
 
 class FrameChoice(click.ParamType[FrameSelection]):
-    """Which frames: ``1000`` (the first so many), ``0:1000:2`` (a slice), ``3,5,8`` (these)."""
+    """A selection of frames: ``1000`` (the first 1000), ``0:1000:2`` (a slice), ``3,5,8`` (single frames)."""
 
     name = "FRAMES"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FrameSelection:
-        """Return the selection in the form that a job carries."""
+        """Return the selection as an index mapping: a number, a slice or a tuple."""
         if not isinstance(value, str):
             return value  # type: ignore[no-any-return]  # click passes converted values through again
         if re.fullmatch(r"\d+", value):
@@ -75,10 +75,10 @@ def process(
 
     Works without a config file, too. Exit code 1 if a measurement failed, 2 if the config does not fit.
     """
-    # it would override what readers ask for, and a lock of ours makes the instrument's next write fail
+    # The variable would override the locking that readers ask for; a lock of ours makes the instrument's writes fail.
     os.environ.pop("HDF5_USE_FILE_LOCKING", None)
     ensure_compiled(lambda text: click.echo(text, err=True))
-    # it loads the kernels while this process loads the rest, which therefore is not imported above
+    # The fork server loads the kernels while this process imports the modules below, so they are not imported above.
     start_fork_server()
     from dcnumd.daemon import logs  # noqa: PLC0415
 
@@ -107,12 +107,12 @@ def make_jobs(
     output: pathlib.Path | None,
     frames: FrameSelection | None,
 ) -> list[Job]:
-    """Return one job for each file, however often it is named.
+    """Return the jobs, one for each distinct file.
 
     Raises
     ------
     click.UsageError
-        If two of them would write the same result.
+        If two files would have the same result.
     """
     jobs: dict[pathlib.Path, Job] = {}
     for number, path in enumerate(files, start=1):
@@ -134,12 +134,12 @@ def make_jobs(
 
 
 def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelled: Callable[[], bool]) -> JobResult:
-    """Pass one file through the checks and process it.
+    """Check one file, process it, and return the result.
 
     Raises
     ------
     DcnumdError
-        If that did not work.
+        If the file is not complete or cannot be processed.
     """
     from dcnumd.daemon.measurements.probe import look  # noqa: PLC0415 -- see `process`
     from dcnumd.logic.process import process_measurement  # noqa: PLC0415 -- likewise
@@ -155,7 +155,7 @@ def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelle
 
 
 def not_complete(verdict: Verdict) -> tuple[str, str]:
-    """Return what is the matter with a file that is not processed now, and the code for it."""
+    """Return why a file is not processed now, as text and as reason code."""
     match verdict:
         case "complete":
             raise ValueError("a complete file is processed")
@@ -173,7 +173,7 @@ def not_complete(verdict: Verdict) -> tuple[str, str]:
 
 
 def report(result: JobResult, *, as_json: bool) -> None:
-    """Print what came of a file."""
+    """Print the result of a file."""
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(result), default=os.fspath))
     elif result.outcome == "skipped":
@@ -206,7 +206,13 @@ def report_failure(job: Job, error: DcnumdError, *, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def progress_of(number: int) -> Iterator[Callable[[Job, Progress | None], None]]:
-    """Show a progress bar on stderr if that is a terminal."""
+    """Yield a function that shows the progress of a job on stderr; it does nothing unless stderr is a terminal.
+
+    Parameters
+    ----------
+    number
+        Number of jobs.
+    """
     if not sys.stderr.isatty():
         yield lambda _job, _progress: None
         return
@@ -221,7 +227,7 @@ def progress_of(number: int) -> Iterator[Callable[[Job, Progress | None], None]]
         rich.progress.TextColumn("{task.fields[stage]}"),
         rich.progress.TimeRemainingColumn(),
     )
-    # Results that go to another program must not be mixed into the picture on stderr.
+    # Output that is piped to another program must stay on stdout.
     redirect = sys.stdout.isatty()
     with rich.progress.Progress(*columns, console=console, transient=True, redirect_stdout=redirect) as bar:
         task = bar.add_task("", total=None, stage="")
@@ -239,7 +245,7 @@ def progress_of(number: int) -> Iterator[Callable[[Job, Progress | None], None]]
 
 @contextlib.contextmanager
 def stop_wish() -> Iterator[threading.Event]:
-    """Let the first Ctrl-C end the running job in an orderly way, and the second one everything."""
+    """Yield an event that the first Ctrl-C or SIGTERM sets; the second one raises `KeyboardInterrupt`."""
     wish = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The command `report`: the page that shows a processed measurement, now and in this process."""
+"""The command `report`: makes the report of processed measurements, at once and in this process."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dcnumd.errors import DcnumdError
 from dcnumd.report.request import ReportRequest, ReportSummary
 
 LIGHTS = {"green": "green", "yellow": "yellow", "red": "red", "grey": "white"}
-"""Colours in the terminal."""
+"""Terminal colour of each traffic light."""
 
 
 class Pair(click.ParamType[tuple[str, str]]):
-    """Two features: ``area_um:bright_avg``."""
+    """A pair of features, such as ``area_um:bright_avg``."""
 
     name = "X:Y"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return the names of both."""
+        """Return the names of both features."""
         if not isinstance(value, str):
             return value  # type: ignore[no-any-return]  # click passes converted values through again
         x, _, y = value.partition(":")
@@ -57,10 +57,10 @@ def report(
 
     An older report is replaced. Works without a config file, too. Exit code 1 if a report could not be made.
     """
-    # it would override what readers ask for, and a lock of ours makes the next write of others fail
+    # The variable would override the locking that readers ask for; a lock of ours makes the writes of others fail.
     os.environ.pop("HDF5_USE_FILE_LOCKING", None)
     requests = make_requests(settings, files, output, pairs)
-    # It loads the plotting library, which takes longer than to find a wrong option.
+    # Importing the plotting library is slow, so wrong options are reported before.
     from dcnumd.report.make import make_report  # noqa: PLC0415
 
     failures = 0
@@ -79,12 +79,12 @@ def make_requests(
     output: pathlib.Path | None,
     pairs: tuple[tuple[str, str], ...],
 ) -> list[ReportRequest]:
-    """Return a request for each file.
+    """Return one request for each file.
 
     Raises
     ------
     click.UsageError
-        If two of them would write the same report.
+        If two files would have the same report.
     """
     requests: dict[pathlib.Path, ReportRequest] = {}
     configured = tuple((x, y) for x, _, y in (pair.partition(":") for pair in settings.report.pairs))
@@ -109,7 +109,7 @@ def make_requests(
 
 
 def show(request: ReportRequest, summary: ReportSummary, *, as_json: bool) -> None:
-    """Print what came of a file."""
+    """Print the traffic light of a report, and the paths of its files."""
     if as_json:
         values = {
             field.name: getattr(summary, field.name)
@@ -127,7 +127,7 @@ def show(request: ReportRequest, summary: ReportSummary, *, as_json: bool) -> No
 
 
 def show_failure(request: ReportRequest, error: DcnumdError, *, as_json: bool) -> None:
-    """Print why there is no report."""
+    """Print why a report was not made."""
     if as_json:
         failure = {
             "outcome": "failed",

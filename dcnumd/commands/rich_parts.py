@@ -1,4 +1,4 @@
-"""What the screens of several commands are made of."""
+"""Parts of terminal output that several commands share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIGHTS = {
     "red": Text("■ red", "bold red"),
     "grey": Text("○ grey", "dim"),
 }
-"""A report's traffic light: a sign and a word beside the colour."""
+"""Text for each traffic light; symbol and word tell it without colours, too."""
 
 STATES = {
     State.DONE: Text("✓ done", "green"),
@@ -31,14 +31,14 @@ STATES = {
 
 
 class LeftCut:
-    """Text whose end says most, such as a path: where it does not fit, its beginning is left out.
+    """Text that is cut at its beginning if it does not fit, for paths, whose end matters most.
 
     Parameters
     ----------
     text
         One line.
     style
-        How it looks.
+        Style of the text.
     """
 
     def __init__(self, text: str, style: Style) -> None:
@@ -63,32 +63,32 @@ class LeftCut:
 
 
 def name_width(width: int) -> int:
-    """Return how many columns of a screen of this width the name of a measurement gets at most."""
+    """Return the largest width of the name of a measurement on a terminal of `width` columns."""
     return round(0.3 * width)
 
 
 def name_of(settings: Settings, entry: Entry) -> LeftCut:
-    """Return the name of a measurement, which leads to its report where the terminal can do so."""
+    """Return the name of a measurement, as a link to its report on terminals that support links."""
     link = f"file://{urllib.parse.quote(entry.report.encode('utf-8', 'surrogateescape'))}" if entry.report else None
     return LeftCut(short_path(settings, entry.path), Style(bold=True, link=link))
 
 
 def outcome(entry: Entry) -> Text:
-    """Return what became of a measurement: its traffic light, or else its state."""
+    """Return the traffic light of a measurement, or its state if there is none."""
     return (LIGHTS.get(entry.light) or STATES[State.DONE]) if entry.state is State.DONE else STATES[entry.state]
 
 
 def words(text: str, style: str = "") -> Text:
-    """Return text that is cut at its end where it does not fit."""
+    """Return text that is cut at its end if it does not fit."""
     return Text(printable(text), style, no_wrap=True, overflow="ellipsis")
 
 
 def warnings_of(entry: Entry) -> str:
-    """Return the names of the checks that warn, for reading; and that the result is gone, if it is."""
+    """Return the names of the checks that warn, as words, after "result gone" if the result is gone."""
     gone = ["result gone"] if entry.reason == OUTPUT_GONE else []
     return ", ".join(gone + entry.warnings.split()).replace("_", " ")
 
 
 def count(number: int | None) -> str:
-    """Return a number with its thousands apart; nothing where there is none."""
+    """Return a number with thousands separators; an empty string for None."""
     return "" if number is None else f"{number:,}"

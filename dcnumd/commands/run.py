@@ -1,4 +1,4 @@
-"""The command `run`."""
+"""The command `run`: the daemon."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def run(settings: Settings, once: bool) -> int:
     The log goes to stderr: one line, one event; coloured text on a terminal, JSON elsewhere. A first signal asks
     for the end and puts the running measurement back; a second one forces it.
     """
-    # A watchdog ends a process that hangs with SIGABRT; this says where it hung.
+    # A watchdog ends a hanging process with SIGABRT; the traceback then shows where it hung.
     faulthandler.enable()
     logs.configure(settings.log)
     try:
         return run_daemon(settings, once=once)
     finally:
-        # What is said after this is to come after it.
+        # Whatever is printed after this must come after the last log line.
         logs.flush()

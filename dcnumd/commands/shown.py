@@ -1,4 +1,4 @@
-"""How the commands show what is in the ledger, to people and to other programs."""
+"""How commands show entries of the ledger, as text for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ COLOURS = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan", Stat
 
 @contextlib.contextmanager
 def reading(settings: Settings) -> Iterator[Ledger | None]:
-    """Open the ledger of these settings without changing anything; None if there is none.
+    """Yield the ledger of these settings, opened read-only; None if there is none.
 
     Raises
     ------
     DcnumdError
-        If it cannot be read.
+        If the ledger cannot be read.
     """
     folder = settings.state_folder()
     try:
@@ -42,18 +42,18 @@ def reading(settings: Settings) -> Iterator[Ledger | None]:
 
 
 def unreadable(folder: pathlib.Path, error: sqlite3.Error) -> DcnumdError:
-    """Return the error that says what SQLite could not do with the ledger in a folder."""
+    """Return the error for a ledger that SQLite cannot read."""
     return DcnumdError(f"{ledger_path(folder)}: the ledger cannot be read: {error}", "ledger")
 
 
 def short_path(settings: Settings, path: str) -> str:
-    """Return the path of a measurement as far as it says more than the watched folder does."""
+    """Return the path of a measurement, relative to its watched folder if it is in one."""
     folder = settings.watched_folder_of(pathlib.Path(path))
     return printable(os.path.relpath(path, folder) if folder else path)
 
 
 def local_time(time: str | None, now: dt.datetime) -> str:
-    """Return a time of the ledger as a person reads it at the time `now`, 12 characters wide at most."""
+    """Return a time of the ledger as local time, at most 12 characters wide; the date is left out if it is today's."""
     if not time:
         return ""
     local = dt.datetime.fromisoformat(time).astimezone(now.tzinfo)
@@ -63,7 +63,7 @@ def local_time(time: str | None, now: dt.datetime) -> str:
 
 
 def why_not(entry: Entry) -> str:
-    """Return the reason for the state of a measurement, and what exactly was wrong; the path goes without saying."""
+    """Return the reason code and the error of a measurement, without its path."""
     error = printable(entry.error).removeprefix(f"{printable(entry.path)}: ")
     return ": ".join(text for text in (printable(entry.reason), error) if text)
 
@@ -83,7 +83,7 @@ def entry_line(entry: Entry) -> str:
 
 
 def as_dict(entry: Entry) -> dict[str, Any]:
-    """Return everything that the ledger knows of a measurement, for JSON."""
+    """Return all columns of a measurement's row in the ledger, for JSON."""
     return dataclasses.asdict(entry)
 
 

@@ -1,4 +1,4 @@
-"""The command `status`: what the daemon is doing, at one glance."""
+"""The command `status`: shows what the daemon is doing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def status(settings: Settings, watched: bool, as_json: bool) -> None:
     """
     if watched:
         refuse_to_watch(as_json=as_json)
-        # Only terminals need it.
+        # Imported here because only the output to a terminal needs rich.
         from dcnumd.commands.status_screen import watch  # noqa: PLC0415
 
         watch(settings)
@@ -48,12 +48,12 @@ def status(settings: Settings, watched: bool, as_json: bool) -> None:
 
 
 def refuse_to_watch(*, as_json: bool) -> None:
-    """Say so if there is nobody to watch.
+    """Check that ``--watch`` makes sense for this output.
 
     Raises
     ------
     click.UsageError
-        If the output does not go to a terminal that can be written anew.
+        If the output is JSON, or does not go to a terminal that can be redrawn.
     """
     instead = "other programs call dcnumd status --json, or read the daemon's log"
     if as_json:
@@ -83,7 +83,7 @@ def _document(settings: Settings, status: Status, owner: int | None) -> dict[str
 
 
 def _print_plain(settings: Settings, status: Status, owner: int | None) -> None:
-    """Print lines that `grep` finds its way in."""
+    """Print plain lines, each with its subject first, for logs and for `grep`."""
     click.echo(f"daemon   {f'running (process {owner})' if owner is not None else 'not running'}")
     click.echo(f"ledger   {ledger_path(settings.state_folder())}{'' if status.has_ledger else ' (not there yet)'}")
     click.echo("counts   " + ", ".join(f"{number} {state}" for state, number in status.counts.items() if number))

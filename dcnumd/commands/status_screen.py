@@ -1,4 +1,4 @@
-"""The screen of the command `status`, once or kept live."""
+"""The screen of the command `status`, printed once or kept up to date."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from dcnumd.report.wording import cause_of
 from dcnumd.words import duration
 
 REDRAW_SECONDS = 1.0
-"""Largest age of the times on the screen [s]."""
+"""Seconds after which the screen is redrawn even if the ledger has not changed."""
 LOOK_SECONDS = 0.1
-"""Time between two looks at whether the ledger has changed [s]."""
+"""Seconds between two checks of whether the ledger has changed."""
 WIDE = 100
-"""Width of the terminal from which on there is room for words beside figures [columns]."""
+"""Width of the terminal from which on numbers of events have their unit beside them [columns]."""
 WAITING_WORDS = {State.SETTLING: ("not complete yet", "yellow"), State.QUEUED: ("ready", "cyan")}
-"""Words for those that wait, with their colours;"""
+"""Word and colour for each state of a waiting measurement."""
 NO_PLACE = ("no place", "red")
-"""and if the folder of the results takes none."""
+"""Word and colour for a measurement that waits because its output folder takes no results."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class View:
-    """What a screen shows."""
+    """The values that one screen shows."""
 
     settings: Settings
     status: Status
@@ -53,24 +53,24 @@ class View:
     now: dt.datetime
     """Local time."""
     trouble: str = ""
-    """Why it may be old."""
+    """Why the status may be outdated; empty if it is current."""
 
 
 def show(settings: Settings, status: Status, owner: int | None) -> None:
     """Print the screen once."""
     console = rich.console.Console(highlight=False)
     view = View(settings, status, owner, _now())
-    # The prompt needs a line of its own.
+    # One line is left for the prompt.
     console.print(screen(view, console.width, console.height - 1))
 
 
 def watch(settings: Settings) -> None:
-    """Keep the screen live until Ctrl-C.
+    """Show the screen and keep it up to date until Ctrl-C.
 
     Raises
     ------
     DcnumdError
-        If the ledger cannot be read right at the beginning.
+        If the ledger cannot be read at the start.
     """
     console = rich.console.Console(highlight=False)
     with contextlib.closing(Watched(settings)) as watched, contextlib.suppress(KeyboardInterrupt), _Ending() as ending:
@@ -84,10 +84,10 @@ def watch(settings: Settings) -> None:
 
 
 class _Ending:
-    """Notes Ctrl-C and SIGTERM within a block, so that it ends with the terminal in order.
+    """Context manager that records Ctrl-C and SIGTERM, so that its block can end and restore the terminal.
 
-    An exception would be lost where Python runs code that may not raise any, such as destructors. The second signal
-    raises `KeyboardInterrupt` all the same, in case that something takes too long.
+    A handler that raises an exception would not do: Python ignores exceptions in destructors. The second signal
+    raises `KeyboardInterrupt` nevertheless, in case something takes too long.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class _Ending:
 
 
 class Watched:
-    """The ledger of a daemon that comes and goes; it is read again only when it has changed."""
+    """Reads the ledger of a daemon that may start and stop meanwhile, and only if the ledger has changed."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -125,15 +125,15 @@ class Watched:
             self._ledger = None
 
     def look(self) -> None:
-        """Read the ledger again.
+        """Reopen and read the ledger.
 
         Raises
         ------
         DcnumdError
-            If it cannot be read.
+            If the ledger cannot be read.
         """
         try:
-            # It may have been migrated, set aside or made only now, so it is opened anew.
+            # Why not keep it open: the file may have been created, migrated or replaced since.
             self.close()
             self._ledger = Ledger.open_to_read(self._folder)
             self._mark = self._present_mark()
@@ -142,7 +142,7 @@ class Watched:
             raise unreadable(self._folder, error) from error
 
     def view(self) -> View:
-        """Return what is to be shown now."""
+        """Return what to show now; if the ledger cannot be read, the former status and the reason."""
         owner = None
         try:
             owner = lock_owner(self._folder)
@@ -150,12 +150,12 @@ class Watched:
                 self.look()
             self._trouble = ""
         except DcnumdError as error:
-            # There is one line for it.
+            # The screen has one line for it, so the path is left out.
             self._trouble = error.message.removeprefix(printable(f"{ledger_path(self._folder)}: "))
         return View(self._settings, self._status, owner, _now(), self._trouble)
 
     def has_changed(self) -> bool:
-        """Return whether there may be something new in the ledger."""
+        """Return whether the ledger may have changed since it was read."""
         try:
             return not self._trouble and self._present_mark() != self._mark
         except sqlite3.Error:
@@ -167,7 +167,7 @@ class Watched:
 
 
 def screen(view: View, width: int, height: int) -> rich.console.Group:
-    """Return the screen, with as many measurements as fit into this many columns and lines."""
+    """Return the screen, with as many measurements as fit into `width` columns and `height` lines."""
     status = view.status
     sections = [("Waiting", status.waiting), ("Done", status.done), ("Failed", status.failed)]
     totals = {
@@ -192,7 +192,20 @@ def screen(view: View, width: int, height: int) -> rich.console.Group:
 
 
 def shares(lines: int, wanted: Sequence[int]) -> list[int]:
-    """Return how many lines each list gets: at least one, and all the same number as far as they have use for it."""
+    """Divide lines among lists: each non-empty list gets one, and the rest is shared out evenly.
+
+    Parameters
+    ----------
+    lines
+        Number of lines to divide.
+    wanted
+        Length of each list.
+
+    Returns
+    -------
+    shares
+        Number of lines of each list, at most its length.
+    """
     given = [min(number, 1) for number in wanted]
     for _ in range(max(wanted, default=0)):
         for index, number in enumerate(wanted):
@@ -202,7 +215,7 @@ def shares(lines: int, wanted: Sequence[int]) -> list[int]:
 
 
 def _head(view: View) -> list[rich.console.RenderableType]:
-    """Return a line on the daemon, one on the numbers, and one on what is wrong with them."""
+    """Return the lines at the top: the daemon's state, the numbers of measurements, and problems."""
     daemon = Text.assemble(("dcnumd ", "bold"))
     if view.owner is None:
         daemon.append("■ not running", "bold yellow")
@@ -224,7 +237,7 @@ def _head(view: View) -> list[rich.console.RenderableType]:
 
 
 def _blocked(folders: BlockedFolders) -> Iterator[rich.console.RenderableType]:
-    """Yield two lines for each folder that takes no results, of which two are shown: the cause, and the cure."""
+    """Yield cause and cure for the first two folders that take no results, and the number of the others."""
     for one in folders[:2]:
         cause = cause_of(one.reason)
         yield words(f"■ {cause.what}, {count(one.waiting)} waiting: {one.folder}", "bold red")
@@ -234,7 +247,7 @@ def _blocked(folders: BlockedFolders) -> Iterator[rich.console.RenderableType]:
 
 
 def _running(view: View) -> list[rich.console.RenderableType]:
-    """Return lines for what is being processed: its name, and how far it is."""
+    """Return lines with the name and the progress of each running measurement."""
     parts: list[rich.console.RenderableType] = []
     for entry in view.status.running:
         name = rich.table.Table.grid(padding=(0, 2, 0, 0))
@@ -311,7 +324,7 @@ def _failed(view: View, entries: Sequence[Entry], width: int) -> rich.table.Tabl
 
 
 def _list() -> rich.table.Table:
-    """Return a list whose first column is a time."""
+    """Return an empty table whose first column is for times."""
     table = rich.table.Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="dim")
     return table
@@ -326,7 +339,7 @@ def _now() -> dt.datetime:
 
 
 def _stamp(path: str) -> Stamp | None:
-    """Return what differs when a file was replaced or, if it can only be read as it lies there, written."""
+    """Return the stamp of a file, which changes when it is written or replaced; None if the file cannot be examined."""
     try:
         return Stamp.at(path)
     except OSError:

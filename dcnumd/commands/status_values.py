@@ -1,4 +1,4 @@
-"""What the command `status` shows: the ledger at one moment, and how fast measurements are processed."""
+"""What the command `status` shows: the state of the ledger, and the speed of processing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.parking import BlockedFolders, blocked_folders
 
 LISTED = 10
-"""Largest number of measurements of each state that are shown."""
+"""Largest number of waiting, finished and failed measurements to show, each."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Status:
-    """What the ledger said at one moment."""
+    """The contents of the ledger at one moment."""
 
     taken: dt.datetime
     has_ledger: bool
@@ -30,7 +30,15 @@ class Status:
 
     @classmethod
     def of(cls, settings: Settings, ledger: Ledger | None) -> Status:
-        """Ask the ledger of these settings; None if there is none yet."""
+        """Return the present status.
+
+        Parameters
+        ----------
+        settings
+            The settings of the daemon.
+        ledger
+            Its ledger; None if there is none yet.
+        """
         taken = dt.datetime.now(dt.UTC)
         if ledger is None:
             return cls(taken, False, dict.fromkeys(State, 0), None, [], [], [], [], ())
@@ -49,18 +57,18 @@ class Status:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a measurement is processed, as far as the ledger knows."""
+    """Progress and speed of a running measurement, computed from its row in the ledger."""
 
     share: float
-    """Of the frames, 0 to 1."""
+    """Share of the frames that is processed, 0 to 1."""
     frames_per_second: float | None
-    """None while it is being prepared."""
+    """Frames processed per second; None before the first frame is done."""
     end: dt.datetime | None
-    """When it will probably be done."""
+    """Estimated time of completion; None if not known."""
 
     @classmethod
     def of(cls, entry: Entry, taken: dt.datetime) -> Pace:
-        """Return the pace of a running measurement whose row was read at the time `taken`, soon after a change."""
+        """Return the pace of a running measurement whose row was read at the time `taken`."""
         done, frames = entry.frames_done or 0, entry.frames or 0
         if not done or not frames or not entry.started_at:
             return cls(0.0, None, None)
@@ -71,5 +79,5 @@ class Pace:
         return cls(min(done / frames, 1.0), done / seconds, begin + dt.timedelta(seconds=seconds * frames / done))
 
     def seconds_left(self, now: dt.datetime) -> float | None:
-        """Return how long it will take from now on; None if that is not known."""
+        """Return the estimated time from `now` to completion [s]; None if not known."""
         return None if self.end is None else max((self.end - now).total_seconds(), 0.0)
