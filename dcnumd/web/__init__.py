@@ -1,1 +1,1 @@
-"""The live page: what the daemon does, for browsers and for programs."""
+"""The live page: shows what the daemon does, to browsers and to programs."""

@@ -1,4 +1,4 @@
-"""What every request must pass, and what every answer carries."""
+"""The checks that every request must pass, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 WRONG_TOKEN_SECONDS = 0.5
-"""Time until a wrong token is answered [s], against guessing."""
+"""Delay of the response to a wrong token, which slows down guessing [s]."""
 
 PAGE_POLICY = "; ".join(
     (
@@ -36,14 +36,14 @@ REPORT_POLICY = (
     "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-"""A report is one file that needs nothing else. It can run no script and ask for nothing, whoever wrote it."""
+"""Content-Security-Policy of reports, which may come from others: a report runs no script and loads nothing."""
 
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": PAGE_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # With "no-referrer", browsers would not tell where a form comes from.
+    # Why not "no-referrer": browsers would then send the origin "null" with forms.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -51,18 +51,18 @@ HEADERS = {
 
 
 class Access:
-    """Decides who is answered and who may change something.
+    """Decides which requests are answered, and which may change something.
 
     Parameters
     ----------
     hosts
-        The names that may be asked for.
+        The host names under which the page may be requested.
     keys
-        Who may change something.
+        The token and the sessions that give the right to change something.
     page
-        Renders refusals.
+        Renders the pages of refusals.
     port
-        Where the page is served; pages on other ports of this computer have sessions of their own.
+        Port of the page. It is part of the cookie's name, because all ports of a computer share their cookies.
     """
 
     def __init__(self, hosts: HostNames, keys: Keys, page: Page, port: int) -> None:
@@ -72,20 +72,20 @@ class Access:
         self.cookie = f"dcnumd-{port}"
 
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer a request that is meant for us; say what is wrong in the form that was asked for."""
+        """Answer a request if its host name is allowed; return errors as JSON or HTML, as the client expects."""
         try:
             self._check_host(request)
             return await handler(request)
         except web.HTTPException as error:
             return self._refusal(request, error)
-        except Exception as error:  # a page that cannot be made must not be the end of anything else
+        except Exception as error:  # a page that cannot be rendered must not affect anything else
             logger.exception("%s %s", request.method, request.path)
             refused = web.HTTPServiceUnavailable(text=f"This cannot be told at this moment ({type(error).__name__}).")
             return self._refusal(request, refused)
 
     @staticmethod
     async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-        """Have the browser be careful with an answer."""
+        """Add the security headers to a response, except those that it sets itself."""
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers["Server"] = "dcnumd"
@@ -110,16 +110,16 @@ class Access:
         return web.Response(body=body, status=error.status, headers=headers, content_type="text/html", charset="utf-8")
 
     def session(self, request: web.Request) -> Session | None:
-        """Return the session of a browser that has shown the token."""
+        """Return the session of the browser that sent a request; None if it is not signed in."""
         return self.keys.session(request.cookies.get(self.cookie, ""))
 
     async def demand(self, request: web.Request) -> Session | None:
-        """Let those pass who may change something; return their session if they use a browser.
+        """Check that a request may change something, and return its session; None if it has the token itself.
 
         Raises
         ------
         HTTPException
-            401 or 403 for all others.
+            401 or 403 if it may not.
         """
         self.demand_keys()
         self.demand_origin(request)
@@ -137,19 +137,19 @@ class Access:
         return session
 
     def demand_keys(self) -> None:
-        """Raise HTTPForbidden unless somebody may change something."""
+        """Raise HTTPForbidden if the page is read-only."""
         if not self.keys.exist:
             raise web.HTTPForbidden(text="This page is read-only; the engineer can allow more with web.token_file.")
 
     @staticmethod
     def demand_origin(request: web.Request) -> None:
-        """Raise HTTPForbidden if another page had the browser ask."""
+        """Raise HTTPForbidden if the request comes from a page of another origin."""
         origin = request.headers.get("Origin")
         if origin is not None and _plain(urllib.parse.urlsplit(origin).netloc) != _plain(request.headers["Host"]):
             raise web.HTTPForbidden(text="Another page asks for this, which is not allowed.")
 
     async def demand_token(self, token: str) -> None:
-        """Raise HTTPUnauthorized unless this is the token."""
+        """Raise HTTPUnauthorized after a delay unless this is the token."""
         if not self.keys.fits(token):
             await asyncio.sleep(WRONG_TOKEN_SECONDS)
             raise web.HTTPUnauthorized(
@@ -158,12 +158,12 @@ class Access:
 
 
 def wants_json(request: web.Request) -> bool:
-    """Return whether a program asks."""
+    """Return whether a request is for one of the addresses that answer in JSON."""
     return request.path.startswith("/api/") or request.path == "/healthz"
 
 
 def _told(error: web.HTTPException) -> dict[str, str]:
-    """Return the headers that belong to the matter."""
+    """Return the headers of an error except those that describe its body."""
     return {name: value for name, value in error.headers.items() if not name.startswith("Content-")}
 
 

@@ -1,4 +1,4 @@
-"""Where the live page is served, and by which names it may be asked for."""
+"""The address of the live page, and the host names under which it may be requested."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dcnumd.errors import ConfigError
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 BACKLOG = 64
-"""Largest number of connections that wait until the daemon has time for them."""
+"""Largest number of connections that wait to be accepted."""
 
 _FAULTS = {
     errno.EADDRINUSE: "the port is taken by another program; choose another one",
@@ -39,15 +39,15 @@ def split_listen(listen: str) -> tuple[str, int]:
 
 
 def joined(host: str, port: int) -> str:
-    """Return host and port as they stand in an address."""
+    """Return ``host:port``, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def listening(listen: str) -> list[socket.socket]:
-    """Return a socket for each address of the setting `web.listen`, which may take connections from now on.
+    """Return a listening socket for each address of the setting `web.listen`.
 
-    A name may stand for several addresses; those that this computer does not have are left out while there is another,
-    such as ::1 of ``localhost`` where there is no IPv6.
+    A name may stand for several addresses. Those that this computer does not have are left out unless it has none of
+    them; an example is ::1 of ``localhost`` on a computer without IPv6.
 
     Raises
     ------
@@ -75,9 +75,9 @@ def listening(listen: str) -> list[socket.socket]:
 
 
 def _cannot_listen(listen: str, error: OSError | ValueError) -> ConfigError:
-    """Return the error that says why nothing can be served at an address."""
+    """Return the error that explains why the page cannot be served at an address."""
     if isinstance(error, socket.gaierror | ValueError):
-        # What cannot be the name of any computer is a ValueError.
+        # Names that are not valid host names raise ValueError.
         why = "no computer of this name is known"
     else:
         why = _FAULTS.get(error.errno or 0, error.strerror or str(error))
@@ -85,15 +85,15 @@ def _cannot_listen(listen: str, error: OSError | ValueError) -> ConfigError:
 
 
 class HostNames:
-    """By which names the page may be asked for.
+    """The host names under which the page may be requested.
 
-    A foreign web page can have its own name lead to this computer and would then read ours as its own. It cannot
-    change what the browser takes for its name.
+    This check prevents DNS rebinding: a foreign website can let its own name resolve to this computer, and would then
+    be allowed to read our page. The browser still sends the foreign name in the Host header.
 
     Parameters
     ----------
     settings
-        The address, and further names.
+        The address of the page, and further names (`web.hosts`).
     """
 
     def __init__(self, settings: WebSettings) -> None:
@@ -101,22 +101,22 @@ class HostNames:
         self._names |= {name.lower() for name in settings.hosts}
 
     def allow(self, host: str, own_address: str) -> bool:
-        """Return whether a request is for us.
+        """Return whether a request names an allowed host.
 
         Parameters
         ----------
         host
-            The request's header.
+            The Host header of the request.
         own_address
-            The address of ours at which it arrived; an address, in contrast to a name, cannot lead elsewhere.
+            The local address at which the request arrived. It is always allowed: DNS cannot redirect an address.
         """
-        # Through a tunnel, the port is another one.
+        # The port is not compared, because it is another one behind a tunnel.
         name = host_of(host)
         return name in self._names or (bool(name) and _same_address(name, own_address))
 
 
 def host_of(netloc: str) -> str:
-    """Return the host of a ``host:port``, in small letters."""
+    """Return the host of ``host:port`` in lower case, without brackets; empty if it is malformed."""
     if netloc.startswith("["):
         address, bracket, _ = netloc[1:].partition("]")
         return address.lower() if bracket else ""

@@ -1,4 +1,4 @@
-"""The same for programs: ``/api/v1``, as ``openapi.json`` describes it."""
+"""The HTTP API for programs, ``/api/v1``; ``openapi.json`` describes it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ MAX_LIMIT = 200
 STATES = ("done", "failed", "skipped")
 MAX_ID = 2**63 - 1
 FRESH_SECONDS = 0.5
-"""Programs that ask more often get the same answer."""
+"""Age up to which a status is sent again as long as the daemon reports no change [s]."""
 
 
 class Api:
-    """Answers programs.
+    """Answers the requests of programs.
 
     Parameters
     ----------
     control
-        What the daemon offers.
+        Access to the daemon.
     access
-        Who may change something.
+        Decides which requests may change something.
     """
 
     def __init__(self, control: Control, access: Access) -> None:
@@ -42,7 +42,7 @@ class Api:
         self._status: tuple[int, float, bytes] = (-1, 0.0, b"")
 
     def routes(self) -> list[web.RouteDef]:
-        """Return what can be asked."""
+        """Return the routes of the API."""
         measurement = r"/api/v1/measurements/{id:\d{1,18}}"
         return [
             web.get("/api/v1/status", self.status),
@@ -55,7 +55,7 @@ class Api:
         ]
 
     async def status(self, _: web.Request) -> web.Response:
-        """Tell what is going on."""
+        """Return the state of the daemon."""
         version, rendered_at, body = self._status
         now = time.monotonic()
         if version != self._control.version or now - rendered_at > FRESH_SECONDS:
@@ -65,7 +65,7 @@ class Api:
         return _answer(body)
 
     async def measurements(self, request: web.Request) -> web.Response:
-        """Tell what became of measurements, the last one first."""
+        """Return finished measurements, the latest first."""
         state = request.query.get("state")
         if state is not None and state not in STATES:
             raise web.HTTPBadRequest(text=f"state: got {state!r}, expected one of {', '.join(STATES)}")
@@ -74,23 +74,23 @@ class Api:
         assert limit is not None
         found = self._control.history(limit=limit, before=before, state=state)
         rows = [as_dict(ended) for ended in found]
-        # The last one is where the next page begins.
+        # The next page begins after the last measurement of this one.
         return _answer(_json({"measurements": rows, "before": found[-1].id if len(found) == limit else None}))
 
     async def measurement(self, request: web.Request) -> web.Response:
-        """Tell what is known of one."""
+        """Return one measurement."""
         entry = self._control.entry(int(request.match_info["id"]))
         if entry is None:
             raise web.HTTPNotFound(text="There is no measurement of this number.")
         return _answer(_json(as_dict(entry)))
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Have one processed again."""
+        """Process one measurement again."""
         await self._access.demand(request)
         return _answer(_json({"outcome": retried(self._control, request)}))
 
     async def pause(self, request: web.Request) -> web.Response:
-        """Start nothing from now on."""
+        """Start no measurements from now on."""
         await self._access.demand(request)
         self._control.pause()
         return _answer(_json({"paused": True}))
@@ -102,17 +102,17 @@ class Api:
         return _answer(_json({"paused": False}))
 
     async def openapi(self, _: web.Request) -> web.Response:
-        """Return the description of all this."""
+        """Return the OpenAPI description of the API."""
         return _answer(self._document)
 
 
 def retried(control: Control, request: web.Request) -> str:
-    """Have the measurement that a request names processed again, and return what happens.
+    """Queue the measurement that a request names for processing, and return what happens, as a word or sentence.
 
     Raises
     ------
     HTTPException
-        404 if there is none, 409 if that is not possible now.
+        404 if there is no such measurement, 409 if it cannot be processed again now.
     """
     try:
         return control.retry(int(request.match_info["id"]))
@@ -123,7 +123,7 @@ def retried(control: Control, request: web.Request) -> str:
 
 
 def as_dict(entry: Ended | Waiting | Running) -> dict[str, Any]:
-    """Return a measurement as programs see it."""
+    """Return a measurement as the API represents it."""
     values = dataclasses.asdict(entry)
     return {"state": "running", **values} if isinstance(entry, Running) else values
 
@@ -138,7 +138,7 @@ def _number(request: web.Request, name: str, default: int | None, maximum: int) 
 
 
 def _json(values: Any) -> bytes:
-    # ASCII, because a name that is not UTF-8 has no other form.
+    # Names that are not UTF-8 can only be written as escapes, so the output is ASCII.
     return json.dumps(values, allow_nan=False).encode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""What the live page may ask of the daemon."""
+"""The interface between the live page and the daemon."""
 
 from __future__ import annotations
 
@@ -8,29 +8,47 @@ from dcnumd.status import Ended, Running, Snapshot, Totals, Waiting
 
 
 class Control(Protocol):
-    """What the daemon offers; everything is called in its event loop, and is quick."""
+    """What the daemon offers to the live page. All methods are called in its event loop and must not block."""
 
     @property
     def version(self) -> int:
-        """Grows whenever something has changed."""
+        """Number of the present state, which grows with each change."""
 
     def snapshot(self) -> Snapshot:
-        """Return what is going on now."""
+        """Return the present state."""
 
     async def changed(self, version: int) -> int:
-        """Wait until something is different from `version`, and return the version then."""
+        """Wait until the version differs from `version`, and return the new one."""
 
     def totals(self) -> Totals:
-        """Return what was counted since the start."""
+        """Return the counts since the daemon started."""
 
     def entry(self, entry_id: int) -> Ended | Waiting | Running | None:
-        """Return what is known of a measurement by its number."""
+        """Return the measurement with this ID; None if there is none."""
 
     def history(self, *, limit: int, before: int | None = None, state: str | None = None) -> list[Ended]:
-        """Return measurements that came to an end, the last one first."""
+        """Return finished measurements, the latest first.
+
+        Parameters
+        ----------
+        limit
+            Largest number of measurements to return.
+        before
+            Only measurements that finished before the one with this ID; None: from the latest on.
+        state
+            Only measurements in this state; None: all.
+        """
 
     def retry(self, entry_id: int) -> str:
-        """Have a measurement processed again, and return what happens; KeyError or ValueError if it cannot be."""
+        """Process a measurement again, and return what happens.
+
+        Raises
+        ------
+        KeyError
+            If there is no measurement with this ID.
+        ValueError
+            If it cannot be processed again now; the text says why.
+        """
 
     def pause(self) -> None:
         """Start no job from now on."""
@@ -39,7 +57,13 @@ class Control(Protocol):
         """Start jobs again."""
 
     def plot(self) -> bytes:
-        """Return the scatter plot of the last report, a PNG; empty if there is none."""
+        """Return the scatter plot of the latest report as a PNG; empty if there is none."""
 
     async def report(self, entry_id: int, ending: Literal[".html", ".json"], name: str = "") -> bytes | None:
-        """Return the page or the figures of a measurement's report; None if there are none, or not of that name."""
+        """Return the page (``.html``) or the figures (``.json``) of a measurement's report.
+
+        Returns
+        -------
+        content
+            The content of the file; None if there is none, or if it does not have the given `name`.
+        """

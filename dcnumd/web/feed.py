@@ -1,4 +1,4 @@
-"""What browsers are told when something has changed: once rendered, for all of them."""
+"""The updates of the live page, rendered once for all browsers."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from dcnumd.web.control import Control
 from dcnumd.web.page import Page
 
 GAP_SECONDS = 0.5
-"""Smallest time between two messages of changes [s]."""
+"""Shortest time between two updates [s]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """The parts of the page at one moment, for those who may change something and for the others."""
+    """The parts of the page at one moment, with the buttons of signed-in browsers (key True) and without."""
 
     number: int
     parts: Mapping[bool, Mapping[str, str]]
     _messages: dict[tuple[int, bool], bytes] = dataclasses.field(default_factory=dict)
 
     def message_since(self, seen: Frame | None, *, trusted: bool) -> bytes:
-        """Return the parts that differ from those of an earlier frame, as an event; empty if none does."""
+        """Return the parts that differ from those of an earlier frame as a server-sent event; empty if none does."""
         key = seen.number if seen is not None else 0, trusted
         if key not in self._messages:
             before = seen.parts[trusted] if seen is not None else {}
             changed = {name: html for name, html in self.parts[trusted].items() if before.get(name) != html}
-            # Escaped to ASCII it stays one line, and names that are not UTF-8 can be sent.
+            # In ASCII, the JSON is one line, and names that are not UTF-8 can be sent.
             text = f"event: snapshot\ndata: {json.dumps(changed)}\n\n" if changed else ""
             self._messages[key] = text.encode("ascii")
         return self._messages[key]
 
 
 class Feed:
-    """Renders a frame when something has changed, as long as anybody wants to know.
+    """Renders a frame after each change, as long as there are listeners.
 
     Parameters
     ----------
     control
-        What the daemon offers.
+        Access to the daemon.
     page
         Renders the parts.
     """
@@ -59,7 +59,7 @@ class Feed:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Count somebody who listens; for nobody, nothing is rendered."""
+        """Count one listener for the time of a ``with`` block; nothing is rendered while there are none."""
         self._listeners += 1
         try:
             yield
@@ -74,12 +74,12 @@ class Feed:
         self._coming, self._frame = None, None
 
     async def after(self, seen: Frame | None) -> Frame:
-        """Return the last frame if it is another one than `seen`, else wait for the next one."""
+        """Return the latest frame if it is not `seen`; otherwise wait for the next one."""
         if self._frame is not None and self._frame is not seen:
             return self._frame
         if self._coming is None or self._coming.done():
             self._coming = asyncio.create_task(self._next(), name="live page")
-        # One who goes away does not take it from the others.
+        # The task is shared, so a listener that is cancelled must not cancel it.
         return await asyncio.shield(self._coming)
 
     async def _next(self) -> Frame:

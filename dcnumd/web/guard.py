@@ -1,4 +1,4 @@
-"""Keeps clients that hang, dawdle or come in crowds from costing anything."""
+"""Limits what clients that hang, are slow, or open many connections can cost."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import web
 
 MAX_CONNECTIONS = 100
-"""For one more, a client makes room that is not being answered."""
+"""Largest number of connections. For a further one, a connection without a request in progress is dropped."""
 MAX_ANSWERS = 80
-"""Largest number of clients that are answered at once, with those that listen to events. The rest is for monitors."""
+"""Largest number of connections with a request in progress, event streams included. The rest is kept for monitors."""
 MONITORS = frozenset({"/healthz", "/metrics"})
-"""These are answered always: it takes no time."""
+"""Paths that are answered even above `MAX_ANSWERS`, because they take little time."""
 SILENT_SECONDS = 20.0
-"""Time after which a client is dropped that neither asks nor takes what it asked for [s]."""
+"""Time after which a connection is dropped if it neither sends requests nor reads the responses [s]."""
 SWEEP_SECONDS = 5.0
+"""Time between two searches for such connections [s]."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Refused(asyncio.Protocol):
-    """Ends a connection at once."""
+    """A protocol that closes its connection at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Drop the client."""
+        """Abort the connection."""
         if isinstance(transport, asyncio.Transport):
             transport.abort()
 
@@ -36,24 +37,24 @@ class Refused(asyncio.Protocol):
 class _Client:
     moved_at: float
     asked: int = 0
-    """Requests that are being answered."""
+    """Number of requests in progress."""
     unsent: int = 0
-    """Bytes that wait for it."""
+    """Number of bytes in the write buffer when it was last examined."""
 
 
 class Guard:
-    """Watches the connections of a server."""
+    """Watches the connections of a server, and drops those that must not be kept."""
 
     def __init__(self) -> None:
         self._clients: dict[asyncio.BaseTransport, _Client] = {}
 
     async def watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Note that a client asks for something, as long as it is being made.
+        """Count a request as in progress while its handler runs, and return the handler's response.
 
         Raises
         ------
         HTTPException
-            503 if too many others are being answered.
+            503 if too many connections have requests in progress.
         """
         client = self._client(request.transport) if request.transport is not None else None
         if client is None:
@@ -69,20 +70,21 @@ class Guard:
             client.moved_at = time.monotonic()
 
     def make_room(self, transports: Iterable[asyncio.Transport]) -> bool:
-        """Have fewer than `MAX_CONNECTIONS` if it can be had by dropping who is not being answered.
+        """Drop idle connections until there are fewer than `MAX_CONNECTIONS`.
 
-        It is taken from the address that has the most of them, and there from who has not moved for longest: what one
-        client keeps open or asks half of costs the others nothing.
+        Idle connections have no request in progress. They are dropped from the address with the most of them, those
+        without activity for the longest time first. Thus connections that one client keeps open, or on which it sends
+        incomplete requests, do not shut out the others.
 
         Parameters
         ----------
         transports
-            All that are connected.
+            All connections.
 
         Returns
         -------
         room
-            Whether there is room for one more.
+            Whether there is room for one more connection.
         """
         there = [transport for transport in transports if not transport.is_closing()]
         idle = collections.defaultdict[str, list[asyncio.Transport]](list)
@@ -97,27 +99,27 @@ class Guard:
         return True
 
     async def keep_sweeping(self, transports: Callable[[], Iterable[asyncio.Transport]]) -> None:
-        """Drop clients that do not move, until cancelled."""
+        """Call `sweep` every `SWEEP_SECONDS` until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self.sweep(list(transports()), time.monotonic())
 
     def sweep(self, transports: list[asyncio.Transport], now: float) -> None:
-        """Drop clients that have not moved for long.
+        """Drop connections without activity during the last `SILENT_SECONDS`.
 
         Parameters
         ----------
         transports
-            All that are connected.
+            All connections.
         now
-            The monotonic clock [s].
+            Time of the monotonic clock [s].
         """
         for gone in self._clients.keys() - set(transports):
             del self._clients[gone]
         for transport in transports:
             client = self._client(transport)
             unsent = transport.get_write_buffer_size()
-            # Who takes what was sent may take its time, and who waits for an answer is not to blame.
+            # Reading slowly counts as activity, and so does waiting for a response.
             if unsent < client.unsent or (client.asked and not unsent):
                 client.moved_at = now
             client.unsent = unsent
@@ -129,6 +131,6 @@ class Guard:
 
 
 def address_of(transport: asyncio.BaseTransport | None) -> str:
-    """Return the address from which a client is connected; empty if it is gone."""
+    """Return the IP address of a client; empty if the connection is closed."""
     peer = transport.get_extra_info("peername") if transport is not None else None
     return str(peer[0]) if peer else ""

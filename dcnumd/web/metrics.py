@@ -1,4 +1,4 @@
-"""Counts and states for Prometheus."""
+"""The metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dcnumd.web.control import Control
 
 
 def exposed(control: Control, accept: str) -> tuple[bytes, str]:
-    """Return all metrics, and their content type.
+    """Return all metrics, encoded, and their content type.
 
     Parameters
     ----------
     control
-        What the daemon offers.
+        Access to the daemon.
     accept
-        The forms that the asker understands, as its header says.
+        The Accept header of the request, which decides on the encoding.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(control))
@@ -36,14 +36,14 @@ class _Collector(Collector):
         self._control = control
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what there is to know now."""
+        """Yield all metrics with their present values."""
         snapshot = self._control.snapshot()
         yield from _state(snapshot)
         yield from _work(snapshot)
         yield from _counts(self._control.totals())
 
     def describe(self) -> list[Metric]:
-        """Return nothing, so that nothing is asked when this is registered."""
+        """Return an empty list, so that the registry does not call `collect` at registration."""
         return []
 
 
@@ -62,7 +62,7 @@ def _state(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _places(snapshot: Snapshot) -> Iterator[Metric]:
-    """Yield how the folders of results are."""
+    """Yield the metrics of the output folders."""
     blocked = GaugeMetricFamily(
         "dcnumd_output_blocked",
         "1 while measurements wait for a folder of results that takes none, with the reason; else 0 without one.",
@@ -117,7 +117,7 @@ def _counts(totals: Totals) -> Iterator[Metric]:
     failed = CounterMetricFamily(
         "dcnumd_failed_total", "Measurements that failed since the start, by reason.", labels=["reason"]
     )
-    # A rate is known from the second value on: without zeros, the first failure of a kind would raise no alert.
+    # Why zeros, too: a rate needs two values, so without them the first failure of a kind would raise no alert.
     for reason, count in (dict.fromkeys(FAILURES, 0) | dict(totals.failed)).items():
         failed.add_metric([reason], count)
     yield failed
@@ -143,5 +143,5 @@ def _posix(time: str) -> float:
 
 
 def _text(path: str) -> str:
-    """Return a path that can be written as UTF-8."""
+    """Return a path with backslash escapes in place of bytes that are not UTF-8."""
     return path.encode("utf-8", "backslashreplace").decode()

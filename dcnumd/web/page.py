@@ -1,4 +1,4 @@
-"""The page: rendered here alone, for the first view as for each update."""
+"""Renders the live page, as a whole and in parts for its updates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dcnumd.words import duration
 
 HERE = pathlib.Path(__file__).parent
 COMMON_STYLE = HERE.parent / "report" / "templates" / "style.css"
-"""The look that the reports and the index have, too."""
+"""Style sheet that the live page shares with the reports and the index."""
 
 
 class Page:
@@ -27,7 +27,7 @@ class Page:
     Parameters
     ----------
     writable
-        Whether anybody may change something.
+        Whether signed-in browsers may change something.
     """
 
     def __init__(self, *, writable: bool) -> None:
@@ -65,11 +65,11 @@ class Page:
         Parameters
         ----------
         snapshot, totals
-            What it shows.
+            The values to show.
         trusted
-            Whether it has buttons.
+            Whether the page has buttons.
         said
-            What came of the last one that was pressed.
+            Message about the button that was pressed last; empty for none.
         """
         parts = {name: Markup(html) for name, html in self.parts(snapshot, totals)[trusted].items()}  # noqa: S704
         text = self._whole.render(
@@ -83,11 +83,11 @@ class Page:
         return encoded(text)
 
     def refusal(self, title: str, text: str) -> bytes:
-        """Return a small page that says why something was not done."""
+        """Return a small page that explains why a request was refused."""
         return encoded(self._refusal.render(title=title, text=text, build=self._build))
 
     def parts(self, snapshot: Snapshot, totals: Totals) -> Mapping[bool, Mapping[str, str]]:
-        """Return the parts of the page by their names, without and with buttons."""
+        """Return the parts of the page by name, without buttons (key False) and, if writable, with them (True)."""
         kinds = (False, True) if self._writable else (False,)
         return {
             trusted: {name: self._part(name, snapshot, totals, trusted=trusted) for name in _SOURCES}
@@ -95,9 +95,9 @@ class Page:
         }
 
     def _part(self, name: str, snapshot: Snapshot, totals: Totals, *, trusted: bool) -> str:
-        """Render a part if what it shows has changed."""
+        """Return a part; it is rendered again only if its values have changed."""
         values = _SOURCES[name](snapshot, totals)
-        # Times of day are shown with the day from the next day on.
+        # The day is part of the key, because times of earlier days are shown with their date.
         key = (words.local_day(snapshot.time), values)
         before, html = self._rendered.get((name, trusted), (None, ""))
         if key != before:
@@ -160,11 +160,11 @@ _SOURCES: dict[str, Callable[[Snapshot, Totals], dict[str, Any]]] = {
     "failed": _failed,
     "about": _about,
 }
-"""What each part of the page depends on."""
+"""Functions that select the values of each part of the page."""
 
 
 def _title(snapshot: Snapshot) -> str:
-    """Return what the browser's tab says."""
+    """Return the title of the page, which the browser's tab shows."""
     running = snapshot.running
     state = words.headline(snapshot).title
     if running and running.frames and not running.held:
@@ -173,7 +173,7 @@ def _title(snapshot: Snapshot) -> str:
 
 
 def _static_files() -> dict[str, tuple[bytes, str]]:
-    """Return the files that belong to the page, with their types; nothing else is ever read for a request."""
+    """Return content and type of the page's static files by name; requests read no other files."""
     style = COMMON_STYLE.read_bytes() + (HERE / "static" / "live.css").read_bytes()
     return {
         "live.css": (style, "text/css"),
@@ -183,5 +183,5 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
 
 
 def encoded(text: str) -> bytes:
-    """Return text as UTF-8; names of files that are not stay readable."""
+    """Return text as UTF-8, with escapes for file names that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace")

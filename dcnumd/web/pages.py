@@ -1,4 +1,4 @@
-"""The pages for people, and what their buttons do."""
+"""The handlers of the pages and their buttons, and of the addresses for monitors."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from dcnumd.web.guard import address_of
 from dcnumd.web.page import Page
 
 MAX_LISTENERS = 50
-"""For one more, the address that has most of them gives one up."""
+"""Largest number of event streams. For a further one, the address with the most streams loses its oldest."""
 ALIVE_SECONDS = 15.0
-"""Time after which a silent connection gets a sign of life [s], so that both sides notice if the other one is gone."""
+"""Time without updates after which an event stream sends a keep-alive, so that both sides notice a loss [s]."""
 ALIVE = b": alive\nevent: alive\ndata: 1\n\n"
 TAKE_SECONDS = 10.0
-"""A browser that does not take an event in this time is dropped."""
+"""Time in which a browser must read an event before it is dropped [s]."""
 FORM_SECONDS = 5.0
-"""A form must arrive in this time."""
+"""Time in which a form must arrive [s]."""
 FOREVER = "public, max-age=31536000, immutable"
 
 
 class Pages:
-    """Answers browsers and monitors.
+    """Answers the requests of browsers and monitors.
 
     Parameters
     ----------
     control
-        What the daemon offers.
+        Access to the daemon.
     access
-        Who may change something.
+        Decides which requests may change something.
     page
         Renders the page.
     """
@@ -50,17 +50,17 @@ class Pages:
         self._page = page
         self._feed = Feed(control, page)
         self._listeners: dict[asyncio.Task[None], str] = {}
-        """Who listens to events, with the address, in the order in which they came."""
+        """The task of each event stream, and its client's address, oldest first."""
 
     def routes(self) -> list[web.RouteDef]:
-        """Return what can be asked."""
+        """Return the routes of the pages."""
         measurement = r"/measurements/{id:\d{1,18}}"
         return [
             web.get("/", self.live),
             web.get("/events", self.events, allow_head=False),
             web.get("/plot.png", self.plot),
             web.get("/static/{name}", self.static),
-            # The slash makes the report's own link, which is relative, lead to its figures.
+            # With the slash, the relative link in a report resolves to its figures.
             web.get(f"{measurement}/", self.report),
             web.get(rf"{measurement}/{{name:[^/]+\.json}}", self.figures),
             web.post(f"{measurement}/retry", self._button(self._retry)),
@@ -73,7 +73,7 @@ class Pages:
         ]
 
     async def live(self, request: web.Request) -> web.Response:
-        """Show the live page."""
+        """Return the live page."""
         session = self._access.session(request)
         said = ""
         if session is not None:
@@ -83,13 +83,13 @@ class Pages:
         return web.Response(body=body, content_type="text/html", charset="utf-8")
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Tell a browser what changes, as long as it listens."""
+        """Send updates to a browser until it disconnects."""
         address = address_of(request.transport)
         if len(self._listeners) >= MAX_LISTENERS and not self._make_room_for(address):
             raise web.HTTPServiceUnavailable(text="Too many pages are open.", headers={"Retry-After": "30"})
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         trusted = self._access.session(request) is not None
-        # A task of its own can be ended from `close`, and ends with the request.
+        # Why a task: `close` can cancel it.
         task = asyncio.create_task(self._tell(request, response, trusted=trusted), name="live page events")
         self._listeners[task] = address
         try:
@@ -105,7 +105,13 @@ class Pages:
         return response
 
     def _make_room_for(self, address: str) -> bool:
-        """End the oldest listener of the address that has most, if that leaves it no less than `address` then has."""
+        """End the oldest stream of the address with the most, if it keeps at least as many as `address` then has.
+
+        Returns
+        -------
+        room
+            Whether a stream was ended.
+        """
         ((crowd, number),) = collections.Counter(self._listeners.values()).most_common(1)
         if number <= list(self._listeners.values()).count(address) + 1:
             return False
@@ -132,29 +138,29 @@ class Pages:
                         await response.write(message)
 
     def close(self) -> None:
-        """End all streams of events."""
+        """End all event streams."""
         for task in self._listeners:
             task.cancel()
 
     async def plot(self, _: web.Request) -> web.Response:
-        """Return the last plot."""
+        """Return the scatter plot of the latest report."""
         content = self._control.plot()
         if not content:
             raise web.HTTPNotFound(text="There is no plot yet.")
         return web.Response(body=content, content_type="image/png")
 
     async def static(self, request: web.Request) -> web.Response:
-        """Return a file that belongs to the page."""
+        """Return one of the page's static files."""
         content, content_type = self._page.files.get(request.match_info["name"], (None, ""))
         if content is None:
             raise web.HTTPNotFound
         response = web.Response(body=content, content_type=content_type, charset="utf-8")
-        # Each version of the page asks for its files by an address of its own.
+        # The page's links have its build as query string, so what they name never changes.
         response.headers["Cache-Control"] = FOREVER if request.query_string else "no-store"
         return response
 
     async def report(self, request: web.Request) -> web.Response:
-        """Show the report of a measurement."""
+        """Return the report of a measurement."""
         content = await self._control.report(int(request.match_info["id"]), ".html")
         if content is None:
             raise web.HTTPNotFound(text="There is no report of this measurement, or it was moved.")
@@ -162,25 +168,25 @@ class Pages:
         return web.Response(body=content, content_type="text/html", charset="utf-8", headers=headers)
 
     async def figures(self, request: web.Request) -> web.Response:
-        """Return the figures of a report, which it links by the name that they have beside it."""
+        """Return the figures of a report, under the file name by which the report links to them."""
         content = await self._control.report(int(request.match_info["id"]), ".json", request.match_info["name"])
         if content is None:
             raise web.HTTPNotFound(text="There are no figures of this measurement, or they were moved.")
         return web.Response(body=content, content_type="application/json")
 
     async def healthz(self, _: web.Request) -> web.Response:
-        """Tell a monitor whether somebody has to come."""
+        """Return status 503 and the reasons if something needs attention, otherwise 200."""
         reasons = complaints(self._control.snapshot())
         body = json.dumps({"status": "failing" if reasons else "ok", "reasons": reasons})
         return web.Response(text=body, status=503 if reasons else 200, content_type="application/json")
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """Return counts and states for Prometheus."""
+        """Return the metrics for Prometheus."""
         body, content_type = metrics.exposed(self._control, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     def _button(self, press: Callable[[web.Request], str]) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Return a handler that does something, and shows the page again with what came of it."""
+        """Return a handler that calls `press`, and redirects to the page, which then shows the message it returned."""
 
         async def handler(request: web.Request) -> web.Response:
             session = await self._access.demand(request)
@@ -206,7 +212,7 @@ class Pages:
         return "Resumed: measurements are processed again."
 
     async def sign_in(self, request: web.Request) -> web.Response:
-        """Begin a session for a browser that shows the token."""
+        """Begin a session for a browser that sends the token."""
         self._access.demand_keys()
         self._access.demand_origin(request)
         try:
@@ -230,7 +236,7 @@ class Pages:
 
 
 def complaints(snapshot: Snapshot) -> list[str]:
-    """Return why no work goes on, or could, or why measurements wait for a folder; empty if all is well."""
+    """Return the reasons why the daemon cannot work or measurements wait for a folder; empty if all is well."""
     reasons = []
     if snapshot.stopping:
         reasons.append("it was asked to end")

@@ -1,4 +1,4 @@
-"""Serves the live page in the daemon's own event loop."""
+"""Serves the live page in the daemon's event loop."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from dcnumd.web.pages import Pages
 from dcnumd.web.token import Keys, read_token
 
 MAX_FORM = 4096
-"""Nobody has more to say [bytes]."""
+"""Largest body of a request; the token is the longest text that is sent [bytes]."""
 KEEP_SECONDS = 15.0
-"""Time for which a connection is kept for a next request [s]."""
+"""Time that an idle connection is kept open for a further request [s]."""
 CLOSE_SECONDS = 0.3
-"""Time that answers on their way may take at the end [s]."""
+"""Time that requests in progress get to finish when the page is closed [s]."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class LivePage:
-    """The live page at an address.
+    """The server of the live page.
 
     Parameters
     ----------
     settings
-        Where, for whom and by which names.
+        Address, host names and token file.
     control
-        What the daemon offers.
+        Access to the daemon.
     """
 
     def __init__(self, settings: WebSettings, control: Control) -> None:
@@ -50,28 +50,28 @@ class LivePage:
         self._servers: list[asyncio.Server] = []
         self._sweeping: asyncio.Task[None] | None = None
         self.address = ""
-        """Host and port, once it is served."""
+        """Host and port; empty until the page is served."""
 
     async def start(self) -> None:
-        """Serve it from now on.
+        """Begin to serve the page.
 
         Raises
         ------
         ConfigError
-            If the address cannot be used, or the token file.
+            If the address or the token file cannot be used.
         """
         _, port = split_listen(self._settings.listen)
         path = self._settings.token_file
         token = await asyncio.to_thread(read_token, path) if path is not None else None
         page = await asyncio.to_thread(Page, writable=token is not None)
         access = Access(HostNames(self._settings), Keys(token), page, port)
-        # What goes wrong in our own code is logged there; what a client sends is not worth a line.
+        # Errors in our own code are logged in `Access.check`; malformed requests are not worth a log line.
         quiet = logging.getLogger("dcnumd.web.http")
         quiet.setLevel(logging.CRITICAL + 1)
         self._runner = web.AppRunner(
             self._application(access, page),
             access_log=None,
-            # A browser that has gone away is told nothing more.
+            # A handler is cancelled when its client disconnects.
             handler_cancellation=True,
             logger=quiet,
             keepalive_timeout=KEEP_SECONDS,
@@ -90,7 +90,7 @@ class LivePage:
         self._sweeping = asyncio.create_task(self._guard.keep_sweeping(self._transports), name="live page guard")
 
     async def close(self) -> None:
-        """Serve it no more, whatever its clients do."""
+        """Stop serving the page, even if clients do not read or close their connections."""
         for server in self._servers:
             server.close()
         if self._pages is not None:
@@ -102,7 +102,7 @@ class LivePage:
         transports = self._transports()
         if self._runner is not None:
             await self._runner.cleanup()
-        # A client that takes nothing would keep what was written to it.
+        # A client that does not read would keep its connection open.
         for transport in transports:
             transport.abort()
 

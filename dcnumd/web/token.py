@@ -1,4 +1,4 @@
-"""Who may change something: the token for scripts, and sessions for browsers that have shown it."""
+"""The right to change something: the token for scripts, and sessions for browsers that have sent it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dcnumd.errors import ConfigError
 MIN_LENGTH = 16
 MAX_BYTES = 4096
 SESSION_SECONDS = 12 * 3600.0
-"""A working day."""
+"""Duration of a session, a working day [s]."""
 MAX_SESSIONS = 100
 
 
@@ -26,7 +26,7 @@ def read_token(path: pathlib.Path) -> str:
     Raises
     ------
     ConfigError
-        If it cannot be read, is too short, or can be read by everybody.
+        If the file cannot be read, other users have access to it, or it does not hold one token that is long enough.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -51,21 +51,21 @@ def read_token(path: pathlib.Path) -> str:
 
 @dataclasses.dataclass(slots=True)
 class Session:
-    """A browser that has shown the token."""
+    """The session of a browser that has sent the token."""
 
     ends: float
-    """On the monotonic clock [s]."""
+    """Time on the monotonic clock when the session ends [s]."""
     said: str = ""
-    """What is told once on the next page."""
+    """Message to show once, on the next page."""
 
 
 class Keys:
-    """Tells who may change something.
+    """Checks tokens, and keeps the sessions of browsers.
 
     Parameters
     ----------
     token
-        What they have to know; None: nobody may.
+        The token; None if nothing may be changed.
     """
 
     def __init__(self, token: str | None) -> None:
@@ -74,7 +74,7 @@ class Keys:
 
     @property
     def exist(self) -> bool:
-        """Whether anybody may change something."""
+        """Whether there is a token."""
         return self._token is not None
 
     def fits(self, token: str) -> bool:
@@ -82,7 +82,7 @@ class Keys:
         return self._token is not None and hmac.compare_digest(token.encode("utf-8", "replace"), self._token.encode())
 
     def begin(self) -> str:
-        """Begin a session, and return what the browser shows from now on."""
+        """Begin a session, and return the value of its cookie."""
         self._drop_old()
         while len(self._sessions) >= MAX_SESSIONS:
             self._sessions.pop(next(iter(self._sessions)))
@@ -91,14 +91,14 @@ class Keys:
         return value
 
     def session(self, value: str) -> Session | None:
-        """Return the session that a browser names; None if there is none."""
+        """Return the session with this value of the cookie; None if there is none."""
         self._drop_old()
         shown = value.encode("utf-8", "replace")
         found = [session for name, session in self._sessions.items() if hmac.compare_digest(name.encode(), shown)]
         return found[0] if found else None
 
     def end(self, value: str) -> None:
-        """End a session."""
+        """End the session with this value of the cookie."""
         self._sessions.pop(value, None)
 
     def _drop_old(self) -> None:

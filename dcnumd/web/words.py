@@ -1,4 +1,4 @@
-"""What the live page says, in words for the operator: reasons and their cures, warnings, numbers and times."""
+"""The texts of the live page: headlines with cause and cure, warnings, numbers and times."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dcnumd.status import Blocked, Snapshot
 from dcnumd.words import UNKNOWN, duration
 
 STAGES = {"background": "Background", "segmentation": "Cells", "writing": "Writing"}
-"""The stages of a job in their order."""
+"""Name of each stage of a job, in their order."""
 
 LIGHTS = wording.LIGHTS | {"": "No report"}
-"""What a traffic light says, or that there is none."""
+"""Text of each traffic light; the empty key stands for no report."""
 
 
 class Headline(NamedTuple):
-    """The state of the daemon: a colour, a few words, a sentence."""
+    """The state of the daemon: a colour, a short title, and one or two sentences."""
 
     light: str
     title: str
@@ -28,7 +28,7 @@ class Headline(NamedTuple):
 
 
 def headline(snapshot: Snapshot) -> Headline:
-    """Return what somebody who passes by has to know."""
+    """Return the headline for a state: the most urgent thing that the operator has to know."""
     lost = [folder.path for folder in snapshot.folders if not folder.reachable]
     running = snapshot.running
     if snapshot.stopping:
@@ -72,7 +72,7 @@ def _why_all_wait(snapshot: Snapshot) -> str:
 
 
 def warning_words(names: tuple[str, ...]) -> str:
-    """Return what the traffic light warns of."""
+    """Return the checks that warn, in words."""
     return ", ".join(wording.WARNINGS.get(name, name.replace("_", " ")) for name in names)
 
 
@@ -82,17 +82,17 @@ def file_name(path: str) -> str:
 
 
 def folder_name(path: str) -> str:
-    """Return where a file lies."""
+    """Return the folder of a path."""
     return printable(str(pathlib.PurePath(path).parent))
 
 
 def number(value: float | None) -> str:
-    """Return a whole number with separators; a dash for none."""
+    """Return a number, rounded, with thousands separators; a dash for None."""
     return UNKNOWN if value is None else f"{value:,.0f}"
 
 
 def size(value: float) -> str:
-    """Return a number of bytes with a unit."""
+    """Return a number of bytes as text with a decimal unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if value < 999.5:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
@@ -101,14 +101,14 @@ def size(value: float) -> str:
 
 
 def time_left(seconds: float | None) -> str:
-    """Return a forecast, which is not precise."""
+    """Return the remaining time as text; it is rounded, being an estimate."""
     if seconds is None:
         return "time left not known yet"
     return "less than 1 s left" if seconds < 1 else f"about {duration(round(seconds))} left"
 
 
 def clock(time: str | None, now: str) -> str:
-    """Return a UTC time as the clock on the wall shows it, with the day if that is not today."""
+    """Return a UTC time as local time; with the date, or the date alone, if it is not on the day of `now`."""
     if not time:
         return UNKNOWN
     local, today = (dt.datetime.fromisoformat(one).astimezone() for one in (time, now))
@@ -118,5 +118,5 @@ def clock(time: str | None, now: str) -> str:
 
 
 def local_day(time: str) -> dt.date:
-    """Return on which day of the wall's calendar a UTC time is."""
+    """Return the local date of a UTC time."""
     return dt.datetime.fromisoformat(time).astimezone().date()

@@ -1,7 +1,7 @@
-// Keeps the live page up to date: the server sends the parts that have changed, as it renders them for everybody.
+// Keeps the live page up to date: the server sends the parts that have changed as HTML.
 "use strict";
 
-const SILENT_MS = 40000; // the server says something every 15 s
+const SILENT_MS = 40000; // the server sends something at least every 15 s
 const AGAIN_MS = 5000;
 
 const link = document.getElementById("link");
@@ -15,7 +15,7 @@ function tell(state, text) {
   }
 }
 
-// Changes an element into another one and leaves alone what is the same: focus, selection and open details stay.
+// Changes an element into another one, but leaves equal parts alone, to keep focus, selection and open details.
 function become(old, fresh) {
   if (old.isEqualNode(fresh)) return;
   if (old.nodeName !== fresh.nodeName) {
@@ -69,7 +69,7 @@ function show(parts) {
   for (const [name, html] of Object.entries(parts)) {
     const place = document.getElementById(`part-${name}`);
     if (place === null) continue;
-    // A document of its own runs no script.
+    // Why not innerHTML: DOMParser runs no scripts.
     becomeChildren(place, [...new DOMParser().parseFromString(html, "text/html").body.childNodes]);
   }
   const title = document.querySelector("[data-title]");
@@ -99,7 +99,7 @@ function listen() {
   source.addEventListener("error", lose);
 }
 
-// Who comes back to the page by the browser's history sees it as it is now.
+// A page that is restored from the browser's history connects again.
 addEventListener("pagehide", () => {
   clearTimeout(timer);
   source.close();
