@@ -1,1 +1,1 @@
-"""What people see of a result: its report as page, data and picture, and the index of all of them."""
+"""The report of a result, as page, data and picture, and the index of all reports of a folder."""

@@ -1,4 +1,4 @@
-"""What the traffic light of a report looks at: nine checks, each with its number, its limit and a cure."""
+"""The nine checks behind the traffic light of a report, each with a value, a limit, and a sentence with the cure."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from dcnumd.report.request import Light
 State = Literal["ok", "warning", "alarm", "unknown"]
 
 BLACK, WHITE = 10.0, 250.0
-"""Brightness of a background on which nothing can be seen [grey levels]."""
+"""Brightness below or above which a background shows nothing [grey levels]."""
 MOSTLY_SATURATED = 0.5
-"""Share of saturated pixels above which the images are of no use."""
+"""Share of saturated pixels above which the images are useless."""
 FEWEST_FOR_RATE = 60
-"""Events without which the course of the event rate means nothing."""
+"""Smallest number of events from which changes of the event rate can be judged."""
 FEWEST_CELLS = 20
-"""Cells in the sampled frames without which the share at the border means nothing."""
+"""Smallest number of cells in the sampled frames from which the share at the border can be judged."""
 END_SHARE = 0.1
-"""The part of the recording that counts as its end."""
+"""Share of the duration of a recording that counts as its end."""
 SILENT_SHARE = 0.25
-"""Share of the recording without any event at the end from which on the flow stood still."""
+"""Share of the duration, at the end and without any event, above which the channel counts as clogged."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """The outcome of one check.
 
     Attributes
     ----------
     name
         Stable name, such as ``few_events``.
     state
-        What came out; ``unknown`` if it cannot be told.
+        Outcome; ``unknown`` if the data do not suffice.
     value, limit
-        What was found, and from where on it is a warning, in `unit`; None if not known.
+        Measured value, and the value from which on the check warns, both in `unit`; None if not known.
     text
-        A sentence for the operator.
+        Outcome and cure in words, for the operator.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Check:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Observations:
-    """What the checks judge; None where it is not known.
+    """The values that the checks judge; None for a value that is not known.
 
     Attributes
     ----------
@@ -64,17 +64,17 @@ class Observations:
     masks_dropped
         Number of masks without a contour.
     flicker
-        Standard deviation of the frames' brightness about its course [grey levels].
+        Standard deviation of the frames' brightness from its slow changes [grey levels].
     background
-        Brightness of the background over time [grey levels], ascending in time.
+        Brightness of the background in successive intervals of time [grey levels].
     saturated
-        Share of pixels that are as bright as can be stored.
+        Share of pixels with the largest value that can be stored.
     cells, border_cells
-        Cells in the sampled frames, and how many of them touch the edge.
+        Number of cells in the sampled frames, and number of those that touch the edge.
     event_times
         Time of each event since the start of the recording [s].
     duration
-        Of the recording [s].
+        Duration of the recording [s].
     """
 
     events: int
@@ -89,7 +89,7 @@ class Observations:
 
 
 def judge(seen: Observations, limits: ReportLimits) -> tuple[Check, ...]:
-    """Return all nine checks."""
+    """Make all nine checks."""
     return (
         _few_events(seen, limits),
         _clogging(seen, limits),
@@ -104,7 +104,7 @@ def judge(seen: Observations, limits: ReportLimits) -> tuple[Check, ...]:
 
 
 def light_of(checks: Sequence[Check]) -> Light:
-    """Return what the traffic light shows; grey if no more is known than that there are events."""
+    """Return the colour of the traffic light; grey if nothing but the number of events could be judged."""
     states = {check.state for check in checks}
     if "alarm" in states:
         return "red"
@@ -242,7 +242,7 @@ def _border_cells(seen: Observations, limits: ReportLimits) -> Check:
         text = f"How many cells the edge of the frame cuts is not known: only {_count(cells, 'cell')} in the sample."
         return _unknown("border_cells", most, "1", text)
     share = cut / cells
-    # It is a sample: what may be chance is no reason to warn.
+    # The share comes from a sample: warn only if it is above the limit by more than two standard errors.
     sure = most + 2 * math.sqrt(share * (1 - share) / cells)
     text = f"The edge of the frame cuts {_percent(share)} of the cells."
     if share > sure:
@@ -280,7 +280,10 @@ def _clogging(seen: Observations, limits: ReportLimits) -> Check:
 
 
 def _usual_rate(times: npt.NDArray[np.float64], duration: float) -> float:
-    """Return the event rate as long as there was one: half of the events came at a higher one."""
+    """Return the usual event rate [1/s]: half of the events lie in intervals with this rate or a higher one.
+
+    Why not the mean rate: it is too low if the flow has stopped early.
+    """
     intervals = int(np.clip(len(times) // 20, 3, 40))
     counts = np.sort(np.histogram(times, intervals, (0.0, duration))[0])[::-1]
     half = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))
@@ -304,7 +307,7 @@ def _percent(share: float) -> str:
 
 
 def _short(value: float) -> str:
-    """Return a number with two digits that count, or all before the point."""
+    """Return a number with two significant digits, or with all of those before the decimal point."""
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
     decimals = max(0, 1 - math.floor(math.log10(abs(value))))

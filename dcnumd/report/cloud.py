@@ -1,4 +1,4 @@
-"""What a scatter plot shows: the events between its limits, and how dense they lie."""
+"""The data of a scatter plot: the events within its limits, and their density."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ DENSITY_BINS = 128
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cloud:
-    """The events of a scatter plot that lie between its limits.
+    """The events within the limits of a scatter plot.
 
     Attributes
     ----------
     index
-        Number of each in the result, ascending.
+        Number of each event in the result, ascending.
     x, y
-        Their values.
+        Values of the events.
     density
-        Events around each, relative to the densest place (0 to 1).
+        Density of events around each event, relative to the largest density (0 to 1).
     limits_x, limits_y
         Ends of the axes.
     outside
-        Events beyond the ends of an axis.
+        Number of events outside of the limits.
     """
 
     index: npt.NDArray[np.int64]
@@ -48,9 +48,10 @@ class Cloud:
 
 
 def limits(values: Floats) -> Limits | None:
-    """Return the ends of an axis that shows nearly all values, None if none is finite.
+    """Return the ends of an axis that shows nearly all values; None if no value is finite.
 
-    Far outliers do not squeeze the rest; values that cannot be negative get an axis from zero, if that is near.
+    Outliers are left out, so that they do not compress the rest. The axis begins at zero if no value is negative and
+    zero is near.
     """
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -59,7 +60,7 @@ def limits(values: Floats) -> Limits | None:
     margin = 0.15 * (high - low)
     if not math.isfinite(margin):
         return None
-    # Equal values still need an axis; next to a large value a tiny margin would be lost.
+    # Equal values need a margin, too, and a margin that is tiny relative to the values would vanish by rounding.
     margin = max(margin, (1e-3 if high > low else 0.2) * max(abs(low), abs(high)), 1e-9)
     bottom, top = low - margin, high + margin
     if finite.min() >= 0 and bottom < 0.35 * top:
@@ -68,12 +69,12 @@ def limits(values: Floats) -> Limits | None:
 
 
 def cloud(x: Floats, y: Floats) -> Cloud | None:
-    """Return what a scatter plot shows of two features; None if no event has both.
+    """Return the data of the scatter plot of two features; None if no event has finite values of both.
 
     Parameters
     ----------
     x, y
-        Values of all events (float64 of shape (event,)); those that are not finite are passed over.
+        Values of all events (float64 of shape (event,)). Events with values that are not finite are left out.
     """
     valid = np.isfinite(x) & np.isfinite(y)
     limits_x, limits_y = limits(x[valid]), limits(y[valid])
@@ -89,17 +90,17 @@ def cloud(x: Floats, y: Floats) -> Cloud | None:
 
 
 def unit(values: Floats, ends: Limits) -> Floats:
-    """Return where values lie between the ends of an axis, 0 to 1."""
+    """Return the positions of values between the ends of an axis, as numbers from 0 to 1."""
     return (values - ends[0]) / (ends[1] - ends[0])
 
 
 def _density(x: Floats, y: Floats, limits_x: Limits, limits_y: Limits) -> Floats:
-    """Return how dense the events lie around each: a histogram, smoothed, and read at the events."""
+    """Return the density at each event: a histogram, smoothed, and interpolated at the events."""
     place = np.stack([unit(x, limits_x), unit(y, limits_y)]) * DENSITY_BINS
     bins = np.minimum(place.astype(np.int64), DENSITY_BINS - 1)
     counts = np.bincount(bins[0] * DENSITY_BINS + bins[1], minlength=DENSITY_BINS**2)
     grid = counts.reshape(DENSITY_BINS, DENSITY_BINS).astype(np.float64)
-    # Scott's rule, within what looks like a cloud
+    # Scott's rule, within the range of widths that give a smooth cloud.
     widths = np.clip(place.std(axis=1) * x.size ** (-1 / 6), 1.2, 6.0)
     smooth = ndimage.gaussian_filter(grid, widths, mode="constant")
     density: Floats = ndimage.map_coordinates(smooth, place - 0.5, order=1, mode="nearest")

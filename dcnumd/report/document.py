@@ -1,4 +1,4 @@
-"""A report as data, for scripts and laboratory systems; `report.schema.json` defines and explains it."""
+"""A report as JSON document, for scripts and laboratory systems; `report.schema.json` defines and explains it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dcnumd.report.figures import Figures
 
 FORMAT = "dcnumd-report"
 VERSION = 1
-"""It grows when a field is taken away or changes its meaning; new fields may come at any time."""
+"""Version of the format. It grows when a field is removed or changes its meaning; fields may be added at any time."""
 
 
 def as_document(figures: Figures) -> dict[str, Any]:
-    """Return figures as what JSON can hold; what is not known, or not finite, is null."""
+    """Return figures as a JSON document; values that are not known or not finite are null."""
     return {"format": FORMAT, "version": VERSION, **_plain(dataclasses.asdict(figures))}
 
 

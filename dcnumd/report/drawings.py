@@ -1,4 +1,4 @@
-"""Draws what a report shows, and says of everything that cannot be drawn why not."""
+"""Draws the pictures of a report, and explains in a sentence why a picture is missing."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from dcnumd.report.result_file import ResultData
 
 
 def cloud_of(data: ResultData, pair: tuple[str, str]) -> Cloud | None:
-    """Return the events of a scatter plot; None if there is nothing to plot."""
+    """Return the data of a scatter plot; None if there is nothing to plot."""
     x, y = (data.scalar(name) for name in pair)
     return None if x is None or y is None else cloud(x, y)
 
 
 def axis_labels(figures: Figures, pair: tuple[str, str]) -> tuple[str, str]:
-    """Return the names of both axes of a scatter plot."""
+    """Return the labels of both axes of a scatter plot."""
     x, y = (with_unit(_title(figures, name).lower(), _unit(figures, name)) for name in pair)
     return x, y
 
@@ -42,20 +42,20 @@ def axis_labels(figures: Figures, pair: tuple[str, str]) -> tuple[str, str]:
 def draw(
     data: ResultData, figures: Figures, request: ReportRequest, main: Cloud | None, raster: Image.Image | None
 ) -> Drawings:
-    """Draw all that the page shows.
+    """Draw all pictures of the page.
 
     Parameters
     ----------
     data
         The open result.
     figures
-        What was measured in it.
+        The figures of the result.
     request
-        What is wanted.
+        The request for the report.
     main
-        The events of the standard plot; None if there are none.
+        The data of the standard plot; None if there are none.
     raster
-        They drawn.
+        The drawing of `main` by `scatter.dots`; None if there is none.
     """
     missing: list[str] = []
     events = _to_show(main, len(data), request.gallery)
@@ -66,13 +66,13 @@ def draw(
     pairs = _pairs(data, figures, request, main, raster, cells, missing)
     histograms, courses = _histograms(data, figures, missing), _courses(figures, missing)
     background = background_pictures(data, len(data))
-    # Some pictures turn out to be damaged only when they are looked at.
+    # Damage of some pictures is noticed only when they are read, after the figures were made.
     missing += [text for text in data.missing if text not in figures.missing]
     return Drawings(pairs, gallery, cells, histograms, courses, background, tuple(missing))
 
 
 def _to_show(main: Cloud | None, events: int, wanted: int) -> npt.NDArray[np.int64]:
-    """Return the events of the gallery: from all over the plot, or else of the measurement."""
+    """Return the events of the gallery, spread over the standard plot, or over the measurement if there is no plot."""
     if main is not None:
         return choose(main, wanted)
     return (
@@ -102,7 +102,7 @@ def _pairs(
     cells: tuple[CellView, ...],
     missing: list[str],
 ) -> tuple[ScatterView, ...]:
-    """Return the standard plot and those asked for."""
+    """Return the standard plot and the requested ones; add a sentence to `missing` for each that cannot be drawn."""
     views = []
     for place, pair in enumerate(dict.fromkeys((PAIR, *request.pairs))):
         points = main if pair == PAIR else cloud_of(data, pair)
@@ -141,7 +141,7 @@ def _scatter_note(points: Cloud) -> str:
 
 
 def _why_no_plot(data: ResultData, figures: Figures, pair: tuple[str, str]) -> str:
-    """Return the sentence that stands for a scatter plot."""
+    """Return the sentence that explains why a scatter plot is missing."""
     title = " and ".join(_title(figures, name).lower() for name in pair)
     if not len(data):
         return f"No plot of {title}: there are no events."
@@ -203,7 +203,7 @@ def _feature(figures: Figures, name: str) -> FeatureFigures | None:
 
 
 def _title(figures: Figures, name: str) -> str:
-    # what the result lacks is called as in the file, where somebody will look for it
+    # A feature that the result lacks is called by its name in the file, where readers will search for it.
     return label_of(name)[0] if name in FIRST or _feature(figures, name) else name
 
 

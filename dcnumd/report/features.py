@@ -1,4 +1,4 @@
-"""Scalar features: what is reported of each."""
+"""The statistics of scalar features."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from dcnumd.meta.features import BY_NAME
 Values = npt.NDArray[np.float64]
 
 FIRST = ("area_um", "deform", "bright_avg", "volume")
-"""What people look at first."""
+"""The features that a report shows first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FeatureFigures:
-    """A scalar feature over all events with a finite value; None where there is no such number.
+    """Statistics of a scalar feature over all events with a finite value; None for a number that does not exist.
 
     Attributes
     ----------
     name, label, unit
-        Such as ``area_um``, ``Area``, ``µm²``; the unit is ``1`` for a mere number and empty if not known.
+        For example ``area_um``, ``Area``, ``µm²``. The unit is ``1`` for a dimensionless feature, empty if not known.
     count
         Number of finite values.
     mean, median, sd, mode, minimum, maximum
-        In `unit`. The standard deviation is that of the whole population, the mode that of `mode_of`, as in dclab.
+        Statistics in `unit`. The standard deviation is the population's; the mode is computed by `mode_of`, as in
+        dclab.
     """
 
     name: str
@@ -43,26 +44,26 @@ class FeatureFigures:
 
 
 def label_of(name: str) -> tuple[str, str]:
-    """Return what a feature is called, and its unit."""
+    """Return label and unit of a feature; its name and an empty unit if it is not known."""
     feature = BY_NAME.get(name)
     return (feature.label, feature.unit) if feature else (name, "")
 
 
 def describe_feature(name: str, values: Values) -> FeatureFigures:
-    """Return the figures of a feature.
+    """Return the statistics of a feature.
 
     Parameters
     ----------
     name
-        The feature.
+        Name of the feature.
     values
-        Of shape (event,); those that are not finite do not count.
+        Values of shape (event,); those that are not finite are left out.
     """
     label, unit = label_of(name)
     finite = values[np.isfinite(values)]
     if not finite.size:
         return FeatureFigures(name, label, unit, 0, None, None, None, None, None, None)
-    # Values near the largest that there are overflow in sums; what comes out is not finite and hence not known.
+    # Sums of very large values overflow; the result is then not finite and counts as not known.
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = (finite.mean(), np.median(finite), finite.std(), mode_of(finite), finite.min(), finite.max())
     known = [float(number) if math.isfinite(number) else None for number in numbers]
@@ -70,14 +71,15 @@ def describe_feature(name: str, values: Values) -> FeatureFigures:
 
 
 def mode_of(values: Values) -> float:
-    """Return the fullest of all intervals that are as wide as Freedman and Diaconis advise; NaN if they have no width.
+    """Return the upper end of the fullest interval of a histogram; NaN if the intervals have no width.
 
-    Intervals are centred at multiples of their width. As in dclab, the upper end of the fullest is returned.
+    The width follows the rule of Freedman and Diaconis, and intervals are centred at multiples of it. Why not the
+    centre of the interval: dclab returns its upper end.
 
     Parameters
     ----------
     values
-        Finite, of shape (event,), at least one.
+        At least one finite value, of shape (event,).
     """
     low, high = np.percentile(values, (25, 75))
     width = 2 * (high - low) / len(values) ** (1 / 3)

@@ -1,4 +1,4 @@
-"""Everything that a report tells of a measurement, as numbers and sentences."""
+"""The figures of a report: all that it says about a measurement, as numbers and sentences."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ Values = npt.NDArray[np.float64]
 MOST_INTERVALS = 60
 FEWEST_INTERVALS = 5
 EVENTS_PER_INTERVAL = 20
-"""On average; a course has fewer intervals rather than emptier ones."""
+"""Mean number of events in an interval, which determines the number of intervals."""
 COURSE_FRAMES = 31
-"""Number of frames with events; slower changes of the brightness are drift and no flicker."""
+"""Width of the median filter that separates flicker from drift [frames with events]."""
 FEWEST_OFFSETS = 20
 MAX_TEXT = 500
-"""Characters of a text of the file."""
+"""Largest length of a text of the file that is shown [characters]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Course:
-    """A quantity over time: the middle of each interval [s since the start], and the value in it.
+    """A quantity over time: the middle of each interval [s since the start], and its value.
 
-    Intervals of which nothing is known are left out.
+    Intervals without a known value are left out.
     """
 
     time_s: tuple[float, ...] = ()
@@ -47,42 +47,42 @@ class Course:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figures:
-    """What a report shows. None, or an empty text, stands for what is not stored or cannot be computed.
+    """The figures of a report. None, or an empty text, stands for a value that is not stored or cannot be computed.
 
     Attributes
     ----------
     result
-        Name of the file.
+        Name of the result's file.
     made
-        When this was measured: UTC, ISO 8601.
+        Time when these figures were computed: UTC, ISO 8601.
     recorded
-        Date and time as the instrument wrote them.
+        Date and time of the recording, as the instrument wrote them.
     frame_size
-        Rows and columns.
+        Number of rows and columns of a frame.
     frames
         Number of frames that were processed.
     duration_s
-        From the first to the last frame of the recording.
+        Duration of the recording, from the first to the last frame [s].
     events_per_second
-        Events in this time.
+        Number of events per second of this duration.
     yield_per_frame
-        Events per frame.
+        Number of events per frame.
     ppid, pphash, generation, parts
-        The pipeline identifier, its hash, and its parts in words.
+        Pipeline ID, its hash, its generation, and its parts in words.
     software
         Version of each program and library.
     processing
-        How quickly it went.
+        Speed of the processing, and its warnings.
     features
-        Area, deformation, brightness and volume first.
+        Statistics of each feature; area, deformation, brightness and volume come first.
     event_rate
-        Events per second.
+        Events per second over time.
     background
-        Brightness of the background [grey levels].
+        Brightness of the background over time [grey levels].
     light, checks
-        What the traffic light shows, and all that was looked at.
+        Colour of the traffic light, and all checks.
     missing
-        What cannot be shown, as sentences.
+        Sentences on what cannot be shown.
     """
 
     result: str
@@ -126,7 +126,7 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
     data
         The open result.
     limits
-        From where on the traffic light warns.
+        Limits of the checks.
     """
     events, rate = len(data), _positive(data, "imaging:frame rate")
     frames = data.run.frames
@@ -147,7 +147,8 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
             cells=look.cells,
             border_cells=look.border_cells,
             event_times=times,
-            # When the recording ended after the last event is only known with the number of frames.
+            # The end of the recording is only known from the number of frames or their times; without them, the
+            # duration ends with the last event.
             duration=duration if frames or data.source_times is not None else None,
         ),
         limits,
@@ -198,7 +199,7 @@ def _features(data: ResultData) -> list[FeatureFigures]:
 
 
 def event_times(data: ResultData, rate: float | None) -> Values | None:
-    """Return when events were recorded [s since the first frame], ascending; None if nothing says so.
+    """Return the times of all events [s since the first frame], ascending; None if they are not known.
 
     Parameters
     ----------
@@ -213,7 +214,7 @@ def event_times(data: ResultData, rate: float | None) -> Values | None:
         if data.source_times is not None:
             origin = min(origin, float(data.source_times[0]))
         elif position is not None and rate:
-            # The first event is that long behind the first frame.
+            # The first event lies this number of frames after the first frame.
             origin -= float(np.nanmin(position)) / rate
         found = time - origin
     elif position is not None and rate:
@@ -224,7 +225,7 @@ def event_times(data: ResultData, rate: float | None) -> Values | None:
 
 
 def _duration(data: ResultData, times: Values | None, frames: int | None, rate: float | None) -> float | None:
-    """Return how long the recording took [s]."""
+    """Return the duration of the recording [s]; None if not known."""
     last = float(times[-1]) if times is not None and times.size else 0.0
     step = 1 / rate if rate else 0.0
     if data.whole and data.source_times is not None:
@@ -250,7 +251,7 @@ def _event_rate(times: Values | None, duration: float | None) -> Course:
 def _background(
     data: ResultData, times: Values | None, duration: float | None, look: FrameLook, rate: float | None
 ) -> Course:
-    """Return the brightness of the background: beneath the events, or else of the sampled frames."""
+    """Return the brightness of the background over time: that of the events, or else of the sampled frames."""
     level, time = data.scalar("bg_med"), _unsorted_times(data, times, rate)
     if level is not None and time is not None and duration and np.isfinite(level).any():
         known = np.isfinite(level) & np.isfinite(time)
@@ -277,12 +278,12 @@ def _unsorted_times(data: ResultData, times: Values | None, rate: float | None) 
 
 
 def _flicker(data: ResultData, look: FrameLook) -> float | None:
-    """Return how much the brightness differs from its course [grey levels, standard deviation]."""
+    """Return the standard deviation of the brightness from its slow changes [grey levels]; None if not known."""
     offset, position = data.scalar("bg_off"), data.positions
     if offset is None or position is None:
         return look.flicker
     known = np.isfinite(offset) & np.isfinite(position)
-    # All events of a frame have the same.
+    # All events of a frame have the same offset.
     _, first = np.unique(position[known], return_index=True)
     series = offset[known][first]
     if series.size < FEWEST_OFFSETS:

@@ -19,30 +19,30 @@ Frame = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 CANDIDATES = 20_000
-"""Largest number of events that are looked at when cells are chosen."""
+"""Largest number of events from which cells are chosen."""
 TAMENESS = 0.3
-"""How much a lonely event is passed over: 0 takes the edge of the cloud, large values its middle."""
+"""Preference for events in dense regions: 0 chooses the edge of the cloud, large values choose its middle."""
 MARGIN = 6
-"""Pixels around the largest cell."""
+"""Margin around the largest cell [px]."""
 LARGEST_TILE = (160, 240)
-"""Rows and columns; what is larger is cut."""
+"""Largest number of rows and columns of a tile; larger cells are cut [px]."""
 SHEET_COLUMNS = 16
 FRINGE = 1
-"""Each tile's edge is repeated, so that enlarging one blends in nothing of its neighbour."""
+"""Width of a copy of each tile's edge around it, which keeps neighbours from blending in when it is enlarged [px]."""
 CLUMP = 2.2
-"""Size from which on a cell is cut, in sizes of the usual cell."""
+"""Size above which a cell is cut, as a multiple of the median size."""
 JPEG_QUALITY = 82
 LEAST_CONTRAST = 16.0
 SHORTEST_CONTOUR = 6
-"""Points."""
+"""Smallest number of points of an outline that is drawn."""
 BACKGROUNDS = 20
-"""Number of events, evenly spread, of which the mean background is made."""
+"""Largest number of events, evenly spread, whose backgrounds are averaged."""
 LEAST_CHANGE = 10.0
-"""Grey levels at the ends of the colours that show a change, at least."""
+"""Smallest change that is shown by the full colour [grey levels]."""
 
 
 class Images(Protocol):
-    """What is needed of a result; each returns None where there is nothing that can be read."""
+    """The pictures of a result. Each method returns None if there is no picture that can be read."""
 
     def image(self, index: int) -> Frame | None:
         """Return the frame of an event, of shape (y, x)."""
@@ -61,11 +61,11 @@ class Cell:
     Attributes
     ----------
     event
-        Its number in the result.
+        Number of the event in the result.
     left, top
-        Of its tile in the sheet [px].
+        Position of the cell's tile in the sheet [px].
     contour
-        Path data in half pixels of the sheet; empty without a mask.
+        SVG path data in half pixels of the sheet; empty without a mask.
     """
 
     event: int
@@ -76,22 +76,22 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gallery:
-    """Cells, on one sheet.
+    """Pictures of cells, on one sheet.
 
     Attributes
     ----------
     cells
-        In the order in which they were asked for.
+        The cells in the requested order.
     sheet
-        JPEG with the tiles of all.
+        JPEG with the tiles of all cells.
     width, height
-        Of the sheet [px].
+        Size of the sheet [px].
     tile
         Width and height of a tile [px].
     without_image
-        Events that were to be shown and whose image cannot be read.
+        Number of requested events whose image cannot be read.
     without_mask
-        Cells without a contour.
+        Number of cells without a contour.
     """
 
     cells: tuple[Cell, ...]
@@ -110,15 +110,15 @@ class BackgroundPictures:
     Attributes
     ----------
     mean
-        PNG of the mean.
+        PNG of the mean background.
     change
-        PNG of what the last one has more (red) or less (blue) than the first; empty if they are equal.
+        PNG of the last background minus the first, from blue (darker) to red (brighter); empty if they are equal.
     width, height
-        Of both [px].
+        Size of both pictures [px].
     largest
-        Change of the pixel that changed most [grey levels].
+        Largest absolute change of a pixel [grey levels].
     scale
-        Change that has the full colour [grey levels].
+        Change that is shown by the full colour [grey levels].
     """
 
     mean: bytes
@@ -130,22 +130,22 @@ class BackgroundPictures:
 
 
 def choose(points: Cloud, count: int) -> npt.NDArray[np.int64]:
-    """Choose events all over a plot, the same ones each time.
+    """Choose events that are spread over a plot; the choice is reproducible.
 
-    The first is the most usual event. Each further one is as far as possible from those before, where lonely events
-    count as nearer than they are.
+    The first one is the event with the highest density. Each further one is the event with the largest distance from
+    those chosen before, where distances in regions of low density are reduced.
 
     Parameters
     ----------
     points
-        The events of the plot.
+        The data of the plot.
     count
-        How many are wanted.
+        Number of events to choose.
 
     Returns
     -------
     events
-        Their numbers in the result, by their place across the plot (int64 of shape (up to `count`,)).
+        Numbers of the events in the result, sorted by their x values (int64 of shape (at most `count`,)).
     """
     count = min(count, points.index.size)
     if count <= 0:
@@ -162,7 +162,7 @@ def choose(points: Cloud, count: int) -> npt.NDArray[np.int64]:
     while len(chosen) < count:
         last = chosen[-1]
         np.minimum(distance, (x - x[last]) ** 2 + (y - y[last]) ** 2, out=distance)
-        # Equal values would otherwise be chosen again.
+        # Why not its distance of 0: events with equal values have that, too, and the same event would be chosen again.
         distance[last] = -1.0
         chosen.append(int(np.argmax(distance * weight)))
     at = candidates[np.array(chosen)]
@@ -171,17 +171,17 @@ def choose(points: Cloud, count: int) -> npt.NDArray[np.int64]:
 
 
 def make_gallery(images: Images, events: npt.NDArray[np.int64]) -> Gallery | None:
-    """Cut cells out of their frames; None if no image can be read.
+    """Cut cells out of their frames, and return them; None if no image can be read.
 
     Parameters
     ----------
     images
-        Where the images are.
+        The source of the images.
     events
-        Numbers in the result of the cells to show.
+        Numbers of the events to show.
     """
     found: dict[int, tuple[Frame, Mask | None]] = {}
-    # In the order of the file: neighbours lie in one chunk, which is unpacked once.
+    # Images are read in the order of the file, so that a chunk with several of them is unpacked once.
     for event in sorted(int(event) for event in events):
         frame = images.image(event)
         if frame is not None and frame.size:
@@ -226,17 +226,17 @@ def contour_path(mask: Mask, left: int, top: int) -> str:
     mask
         Of shape (y, x).
     left, top
-        Where the mask's corner lies [px].
+        Position of the mask's corner in the sheet [px].
     """
     parts = []
     outlines = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)  # type: ignore[no-untyped-call]
     for outline in outlines:
         if len(outline) < SHORTEST_CONTOUR:
             continue
-        # All points lie between two pixels, so in half pixels they are whole; the centre of the first pixel is at 0.5.
+        # All points lie between two pixels, so they are whole numbers of half pixels; the first pixel's centre is 0.5.
         points = np.rint(2 * (outline[:, ::-1] + (left - 0.5, top - 0.5))).astype(np.int64)
         steps = np.diff(points, axis=0)
-        # Where it goes straight on there is no corner.
+        # Only the points where the direction changes are kept.
         corners = points[1:][np.any(steps != np.roll(steps, -1, axis=0), axis=1)]
         moves = " ".join(map(str, np.diff(corners, axis=0).ravel().tolist()))
         parts.append(f"M{corners[0, 0]} {corners[0, 1]}l{moves}z".replace(" -", "-"))
@@ -244,12 +244,12 @@ def contour_path(mask: Mask, left: int, top: int) -> str:
 
 
 def background_pictures(images: Images, events: int) -> BackgroundPictures | None:
-    """Return pictures of the background and of its change; None if there is none that can be read.
+    """Return pictures of the background and of its change; None if no background can be read.
 
     Parameters
     ----------
     images
-        Where the backgrounds are.
+        The source of the backgrounds.
     events
         Number of events.
     """
@@ -273,7 +273,7 @@ def background_pictures(images: Images, events: int) -> BackgroundPictures | Non
 
 
 def _box(mask: Mask | None, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Return the rows and columns that a cell spans (first, behind the last), the whole frame if nobody knows."""
+    """Return first and end row, first and end column of a cell (ends exclusive); without a mask, of the frame."""
     if mask is not None and mask.any():
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
@@ -281,18 +281,18 @@ def _box(mask: Mask | None, shape: tuple[int, ...]) -> tuple[int, int, int, int]
 
 
 def _tile_size(boxes: list[tuple[int, int, int, int]], shapes: list[tuple[int, ...]]) -> tuple[int, int]:
-    """Return rows and columns that hold every cell with a margin, as far as frames and `LARGEST_TILE` allow."""
+    """Return the number of rows and columns of a tile: those of the largest cell with a margin, within limits."""
     sizes = np.array([(bottom - top, right - left) for top, bottom, left, right in boxes])
-    # One clump of cells must not make all others tiny.
+    # Without this limit, one clump of cells would make all others tiny.
     height, width = (int(size) + 2 * MARGIN for size in np.minimum(sizes.max(axis=0), CLUMP * np.median(sizes, axis=0)))
-    # Side by side, they look best not much wider than high.
+    # Tiles are shown side by side, and look best if they are not much wider than high.
     width, height = max(width, height), max(height, round(0.7 * width))
     rows, columns = (max(shape[axis] for shape in shapes) for axis in (0, 1))
     return min(height, rows, LARGEST_TILE[0]), min(width, columns, LARGEST_TILE[1])
 
 
 def _window(box: tuple[int, int, int, int], shape: tuple[int, ...], tile: tuple[int, int]) -> tuple[slice, slice]:
-    """Return the part of a frame that a tile shows: the cell in its middle, and nothing beyond the frame."""
+    """Return the part of a frame that a tile shows: centred on the cell, but shifted to lie within the frame."""
     slices = []
     for first, last, length, size in zip(box[::2], box[1::2], shape, tile, strict=True):
         start = int(np.clip((first + last - size) // 2, 0, max(length - size, 0)))
@@ -301,14 +301,14 @@ def _window(box: tuple[int, int, int, int], shape: tuple[int, ...], tile: tuple[
 
 
 def _sheet(image: npt.NDArray[np.float32]) -> bytes:
-    """Return grey values as a JPEG: noise makes a PNG of many cells five times as large."""
+    """Return grey values as a JPEG. Why not a PNG: noise makes it five times as large."""
     buffer = io.BytesIO()
     _grey(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
 
 
 def _grey(image: npt.NDArray[np.float32]) -> Image.Image:
-    """Return grey values as an image that uses the whole range from black to white."""
+    """Return grey values as an image, stretched to the range from black to white."""
     low, high = (float(end) for end in np.percentile(image, (0.1, 99.9)))
     if high - low < LEAST_CONTRAST:
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""The index of a folder: a page with one row for each measurement, newest first, that links to the reports."""
+"""The index of a folder: a page with one row for each measurement, newest first, with links to the reports."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from dcnumd.write.result import REASONS, ResultFile
 
 NAME = "index.html"
 OTHER_NAME = "dcnumd-index.html"
-"""The index in a folder that has an ``index.html`` of somebody else."""
+"""Name of the index in a folder that has an ``index.html`` that is not ours."""
 
 GENERATOR = "dcnumd-index 1"
-"""Who wrote the page, and with which rows."""
+"""Value of the page's generator tag: the program, and the version of the rows."""
 OURS = b'<meta name="generator" content="dcnumd-index '
 COMPLETE = re.compile(rb"</html>\n<!-- " + GENERATOR.encode() + rb": (\d+) rows -->\n\Z")
 HEAD_BYTES = 4096
@@ -43,41 +43,42 @@ def update_index(
     root: pathlib.Path | None = None,
     removed: Sequence[str] = (),
 ) -> pathlib.Path:
-    """Bring the index of a folder up to date.
+    """Update the index of a folder.
 
-    The page is its own store: it has each measurement in one line, of which an update changes a few. It replaces the
-    former page when it is complete, so that readers and killed processes leave a whole one. It does not wait for the
-    disk: a page that is missing, damaged or of another version is made again of its whole rows and of the reports
-    (``*.json``) in and below the folder, of which the pictures and the names of the measurements are not known.
+    The page is its own store: each measurement is one line of it, and an update changes a few lines. The new page
+    replaces the former one when it is complete, so there is always a complete page, even if this process is killed. It
+    is not synced to the disk, because it can be restored: if the page is missing, damaged or of another version, it is
+    made again from its intact rows and from the reports (``*.json``) in and below the folder. These reports lack the
+    thumbnails and the names of the measurements.
 
-    The page is ``index.html``. Where that is the name of something else (a page of somebody else, a link, a folder),
-    that is left alone and the page is ``dcnumd-index.html``, and stays it as long as there is no index of ours under
-    the first name.
+    The page is ``index.html``. If something else has this name (a foreign page, a link, a folder), that is left alone,
+    and the page is ``dcnumd-index.html``; it keeps this name until there is an index of ours under the first name.
 
     Only one process may update the index of a folder at a time.
 
     Parameters
     ----------
     folder
-        Where the index is; it is made if it does not exist.
+        Folder of the index; it is created if it does not exist.
     rows
-        Measurements to add; they replace the row of the same key, also that of a failure.
+        Measurements to add; each replaces the rows with its key, also that of a failure.
     failures
-        All measurements that failed: other rows of failures go. None: they stay as they are.
+        All measurements that failed; other rows of failures are removed. None: rows of failures stay.
     root
-        No symbolic link may lead out of this folder; None: wherever `folder` is.
+        Folder that symbolic links must not lead out of; None: no such limit.
     removed
-        Keys of rows to remove first.
+        Keys of rows to remove before others are added.
 
     Returns
     -------
     path
-        The index. It is not written again if nothing has changed.
+        The page. It is only written if something has changed.
 
     Raises
     ------
     ResultError
-        If it cannot be read or written, with the reasons of `ResultFile`; ``output_exists`` if both names are taken.
+        If the page cannot be read or written, with the reasons of `ResultFile`; ``output_exists`` if both names are
+        taken.
     """
     try:
         path = _path_of_index(folder)
@@ -91,7 +92,7 @@ def update_index(
             raise _unreadable(path, error) from error
         lines = {line.identity: line for line in (*found, *former)}
         _change(lines, rows, failures, removed)
-        # The keys make the order the same each time.
+        # The key makes the order of rows with equal times reproducible.
         ordered = sorted(lines.values(), key=lambda line: (line.at, line.key), reverse=True)
         if not complete or ordered != former:
             with target.temporary.open("wb") as file:
@@ -106,7 +107,7 @@ def _change(
     failures: Iterable[IndexRow] | None,
     removed: Iterable[str],
 ) -> None:
-    """Bring the rows up to date."""
+    """Update the rows in place."""
     former = dict(lines)
     gone = [encoded_key(key).encode() for key in (*removed, *(row.key for row in rows))]
     for key in gone:
@@ -122,7 +123,7 @@ def _change(
 
 
 def _path_of_index(folder: pathlib.Path) -> pathlib.Path:
-    """Return which of the two names is the index's."""
+    """Return the path of the index, which has one of two names."""
     first, other = folder / NAME, folder / OTHER_NAME
     kinds = {path: _kind(path) for path in (first, other)}
     if kinds[first] == "ours" or (kinds[first] == "absent" and kinds[other] != "ours"):
@@ -136,7 +137,7 @@ def _path_of_index(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _kind(path: pathlib.Path) -> str:
-    """Return whether there is an index, ``ours`` or ``theirs``, or whether it is ``absent``."""
+    """Return ``ours`` for an index of ours, ``theirs`` for anything else at a path, ``absent`` for nothing."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -146,9 +147,9 @@ def _kind(path: pathlib.Path) -> str:
     except FileNotFoundError:
         return "absent"
     except PermissionError:
-        # ours can be read
+        # Our own index could be read.
         return "theirs"
-    # What a file that was being written is after a power failure: empty, or full of zeros.
+    # After a power failure, a file that was being written is empty or full of zeros; such a file counts as ours.
     return "ours" if head is not None and (OURS in head or not head.strip(b"\0")) else "theirs"
 
 
@@ -159,7 +160,7 @@ def _unreadable(path: pathlib.Path, error: OSError) -> ResultError:
 
 
 def _read(path: pathlib.Path) -> tuple[list[Line], bool]:
-    """Return the whole rows of an index, and whether these are all."""
+    """Return the intact rows of an index, and whether these are all of its rows."""
     try:
         content = content_of_file(path) or b""
     except FileNotFoundError:
@@ -177,7 +178,7 @@ def _line(row: IndexRow) -> Line:
 
 
 def _page(folder: pathlib.Path, lines: Sequence[Line]) -> Iterator[bytes | memoryview]:
-    """Yield the parts of the page."""
+    """Yield the content of the page in pieces."""
     words = LIGHTS | {"failed": "Failed"}
     counts = collections.Counter(line.light.decode() for line in lines)
     style, script, script_hash = _parts()
@@ -200,7 +201,7 @@ def _page(folder: pathlib.Path, lines: Sequence[Line]) -> Iterator[bytes | memor
 
 
 def _part(name: str, values: object) -> bytes:
-    """Return one of the macros of the template, filled in."""
+    """Render one of the macros of the template."""
     return str(getattr(_template(), name)(values)).encode()
 
 
@@ -217,7 +218,7 @@ def _template() -> jinja2.environment.TemplateModule:
 
 @functools.cache
 def _parts() -> tuple[markupsafe.Markup, markupsafe.Markup, str]:
-    """Return the style, the script, and what tells the browser that it may run this script and no other."""
+    """Return the style, the script, and the script's hash, which allows the browser to run this script only."""
     styles = "\n".join((TEMPLATES / name).read_text("utf-8") for name in ("style.css", "index.css"))
     script = (TEMPLATES / "index.js").read_text("utf-8")
     script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""Finds the measurements of an index that is lost, by the reports in its folder."""
+"""Restores the rows of a lost index from the reports in its folder."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from dcnumd.report.request import IndexRow, Light
 FORMAT = "dcnumd-report"
 LIGHTS: dict[str, Light] = {light: light for light in get_args(Light)}
 MAX_BYTES = 2**22
-"""A larger file is no report."""
+"""Largest size of a file that is read as a report [bytes]."""
 
 
 def rows_of_reports(folder: pathlib.Path) -> list[IndexRow]:
-    """Return a row for each report as data (``*.json``) in and below a folder; other files are passed over.
+    """Return a row for each report (``*.json``) in and below a folder; other files are ignored.
 
-    Links are not followed, and hidden folders are not entered.
+    Symbolic links are not followed, and hidden folders are not entered.
 
     Raises
     ------
     OSError
-        If the folder itself cannot be read; what cannot be read below it is left out.
+        If the folder itself cannot be read; files and folders in it that cannot be read are left out.
     """
-    # os.walk is silent about a folder that cannot be read.
+    # Why this line: os.walk ignores the error of a folder that cannot be read.
     next(folder.iterdir(), None)
     return [
         row
@@ -37,16 +37,16 @@ def rows_of_reports(folder: pathlib.Path) -> list[IndexRow]:
 
 
 def content_of_file(path: pathlib.Path, size: int = -1) -> bytes | None:
-    """Return the first `size` bytes of a file (all if negative); None of what is no file, or is a link.
+    """Return the first `size` bytes of a file (all if negative); None if the path is not a regular file.
 
     Raises
     ------
     OSError
-        If it is not there or cannot be read.
+        If the file does not exist or cannot be read.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
         return None
-    # What has taken its place since is neither followed nor waited for.
+    # The flags keep a link or pipe that has replaced the file meanwhile from being followed or waited for.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         return file.read(size)
 
@@ -58,7 +58,7 @@ def _candidates(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _document(path: pathlib.Path) -> dict[str, Any] | None:
-    """Return a report as data, None if the file is none."""
+    """Return the content of a report; None if the file is not a report."""
     try:
         content = content_of_file(path, MAX_BYTES)
         document = json.loads(content) if content and FORMAT.encode() in content else None
@@ -68,7 +68,7 @@ def _document(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _row(folder: pathlib.Path, path: pathlib.Path, document: Mapping[str, Any]) -> IndexRow | None:
-    """Return the row of a report, None if it does not say when it was made or how its measurement is."""
+    """Return the row of a report; None if it lacks the time when it was made or a valid traffic light."""
     light = LIGHTS.get(_text(document, "light"))
     made = _text(document, "made")
     if light is None or not made:

@@ -16,29 +16,29 @@ from dcnumd.report.result_file import open_result
 from dcnumd.write.result import ResultFile
 
 ENDINGS: dict[Format, str] = {"png": ".png", "json": ".json", "html": ".html"}
-"""In the order in which they are written."""
+"""Suffix of each format, in the order in which the files are written."""
 
 
 def make_report(request: ReportRequest) -> ReportSummary:
-    """Look at a result and write its report.
+    """Evaluate a result and write its report.
 
-    Each file appears under its name when it is complete, and replaces an older one. An error leaves those that are
-    there already.
+    Each file appears under its name when it is complete, and replaces an older one. After an error, files that were
+    written before it remain.
 
     Parameters
     ----------
     request
-        What to look at, and what to write where.
+        The result to evaluate, and the files to write.
 
     Returns
     -------
     summary
-        What was written and found.
+        The files that were written, and the main findings.
 
     Raises
     ------
     MeasurementError
-        If the result cannot be opened, or is none.
+        If the file cannot be opened, or is not a result.
     ResultError
         If a file cannot be written, see `ResultFile`.
     """
@@ -51,7 +51,7 @@ def make_report(request: ReportRequest) -> ReportSummary:
         if "json" in request.formats:
             document = as_document(figures)
             text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
-            # A name that is no text in any language stays one for programs: "\\udc80" is an escape in JSON, too.
+            # Undecodable bytes in names are surrogates; "backslashreplace" writes "\\udc80", which is valid JSON, too.
             contents["json"] = text.encode("utf-8", "backslashreplace") + b"\n"
         if "png" in request.formats and main is not None and raster is not None:
             contents["png"] = scatter.picture(main, raster, labels, paper=True)
@@ -59,7 +59,7 @@ def make_report(request: ReportRequest) -> ReportSummary:
             data_name = report_path(request, "json").name if "json" in request.formats else ""
             page = render(figures, draw(data, figures, request, main, raster), data_name)
             contents["html"] = page.encode("utf-8", "backslashreplace")
-    # The page comes last: what it refers to is there by then. For whoever looks for a report it comes first.
+    # The page is written last, when the files that it refers to exist, but comes first in the summary.
     paths = tuple(reversed([_write(request, kind, contents[kind]) for kind in ENDINGS if kind in contents]))
     found = [check for check in figures.checks if check.state in {"warning", "alarm"}]
     return ReportSummary(
@@ -77,7 +77,7 @@ def make_report(request: ReportRequest) -> ReportSummary:
 
 
 def report_path(request: ReportRequest, kind: Format) -> pathlib.Path:
-    """Return where one file of a report goes."""
+    """Return the path of one file of a report."""
     return request.path_report.with_name(request.path_report.name + ENDINGS[kind])
 
 

@@ -1,4 +1,4 @@
-"""Where the numbers of the gallery's cells stand in a scatter plot: beside their points, and hiding little."""
+"""Places the numbers of the gallery's cells in a scatter plot, beside their points and hiding little."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ from dcnumd.report.plots import Plot
 from dcnumd.report.scatter import box_in
 
 RADIUS = 6.4
-"""Of the disc around a number, in the plot's own units."""
+"""Radius of the disc around a number [units of the plot]."""
 CLEARANCE = 2 * RADIUS + 1.5
-"""Least distance between the centres of two discs; on a phone, where they are larger, they may overlap a little."""
+"""Smallest distance between the centres of two discs [units of the plot]. On phones, where discs are larger, they may
+overlap a little."""
 DISTANCES = (10.0, 15.0, 21.0, 28.0, 36.0)
 DIRECTIONS = 16
 OVERLAP_COST, POINT_COST, HIDING_COST, DISTANCE_COST = 8.0, 4.0, 1.0, 0.02
-"""Of a disc on a disc, of a disc on a point that has a number, of hiding others, and of each unit of distance."""
+"""Costs of a disc that overlaps another disc, of one that overlaps a point with a number, of one that hides other
+points, and of each unit of distance from its point."""
 
 
 def beside(plot: Plot, raster: Image.Image) -> Floats:
-    """Return places for the numbers of the points that are marked in a plot.
+    """Return places for the numbers of the marked points of a plot.
 
-    One after the other, each number takes the best place that the former ones have left.
+    The numbers are placed one after the other, each at the place with the least cost given those before.
 
     Parameters
     ----------
     plot
-        The plot with its marked points.
+        The plot and its marked points.
     raster
-        All its points, see `scatter.dots`.
+        The drawing of all points by `scatter.dots`.
 
     Returns
     -------
     places : ndarray of shape (N, 2)
-        x and y of the centres, in the plot's own units and inside of its axes.
+        x and y of the centres of the discs, in units of the plot and within its axes.
     """
     left, top, width, height = box_in(plot.width, plot.height)
     first, extent = np.array([left, top]), np.array([width, height])
@@ -57,14 +59,14 @@ def beside(plot: Plot, raster: Image.Image) -> Floats:
 
 
 def _overlap(candidates: Floats, others: Floats, distance: float) -> Floats:
-    """Return how far candidates reach into others that should be some distance away, added up (0: not at all)."""
+    """Return the overlap of each candidate with all others, summed; it is 0 for others farther than `distance`."""
     between = np.hypot(*(candidates[:, None] - others[None]).transpose(2, 0, 1))
     total: Floats = np.clip(1 - between / distance, 0, None).sum(axis=1)
     return total
 
 
 class _Hidden:
-    """Tells how much of what is drawn a disc would hide; it is taken for a square."""
+    """Computes the share of a disc that covers drawn points. Discs are approximated by squares."""
 
     def __init__(self, drawn: npt.NDArray[np.bool_], first: Floats, extent: Floats) -> None:
         self._sums = np.pad(drawn.cumsum(axis=0, dtype=np.int64).cumsum(axis=1), ((1, 0), (1, 0)))
@@ -73,7 +75,7 @@ class _Hidden:
         self._half = RADIUS * self._scale
 
     def share(self, places: Floats) -> Floats:
-        """Return which share of a disc lies on something that is drawn."""
+        """Return the share of a disc at each place that covers drawn points."""
         centre = (places - self._first) * self._scale
         last = np.array(self._sums.shape[::-1]) - 1
         x0, y0 = np.clip(centre - self._half, 0, last).astype(np.int64).T

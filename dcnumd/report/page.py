@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing else: no network, no scripts, no further files."""
+"""The report as one self-contained page, without network, scripts or further files."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ STATE_WORDS = {"ok": "fine", "warning": "look", "alarm": "bad", "unknown": "unkn
 SEVERITY = ("alarm", "warning", "unknown", "ok")
 LIGHT_HEX = {"green": "#1a7f37", "yellow": "#ffd33d", "red": "#b3261e", "grey": "#5d6671"}
 MANY_CELLS = 60
-"""With more, numbers would hide the plot: only their points are marked."""
+"""Number of cells above which only points are marked, because numbers would hide the plot."""
 
 
 class Mark(NamedTuple):
-    """A cell of the gallery in a scatter plot: its number, its point, and where the number stands."""
+    """A cell of the gallery in a scatter plot: its number, its point, and the position of the number."""
 
     number: int
     x: float
@@ -49,7 +49,7 @@ class Mark(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScatterView:
-    """One scatter plot, with the cells of the gallery."""
+    """One scatter plot, with the marked cells of the gallery."""
 
     title: str
     plot: Plot
@@ -60,7 +60,7 @@ class ScatterView:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChartView:
-    """A small plot: what it is called, what it shows in words, what is written below it."""
+    """A small plot, with its title, its description for screen readers, and the note below it."""
 
     title: str
     plot: Plot
@@ -70,7 +70,7 @@ class ChartView:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CellView:
-    """A cell of the gallery under its number; `marked` if the plot has it, too."""
+    """A cell of the gallery with its number; `marked` says whether the scatter plot marks it, too."""
 
     number: int
     event: int
@@ -83,7 +83,7 @@ class CellView:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Drawings:
-    """All pictures of a report. What could not be drawn is missing, and a sentence says why."""
+    """All pictures of a report; `missing` has a sentence for each picture that could not be drawn."""
 
     pairs: tuple[ScatterView, ...] = ()
     gallery: Gallery | None = None
@@ -100,11 +100,11 @@ def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
     Parameters
     ----------
     figures
-        What it tells.
+        The figures of the report.
     drawings
-        What it shows.
+        The pictures of the report.
     data_name
-        Name of the file beside it that has the same figures as data; empty if there is none.
+        Name of the JSON file with the same figures, in the same folder; empty if there is none.
     """
     light_word, light_text = VERDICTS[figures.light]
     unknown = sum(check.state == "unknown" for check in figures.checks)
@@ -147,7 +147,7 @@ def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number as a person would write it; a dash for one that is not known."""
+    """Return a number as text, with `digits` significant digits; a dash if it is not known."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
     if value == int(value) and abs(value) < 1e15:
@@ -160,12 +160,12 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def with_unit(label: str, unit: str) -> str:
-    """Return the name of an axis."""
+    """Return the label of an axis."""
     return f"{label} [{unit}]" if unit else label
 
 
 def data_uri(image: bytes, kind: str = "png") -> str:
-    """Return an image as an address that has it within."""
+    """Return an image as a ``data:`` URI."""
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
@@ -187,7 +187,7 @@ def _style() -> str:
 
 
 def _rules(drawings: Drawings) -> str:
-    """Return the style rules that depend on how much there is: which plot is shown, which point is lit up."""
+    """Return the style rules that depend on the numbers of plots and cells: the chosen plot, highlighted points."""
     rules = []
     for place in range(len(drawings.pairs)):
         chosen = f"#pick-{place}:checked~" if len(drawings.pairs) > 1 else ""
@@ -197,7 +197,7 @@ def _rules(drawings: Drawings) -> str:
             rules.append(f"{chosen}.tabs #tab-{place}{{{lit}}}")
             rules.append(f"#pick-{place}:focus-visible~.tabs #tab-{place}{{outline:3px solid var(--accent)}}")
     marked = [cell.number for cell in drawings.cells if cell.marked]
-    # Who comes from a cell finds its point, and the other way round.
+    # A link from a cell highlights its point, and a link from a point highlights its cell.
     for kind, fill in (
         ("circle", "fill:var(--accent);fill-opacity:1;r:10px;stroke:var(--card)"),
         ("text", "fill:var(--card);display:inline"),
@@ -215,7 +215,7 @@ def _rules(drawings: Drawings) -> str:
 
 
 def _icon(light: Light) -> str:
-    """Return the page's icon: the traffic light, to be seen among the tabs of a browser."""
+    """Return the page's icon, which shows the traffic light in the browser's tab."""
     drawing = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" '
         f'fill="{LIGHT_HEX[light]}"/></svg>'
@@ -224,13 +224,13 @@ def _icon(light: Light) -> str:
 
 
 def _where(figures: Figures) -> list[str]:
-    """Return the line below the title."""
+    """Return the parts of the line below the title."""
     parts = [_as_words(figures.recorded), figures.instrument, figures.result]
     return [printable(part) for part in parts if part]
 
 
 def _as_words(moment: str) -> str:
-    """Return a date and time as people write it; unchanged if it is none."""
+    """Return a date and time in words; text that is neither is returned unchanged."""
     try:
         time = dt.datetime.fromisoformat(moment)
     except ValueError:
@@ -240,13 +240,13 @@ def _as_words(moment: str) -> str:
 
 
 def _reasons(figures: Figures) -> list[Check]:
-    """Return the checks that ask for attention, the worst first."""
+    """Return the checks that warn, the most severe first."""
     found = [check for check in figures.checks if check.state in {"alarm", "warning"}]
     return sorted(found, key=lambda check: SEVERITY.index(check.state))
 
 
 def _keys(figures: Figures) -> list[tuple[str, str, str]]:
-    """Return the key numbers: name, value, unit."""
+    """Return name, value and unit of each key figure."""
     by_name = {feature.name: feature for feature in figures.features}
 
     def median(name: str) -> float | None:
@@ -289,12 +289,12 @@ def _gallery_note(gallery: Gallery, pixel_size: float | None, *, values: bool) -
 
 
 def count_of(count: int, word: str) -> str:
-    """Return a number of things."""
+    """Return a number and a noun, such as ``1 event`` or ``1,234 events``."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def _background(pictures: BackgroundPictures) -> dict[str, object]:
-    """Return the background with its sentences."""
+    """Return the pictures of the background, with the notes below them."""
     if pictures.change:
         change = (
             f"The last background compared with the first: red is brighter, blue darker, full colour "
@@ -319,7 +319,7 @@ def _known(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _measurement(figures: Figures) -> list[tuple[str, str]]:
-    """Return what the instrument wrote down."""
+    """Return the rows on the measurement, as the instrument described it."""
     size = figures.frame_size
     return _known(
         [
@@ -342,7 +342,7 @@ def _measurement(figures: Figures) -> list[tuple[str, str]]:
 
 
 def _processing(figures: Figures) -> list[tuple[str, str]]:
-    """Return with what the result was made, and how quickly."""
+    """Return the rows on the software and the speed of the processing."""
     processing = figures.processing
     return _known(
         [

@@ -1,4 +1,4 @@
-"""A pipeline ID spelled out in words: each method, and each of its parameters."""
+"""A pipeline ID in words: each method, and each of its parameters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dcnumd.meta.ppid import get_unique_prefix
 
 PARTS = ("data", "background", "segmenter", "feature", "gate")
 Say = Callable[[str], str]
-"""Puts a value into a sentence."""
+"""A function that returns a sentence about a value."""
 Meanings = Mapping[str, Say]
-"""Full name of each parameter, in the order of the method: how its value is put into words."""
+"""The function for each parameter, by full name, in the order of the method's parameters."""
 
 MAX_CODE = 2000
 MAX_PARAMETERS = 50
-"""What a damaged or foreign file holds beyond that is not shown."""
+"""Largest number of parameters that are shown, as is `MAX_CODE` for the length of a code [characters]. Damaged or
+foreign files may have more."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,15 +26,15 @@ class PipelinePart:
     Attributes
     ----------
     name
-        ``background``, for example.
+        One of `PARTS`, such as ``background``.
     code
-        As in the pipeline ID.
+        The part as written in the pipeline ID.
     method
-        Its beginning, such as ``sparsemed``.
+        Code of the method, such as ``sparsemed``.
     words
-        What it does, as a sentence.
+        What the method does, as a sentence.
     parameters
-        Key in the code, full name, value, and what it means in words.
+        Key in the code, full name, value, and meaning in words of each parameter.
     """
 
     name: str
@@ -149,7 +150,7 @@ UNKNOWN = {
 
 
 def parts_in_words(meta: Mapping[str, object]) -> tuple[PipelinePart, ...]:
-    """Return all parts of the pipeline ID that a result was made with.
+    """Return all parts of the pipeline ID of a result, in words.
 
     Parameters
     ----------
@@ -161,16 +162,17 @@ def parts_in_words(meta: Mapping[str, object]) -> tuple[PipelinePart, ...]:
 
 
 def in_words(name: str, code: str) -> PipelinePart:
-    """Return one part of a pipeline ID, spelled out.
+    """Return one part of a pipeline ID, in words.
 
-    Methods and parameters that are not known here, because a package added them, are named as they are.
+    Methods and parameters of other packages are not known here; they are shown by their codes.
 
     Parameters
     ----------
     name
-        Which part it is, one of `PARTS`.
+        Name of the part, one of `PARTS`.
     code
-        The method, a colon, and its parameters; for a segmenter, another colon and those of mask post-processing.
+        The method, a colon, and its parameters; for a segmenter, another colon and the parameters of mask
+        post-processing.
     """
     method, _, rest = code.partition(":")
     words, meanings = METHODS.get(f"{name}:{method}", (UNKNOWN[name].format(method), {}))

@@ -1,7 +1,7 @@
-"""The plots of a report as SVG: how they look, histograms, and courses over time; see also `scatter`.
+"""The plots of a report as SVG: their style, histograms, and quantities over time; see also `scatter`.
 
-They take their colours from variables of the page's style sheet, so that they follow dark mode and print, and their
-text stays text. No text of a measurement goes into a plot.
+Plots take their colours from variables of the page's style sheet, so that they follow dark mode and print. Text in them
+remains text. No text of a measurement is written into a plot.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from matplotlib.ticker import MaxNLocator
 
 from dcnumd.report.cloud import Floats, Limits, limits
 
-# What matplotlib is told to draw in, and the variable of the style sheet that takes its place.
+# Placeholder colours for matplotlib, and the variables of the style sheet that replace them.
 MUTED, LINE, ACCENT, STRONG = "#0a0b0d", "#0a0b0e", "#0a0b0f", "#0a0b0c"
 VARIABLES = {MUTED: "var(--muted)", LINE: "var(--line)", ACCENT: "var(--accent)", STRONG: "var(--fg)"}
 
 MOST_BINS, FEWEST_BINS = 48, 12
 FEWEST_GREY_LEVELS = 8.0
-"""Extent of the brightness axis at least, so that noise does not look like a change."""
+"""Smallest extent of the brightness axis, so that noise does not look like a change [grey levels]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,34 +35,34 @@ class Plot:
     """A plot for the page."""
 
     svg: str
-    """What goes inside the ``<svg>`` element; safe."""
+    """The content of the ``<svg>`` element, as safe markup."""
     width: float
     height: float
-    """Of the view box."""
+    """Width and height of the view box."""
     points: Floats = dataclasses.field(default_factory=lambda: np.empty((0, 2)))
-    """Where the marked points are in the view box (x, y)."""
+    """Positions of the marked points in the view box (x, y), of shape (point, 2)."""
 
 
 def histogram(values: Floats, label: str, median: float | None, key: str) -> Plot | None:
-    """Draw how often which values occur; None if none is finite.
+    """Draw the histogram of a feature, and return it; None if no value is finite.
 
     Parameters
     ----------
     values
-        One for each event.
+        Values of the events.
     label
-        Of the value axis.
+        Label of the value axis.
     median
-        Marked by a line, if there is one.
+        Value to mark by a line; None for no line.
     key
-        Tells this plot from the others of the page.
+        Unique name of this plot on the page.
     """
     ends = limits(values)
     if ends is None:
         return None
     finite = values[np.isfinite(values)]
     quarter, three_quarters = np.percentile(finite, (25, 75))
-    # Freedman and Diaconis' rule, within what can be read at this size
+    # The rule of Freedman and Diaconis, within the numbers of bins that are readable at this size.
     width = 2 * (three_quarters - quarter) * finite.size ** (-1 / 3)
     bins = int(np.clip((ends[1] - ends[0]) / width, FEWEST_BINS, MOST_BINS)) if width > 0 else FEWEST_BINS
     counts, edges = np.histogram(finite, bins, range=ends)
@@ -82,20 +82,20 @@ def histogram(values: Floats, label: str, median: float | None, key: str) -> Plo
 
 
 def course(time: Sequence[float], values: Sequence[float | None], label: str, key: str, *, rate: bool) -> Plot | None:
-    """Draw how something changes over time; None if there are no two points to join.
+    """Draw a quantity over time, and return the plot; None if fewer than two points are known.
 
     Parameters
     ----------
     time
         Middle of each interval [s].
     values
-        One for each interval; None and NaN leave a gap.
+        Value of each interval; None and NaN leave a gap.
     label
-        Of the value axis.
+        Label of the value axis.
     key
-        Tells this plot from the others of the page.
+        Unique name of this plot on the page.
     rate
-        The axis begins at zero, and the space below the line is filled.
+        Whether the value axis begins at zero and the area below the line is filled.
     """
     x = np.array(time, np.float64)
     y = np.array([np.nan if value is None else value for value in values], np.float64)
@@ -121,7 +121,10 @@ def course(time: Sequence[float], values: Sequence[float | None], label: str, ke
 
 
 def style(font_size: float, colours: Mapping[str, str] | None = None) -> Any:
-    """Return matplotlib's settings for one plot; a dictionary whose keys only newer versions have types for."""
+    """Return the settings of matplotlib for one plot.
+
+    Why not a precise return type: only newer versions of matplotlib have one for the keys.
+    """
     muted, line = ((colours or {}).get(colour, colour) for colour in (MUTED, LINE))
     return {
         "axes.axisbelow": True,
@@ -151,11 +154,12 @@ def style(font_size: float, colours: Mapping[str, str] | None = None) -> Any:
 
 
 def name_axes(axes: Axes, x: str, y: str) -> None:
-    """Write the names of both axes along them."""
-    # A "$" in a name is no formula.
+    """Set the labels of both axes."""
+    # A "$" in a label does not begin a formula.
     axes.set_xlabel(x, parse_math=False)
     axes.set_ylabel(y, parse_math=False)
-    # Beside the ticks they would have to be measured first, which takes as long as drawing them.
+    # Why fixed positions: to place labels beside the ticks, matplotlib must measure these, which takes as long as
+    # drawing them.
     box = axes.get_position()
     figure = axes.figure
     axes.xaxis.set_label_coords((box.x0 + box.x1) / 2, 0.02, transform=figure.transFigure)
@@ -165,18 +169,18 @@ def name_axes(axes: Axes, x: str, y: str) -> None:
 
 
 def as_svg(figure: Figure, key: str) -> Plot:
-    """Return what matplotlib draws as the inside of an ``<svg>`` element for a page that has several of them.
+    """Return a figure as the content of an ``<svg>`` element, for a page that has several of them.
 
-    To be called with the settings of `style`.
+    The settings of `style` must be in force.
     """
     buffer = io.StringIO()
-    # Names in the drawing are hashes of this and their content: the same each time, and unlike those of other plots.
+    # IDs in the drawing are hashes of this salt and their content: reproducible, and different in each plot.
     mpl.rcParams["svg.hashsalt"] = key
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # type: ignore[no-untyped-call]
     text = buffer.getvalue()
     text = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
-    # Its style sheet would hold for the whole page, and what it calls its groups is the same in each plot.
+    # The style sheet would apply to the whole page, and the IDs of the groups are the same in each plot.
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)

@@ -1,4 +1,4 @@
-"""How a result was processed, and what was warned of, as the logs in it tell: dcnumd's, and dcnum's."""
+"""Reads from the logs in a result, of dcnumd or dcnum, how it was processed and what they warn of."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ RUN_OF_DCNUM = re.compile(r"Run duration: (\d+):(\d\d):(\d\d)")
 WARNING = re.compile(r"\d\d:\d\d:\d\d WARNING (.+)")
 SHOWN_LIBRARIES = ("h5py", "hdf5", "numpy", "numba", "scipy")
 MAX_WARNINGS = 20
-"""Largest number of warnings that are shown."""
+"""Largest number of warnings to show."""
 MAX_WARNING = 500
-"""Largest length of a warning that is shown [characters]."""
+"""Largest length of a warning to show [characters]."""
 MAX_JOB = 1_000_000
-"""Characters of a job's log; a longer one is not one of ours."""
+"""Largest length of a job's log that is read; dcnum and dcnumd write shorter ones [characters]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Processing:
-    """How quickly a result was computed; None where the logs do not tell.
+    """Speed and warnings of the processing; None for a value that the logs do not contain.
 
     Attributes
     ----------
     seconds
-        From the first to the last line of the log.
+        Time from the first to the last line of the log [s].
     frames_per_second
-        Frames in these seconds.
+        Number of frames per second of this time.
     masks_dropped
-        Masks without a contour, which gave no event.
+        Number of masks without a contour, which gave no event.
     stage_seconds
-        Time of each stage, all processes together [s].
+        Time of each stage, summed over all processes [s].
     warnings
-        What the log warns of, such as features that the result lacks because the file with them is missing.
+        Warnings in the log, such as features that the result lacks because their file is missing.
     """
 
     seconds: float | None = None
@@ -55,18 +55,18 @@ class Processing:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """What the logs of the last run tell.
+    """The content of the logs of the last run.
 
     Attributes
     ----------
     processing
-        How quickly it went.
+        Speed and warnings of the processing.
     frames
         Number of frames that were processed.
     software
-        Name of each program and library: its version.
+        Version of each program and library, by name.
     path_in
-        The measurement; empty if not known.
+        Path of the measurement; empty if not known.
     """
 
     processing: Processing = Processing()
@@ -76,12 +76,12 @@ class Run:
 
 
 def read_run(logs: Mapping[str, list[str]]) -> Run:
-    """Return what the newest logs of dcnumd or dcnum in a result tell.
+    """Return the content of the newest logs of dcnumd or dcnum in a result.
 
     Parameters
     ----------
     logs
-        All logs, each a list of lines.
+        The lines of each log, by name.
     """
     newest: dict[str, tuple[str, str, list[str]]] = {}
     for name, lines in logs.items():
@@ -102,7 +102,7 @@ def read_run(logs: Mapping[str, list[str]]) -> Run:
 def _last_number(pattern: re.Pattern[str], lines: list[str]) -> int | None:
     found = [match for line in lines for match in pattern.finditer(line)]
     digits = next(filter(None, found[-1].groups()), "") if found else ""
-    # A number of so many digits counts nothing.
+    # A number with more digits is not a count.
     return int(digits) if digits and len(digits) <= 15 else None
 
 
@@ -111,7 +111,7 @@ def _seconds(lines: list[str]) -> float | None:
         if match := RUN_OF_DCNUM.search(line):
             return _duration(match) or None
     times = [_duration(match) for line in lines if (match := LINE.match(line))]
-    # A run may last until after midnight; one that took no second cannot be told from one that took nearly one.
+    # A run may go on past midnight. A difference of 0 means less than a second, which is too inexact for a speed.
     return (times[-1] - times[0]) % 86400 or None if times else None
 
 
@@ -138,7 +138,7 @@ def _warnings(lines: list[str]) -> tuple[str, ...]:
 
 
 def _read_job(program: str, lines: list[str]) -> tuple[dict[str, str], str]:
-    """Return the versions, and the path of the measurement, that the log of a job names."""
+    """Return the versions of the software and the path of the measurement from the log of a job."""
     text = "\n".join(lines)
     try:
         job = json.loads(text) if len(text) <= MAX_JOB else None

@@ -1,6 +1,6 @@
-"""What a report is asked for and what comes of it, as frozen values.
+"""Requests for reports, and the summaries of reports, as frozen values.
 
-This module imports no numerical code, so that the supervisor can ask for reports and read what came of them.
+This module imports no numerical code, so that the supervisor can use it.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from dcnumd.config.choices import Format
 from dcnumd.config.values import ReportLimits
 
 Light = Literal["green", "yellow", "red", "grey"]
-"""Everything is fine, something should be looked at, the measurement is hardly of use, nothing is known."""
+"""Traffic light: all is well, something needs a look, the measurement is hardly of use, nothing is known."""
 
 PAIR = ("area_um", "deform")
-"""The features of the field's standard plot."""
+"""The features of the standard plot: area and deformation."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportRequest:
-    """Which report to make, and where."""
+    """The report to make, and its path."""
 
     path_result: pathlib.Path
-    """The result to look at, dcnumd's or dcnum's; absolute."""
+    """Absolute path of the result, which dcnumd or dcnum has made."""
     path_report: pathlib.Path
-    """The report's place without its ending: ``.html``, ``.json`` and ``.png`` are appended to the name; absolute."""
+    """Absolute path of the report without suffix; ``.html``, ``.json`` or ``.png`` is appended to the name."""
     formats: tuple[Format, ...] = ("html", "json")
     gallery: int = 24
-    """How many cells are shown."""
+    """Largest number of cells to show."""
     pairs: tuple[tuple[str, str], ...] = ()
-    """Further pairs of features to plot beside `PAIR`."""
+    """Pairs of features to plot in addition to `PAIR`."""
     limits: ReportLimits = dataclasses.field(default_factory=ReportLimits)
     root: pathlib.Path | None = None
-    """No symbolic link may lead the report out of this folder; None: anywhere."""
+    """Folder that symbolic links must not lead the report out of; None: no such limit."""
     trusted_folders: tuple[pathlib.Path, ...] | None = None
-    """Other files may be read only in and below these, whatever the result refers to; None: anywhere."""
+    """Folders in and below which files that the result refers to may be read; None: anywhere."""
     trust_basins: bool = True
-    """Basins may lie outside of `trusted_folders`."""
+    """Whether basins may be outside of `trusted_folders`."""
     job_id: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportSummary:
-    """What came of a request; what the index and the live page show of a measurement."""
+    """The outcome of a request: the files, and what the index and the live page show of the measurement."""
 
     paths: tuple[pathlib.Path, ...]
     """The files that were written."""
@@ -52,10 +52,10 @@ class ReportSummary:
     warnings: tuple[str, ...]
     """Names of the checks that warn, such as ``few_events``."""
     texts: tuple[str, ...]
-    """The same as sentences."""
+    """The sentences of these checks."""
     sample: str
     recorded: str
-    """Date and time of the recording as the instrument wrote them, ``2026-11-21 10:00:00``; may be empty."""
+    """Date and time of the recording as the instrument wrote them, such as ``2026-11-21 10:00:00``; may be empty."""
     events: int
     frames: int | None
     thumbnail: bytes
@@ -69,18 +69,18 @@ class IndexRow:
     """One measurement in an index."""
 
     key: str
-    """What makes it one row: the path of the result relative to the folder of the index, or that of a failed
+    """Identifies the row: the path of the result relative to the folder of the index, or the path of a failed
     measurement relative to its watched folder."""
     name: str
     sample: str
     recorded: str
     finished: str
-    """When it was processed or failed: UTC, ISO 8601. The rows are sorted by it, newest first."""
+    """Time when the measurement was processed or failed: UTC, ISO 8601. Rows are sorted by it, newest first."""
     state: Literal["done", "failed"]
     events: int | None = None
     light: Light = "grey"
     texts: tuple[str, ...] = ()
-    """What the traffic light says; or the reason code of a failure, its cause and cure, and what exactly was wrong."""
+    """The sentences of the checks that warn; for a failure, its reason code, cause and cure, and error."""
     link: str = ""
-    """Path of the report, or else of the result, relative to the folder of the index; empty for none."""
+    """Path of the report, or of the result without one, relative to the folder of the index; empty for no link."""
     thumbnail: bytes = b""

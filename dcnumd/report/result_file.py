@@ -1,4 +1,4 @@
-"""Opens a result, dcnumd's or dcnum's, for looking at it."""
+"""Opens and reads a result of dcnumd or dcnum."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ Mask = npt.NDArray[np.bool_]
 Values = npt.NDArray[np.float64]
 
 KEPT = 12
-"""Largest number of features that are kept in memory: a result may have millions of events."""
+"""Largest number of features to keep in memory; a result may have millions of events."""
 PIXELS = {"image": "images", "mask": "masks", "image_bg": "background images"}
-"""Features that are pictures, and what they are called."""
+"""Features that are pictures, with their names in sentences."""
 COUNTING = ("area_um", "deform", "pos_x", "basinmap0", "mask", "frame", "time")
-"""Features whose length is the number of events, the first that there is."""
+"""Features whose length is the number of events, in order of preference."""
 WHOLE_MEASUREMENT = "0"
-"""The index mapping of a result for which all frames were processed."""
+"""Code of the index mapping of a result for which all frames were processed."""
 
 
 class ResultData:
-    """A result: its attributes, the numbers of each event, and the pictures that can be reached.
+    """A result: its attributes, the scalar features of its events, and the pictures that can be read.
 
-    What cannot be read is None, and `missing` says why.
+    Methods and properties return None for data that cannot be read; `missing` says why.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ class ResultData:
     Attributes
     ----------
     path
-        The file.
+        Path of the file.
     meta
-        Its attributes, ``section:key``.
+        Attributes of the file, by ``section:key``.
     missing
-        What cannot be shown, as sentences.
+        Sentences on what cannot be shown.
     """
 
     def __init__(self, data: HDF5Data) -> None:
@@ -64,7 +64,7 @@ class ResultData:
         self._stacks = {name: self._stack(name) for name in PIXELS}
 
     def close(self) -> None:
-        """Close what was opened beside the result."""
+        """Close the other files that were opened."""
         self._opened.close()
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class ResultData:
         return self._count
 
     def _count_events(self) -> int:
-        """Return the number of events that there are, whatever the file says of it."""
+        """Return the number of events by the length of the features; note if the file's attribute differs."""
         lengths = (self._events[name].shape for name in COUNTING if name in self._events)
         stored = self.meta.get("experiment:event count")
         said = int(stored) if isinstance(stored, int | float) and 0 <= stored < 2**53 else None
@@ -83,18 +83,18 @@ class ResultData:
 
     @property
     def has_images(self) -> bool:
-        """Whether there are images of the events."""
+        """Whether the images of the events can be reached."""
         return self._stacks["image"] is not None
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
-        """Height and width of the frames [px]."""
+        """Height and width of the frames [px]; None if there are neither images nor masks."""
         stack = self._stacks["image"] or self._stacks["mask"]
         return (int(stack.shape[1]), int(stack.shape[2])) if stack is not None else None
 
     @functools.cached_property
     def run(self) -> Run:
-        """What the logs tell of the processing; nothing where they cannot be read."""
+        """What the logs say about the processing; empty if they cannot be read."""
         try:
             return read_run(self._data.logs)
         except MeasurementError as error:
@@ -105,7 +105,7 @@ class ResultData:
 
     @functools.cached_property
     def scalar_names(self) -> list[str]:
-        """Features with one number for each event in the file itself, sorted."""
+        """Names of the scalar features in the file itself, sorted."""
         return sorted(
             name
             for name, item in self._events.items()
@@ -113,9 +113,9 @@ class ResultData:
         )
 
     def scalar(self, name: str) -> Values | None:
-        """Return a feature, float64 of shape (event,); None if there is none, or it does not fit the others."""
+        """Return a scalar feature, float64 of shape (event,); None if there is none with one value for each event."""
         found = self._scalars.pop(name) if name in self._scalars else self._read(name)
-        # The one that was asked for last is the last to go.
+        # The features that were requested least recently are dropped first.
         self._scalars[name] = found
         if len(self._scalars) > KEPT:
             del self._scalars[next(iter(self._scalars))]
@@ -136,7 +136,7 @@ class ResultData:
 
     @functools.cached_property
     def positions(self) -> Values | None:
-        """The frame of the measurement in which each event was found, from 0 on; None if nothing says so."""
+        """Index of the frame in which each event was found, from 0 on; None if not known."""
         found = self.scalar("basinmap0")
         if found is None and (frame := self.scalar("frame")) is not None and frame.size:
             found = frame - frame.min()
@@ -158,7 +158,7 @@ class ResultData:
         return None if found is None else found.astype(np.bool_)
 
     def background_at(self, position: int) -> Frame | None:
-        """Return the background of the first event at, or else the last before, a frame of the measurement."""
+        """Return the background of the first event at or after a frame; after the last event, of the last one."""
         if not self._count or self.positions is None:
             return None
         event = int(np.searchsorted(self.positions, position))
@@ -199,7 +199,7 @@ class ResultData:
 
     @functools.cached_property
     def source(self) -> HDF5Data | None:
-        """The measurement that was processed; None if it cannot be reached."""
+        """The processed measurement, opened; None if it cannot be reached."""
         with contextlib.suppress(MeasurementError):
             for basin in self._data.basins:
                 if basin.kind == "file" and basin.may_have("image"):
@@ -208,7 +208,7 @@ class ResultData:
         return None
 
     def _open_named(self) -> HDF5Data | None:
-        """Open the measurement that the log of the run names, if it is the one."""
+        """Open the measurement that the log of the run names; return None if its identifier is not the expected one."""
         path = pathlib.Path(self.run.path_in)
         if not path.is_absolute() or "\0" in str(path) or not trust_in_force().allows_basin(path):
             return None
@@ -218,7 +218,7 @@ class ResultData:
 
     @functools.cached_property
     def source_frames(self) -> ImageStack | None:
-        """All frames of the measurement, uint8 of shape (frame, y, x)."""
+        """All frames of the measurement, uint8 of shape (frame, y, x); None if they cannot be reached."""
         if self.source is None:
             return None
         try:
@@ -229,7 +229,7 @@ class ResultData:
 
     @functools.cached_property
     def source_times(self) -> Values | None:
-        """When the first and the last frame of the measurement were recorded [s], of shape (2,)."""
+        """Times of the first and the last frame of the measurement [s], of shape (2,); None if not known."""
         if self.source is None:
             return None
         try:
@@ -242,19 +242,19 @@ class ResultData:
         return ends if np.isfinite(ends).all() and ends[1] >= ends[0] else None
 
     def miss(self, sentence: str) -> None:
-        """Note what cannot be shown."""
+        """Add a sentence on what cannot be shown, unless it is there already."""
         if sentence not in self.missing:
             self.missing.append(sentence)
 
 
 @contextlib.contextmanager
 def open_result(request: ReportRequest) -> Iterator[ResultData]:
-    """Open the result that a report is asked for.
+    """Yield the result of a request, opened.
 
     Raises
     ------
     MeasurementError
-        It cannot be opened; or nothing in it says that it is a result, which has the reason ``no_result``.
+        If the file cannot be opened, or, with the reason ``no_result``, if it is not a result.
     """
     path = pathlib.Path(request.path_result)
     trust = Trust(request.trusted_folders, basins=request.trust_basins)

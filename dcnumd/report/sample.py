@@ -1,4 +1,4 @@
-"""A look at some of the recorded frames, for what the features of the events do not tell."""
+"""Evaluates a sample of the recorded frames, for what the features of the events do not contain."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from dcnumd.segm.segm_thresh import SegmentThresh
 Frames = npt.NDArray[np.uint8]
 
 BURST = 10
-"""Frames that are looked at in each place: neighbours, since they are stored in one chunk."""
+"""Number of neighbouring frames to read in each place. Why neighbours: they are stored in one chunk."""
 PLACES = 10
 FEWEST_PLACES = 3
 MOST_BYTES = 16 * 2**20
-"""Of chunks that are unpacked for it; larger chunks mean fewer places."""
+"""Largest size of all chunks to unpack; larger chunks mean fewer places [bytes]."""
 EVENT_IMAGES = 20
-"""Images of events that are looked at if the recorded frames are out of reach."""
+"""Largest number of events' images to read if the recorded frames cannot be reached."""
 SATURATED = 255
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FrameLook:
-    """What was seen; None, or empty, where no images are within reach.
+    """The evaluation of the sample; values are None, or empty, if the images for them cannot be reached.
 
     Attributes
     ----------
     position
-        Number of the first frame of each place.
+        Index of the first frame of each place.
     level
-        Brightness in each place [grey levels].
+        Median brightness in each place [grey levels].
     flicker
         Standard deviation of the brightness of the wall among neighbouring frames [grey levels].
     saturated
-        Share of pixels that are as bright as can be stored.
+        Share of pixels with the largest value that can be stored.
     cells, border_cells
-        Cells, and those that touch the edge of the frame.
+        Number of cells, and number of those that touch the edge of the frame.
     """
 
     position: tuple[int, ...] = ()
@@ -54,7 +54,7 @@ class FrameLook:
 
 
 def look_at_frames(data: ResultData) -> FrameLook:
-    """Look at up to 100 frames of the measurement, or else at a few images of events."""
+    """Evaluate up to 100 frames of the measurement, or a few images of events if its frames cannot be reached."""
     bursts = _read_bursts(data)
     if not bursts:
         return _look_at_events(data)
@@ -73,7 +73,7 @@ def look_at_frames(data: ResultData) -> FrameLook:
 
 
 def _read_bursts(data: ResultData) -> list[tuple[int, Frames]]:
-    """Return neighbouring frames from places all over the recording: number of the first, frames."""
+    """Return index of the first frame, and frames, of bursts that are spread over the recording."""
     stack = data.source_frames
     if stack is None or not len(stack):
         return []
@@ -81,7 +81,7 @@ def _read_bursts(data: ResultData) -> list[tuple[int, Frames]]:
     cost = max(chunk, BURST) * int(np.prod(stack.shape[1:]))
     places = int(np.clip(MOST_BYTES // max(cost, 1), FEWEST_PLACES, PLACES))
     starts = np.linspace(0, max(len(stack) - BURST, 0), places).astype(np.int64)
-    # From the beginning of a chunk on, no burst needs two of them.
+    # A burst that begins with a chunk does not need a second one.
     starts = np.unique(starts // chunk * chunk if chunk >= BURST else starts)
     bursts = []
     for start in starts.tolist():
@@ -95,7 +95,7 @@ def _read_bursts(data: ResultData) -> list[tuple[int, Frames]]:
 
 
 def _look_at_events(data: ResultData) -> FrameLook:
-    """Return what a few images of events tell."""
+    """Evaluate a few images of events."""
     if not len(data):
         return FrameLook()
     chosen = np.unique(np.linspace(0, len(data) - 1, min(EVENT_IMAGES, len(data))).astype(np.int64)).tolist()
@@ -109,7 +109,7 @@ def _saturated(stacks: list[Frames]) -> float | None:
 
 
 def _count_cells(data: ResultData, bursts: list[tuple[int, Frames]]) -> tuple[int | None, int | None]:
-    """Return how many cells the pipeline's threshold finds, those at the edge among them, and how many touch it."""
+    """Return the number of cells that the pipeline's threshold finds, and the number of those at the edge."""
     settings = _segmenter_settings(data)
     if settings is None:
         return None, None
@@ -143,7 +143,7 @@ def _count_cells(data: ResultData, bursts: list[tuple[int, Frames]]) -> tuple[in
 
 
 def _segmenter_settings(data: ResultData) -> tuple[float, bool, int, int] | None:
-    """Return threshold, fill_holes, closing_disk and smallest size; None for another segmenter than ours."""
+    """Return thresh, fill_holes, closing_disk and size_thresh_mask; None for segmenters other than ``thresh``."""
     code, _, text = str(data.meta.get("pipeline:dcnum segmenter", "")).partition(":")
     if code != "thresh":
         return None

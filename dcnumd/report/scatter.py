@@ -1,4 +1,4 @@
-"""The scatter plot: on the page, as a picture, as a thumbnail."""
+"""The scatter plot, for the page, as a picture and as a thumbnail."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from dcnumd.report.cloud import Cloud, unit
 from dcnumd.report.plots import LINE, MUTED, Plot, as_svg, name_axes, style
 
 GREY = "#7d858f"
-"""Reads on white as on black: for pictures of which nobody knows where they are shown."""
+"""Colour that is readable on white and on black, for pictures that may be shown on either."""
 
 DENSITY_COLOURS: ListedColormap | LinearSegmentedColormap = ListedColormap(
     mpl.colormaps["viridis"](np.linspace(0.22, 0.95, 64))
 )
-"""Few to many events; the darkest part is left out, it would vanish in dark mode."""
+"""Colours from low to high density. The darkest part of the colour map is left out: it would vanish in dark mode."""
 
 DRAWN_CELLS = (480, 360)
-"""Number of cells across and up; of the points in one cell, one is drawn."""
+"""Number of grid cells across and up; only one of the points in a grid cell is drawn."""
 SCATTER_SIZE, SCATTER_BOX = (420, 296), (0.14, 0.145, 0.84, 0.835)
-"""View box of the plot, and the part of it between the axes: left, bottom, width, height."""
+"""Size of the plot's view box, and the part of it within the axes, as shares: left, bottom, width, height."""
 PICTURE_SIZE = (900, 634)
-"""Pixels; of the same shape."""
+"""Width and height of the picture, with the proportions of `SCATTER_SIZE` [px]."""
 PICTURE_DPI = 150
 PALETTE = 160
 THUMBNAIL_SIZE = (96, 64)
@@ -47,15 +47,15 @@ def plot(points: Cloud, raster: Image.Image, labels: tuple[str, str], marked: np
     Parameters
     ----------
     points
-        The events.
+        The data of the plot.
     raster
-        They drawn, see `dots`.
+        The drawing of the points by `dots`.
     labels
-        Of the axes.
+        Labels of the x and the y axis.
     marked
-        Events (numbers in the result) whose places in the plot are wanted.
+        Numbers of the events whose positions in the plot are returned; all must be in `points`.
     key
-        Tells this plot from the others of the page.
+        Unique name of this plot on the page.
     """
     with mpl.rc_context(style(11.0)):
         figure = Figure(figsize=(SCATTER_SIZE[0] / 72, SCATTER_SIZE[1] / 72))
@@ -65,7 +65,7 @@ def plot(points: Cloud, raster: Image.Image, labels: tuple[str, str], marked: np
     at = np.searchsorted(points.index, marked)
     across, up = unit(points.x[at], points.limits_x), unit(points.y[at], points.limits_y)
     data = base64.b64encode(_few_colours(raster)).decode()
-    # Thousands of points are a picture: as shapes they would be many times larger, and slow in every browser.
+    # Why the points are an image: thousands of shapes would be many times larger, and slow in every browser.
     inside = f'<image x="{left}" y="{top}" width="{width}" height="{height}" href="data:image/png;base64,{data}"/>'
     return dataclasses.replace(
         axes, svg=axes.svg + inside, points=np.column_stack([left + across * width, top + (1 - up) * height])
@@ -73,18 +73,18 @@ def plot(points: Cloud, raster: Image.Image, labels: tuple[str, str], marked: np
 
 
 def box_in(width: float, height: float) -> tuple[float, float, float, float]:
-    """Return the part of a drawing of some size that is between the axes: left, top, width, height."""
+    """Return the part of a drawing within its axes: left, top, width, height, in the unit of the arguments."""
     left, bottom, across, up = SCATTER_BOX
     return left * width, (1 - bottom - up) * height, across * width, up * height
 
 
 def dots(points: Cloud) -> Image.Image:
-    """Draw the points of a scatter plot, without axes: the densest on top, of those that hide each other only one."""
+    """Draw the points of a scatter plot without axes, the densest on top; of points in one grid cell, only one."""
     order = np.argsort(-points.density, kind="stable")
     columns, rows = DRAWN_CELLS
     cell = (unit(points.x, points.limits_x) * columns).astype(np.int64) * (rows + 1)
     cell += (unit(points.y, points.limits_y) * rows).astype(np.int64)
-    # The first of each cell is the densest.
+    # The first point of each grid cell is the densest.
     kept = order[np.unique(cell[order], return_index=True)[1]]
     kept = kept[np.argsort(points.density[kept], kind="stable")]
     size = np.interp(math.log10(len(points.x)), [0, 2, 4, 5], [30, 20, 7, 3])
@@ -100,18 +100,18 @@ def dots(points: Cloud) -> Image.Image:
 
 
 def picture(points: Cloud, raster: Image.Image, labels: tuple[str, str], *, paper: bool = False) -> bytes:
-    """Draw the scatter plot as a PNG of 900 x 634 pixels.
+    """Return the scatter plot as a PNG of 900 x 634 pixels.
 
     Parameters
     ----------
     points
-        The events.
+        The data of the plot.
     raster
-        They drawn, see `dots`.
+        The drawing of the points by `dots`.
     labels
-        Of the axes.
+        Labels of the x and the y axis.
     paper
-        Black on white; else grey on a transparent ground, which suits any page.
+        Whether axes are black on white, instead of grey on a transparent background, which suits any page.
     """
     colours = {MUTED: "#333333", LINE: "#cccccc"} if paper else {MUTED: GREY, LINE: f"{GREY}55"}
     with mpl.rc_context(style(11.0, colours)):
@@ -125,13 +125,13 @@ def picture(points: Cloud, raster: Image.Image, labels: tuple[str, str], *, pape
 
 
 def thumbnail(points: Cloud) -> bytes:
-    """Return the scatter plot as a tiny PNG: 96 x 64 pixels in a few colours on a transparent ground."""
+    """Return the scatter plot as a PNG of 96 x 64 pixels, in a few colours on a transparent background."""
     width, height = THUMBNAIL_SIZE
     across = np.minimum((unit(points.x, points.limits_x) * width).astype(np.int64), width - 1)
     down = height - 1 - np.minimum((unit(points.y, points.limits_y) * height).astype(np.int64), height - 1)
     pixels = np.zeros((height, width), np.uint8)
     level = 1 + np.minimum((points.density * THUMBNAIL_COLOURS).astype(np.uint8), THUMBNAIL_COLOURS - 1)
-    # Single pixels would vanish, so every event takes two by two; the densest come last.
+    # Each event is drawn as two by two pixels, since single ones would be hard to see; the highest density wins.
     for row, column in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
         np.maximum.at(pixels, (np.maximum(down + row, 0), np.maximum(across + column, 0)), level)
     image = Image.fromarray(pixels, "P")
@@ -141,14 +141,14 @@ def thumbnail(points: Cloud) -> bytes:
 
 
 def as_png(image: Image.Image, **options: Any) -> bytes:
-    """Return an image as a PNG file."""
+    """Return an image as the content of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", **options)
     return buffer.getvalue()
 
 
 def _prepare(axes: Axes, points: Cloud, labels: tuple[str, str]) -> None:
-    """Give axes the limits, ticks and names of a scatter plot."""
+    """Set limits, ticks and labels of the axes of a scatter plot."""
     axes.set_xlim(*points.limits_x)
     axes.set_ylim(*points.limits_y)
     axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -157,7 +157,7 @@ def _prepare(axes: Axes, points: Cloud, labels: tuple[str, str]) -> None:
 
 
 def _box_in_picture() -> tuple[int, int, int, int]:
-    """Return the part of the picture between the axes [px]: left, top, right, bottom."""
+    """Return the part of the picture within its axes [px]: left, top, right, bottom."""
     left, top, width, height = box_in(*PICTURE_SIZE)
     return round(left), round(top), round(left + width), round(top + height)
 
@@ -169,5 +169,5 @@ def _drawn(figure: Figure) -> Image.Image:
 
 
 def _few_colours(image: Image.Image) -> bytes:
-    """Return a PNG with a palette, a quarter of the size of one without."""
+    """Return an image as a PNG with a palette, which has a quarter of the size of one without."""
     return as_png(image.quantize(PALETTE, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))

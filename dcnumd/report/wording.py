@@ -1,4 +1,4 @@
-"""What people are told of a measurement, in words for the operator: its traffic light, its warnings, why it failed."""
+"""The words for the operator: traffic lights, warnings, and the causes of failures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dcnumd.report.request import Light
 
 
 class Verdict(NamedTuple):
-    """What a traffic light says, and what it means."""
+    """The text of a traffic light, and its meaning."""
 
     what: str
     meaning: str
@@ -23,7 +23,7 @@ VERDICTS: dict[Light, Verdict] = {
     "grey": Verdict("Not judged", "There is not enough in this result to judge it."),
 }
 LIGHTS: dict[str, str] = {light: verdict.what for light, verdict in VERDICTS.items()}
-"""What a traffic light says, alone."""
+"""Text of each traffic light, without its meaning."""
 WARNINGS = {
     "few_events": "few events",
     "flicker": "flicker",
@@ -35,22 +35,22 @@ WARNINGS = {
     "saturated": "saturated pixels",
     "clogging": "clogging",
 }
-"""The checks of a report."""
+"""Short text of each check that warns."""
 
 
 def cause_of(reason: str) -> Reason:
-    """Return what a reason code means; codes of other versions speak for themselves."""
+    """Return cause and cure of a reason code; for unknown codes, of other versions, the code itself as cause."""
     unknown = Reason(printable(reason.replace("_", " ")).capitalize(), "", "nobody", "no")
     return CATALOGUE.get(reason, unknown)
 
 
 def told_of_blocked(problem: str, reason: str, error: str, waiting: int) -> str:
-    """Return in one line that a folder takes no results: the event, the cause, the cure, and how many wait for it."""
+    """Return a line about a folder that takes no results: event, cause, error, cure, and number of waiting files."""
     cause = cause_of(reason)
     who = f"{waiting:,} measurements wait" if waiting != 1 else "1 measurement waits"
     return f"{problem}: {cause.what}: {printable(error)}. {cause.cure} {who}."
 
 
 def explained(error: str, path: str) -> str:
-    """Return what exactly was wrong; the measurement's own path goes without saying."""
+    """Return an error without the path of the measurement at its beginning."""
     return printable(error).removeprefix(f"{printable(path)}: ")
