@@ -1,1 +1,1 @@
-"""What several test modules share: dcnum as an oracle."""
+"""Helpers that several test modules share: daemons, faults, frames, pages, and dcnum as the oracle."""

@@ -1,4 +1,4 @@
-"""What a documented interface promises, to be compared with dcnum's classes of the same name."""
+"""Describes documented interfaces, to compare them with dcnum's classes of the same names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def parameters(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
-    """Return name, kind and default of each parameter of a function, but for `self` and `cls`."""
+    """Return name, kind and default of each parameter of a function except `self` and `cls`."""
     return [
         (parameter.name, parameter.kind, parameter.default)
         for parameter in inspect.signature(function).parameters.values()
@@ -17,7 +17,7 @@ def parameters(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
 
 
 def kind_of(cls: type, name: str) -> str:
-    """Return what an attribute of a class is: a property, a static or class method, a function or a value."""
+    """Return the kind of a class's attribute: property, staticmethod, classmethod, function or value."""
     attribute = inspect.getattr_static(cls, name)
     for kind in (property, staticmethod, classmethod):
         if isinstance(attribute, kind):

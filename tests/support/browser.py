@@ -1,4 +1,4 @@
-"""A real browser that looks at pages: what it is told while they load, and what is wrong with how they look."""
+"""Checks pages in a real browser: faults while they load, and faults in their layout."""
 
 from __future__ import annotations
 
@@ -34,32 +34,33 @@ Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = ("light", "dark")
 PHONE, DESK = 390, 1400
 WIDTHS = (PHONE, DESK)
-"""Of the window [px]."""
+"""Widths of the window [px]."""
 HEIGHT = 900
 
 FOLDER = pathlib.Path(__file__).parents[2]
 FEW_COLOURS = 12
-"""A picture has more; a frame around nothing has fewer."""
+"""Number of colours that a picture has at least; an empty frame has fewer."""
 COLOURFUL = 60
-"""Difference of the largest and smallest of red, green and blue: more than that of axes, grids and text."""
+"""Difference of the largest and smallest of red, green and blue above which a pixel counts as data, and not as axes,
+grid or text."""
 INK = 5
-"""Pixels that the data of a plot cover at least, be it one point."""
+"""Smallest number of pixels that the data of a plot cover, even a single point."""
 
 
 def find_chromium() -> str | None:
-    """Return the browser that is installed; None if there is none."""
+    """Return the path of an installed Chromium or Chrome; None if there is none."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
 def launch(playwright: Playwright, chromium: str) -> Browser:
-    """Start the browser; as root it runs without its sandbox, which root cannot have."""
+    """Start the browser, for root without its sandbox, which is not available to root."""
     return playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"] if os.geteuid() == 0 else [])
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Start a browser; it ends before tests of other modules run, which have event loops of their own."""
+    """Yield a browser. Why not for the session: tests of other modules have event loops of their own."""
     chromium = find_chromium()
     if chromium is None:
         pytest.skip("there is no Chromium on this computer (apt install chromium)")
@@ -70,7 +71,7 @@ def browser() -> Iterator[Browser]:
 
 
 def artefact(name: str) -> pathlib.Path:
-    """Return where something for people to look at is kept."""
+    """Return the path for a picture or file that is kept for inspection."""
     folder = pathlib.Path(os.environ.get("DCNUMD_ARTEFACTS") or FOLDER / "build" / "artefacts")
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name
@@ -78,14 +79,14 @@ def artefact(name: str) -> pathlib.Path:
 
 @dataclasses.dataclass
 class Sight:
-    """A page in a window, and everything that it should not have done."""
+    """A page in a window, and the faults that were observed while it was open."""
 
     page: Page
     origin: str
     faults: list[str] = dataclasses.field(default_factory=list)
 
     def listen(self) -> None:
-        """Note faults from now on."""
+        """Record faults from now on."""
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.faults.append(f"error of a script: {error}"))
         self.page.on("dialog", self._dismiss)
@@ -106,7 +107,7 @@ class Sight:
             self.faults.append(f"request to another host: {request.url}")
 
     def _miss(self, request: Request) -> None:
-        # Who goes to another page waits no longer for the rest of this one.
+        # Requests that are still in progress are aborted when another page is opened.
         if request.failure != "net::ERR_ABORTED":
             self.faults.append(f"request failed: {request.url}: {request.failure}")
 
@@ -115,18 +116,18 @@ class Sight:
             self.faults.append(f"answer {response.status}: {response.url}")
 
     def check(self) -> None:
-        """Fail if anything was wrong so far, or is wrong with how the page looks now."""
+        """Fail if faults were recorded, or if the present layout has faults."""
         found = [*self.faults, *self.page.evaluate(LOOK)]
         assert not found, "\n".join(found)
 
     def keep(self, name: str) -> None:
-        """Keep a picture of the whole page, and fail if one of the plots or pictures in it is empty."""
-        # What is outside of the window may be left out by the browser until it is scrolled there.
+        """Save a screenshot of the whole page, and fail if one of the plots or pictures in it is empty."""
+        # The browser may skip rendering what is outside of the window, so the window is made as high as the page.
         high = self.page.evaluate("document.documentElement.scrollHeight")
         self.page.set_viewport_size({"width": self.page.viewport_size["width"], "height": max(high, HEIGHT)})
         content = self.page.screenshot(path=artefact(f"{name}.png"), full_page=True)
         if self.page.locator(".marks").count():
-            # Numbers lie upon the points, so that they could hide that there are none.
+            # The numbers cover the points, so without hiding them a missing point would not be noticed.
             content = self.page.screenshot(
                 full_page=True, animations="disabled", style=".marks { opacity: 0 !important }"
             )
@@ -135,13 +136,13 @@ class Sight:
         assert not found, "\n".join(found)
 
     def print(self, name: str) -> pypdf.PdfReader:
-        """Print the page on A4 and keep that."""
+        """Print the page on A4, save the PDF, and return its reader."""
         content = self.page.pdf(path=artefact(f"{name}.pdf"), format="A4", print_background=True)
         return pypdf.PdfReader(io.BytesIO(content))
 
 
 def is_near(url: str, origin: str) -> bool:
-    """Return whether something comes out of a page, from this computer's disk, or from where the page comes from."""
+    """Return whether a URL needs no other host: it is inline, a local file, or of the page's own origin."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme in {"data", "blob", "about"}:
         return True
@@ -151,14 +152,14 @@ def is_near(url: str, origin: str) -> bool:
 
 
 def window(browser: Browser, theme: Theme = "light", width: int = DESK, **options: Any) -> BrowserContext:
-    """Open a window of its own: nothing is remembered, and nothing moves for show."""
+    """Open a window with a profile of its own, and without animations."""
     viewport = {"width": width, "height": HEIGHT}
     return browser.new_context(color_scheme=theme, viewport=viewport, reduced_motion="reduce", **options)
 
 
 @contextlib.contextmanager
 def looking(browser: Browser, url: str, theme: Theme = "light", width: int = DESK, **options: Any) -> Iterator[Sight]:
-    """Look at a page, from before it is loaded until the end."""
+    """Yield a page whose faults are recorded from before it is loaded."""
     with window(browser, theme, width, **options) as context:
         parts = urllib.parse.urlsplit(url)
         sight = Sight(context.new_page(), "" if parts.scheme == "file" else f"{parts.scheme}://{parts.netloc}")
@@ -168,14 +169,14 @@ def looking(browser: Browser, url: str, theme: Theme = "light", width: int = DES
 
 
 def empty_in(picture: PIL.Image.Image, places: list[dict[str, Any]]) -> list[str]:
-    """Return which of the plots and pictures of a page show nothing.
+    """Return a line for each plot or picture of a page that is empty.
 
     Parameters
     ----------
     picture
-        The whole page.
+        Screenshot of the whole page.
     places
-        Where they are, see `PICTURES`.
+        Positions of the plots and pictures, see `PICTURES`.
     """
     found = []
     for place in places:
@@ -190,7 +191,7 @@ def empty_in(picture: PIL.Image.Image, places: list[dict[str, Any]]) -> list[str
 
 
 def serious_faults(page: Page) -> list[str]:
-    """Return what keeps people with a disability from using a page, as axe-core finds it."""
+    """Return the serious and critical accessibility faults of a page that axe-core finds."""
     results = Axe().run(page, options={"resultTypes": ["violations"], "preload": False})
     return [
         f"{one['impact']} {one['id']}: {one['help']}: {node['target']} {node['failureSummary']}"
@@ -232,7 +233,7 @@ PICTURES = (
     .filter((p) => p.width >= 24 && p.height >= 24 || !p.loaded);
 }"""
 )
-"""All plots and pictures that are large enough to show something, and where they are on the page [px]."""
+"""Script that returns all plots and pictures above a minimum size, and their positions on the page [px]."""
 
 LOOK = (
     "() => {"
@@ -305,4 +306,4 @@ LOOK = (
   return [...new Set(found)];
 }"""
 )
-"""What is wrong with how a page looks, each as a sentence."""
+"""Script that returns the faults in the layout of a page, each as a sentence."""

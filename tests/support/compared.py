@@ -1,4 +1,4 @@
-"""Everything in a result held against everything in dcnum's, but for what is meant to differ."""
+"""Compares a complete result with that of dcnum, except for intended differences."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from benchmarks.compare import compare_backgrounds, compare_dataset
 from dcnumd import __version__ as our_version
 
 RUN_LOG = re.compile(r"dcnumd?-(job|log)-\d")
-"""Logs of the run itself: each program writes its own."""
+"""Names of the logs of the run itself, which differ between the programs."""
 OUR_NAMES = {f"dcnumd {our_version}": "dcnum 0.31.0", "dcnumd basin": "dcnum basin"}
-"""What stands for the program in our results, and what in dcnum's."""
+"""Names of the program in our results, and what dcnum's results have in their place."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One thing that differs."""
+    """One difference between two results."""
 
     where: str
     ours: Any
@@ -41,11 +41,11 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Intended:
-    """A kind of difference that is meant."""
+    """A kind of difference that is intended."""
 
     reason: str
     where: str
-    """Regular expression for the whole of `Difference.where`."""
+    """Regular expression that matches the whole of `Difference.where`."""
     holds: Callable[[Difference], bool]
 
     def covers(self, difference: Difference) -> bool:
@@ -54,12 +54,12 @@ class Intended:
 
 
 def _is_missing(difference: Difference) -> bool:
-    """Return whether dcnum's result does not have it, and dclab can read ours."""
+    """Return whether dcnum's result lacks something that dclab can read in ours."""
     return difference.theirs is None and difference.ours != "cannot be read"
 
 
 def _more_than(features: set[str]) -> Callable[[Difference], bool]:
-    """Return whether ours has these features, and no others, beyond those of dcnum's."""
+    """Return a function that says whether our result has exactly these features in addition to those of dcnum's."""
     return lambda difference: set(difference.ours) - set(difference.theirs) == features
 
 
@@ -92,13 +92,13 @@ INTENDED = (
         ),
     ),
 )
-"""All differences that are meant, each as narrow as it can be said."""
+"""All intended differences, each described as narrowly as possible."""
 
 
 def identify_as_dclab(reference: pathlib.Path, measurement: pathlib.Path) -> None:
-    """Correct the identifiers in dcnum's result, which it takes from ``b'…'`` where there are fixed-length strings.
+    """Correct the identifiers in dcnum's result, which are made from ``b'…'`` if attributes are fixed-length strings.
 
-    That dcnumd takes them from the text is meant, see the guide for scientists.
+    That dcnumd makes them from the text is intended, see the guide for scientists.
     """
     with h5py.File(measurement, locking=False) as h5:
         texts = [h5.attrs.get(key) for key in ("experiment:date", "experiment:time", "setup:identifier")]
@@ -118,7 +118,7 @@ def identify_as_dclab(reference: pathlib.Path, measurement: pathlib.Path) -> Non
 
 
 def result_differences(ours: pathlib.Path, reference: pathlib.Path) -> list[str]:
-    """Return what differs in two results beyond what is `INTENDED`, one line for each."""
+    """Return a line for each difference of two results that is not `INTENDED`."""
     return [
         str(difference)
         for difference in all_differences(ours, reference)
@@ -127,7 +127,7 @@ def result_differences(ours: pathlib.Path, reference: pathlib.Path) -> list[str]
 
 
 def all_differences(ours: pathlib.Path, reference: pathlib.Path) -> list[Difference]:
-    """Return everything in which two results differ."""
+    """Return all differences of two results."""
     with h5py.File(ours, "r", locking=False) as one, h5py.File(reference, "r", locking=False) as two:
         events = len(two["events/nevents"]) if "nevents" in two["events"] else 0
         found = [*_unequal(dict(_described(one)), dict(_described(two)), events), *_unequal_data(one, two, events)]
@@ -141,7 +141,7 @@ def _unequal(ours: dict[str, Any], theirs: dict[str, Any], events: int) -> Itera
 
 
 def _unequal_data(one: h5py.File, two: h5py.File, events: int) -> Iterator[Difference]:
-    """Compare the values of what both have: all events, and the background of each."""
+    """Yield the differences of features that both results have, and of the background of each event."""
     for name in sorted(set(one["events"]) & set(two["events"])):
         if name == "basinmap0" or not name.startswith("basinmap"):
             for line in compare_dataset(name, one["events"][name], two["events"][name]):
@@ -151,10 +151,10 @@ def _unequal_data(one: h5py.File, two: h5py.File, events: int) -> Iterator[Diffe
 
 
 def _described(h5: h5py.File) -> Iterator[tuple[str, Any]]:
-    """Yield all there is in a result but for the values of events, under names to compare it by."""
+    """Yield name and description of everything in a result except the values of events."""
     yield from _attributes("", h5)
     for name, dataset in h5["events"].items():
-        # the numbering of mappings is free; images are compared through them
+        # The numbers of mappings may differ; images are compared through the mappings.
         if name == "basinmap0" or not name.startswith("basinmap"):
             yield f"events/{name} layout", _layout(dataset)
             yield from _attributes(f"events/{name} ", dataset)
@@ -165,12 +165,12 @@ def _described(h5: h5py.File) -> Iterator[tuple[str, Any]]:
         for name, dataset in h5.get(group, {}).items():
             if not RUN_LOG.match(name):
                 yield f"{group}/{name} layout", (str(dataset.dtype), dataset.shape, _filters(dataset))
-                # as text NaN equals NaN
+                # As text, because NaN does not equal NaN.
                 yield f"{group}/{name} values", repr(dataset[()].tolist())
                 yield from _attributes(f"{group}/{name} ", dataset)
     for dataset in h5.get("basins", {}).values():
         definition = json.loads(b"\n".join(dataset[:].tolist()))
-        # the numbering of other mappings is free; and dcnum has some features in two basins
+        # The numbers of other mappings may differ, and dcnum has some features in two basins.
         told = {key: _in_their_words(value) for key, value in definition.items() if key != "features"}
         told["mapping"] = definition.get("mapping") == "basinmap0"
         for feature in definition["features"]:
@@ -186,7 +186,7 @@ def _attributes(where: str, thing: h5py.File | h5py.Dataset) -> Iterator[tuple[s
 
 
 def _in_their_words(value: Any) -> Any:
-    """Return what dcnum would say for what we say of ourselves."""
+    """Return a value with the names of dcnum in place of ours."""
     if isinstance(value, str):
         for ours, theirs in OUR_NAMES.items():
             value = value.replace(ours, theirs)
@@ -208,7 +208,7 @@ def seen_by_dclab(path: pathlib.Path) -> dict[str, Any]:
         seen: dict[str, Any] = {"dclab features": sorted({*data.features_innate, *data.features_basin})}
         for name in data.features_basin:
             try:
-                # looked up once: each look-up asks which features could be computed
+                # Why not data[name][number]: each access by name checks which features could be computed.
                 feature = data[name]
                 values = np.array([feature[number] for number in range(len(data))])
             except KeyError:
@@ -220,7 +220,7 @@ def seen_by_dclab(path: pathlib.Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet_dataset(path: pathlib.Path) -> Iterator[dclab.rtdc_dataset.RTDCBase]:
-    """Open a file by dclab, which warns of much that is drawn."""
+    """Open a file by dclab, without its warnings, of which simulated measurements raise many."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with dclab.new_dataset(path) as data:

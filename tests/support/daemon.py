@@ -1,4 +1,4 @@
-"""A real daemon as a process of its own, heard through its log; and small measurements for it."""
+"""Runs a real daemon as a process, follows its log, and writes small measurements for it."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from tests.support.events import fault_of
 Event = dict[str, Any]
 
 HANG_SECONDS = 240.0
-"""What is waited for so long comes no more, however busy the computer is."""
+"""Time after which something that a test waits for counts as hanging, even on a busy computer [s]."""
 START_SECONDS = HANG_SECONDS
 STOP_SECONDS = 60.0
 WORDS_SECONDS = 10.0
 DISTINCT_FRAMES = 400
 heard_of: list[Daemon] = []
-"""All daemons that a test has to do with, so that its failure can show what they logged."""
+"""All daemons of the current test, whose logs are shown if it fails."""
 
 
 @dataclasses.dataclass
 class Daemon:
-    """A running ``dcnumd run`` and every event that it logged so far."""
+    """A running ``dcnumd run``, and all events that it has logged."""
 
     process: subprocess.Popen[str]
     events: list[Event] = dataclasses.field(default_factory=list)
     heard: threading.Condition = dataclasses.field(default_factory=threading.Condition)
     ended: bool = False
     faults: list[str] = dataclasses.field(default_factory=list)
-    """Lines that the schema of the events does not allow, each with the reason."""
+    """Log lines that violate the schema of the events, each with the reason."""
     _named: dict[str, list[Event]] = dataclasses.field(default_factory=dict)
     _listener: threading.Thread | None = None
 
@@ -52,9 +52,9 @@ class Daemon:
 
     @classmethod
     def start(cls, config: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Self:
-        """Start a daemon and listen to it; `environment` comes on top of this process's own."""
+        """Start a daemon and follow its log; `environment` is added to that of this process."""
         command = [sys.executable, "-m", "dcnumd", "run", "-c", os.fspath(config), *arguments]
-        # One that hangs can be asked where.
+        # With the fault handler, SIGABRT makes a hanging daemon print where it hangs.
         variables = {**os.environ, "PYTHONFAULTHANDLER": "1", **(environment or {})}
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=variables)
         daemon = cls(process)
@@ -63,14 +63,14 @@ class Daemon:
         return daemon
 
     def listen(self) -> None:
-        """Collect the log until the process closes it."""
+        """Read the log until the process closes it."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             fault = None
             try:
                 event = json.loads(line)
             except ValueError:
-                # What Python or the service manager says when a process ends; or half a line of a killed one.
+                # Output of Python when a process ends, or half a line of a killed process.
                 event = {"event": "not json", "line": line}
             else:
                 fault = fault_of(event)
@@ -84,12 +84,12 @@ class Daemon:
             self.heard.notify_all()
 
     def matching(self, name: str, **fields: object) -> list[Event]:
-        """Return the events of this name with these fields."""
+        """Return the events with this name and these fields."""
         named = list(self._named.get(name, ()))
         return [event for event in named if all(event.get(key) == value for key, value in fields.items())]
 
     def wait_for(self, name: str, *, count: int = 1, timeout: float = HANG_SECONDS, **fields: object) -> Event:
-        """Wait until an event was logged `count` times and return the last of them."""
+        """Wait until an event was logged `count` times, and return the last one."""
         deadline = time.monotonic() + timeout
         with self.heard:
             while len(found := self.matching(name, **fields)) < count:
@@ -102,21 +102,21 @@ class Daemon:
         return found[-1]
 
     def check_events(self) -> None:
-        """Fail if a line was logged that the schema of the events does not allow."""
+        """Fail if a line of the log violates the schema of the events."""
         assert not self.faults, "\n".join(self.faults)
 
     def log(self, lines: int = 400) -> str:
-        """Return the last lines of the log."""
+        """Return the last lines of the log, and the number of events of each name."""
         counts = collections.Counter(event["event"] for event in self.events)
         return "\n".join([*(json.dumps(event) for event in self.events[-lines:]), str(dict(counts))])
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = STOP_SECONDS) -> int:
-        """Send a signal and wait for the end; return the exit code."""
+        """Send a signal, wait for the end of the daemon, and return its exit code."""
         self.process.send_signal(number)
         return self.wait(timeout)
 
     def wait(self, timeout: float = HANG_SECONDS) -> int:
-        """Wait for the end and return the exit code."""
+        """Wait for the end of the daemon, and return its exit code."""
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -127,7 +127,7 @@ class Daemon:
         return code
 
     def last_words(self) -> str:
-        """Kill a daemon that hangs, and return its log, at the end of which it tells where it was."""
+        """Kill a hanging daemon, and return its log, which ends with the traceback of where it hung."""
         waiting = pathlib.Path(f"/proc/{self.process.pid}/wchan").read_text()
         self.process.send_signal(signal.SIGABRT)
         with self.heard:
@@ -135,7 +135,7 @@ class Daemon:
         return f"{self.log()}\nIt waited in the kernel for {waiting}."
 
     def close(self) -> None:
-        """Kill the daemon if it still runs, let go of its log, and check all of it."""
+        """Kill the daemon if it still runs, read the rest of its log, and check all events."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
@@ -147,16 +147,17 @@ class Daemon:
 
 
 def forget_ended() -> None:
-    """Forget the daemons that have ended, as those of earlier tests have."""
+    """Remove ended daemons, which are those of earlier tests, from `heard_of`."""
     heard_of[:] = [daemon for daemon in heard_of if not daemon.ended]
 
 
 def draw_measurement(
     path: pathlib.Path, *, frames: int = 60, shape: tuple[int, int] = (48, 96), seed: int = 0, growable: bool = False
 ) -> None:
-    """Write a small measurement with dark discs on a noisy background; not square, reproducible.
+    """Write a small, reproducible measurement with dark discs on a noisy background.
 
-    Of a longer one, the first `DISTINCT_FRAMES` come again: drawing them takes longer than their job.
+    Measurements with more than `DISTINCT_FRAMES` frames repeat these, because drawing frames takes longer than
+    processing them.
     """
     rng = np.random.default_rng(seed)
     height, width = shape

@@ -1,4 +1,4 @@
-"""File systems of a test: small, read-only, or taken away."""
+"""File systems for tests: small, read-only, or unmounted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @contextlib.contextmanager
 def mounted(folder: pathlib.Path, options: str, kind: str = "tmpfs") -> Iterator[pathlib.Path]:
-    """Mount a file system, by default one in memory, on a new folder; skip the test where that is forbidden."""
+    """Mount a file system on a folder, by default in memory; skip the test if mounting is not permitted."""
     folder.mkdir(exist_ok=True)
     command = ["mount", "-t", kind, "-o", options, kind, folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -25,6 +25,6 @@ def mounted(folder: pathlib.Path, options: str, kind: str = "tmpfs") -> Iterator
 
 
 def unmount(folder: pathlib.Path) -> None:
-    """Take a file system away, also one that is in use, as often as it is there."""
+    """Unmount a folder, even if it is in use, until nothing is mounted on it."""
     while folder.is_mount():
         subprocess.run(["umount", "-l", folder], check=True)

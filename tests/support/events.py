@@ -1,4 +1,4 @@
-"""The log events as the schema that comes with the package defines them."""
+"""The log events, as defined by the schema in the package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import dcnumd
 
 @functools.cache
 def event_schema() -> dict[str, Any]:
-    """Return the schema."""
+    """Return the schema of the log events."""
     text = (importlib.resources.files(dcnumd) / "daemon" / "events.schema.json").read_text("utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
@@ -44,7 +44,7 @@ def _validator(name: str) -> jsonschema.Draft202012Validator:
 
 
 def fault_of(event: dict[str, Any]) -> str | None:
-    """Return what is wrong with an event by the schema, None if nothing is."""
+    """Return how an event violates the schema; None if it does not."""
     name = "shortened" if "shortened_from" in event else str(event.get("event"))
     if name not in event_schema()["$defs"]:
         return f"there is no event {name!r}"

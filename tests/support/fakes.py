@@ -1,4 +1,4 @@
-"""What takes the place of processes: calls are made here and now, and have ended when they return."""
+"""Stand-ins for processes: calls run in this thread and have ended when they return."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dcnumd.logic.job import Job
 
 
 class HereAndNow(concurrent.futures.Executor):
-    """Calls each function at once, in this thread."""
+    """An executor that calls each function at once, in this thread."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
-        """Return what a call has returned, or raised."""
+        """Call a function, and return a future with its result or exception."""
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -24,24 +24,24 @@ class HereAndNow(concurrent.futures.Executor):
 
 
 class FakeExecutor:
-    """A `JobExecutor` whose jobs end at once, unless a test hands it a pool in which they do not."""
+    """A `JobExecutor` whose jobs end at once, unless a test gives it another pool."""
 
     capacity, alive, losses = 1, True, 0
 
     def __init__(self, pool: concurrent.futures.Executor | None = None) -> None:
         self.pool = pool or HereAndNow()
         self.calls: list[tuple[str, str]] = []
-        """What was asked for, and for which job."""
+        """Name of each call, and ID of its job."""
 
     async def start(self) -> None:
-        """Be ready at once."""
+        """Do nothing: there is nothing to start."""
 
     async def wait_until_lost(self) -> None:
-        """Never be lost."""
+        """Wait forever: no process can be lost."""
         await asyncio.Event().wait()
 
     def explain(self, error: BaseException, _: Job) -> BaseException:
-        """Return what a job has raised."""
+        """Return the exception of a job unchanged."""
         return error
 
     def hold(self) -> None:
@@ -64,7 +64,7 @@ class FakeExecutor:
 
 
 class FakeChild:
-    """What a child process is for the daemon: calls are made in this process."""
+    """A stand-in for a child process, whose calls run in this process."""
 
     name, alive, losses = "probe", True, 0
 
@@ -73,16 +73,16 @@ class FakeChild:
         return function(*args, **kwargs)
 
     async def start(self, *_: Callable[[], object]) -> None:
-        """Be ready at once."""
+        """Do nothing: there is nothing to start."""
 
     def give_way(self, *, idle: bool) -> None:
-        """Take no notice."""
+        """Do nothing: there is no process."""
 
     def hold(self) -> None:
-        """Take no notice."""
+        """Do nothing: there is no process."""
 
     def resume(self) -> None:
-        """Take no notice."""
+        """Do nothing: there is no process."""
 
     async def close(self, _: float) -> None:
         """Have nothing to close."""

@@ -1,4 +1,4 @@
-"""What tests of faults share: measurements that take long, programs that write, and looks at a daemon's work."""
+"""Helpers of the tests of faults: long measurements, programs that write, and queries about a daemon's work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.daemon import HANG_SECONDS, Daemon, draw_measurement
 
 JOB_SECONDS = HANG_SECONDS
 LONG_FRAMES = 3000
-"""Frames of a measurement that takes some seconds."""
+"""Number of frames of a measurement whose processing takes some seconds."""
 
 
 def result_of(path: pathlib.Path) -> pathlib.Path:
@@ -28,19 +28,19 @@ def result_of(path: pathlib.Path) -> pathlib.Path:
 
 
 def published(folder: pathlib.Path, name: str, **keywords) -> pathlib.Path:
-    """Write a measurement elsewhere and move it into place, as a careful instrument does."""
+    """Write a measurement under a hidden name and rename it, as a careful instrument does; return its path."""
     hidden = folder / ".writing"
     draw_measurement(hidden, **keywords)
     return hidden.rename(folder / name)
 
 
 def draw_long(path: pathlib.Path, *, frames: int = LONG_FRAMES, cells: int = 6, seed: int = 0) -> None:
-    """Write a measurement that takes some seconds, although it is small: many cells on an even background."""
+    """Write a small measurement whose processing takes some seconds: many cells on a uniform background."""
     rng = np.random.default_rng(seed)
     height, width = 80, 1000
     rows, columns = np.mgrid[:24, :24] - 12
     disc = np.where(np.hypot(rows, columns) < 9, 40 + rows + columns, 0).astype(np.uint8)
-    # some frames, which come again
+    # Longer measurements repeat these frames.
     images = np.full((min(frames, 1200), height, width), 180, np.uint8)
     for image in images:
         for left in rng.permutation(width // 30)[:cells] * 30:
@@ -72,14 +72,14 @@ def draw_long(path: pathlib.Path, *, frames: int = LONG_FRAMES, cells: int = 6, 
 
 
 def workers_of(daemon: Daemon) -> list[psutil.Process]:
-    """Return the processes that segment: those that the fork server has forked."""
+    """Return the workers of a daemon, which the fork server has forked."""
     family = psutil.Process(daemon.process.pid).children(recursive=True)
     servers = [process for process in family if "multiprocessing.forkserver" in " ".join(process.cmdline())]
     return [process for process in servers if process.parent() in servers]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = HANG_SECONDS, daemon: Daemon | None = None) -> None:
-    """Wait for something that nobody announces; if that is in vain, show the log of the daemon that is to bring it."""
+    """Poll until a condition holds; on timeout, fail with the log of the daemon."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain\n{daemon.log() if daemon else ''}"
@@ -87,7 +87,7 @@ def wait_until(condition: Callable[[], object], seconds: float = HANG_SECONDS, d
 
 
 def working(daemon: Daemon, path: pathlib.Path) -> None:
-    """Wait until a job is under way: its workers use the processor."""
+    """Wait until the workers of a job use the processor."""
     daemon.wait_for("job.started", path=str(path), timeout=JOB_SECONDS)
     wait_until(lambda: workers_of(daemon))
     before = {process.pid: cpu_seconds([process.pid]) for process in workers_of(daemon)}
@@ -95,7 +95,7 @@ def working(daemon: Daemon, path: pathlib.Path) -> None:
 
 
 def assert_done_once(daemon: Daemon, *paths: pathlib.Path) -> None:
-    """Make sure that each measurement came out at its first attempt."""
+    """Check that each measurement was finished once, at its first attempt."""
     for path in paths:
         assert len(daemon.matching("job.finished", path=str(path))) == 1
         assert not daemon.matching("job.failed", path=str(path))
@@ -103,13 +103,13 @@ def assert_done_once(daemon: Daemon, *paths: pathlib.Path) -> None:
 
 
 def frames_processed(daemon: Daemon, path: pathlib.Path) -> int:
-    """Return how many frames the last result was made of; 0 without any."""
+    """Return the number of frames of the last result; 0 without a result."""
     finished = daemon.matching("job.finished", path=str(path))
     return finished[-1]["frames"] if finished else 0
 
 
 def workers_busy(daemon: Daemon) -> bool:
-    """Return whether any worker uses the processor."""
+    """Return whether the workers use the processor."""
     pids = [process.pid for process in workers_of(daemon)]
     before = cpu_seconds(pids)
     time.sleep(0.2)
@@ -141,7 +141,7 @@ for line in sys.stdin:
 
 
 class Writer:
-    """Another program that appends to a measurement, with the locks that HDF5 takes by default."""
+    """Another process that appends to a measurement, with the locks that HDF5 takes by default."""
 
     def __init__(self, path: pathlib.Path) -> None:
         with h5py.File(path, "r", locking=False) as h5:
@@ -155,7 +155,7 @@ class Writer:
         assert self._process.stdout.readline() == "ready\n"
 
     def append(self) -> None:
-        """Append some frames, which must succeed."""
+        """Append 16 frames, and fail if that does not succeed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(file=self._process.stdin, flush=True)
@@ -180,7 +180,7 @@ def growing(path: pathlib.Path, frames: int = 64) -> Writer:
 
 
 class recording:  # noqa: N801 -- reads as a phrase
-    """A file that grows by 6 MB each second, 100 times a second, until the block ends; then it is removed."""
+    """Context manager with a file that grows by 6 MB each second, in 100 steps, and is removed at the end."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path

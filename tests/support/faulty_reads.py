@@ -1,4 +1,4 @@
-"""Reads that fail as on a dying disk or a share that went away: the kernel answers so, for this process from now on."""
+"""Lets reads of this process fail, as on a damaged disk or an unreachable share, by a filter in the kernel."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, FILTER_MODE = 22, 38, 2
 LOAD, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 NUMBER_AT, OFFSET_AT = 0, 16 + 3 * 8
-"""Where the number of the call, and its fourth argument, are in what the filter sees."""
+"""Offsets of the number of the system call and of its fourth argument in the data that the filter sees [bytes]."""
 
 
 def fail_reads(first_byte: int, number: int) -> None:
-    """Let every read at or after a byte of any file fail with an error number, for the rest of this process."""
+    """Let every positioned read at or after an offset fail, in all files and until this process ends.
+
+    Parameters
+    ----------
+    first_byte
+        Offset in the file from which on reads fail [bytes].
+    number
+        The error number, such as `errno.EIO`.
+    """
     pread, preadv = PREAD[platform.machine()]
     program = [
         (LOAD, 0, 0, NUMBER_AT),

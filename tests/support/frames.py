@@ -1,8 +1,8 @@
-"""Frames with all that is hard to measure, drawn by construction and not by luck.
+"""Frames that are hard to measure, constructed systematically.
 
-A `Picture` is a recipe: a shape, the objects in it, how they are lit, a seed. `pictures` draws any recipe;
-`every_special_picture` makes certain that a test meets the known hard ones. A failing test prints the recipe, which
-can be put into an `example` as it is.
+A `Picture` is a recipe: a shape, the objects in it, their grey values, a seed. `pictures` draws any recipe;
+`every_special_picture` lets a test run on the known hard ones as well. A failing test prints the recipe, which can be
+copied into an `example`.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 
 WIDTHS = (1, 2, 7, 8, 9, 63, 64, 65, 127, 128, 129)
-"""Around whole bytes and whole 64-bit words [px]."""
+"""Widths around multiples of a byte and of a 64-bit word [px]."""
 
 
 def corners(mask: Mask, rng: np.random.Generator) -> None:
-    """Put a rectangle of its own size into each corner."""
+    """Draw a rectangle of random size into each corner."""
     for flipped in (mask, mask[:, ::-1], mask[::-1], mask[::-1, ::-1]):
         flipped[: rng.integers(1, 5), : rng.integers(1, 6)] = True
 
 
 def borders(mask: Mask, rng: np.random.Generator) -> None:
-    """Let a bar grow from each of the four borders."""
+    """Draw a bar from each of the four borders."""
     for side in (mask, mask[::-1], mask.T, mask.T[::-1]):
         at = side.shape[1] // 2
         side[: rng.integers(1, 5), at : at + rng.integers(1, 4)] = True
 
 
 def rings(mask: Mask, rng: np.random.Generator) -> None:
-    """Nest three thin rings around a dot: squares, diamonds whose pixels touch at corners only, or circles."""
+    """Draw three nested thin rings around a dot: squares, diamonds whose pixels touch only at corners, or circles."""
     centre_y, centre_x = (rng.integers(min(10, size // 2), max(size - 10, size // 2 + 1)) for size in mask.shape)
     y, x = np.indices(mask.shape)
     dy, dx = np.abs(y - centre_y), np.abs(x - centre_x)
@@ -58,7 +58,7 @@ def thick_rings(mask: Mask, rng: np.random.Generator) -> None:
 
 
 def points(mask: Mask, rng: np.random.Generator) -> None:
-    """Sprinkle objects of one pixel."""
+    """Draw five objects of one pixel each."""
     mask[rng.integers(0, mask.shape[0], 5), rng.integers(0, mask.shape[1], 5)] = True
 
 
@@ -83,7 +83,7 @@ def diagonal_lines(mask: Mask, rng: np.random.Generator) -> None:
 
 
 def cells(mask: Mask, rng: np.random.Generator) -> None:
-    """Draw filled ellipses, as cells are."""
+    """Draw filled ellipses, which resemble cells."""
     y, x = np.indices(mask.shape)
     for _ in range(rng.integers(1, 5)):
         centre_y, centre_x = rng.uniform(0, mask.shape)
@@ -113,14 +113,14 @@ def noise(mask: Mask, rng: np.random.Generator) -> None:
 
 
 def comb(mask: Mask, rng: np.random.Generator) -> None:
-    """Draw teeth that only the last row joins, so that many components become one late."""
+    """Draw columns that only the last row joins, so that many components are merged late."""
     start = rng.integers(0, 2)
     mask[:, start::2] = True
     mask[-1, start:] = True
 
 
 def checkerboard(mask: Mask, rng: np.random.Generator) -> None:
-    """Draw pixels that all are neighbours, but only at corners."""
+    """Draw a checkerboard, whose pixels touch only at corners."""
     y, x = np.indices(mask.shape)
     mask |= (y + x) % 2 == rng.integers(0, 2)
 
@@ -131,7 +131,7 @@ def full(mask: Mask, rng: np.random.Generator) -> None:
 
 
 def gaps(mask: Mask, rng: np.random.Generator) -> None:
-    """Take a few pixels out."""
+    """Remove a few pixels."""
     mask &= rng.random(mask.shape) >= rng.choice([0.005, 0.02, 0.1])
 
 
@@ -161,25 +161,25 @@ GREYS = ("dark", "flat", "wild", "extreme")
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """One frame with its background, and where its objects are; equal recipes give equal pixels."""
+    """A recipe for one frame, its background and its mask; equal recipes give equal pixels."""
 
     height: int
-    """Rows [px]."""
+    """Height of the frame [px]."""
     width: int
-    """Columns [px]."""
+    """Width of the frame [px]."""
     ingredients: tuple[str, ...] = ()
-    """Keys of `INGREDIENTS`, drawn in this order; none gives an empty frame."""
+    """Keys of `INGREDIENTS`, drawn in this order; an empty tuple gives an empty frame."""
     grey: str = "dark"
-    """How it is lit, one of `GREYS`.
+    """Grey values, one of `GREYS`.
 
-    ``dark`` is a usual measurement, ``flat`` has one grey value inside the mask, ``wild`` any bytes, and ``extreme``
-    differences to the background of -255 and 255 in turn, so that their range is wider than a byte.
+    ``dark`` resembles a usual measurement, ``flat`` has one grey value inside the mask, ``wild`` has random bytes, and
+    ``extreme`` alternates between differences to the background of -255 and 255, whose range exceeds a byte.
     """
     seed: int = 0
 
     @functools.cached_property
     def mask(self) -> Mask:
-        """Where the objects are, bool (y, x)."""
+        """Mask of the objects, bool (y, x)."""
         mask = np.zeros((self.height, self.width), bool)
         rng = np.random.default_rng(self.seed)
         for name in self.ingredients:
@@ -258,21 +258,21 @@ def _special_pictures() -> tuple[Picture, ...]:
         *((height, 1) for height in (1, 2)),
     ]
     mixed = (Picture(*shape, kind, next(greys)) for shape in shapes for kind in kinds)
-    # each ingredient alone, lit in each way; frames large enough for the rings to be whole
+    # Each ingredient alone with all grey values, in frames that are large enough for complete rings.
     alone = (Picture(33, 70, (name,), grey, seed=3) for name in INGREDIENTS for grey in GREYS)
-    # squares, diamonds and circles in one another
+    # Nested squares, diamonds and circles.
     nested = (Picture(30, width, ("rings",), "wild", seed) for width in (65, 129) for seed in range(6))
     return (*mixed, *alone, *nested)
 
 
 SPECIAL_PICTURES = _special_pictures()
-"""Frames that have to work in any case: all of the above in all widths; empty, full, of one row, of one column."""
+"""Frames that every test has to cover: all kinds of objects, all special widths, empty, full, of one row or column."""
 
 
 def every_special_picture(**others: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a hypothesis test run on all `SPECIAL_PICTURES`, whatever else it draws.
+    """Return a decorator that makes a hypothesis test also run on all `SPECIAL_PICTURES`.
 
-    The test's parameter for the picture is called `picture`; further parameters take the values given here in turn.
+    The test gets each picture as its parameter `picture`. Further parameters cycle through the values given here.
     """
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
@@ -285,7 +285,7 @@ def every_special_picture(**others: Iterable[Any]) -> Callable[[Callable[..., No
 
 
 def pack_bits(mask: Mask, guard: int = 1) -> tuple[npt.NDArray[np.uint64], int, int, np.uint64]:
-    """Return a mask as the bit image that kernels work on, and its words, stride and tail."""
+    """Return a mask as bit image for the kernels, its words per row, its stride, and the mask of its last word."""
     height, width = mask.shape
     words = (width + 63) // 64
     padded = np.zeros((height + 2, (words + guard) * 64), bool)
@@ -295,7 +295,7 @@ def pack_bits(mask: Mask, guard: int = 1) -> tuple[npt.NDArray[np.uint64], int, 
 
 
 def unpack_bits(bits: npt.NDArray[np.uint64], shape: tuple[int, int]) -> Mask:
-    """Return the mask in a bit image, whose guards must be 0."""
+    """Return the mask of a bit image, and check that the bits outside of the frame are 0."""
     padded = np.unpackbits(bits.view(np.uint8).reshape(shape[0] + 2, -1), axis=1, bitorder="little")
     mask = padded[1:-1, : shape[1]].astype(bool)
     assert np.count_nonzero(padded) == np.count_nonzero(mask), "a kernel has left something outside of the frame"

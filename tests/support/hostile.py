@@ -1,4 +1,4 @@
-"""Segmenters of a package that is installed beside dcnumd and does harm."""
+"""An installed package with segmenters that hang or crash."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ crash = hostile_segmenters:SegmentCrash
 
 
 def install_hostile(folder: pathlib.Path) -> dict[str, str]:
-    """Put the package into a folder, with the pipe of `SegmentStuck`; return an environment in which it is found."""
+    """Install the package and the pipe of `SegmentStuck` into a folder; return environment variables to use them."""
     information = folder / "hostile_segmenters-1.0.dist-info"
     information.mkdir(parents=True)
     (folder / "hostile_segmenters.py").write_text(MODULE)

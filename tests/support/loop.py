@@ -1,4 +1,4 @@
-"""Event loops for tests: one whose time jumps, so that nobody waits for what only time brings."""
+"""An event loop for tests whose clock jumps to the next timer instead of waiting for it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from dcnumd.daemon.measurements import runner, settle
 
 
 class JumpingSelector(selectors.DefaultSelector):
-    """Lets the time of its loop pass at once when nothing is there to be done.
+    """A selector that skips waiting times when nothing is ready.
 
-    It must not be used where threads or processes are waited for: it would take them for idle.
+    It must not be used by code that waits for threads or processes: while these work, nothing is ready, so the clock
+    would jump ahead of them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.skipped = 0.0
-        """Time that nobody has waited [s]."""
+        """Sum of the skipped waiting times [s]."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what is ready; if nothing is, go on to the next timer."""
+        """Return the ready files; if there are none, skip the time to the next timer."""
         if timeout is None:
             return super().select(None)
         found = super().select(0)
@@ -37,7 +38,7 @@ class JumpingSelector(selectors.DefaultSelector):
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer as soon as everybody waits."""
+    """An event loop whose clock jumps to the next timer when all tasks wait."""
 
     def __init__(self) -> None:
         self._jumps = JumpingSelector()
@@ -49,13 +50,13 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 async def directly(_folder: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function about a folder that answers: in place of the thread that waits for one which may not."""
+    """Call a function at once; replaces `in_thread`, which protects against folders that do not respond."""
     return function(*args, **kwargs)
 
 
 @contextlib.contextmanager
 def folders_that_answer() -> Iterator[None]:
-    """Have calls about folders made at once, without threads that a jumping clock would not wait for."""
+    """Replace threads for calls about folders by direct calls. Why: a jumping clock does not wait for threads."""
     with contextlib.ExitStack() as stack:
         for module in (availability, runner, settle, hang_guard):
             stack.enter_context(mock.patch.object(module, "in_thread", directly))
@@ -63,13 +64,13 @@ def folders_that_answer() -> Iterator[None]:
 
 
 def run_jumping(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine in an event loop whose time jumps."""
+    """Run a coroutine in a `JumpingLoop`."""
     with asyncio.Runner(loop_factory=JumpingLoop) as asyncio_runner, folders_that_answer():
         asyncio_runner.run(work)
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Have a test that is a coroutine run in an event loop whose time jumps."""
+    """Decorate a test that is a coroutine function, so that it runs in a `JumpingLoop`."""
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:

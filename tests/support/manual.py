@@ -1,4 +1,4 @@
-"""The engineer's guide, as the tests read it."""
+"""Reads the tables of the engineer's guide."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MANUAL = PACKAGE.parent / "docs" / "operations.md"
 
 
 def rows(heading: str) -> list[list[str]]:
-    """Return the cells of the tables below a heading, until the next one of its rank, of rows that define codes."""
+    """Return the cells of each table row that begins with a code, from a heading to the next one of its level."""
     rank = heading.partition(" ")[0]
     _, _, below = MANUAL.read_text("utf-8").partition(f"\n{heading}\n")
     assert below, f"{MANUAL.name} has no heading {heading!r}"
@@ -20,7 +20,7 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def codes_in(cell: str) -> list[str]:
-    """Return what a cell has in backticks."""
+    """Return the codes in backticks in a cell."""
     return re.findall(r"`([a-z0-9_.]+)`", cell)
 
 

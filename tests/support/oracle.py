@@ -1,8 +1,8 @@
-"""dcnum as a black box: a process of its own that makes reference results.
+"""dcnum as a black box, in a process of its own that makes reference results.
 
-One process serves all tests, so that dcnum is imported once; where it hangs it is killed and asked once more.
-dcnum's own processes, some for each measurement, are forked from one that has loaded dcnum, which takes a fraction of
-the time that fresh interpreters would take; all else is as dcnum does it.
+The process serves several tests, so that dcnum is imported once. If it hangs, it is killed and the measurement is tried
+again. dcnum's own processes are forked from one that has loaded dcnum, which is much faster than starting interpreters;
+everything else is as in dcnum.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class DcnumError(Exception):
 
 
 class DcnumHungError(DcnumError):
-    """dcnum came to no end."""
+    """dcnum did not finish in time."""
 
 
 class Oracle:
@@ -112,15 +112,15 @@ class Oracle:
     Parameters
     ----------
     folder
-        Holds what dcnum says.
+        Folder for dcnum's log and the script that runs it.
     threads
-        Have dcnum do everything in threads of one process, with memory for one slot (its option `debug`), and without
-        its pauses: a tenth of the time for a short measurement. Otherwise it works in several processes, as its users
-        have it.
+        Whether dcnum uses threads of one process, with memory for one slot (its option `debug`) and without its
+        pauses, which takes a tenth of the time for a short measurement. Otherwise it uses several processes, as for
+        its users.
     seconds
-        dcnum hangs if it needs longer for one measurement [s].
+        Time for one measurement after which dcnum counts as hanging [s].
     attempts
-        How often it is asked until it counts as hanging.
+        Number of attempts for a measurement before `DcnumHungError` is raised.
     """
 
     def __init__(
@@ -153,12 +153,19 @@ class Oracle:
         return process
 
     def process(self, path_in: pathlib.Path, path_out: pathlib.Path, **settings: object) -> pathlib.Path:
-        """Return dcnum's result; settings are those of its job class.
+        """Process a measurement by dcnum, and return the path of its result.
+
+        Parameters
+        ----------
+        path_in, path_out
+            The measurement, and its result.
+        settings
+            Arguments of dcnum's job class.
 
         Raises
         ------
         DcnumError
-            It has none.
+            If dcnum fails or hangs.
         """
         how = {"num_procs": 1, "debug": True} if self._threads else {"num_procs": 2}
         request = json.dumps({"path_in": str(path_in), "path_out": str(path_out), **how, **settings})
@@ -187,7 +194,7 @@ class Oracle:
     def close(self) -> None:
         """End dcnum with all its processes."""
         if self._process is not None:
-            # dcnum's workers share its session
+            # dcnum's workers belong to its process group.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, 9)
             self._process.wait()

@@ -1,4 +1,4 @@
-"""Which tests are slow, and how they are dealt to the processes of a test run."""
+"""Marks slow tests, and distributes tests among the processes of a test run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WHOLE_PROGRAMS = frozenset(
 )
 """Fixtures that start a daemon, a browser, a computer, dcnum, a compiler, pip or another program."""
 SECONDS_EACH = 4.0
-"""What a slow test takes, about [s]."""
+"""Approximate duration of a slow test [s]."""
 SECONDS = {
     "tests/benchmarks/": 25.0,
     "tests/docs/test_operator.py": 30.0,
@@ -24,11 +24,11 @@ SECONDS = {
     "tests/systemd/": 15.0,
     "tests/web/test_browser.py": 1.5,
 }
-"""The same for a test of a folder or a file, where that differs; of several parts of a name, the first counts."""
+"""Approximate duration of a slow test of these folders or files; the first key that is part of its ID counts [s]."""
 
 
 def mark_slow(items: Iterable[pytest.Item]) -> None:
-    """Mark tests as slow that start a whole program; others are marked where they are written."""
+    """Mark tests with fixtures of `WHOLE_PROGRAMS` as slow; others are marked where they are defined."""
     for item in items:
         if WHOLE_PROGRAMS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
@@ -40,16 +40,16 @@ def is_slow(item: pytest.Item) -> bool:
 
 
 def seconds(item: pytest.Item) -> float:
-    """Return what a slow test takes, about [s]."""
+    """Return the approximate duration of a slow test [s]."""
     return next((known for part, known in SECONDS.items() if part in item.nodeid), SECONDS_EACH)
 
 
 def dealt(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item]:
-    """Return tests in an order in which no long one begins when the others are over.
+    """Return tests in an order in which slow tests begin first.
 
-    pytest-xdist cuts the list into parts of equal length, one for each process; who has finished its own takes over
-    from the end of another one. Each part thus begins with its share of what is slow, and ends with what is quick. The
-    slow tests of a file stay together, as they share fixtures.
+    pytest-xdist cuts the list into parts of equal length, one for each process. A process that has finished its part
+    takes tests from the end of another one. Therefore each part begins with its share of the slow tests and ends with
+    quick ones. The slow tests of a file stay together, because they share fixtures.
     """
     files = [list(tests) for _, tests in itertools.groupby(filter(is_slow, items), lambda item: item.path)]
     parts: list[list[pytest.Item]] = [[] for _ in range(processes)]
@@ -61,7 +61,7 @@ def dealt(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item]:
     quick = [item for item in items if not is_slow(item)]
     left = len(items)
     for number, part in enumerate(parts):
-        # as many as pytest-xdist deals to the process
+        # The number of tests that pytest-xdist gives to the process.
         size = left // (processes - number)
         left -= size
         count = max(size - len(part), 0)

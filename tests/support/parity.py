@@ -1,4 +1,4 @@
-"""Results held against those of dcnum."""
+"""Compares results with those of dcnum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.oracle import Oracle
 
 
 def dcnum_arguments(job: Job) -> dict[str, Any]:
-    """Return the settings of a job under dcnum's names."""
+    """Return the settings of a job as arguments of dcnum's job class."""
     settings = job.settings
     data: dict[str, Any] = {"pixel_size": settings.pixel_size} if settings.pixel_size else {}
     mapping = settings.index_mapping
@@ -36,11 +36,11 @@ def dcnum_arguments(job: Job) -> dict[str, Any]:
 
 
 IN_THREADS: dict[str, Any] = {"debug": True, "num_procs": 1}
-"""Has dcnum do its work in threads of one process, with memory for one slot, which takes half the time."""
+"""Arguments that let dcnum use threads of one process, with memory for one slot, which takes half the time."""
 
 
 def assert_equals_reference(result: JobResult, reference: pathlib.Path) -> None:
-    """Compare a result with that of dcnum in all there is."""
+    """Fail if a result differs from that of dcnum."""
     assert result_differences(result.path_out, reference) == []
     with h5py.File(reference) as h5:
         assert result.pphash == h5.attrs["pipeline:dcnum hash"]
@@ -57,20 +57,20 @@ def assert_equal_results(
     threads: bool = True,
     **settings: Any,
 ) -> tuple[pathlib.Path, pathlib.Path]:
-    """Process a measurement here and by dcnum and compare all there is; return both results.
+    """Process a measurement by dcnumd and by dcnum, fail if the results differ, and return both.
 
     Parameters
     ----------
     path
         The measurement.
     folder
-        Where both results go.
+        Folder for both results.
     oracle
         Makes dcnum's result.
     basin_strategy, compression, settings
-        What both are told.
+        Settings for both programs.
     threads
-        Have dcnum work as `IN_THREADS` says; otherwise in several processes, as its users do.
+        Whether dcnum runs with `IN_THREADS`; otherwise it uses several processes, as for its users.
     """
     job = Job(
         path,

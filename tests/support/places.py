@@ -1,4 +1,4 @@
-"""File systems of a test's own, which can be full, read-only or gone."""
+"""File systems for tests that can be full, read-only or unmounted."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytest
 
 
 class MountedFolder:
-    """A folder with a file system in memory that outlives being unmounted from there; a context manager.
+    """Context manager for a folder with a file system in memory that keeps its files while it is unmounted.
 
     Parameters
     ----------
     folder
-        The folder; it must exist.
+        Folder to mount the file system on; it must exist.
     store
-        Where the file system stays mounted; it must exist.
+        Folder on which the file system stays mounted; it must exist.
     megabytes
-        Its size.
+        Size of the file system [MiB].
     """
 
     def __init__(self, folder: pathlib.Path, store: pathlib.Path, megabytes: float = 256.0) -> None:
@@ -40,15 +40,15 @@ class MountedFolder:
                 _run("umount", "--lazy", place)
 
     def mount(self) -> None:
-        """Have the files appear in the folder."""
+        """Mount the file system on the folder."""
         _mount("--bind", self.store, self.folder)
 
     def unmount(self) -> None:
-        """Have an empty folder there, as when a share goes away; what is open stays open."""
+        """Unmount it from the folder, as when a share is lost; open files stay open."""
         _run("umount", "--lazy", self.folder)
 
     def remount(self, options: str) -> None:
-        """Change the options of what is seen in the folder."""
+        """Change the mount options of the folder."""
         _mount("-o", f"remount,bind,{options}", self.folder)
 
     def resize(self, megabytes: float) -> None:
@@ -56,7 +56,7 @@ class MountedFolder:
         _mount("-o", f"remount,size={int(megabytes * 1024)}k", self.store)
 
     def fill(self) -> pathlib.Path:
-        """Leave no room; return the file to remove for having some again."""
+        """Fill the file system, and return the file whose removal frees the space."""
         ballast = self.store / "ballast"
         with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
@@ -66,7 +66,7 @@ class MountedFolder:
 
 @contextlib.contextmanager
 def mounted(folder: pathlib.Path, megabytes: float = 256.0) -> Iterator[MountedFolder]:
-    """Mount a file system in memory on a folder, which is made if it is not there."""
+    """Mount a file system in memory on a folder, which is created if it does not exist."""
     store = folder.with_name(f"{folder.name} store")
     for place in (folder, store):
         place.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def _run(*command: str | pathlib.Path) -> None:
 
 
 def can_mount() -> bool:
-    """Return whether this user may mount file systems here; containers often forbid it to root, too."""
+    """Return whether this user may mount file systems; in containers, even root often may not."""
     with tempfile.TemporaryDirectory() as name:
         place = pathlib.Path(name)
         try:

@@ -1,4 +1,4 @@
-"""Results made by hand, and what a page holds."""
+"""Writes artificial results, and parses the pages of reports."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ATTRIBUTES: Mapping[str, Any] = {
 
 
 def columns_of(events: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return the scalar features of so many usual events."""
+    """Return scalar features with typical values for a number of events."""
     rng = np.random.default_rng(seed)
     area = rng.normal(60, 8, events)
     return {
@@ -63,20 +63,20 @@ def write_result(
     attributes: Mapping[str, Any] | None = None,
     without: tuple[str, ...] = (),
 ) -> pathlib.Path:
-    """Write a result with images of its own, as dcnum's results are.
+    """Write a result that contains its images, as results of dcnum do, and return its path.
 
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     events
-        How many.
+        Number of events.
     columns
-        Scalar features that replace or join the usual ones; None: leave one out.
+        Scalar features that replace or extend the usual ones; None removes a feature.
     attributes
-        The same for attributes.
+        Attributes that replace or extend the usual ones; None removes an attribute.
     without
-        Which of ``image``, ``mask`` and ``image_bg`` are left out.
+        Names out of ``image``, ``mask`` and ``image_bg`` to leave out.
     """
     values = {**columns_of(events), **(columns or {})}
     with h5py.File(path, "w") as h5:
@@ -97,7 +97,7 @@ def write_result(
 
 
 def _pictures(events: int) -> dict[str, np.ndarray]:
-    """Return frames with a cell each, its mask, and a background that becomes brighter."""
+    """Return frames with one cell each, the masks, and backgrounds that become brighter."""
     rows, columns = np.mgrid[: FRAME[0], : FRAME[1]]
     mask = np.zeros((events, *FRAME), bool)
     for event in range(events):
@@ -110,12 +110,12 @@ def _pictures(events: int) -> dict[str, np.ndarray]:
 
 
 def request_for(result: pathlib.Path, **values: Any) -> ReportRequest:
-    """Return the request for a report beside a result."""
+    """Return a request for a report in the folder of its result."""
     return ReportRequest(result, result.with_suffix(""), **values)
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser finds in a page."""
+    """A parsed page: its elements and its text."""
 
     VOID = frozenset({"meta", "link", "input", "img", "br", "hr"})
 
@@ -124,7 +124,7 @@ class Page(html.parser.HTMLParser):
         self.source = text
         self.elements: list[tuple[str, dict[str, str]]] = []
         self.text = ""
-        """All that can be read, without style sheets."""
+        """All text of the page, without style sheets."""
         self._open: list[str] = []
         self.feed(text)
         self.close()
@@ -146,7 +146,7 @@ class Page(html.parser.HTMLParser):
             self.text += data
 
     def of(self, tag: str, kind: str = "") -> list[dict[str, str]]:
-        """Return the attributes of all elements of a tag, and of a class if one is given."""
+        """Return the attributes of all elements with a tag and, if one is given, a class."""
         return [
             values
             for name, values in self.elements
@@ -154,10 +154,10 @@ class Page(html.parser.HTMLParser):
         ]
 
     def ids(self) -> list[str]:
-        """Return all ids, repeated ones repeatedly."""
+        """Return the ids of all elements, with duplicates."""
         return [values["id"] for _, values in self.elements if "id" in values]
 
     def addresses(self) -> list[str]:
-        """Return all that the page refers to."""
+        """Return all addresses that the page refers to."""
         names = ("href", "xlink:href", "src")
         return [values[name] for _, values in self.elements for name in names if name in values]

@@ -1,4 +1,4 @@
-"""The package's own source, as the tests read it."""
+"""Reads the source of the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(dcnumd.__file__).parent
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Yield the syntax of each module of the package."""
+    """Yield path and syntax tree of each module of the package."""
     for path in sorted(PACKAGE.rglob("*.py")):
         yield str(path.relative_to(PACKAGE)), ast.parse(path.read_text("utf-8"))
 
@@ -23,12 +23,12 @@ def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionD
 
 
 def called(node: ast.Call) -> str:
-    """Return the last name of what is called."""
+    """Return the name of the function that is called, without its module or object."""
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
 def texts(node: ast.expr) -> Iterator[str]:
-    """Yield the texts that an expression may be."""
+    """Yield the string constants that an expression may evaluate to."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, ast.IfExp):
@@ -39,7 +39,7 @@ def texts(node: ast.expr) -> Iterator[str]:
 
 
 def assigned(tree: ast.AST, suffix: str) -> Iterator[str]:
-    """Yield the texts that are given to variables whose name ends like that."""
+    """Yield the string constants that are assigned to variables whose name has this suffix."""
     for node in ast.walk(tree):
         targets = node.targets if isinstance(node, ast.Assign) else []
         if any(isinstance(target, ast.Name) and target.id.endswith(suffix) for target in targets):

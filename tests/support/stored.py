@@ -1,4 +1,4 @@
-"""HDF5 files compared as they are stored: layout, attributes, and the bytes of every chunk."""
+"""Compares HDF5 files as they are stored: layout, attributes, and the bytes of each chunk."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 
 RUN_LOGS = "logs/dcnumd-"
-"""The logs of the run itself have times in their names and in their lines."""
+"""Prefix of the logs of the run itself, which are not compared because they contain times."""
 
 
 def stored_objects(path: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Return all groups and datasets of a file by name, each as a dictionary of what is stored of it."""
+    """Return a dictionary with the stored properties of each group and dataset of a file, by name."""
     with h5py.File(path, "r", locking=False) as h5:
         found = {"/": {"attributes": _attributes(h5)}}
 
@@ -28,7 +28,7 @@ def stored_objects(path: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 
 def stored_differences(one: pathlib.Path, two: pathlib.Path) -> list[str]:
-    """Return what two files store differently, one line for each property of a dataset or group."""
+    """Return a line for each property of a dataset or group that differs between two files."""
     first, second = stored_objects(one), stored_objects(two)
     if first.keys() != second.keys():
         return [f"only in one file: {sorted(first.keys() ^ second.keys())}"]
@@ -67,6 +67,6 @@ def _dataset(dataset: h5py.Dataset) -> dict[str, Any]:
         assert len(content) == info.size
         stored[info.chunk_offset] = mask, info.size, hashlib.sha256(content).hexdigest()
     if h5py.check_vlen_dtype(dataset.dtype) is not None or h5py.check_string_dtype(dataset.dtype) is not None:
-        # chunks of text of variable length hold addresses in the file
+        # Chunks of variable-length text contain addresses in the file, so the values are compared instead.
         return {**layout, "value": dataset[()].tolist()}
     return {**layout, "stored chunks": stored}

@@ -1,4 +1,4 @@
-"""A command on a terminal of its own, as a person has it before them."""
+"""Runs a command on a pseudoterminal."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from typing import Self
 from tests.support.daemon import HANG_SECONDS
 
 CONTROLS = re.compile(r"\x1b\][^\x1b\x07]*(?:\x1b\\|\x07)|\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]")
-"""What a terminal carries out instead of showing it."""
+"""Control sequences, which a terminal executes instead of showing them."""
 
 
 class Terminal:
-    """A running command whose input and output are a terminal; a context manager.
+    """Context manager for a running command whose input and output are a pseudoterminal.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Terminal:
     columns, rows
         Size of the terminal.
     environment
-        Comes on top of this process's own; what is None is taken out of it.
+        Environment variables to add to those of this process; None removes a variable.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Terminal:
         changes = {"TERM": "xterm-256color", "COLUMNS": None, "LINES": None, "NO_COLOR": None, **(environment or {})}
         wanted = {name: value for name, value in {**os.environ, **changes}.items() if value is not None}
         self.output = ""
-        """Everything that was printed, with the terminal's commands."""
+        """The output, with control sequences."""
         self.process = subprocess.Popen(
             command,
             stdin=slave,
@@ -71,40 +71,40 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What was printed, without the terminal's commands."""
+        """The output, without control sequences."""
         return CONTROLS.sub("", self.output).replace("\r\n", "\n")
 
     def press(self, keys: str) -> None:
-        """Type."""
+        """Send keys to the command."""
         os.write(self._master, keys.encode())
 
     def wait_for(self, text: str, seconds: float = HANG_SECONDS) -> None:
-        """Wait until something is printed that was not there before; AssertionError if it does not come."""
+        """Wait until the command prints a text; AssertionError if it does not."""
         begin = len(self.text)
         deadline = time.monotonic() + seconds
         while text not in self.text[max(begin - len(text), 0) :]:
             assert self._read(deadline), f"{text!r} is not in {self.text[begin:][-2000:]!r}"
 
     def wait(self, seconds: float = HANG_SECONDS) -> int:
-        """Wait until the command has ended; return its exit code."""
+        """Wait for the end of the command, and return its exit code."""
         deadline = time.monotonic() + seconds
         while self._read(deadline):
             pass
         return self.process.wait(max(deadline - time.monotonic(), 0.1))
 
     def _read(self, deadline: float) -> bool:
-        """Wait for output; return False at the end of the command or of the time."""
+        """Wait for output, and append it; return False at the end of the command or after the deadline."""
         if not select.select([self._master], [], [], max(deadline - time.monotonic(), 0.0))[0]:
             return False
         try:
             data = os.read(self._master, 65536)
         except OSError:
-            # That is how the end of the last process on a terminal looks.
+            # Reading fails after the last process on the terminal has ended.
             return False
         self.output += data.decode("utf-8", "replace")
         return bool(data)
 
 
 def _control() -> None:
-    """Make the terminal on stdin the one that Ctrl-C comes from."""
+    """Make the terminal on stdin the controlling terminal, from which Ctrl-C is received."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -1,4 +1,4 @@
-"""Texture as mahotas computes it."""
+"""Reference values of texture features, computed by mahotas."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 USED = (0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12)
-"""Those of Haralick's features, as mahotas counts them, that are wanted."""
+"""Indices of the Haralick features that dcnum uses, in the order of mahotas."""
 
 
 def grey_values(mask: npt.NDArray[np.bool_], corrected: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
-    """Return what texture is computed from, 0 outside of the mask."""
+    """Return the grey values from which texture is computed; 0 outside of the mask."""
     return ((corrected - corrected[mask].min() + 1) * mask).astype(np.uint8)
 
 
 def mahotas_texture(mask: npt.NDArray[np.bool_], corrected: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
-    """Return what mahotas makes of the grey values as bytes; NaN where a direction has no neighbours."""
+    """Return mean and range of each texture feature by mahotas; all NaN if a direction has no neighbours."""
     try:
         both = mahotas.features.haralick(grey_values(mask, corrected), ignore_zeros=True, return_mean_ptp=True)
     except ValueError:

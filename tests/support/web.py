@@ -1,4 +1,4 @@
-"""A live page over a desk of our own: what the daemon would offer, kept in memory and moved by the test."""
+"""Serves the live page of a stand-in for the daemon, whose state is set by the test."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ NO_SPACE = "/mnt/results: 0.3 GB are free, 1.4 GB are needed (the measurement an
 
 
 def ago(seconds: float = 0.0) -> str:
-    """Return a time as the ledger writes it."""
+    """Return the time some seconds ago, as the ledger writes it."""
     return (dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
 def png(width: int = 90, height: int = 63) -> bytes:
-    """Return a grey picture."""
+    """Return a grey picture as a PNG."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -92,7 +92,7 @@ def running(number: int = 100, **fields: Any) -> Running:
 
 
 def snapshot(**fields: Any) -> Snapshot:
-    """Return what a daemon shows that has nothing to do."""
+    """Return the state of an idle daemon, with changes of some fields."""
     idle = Snapshot(
         version="1.2.3",
         pid=4711,
@@ -121,14 +121,14 @@ def snapshot(**fields: Any) -> Snapshot:
 
 
 def full(**fields: Any) -> Snapshot:
-    """Return what a daemon shows whose second folder of results is full."""
+    """Return the state of a daemon whose second output folder is full."""
     blocked = Blocked("/mnt/results", "disk.low", "no_space", NO_SPACE, 12)
     waiting = Waiting(7, "/srv/acquisition/M007.rtdc", "queued", ago(60.0), "no_space", NO_SPACE)
     return snapshot(**{"blocked": (blocked,), "waiting": (waiting,), "queue": 12, **fields})
 
 
 def busy() -> Snapshot:
-    """Return what a daemon shows in the middle of a day."""
+    """Return the state of a daemon during a usual day."""
     return snapshot(
         counts={"settling": 1, "queued": 2, "running": 1, "done": 1234, "failed": 3, "skipped": 12},
         queue=2,
@@ -156,7 +156,7 @@ def busy() -> Snapshot:
 
 
 class Desk:
-    """What the daemon offers to the live page; everything is done in the event loop that serves it."""
+    """A stand-in for the daemon, as `Control`; it must be used in the event loop that serves the page."""
 
     def __init__(self, shown: Snapshot | None = None) -> None:
         self.shown = shown or snapshot()
@@ -237,7 +237,7 @@ class Desk:
 
 @dataclasses.dataclass
 class Answer:
-    """What a server said."""
+    """The response of a server."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -255,7 +255,7 @@ class Answer:
 def ask(
     address: str, path: str, method: str = "GET", headers: dict[str, str] | None = None, body: str | None = None
 ) -> Answer:
-    """Ask a server at an address for something."""
+    """Send a request to a server at ``host:port``, and return its response."""
     host, _, port = address.rpartition(":")
     connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=WAIT_SECONDS)
     with contextlib.closing(connection):
@@ -265,7 +265,7 @@ def ask(
 
 
 class Served:
-    """A desk with its live page, in an event loop that runs in a thread; a context manager."""
+    """Context manager for a `Desk` and its live page, in an event loop in a thread."""
 
     def __init__(self, settings: WebSettings | None = None, shown: Snapshot | None = None) -> None:
         self.settings = settings or WebSettings(listen="127.0.0.1:0")
@@ -300,27 +300,27 @@ class Served:
         return self.page.address
 
     def run(self, work: Any) -> Any:
-        """Have a coroutine done in the loop."""
+        """Run a coroutine in the loop, and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_SECONDS)
 
     def call(self, function: Callable[..., R], *args: Any) -> R:
-        """Call a function in the loop."""
+        """Call a function in the loop, and return its result."""
         result: concurrent.futures.Future[R] = concurrent.futures.Future()
         self._loop.call_soon_threadsafe(lambda: result.set_result(function(*args)))
         return result.result(WAIT_SECONDS)
 
     def show(self, shown: Snapshot) -> None:
-        """Show something else from now on."""
+        """Replace the state that the page shows."""
         self.run(self.desk.show(shown))
 
     def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Answer:
-        """Ask for something; ``_`` in the names of headers stands for ``-``."""
+        """Send a request to the page; ``_`` in the names of headers stands for ``-``."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return ask(self.address, path, method, named, body)
 
     @contextlib.contextmanager
     def listening(self, path: str = "/events", **headers: str) -> Iterator[Listener]:
-        """Listen to the server's events."""
+        """Yield a listener to the server-sent events."""
         host, _, port = self.address.rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=WAIT_SECONDS)
         with contextlib.closing(connection):
@@ -331,7 +331,7 @@ class Served:
 
 @dataclasses.dataclass
 class Listener:
-    """Somebody who listens to events."""
+    """A client that reads server-sent events."""
 
     response: http.client.HTTPResponse
 
@@ -352,10 +352,10 @@ def write_token(path: pathlib.Path, text: str = f"{TOKEN}\n", mode: int = 0o600)
 
 
 def hang(address: str, request: bytes, source: str = "127.0.0.1") -> socket.socket:
-    """Return a client, at an address of this computer, that sends something and takes nothing."""
+    """Return a client, at an address of this computer, that sends a request and reads nothing."""
     host, _, port = address.rpartition(":")
     client = socket.socket()
-    # It has hardly any room, so that the server notices soon.
+    # With a small buffer, the server soon notices that nothing is read.
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.settimeout(WAIT_SECONDS)
     client.bind((source, 0))

@@ -1,4 +1,4 @@
-"""Parts of a daemon in the event loop of a test: real ledger, real files, and processes if the test wants them."""
+"""Parts of a daemon in the event loop of a test, with a real ledger, real files and, on request, real processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.loop import run_jumping
 
 
 class Works:
-    """What settles measurements, and behind it their queue, with or without what takes them out of it."""
+    """The settling of measurements and their queue, with or without the jobs that process them."""
 
     def __init__(self, folder, settings, *, with_jobs, once=False, executor=None, processes=False):
         watch = dataclasses.replace(settings.watch, folders=(folder,))
@@ -43,7 +43,7 @@ class Works:
         self.lifecycle.recover()
 
     def work(self):
-        """Return what a daemon would have running."""
+        """Return the coroutines that a daemon would run."""
         settling, session = self.settling, self.session
         work = [settling.keep_admitting(), settling.keep_settling(), settling.keep_looking()]
         work.append(session.results.keep_looking(settling.make_again))
@@ -58,19 +58,19 @@ class Works:
         self.ledger.close()
 
     async def offer(self, *paths):
-        """Offer files as they are now, and wait until note was taken of them."""
+        """Offer files as they are now, and wait until they have been admitted."""
         self.settling.offer([(str(path), Stamp.at(str(path))) for path in paths])
         await self.settling.all_admitted()
 
     async def until(self, condition):
-        """Wait until something is elsewhere on its way and `condition` holds."""
+        """Wait until `condition` holds; it is checked at each change of a measurement's state."""
         async with asyncio.timeout(180):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
 
     async def next_passed(self):
-        """Take the next measurement out of the queue."""
+        """Wait for the next measurement in the queue, remove it, and return its entry."""
         async with asyncio.timeout(60):
             while (waiting := self.queue.take()) is None:
                 self.queue.filled.clear()
@@ -78,14 +78,14 @@ class Works:
         return waiting.entry
 
     async def next_left(self):
-        """Wait until no file is waited for."""
+        """Wait until no file is settling."""
         await self.until(lambda: self.settling.idle)
 
     def states(self):
         return [entry.state for entry in self.ledger.entries()]
 
     def finish(self, entry, output):
-        """Record a measurement as done, with a result."""
+        """Write a result, and record its measurement as done; return its entry."""
         output.write_bytes(b"result")
         self.ledger.move(entry.id, State.RUNNING)
         done = self.ledger.finish(entry.id, str(output))
@@ -93,22 +93,22 @@ class Works:
         return done
 
     def on_ready(self):
-        """Hear nothing of it: the parts are not started by their session."""
+        """Do nothing: the session does not start the parts."""
 
     def on_change(self):
         self.changed.set()
 
     def on_report(self, *_):
-        """Hear nothing of it: no reports are made."""
+        """Do nothing: no reports are made."""
 
     def _on_progress(self, progress):
         self.jobs.on_progress(progress)
 
 
 def with_works(folder, body, settings, *, processes=False, **keywords):
-    """Run `body` with working parts, none of which may end before it.
+    """Run `body` with working parts, and fail if one of them ends before it.
 
-    With `processes` these are real, and time is; else calls are made at once, and time jumps.
+    With `processes`, processes and time are real; otherwise calls run at once and time jumps.
     """
 
     async def run():
