@@ -60,7 +60,7 @@ class FakeExecutor:
         self.calls.append(("kill", job.job_id))
 
     async def close(self, _: float) -> None:
-        """Have nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 class FakeChild:
@@ -85,4 +85,4 @@ class FakeChild:
         """Do nothing: there is no process."""
 
     async def close(self, _: float) -> None:
-        """Have nothing to close."""
+        """Do nothing: there is nothing to close."""
