@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,6 +189,17 @@ def test_check_accepts_a_sound_config_and_shows_its_pipeline(config):
     assert found["ppid"].startswith("13|hdf:p=0.34^i=0|sparsemed:")
     assert "|thresh:t=-8:" in found["ppid"]
     assert not (config.parent / "state").exists()
+
+
+def test_check_notes_a_share_that_does_not_tell_its_space(config, monkeypatch, capsys):
+    """A stale share keeps measurements waiting, and ends no command."""
+
+    def stale(_):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(shutil, "disk_usage", stale)
+    assert main(["check", "-c", str(config)]) == 0
+    assert "Stale file handle; measurements wait" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

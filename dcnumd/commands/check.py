@@ -187,7 +187,13 @@ def _target(folder: pathlib.Path, min_free_gb: float) -> Iterator[Finding]:
         # Only a note, because the daemon must start all the same; it continues once the folder can be written.
         finding = Finding("note", finding.subject, f"{finding.text}; measurements wait until it can")
     yield finding
-    free = shutil.disk_usage(nearest).free / 1e9
+    try:
+        free = shutil.disk_usage(nearest).free / 1e9
+    except OSError as error:
+        yield Finding(
+            "note", "space", f"{nearest} cannot be measured: {error.strerror}; measurements wait until it can"
+        )
+        return
     enough = free >= min_free_gb
     what = f"{free:.1f} GB free in {nearest} (resources.min_free_gb = {min_free_gb:g})"
     yield Finding("ok" if enough else "note", "space", what if enough else f"{what}; measurements wait for more")

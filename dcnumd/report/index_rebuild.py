@@ -74,7 +74,8 @@ def _row(folder: pathlib.Path, path: pathlib.Path, document: Mapping[str, Any]) 
     if light is None or not made:
         return None
     events = document.get("events")
-    result = path.with_name(_text(document, "result").rpartition("/")[2] or f"{path.stem}.rtdc")
+    named = _text(document, "result").rpartition("/")[2]
+    result = path.with_name(named if named not in {"", ".", ".."} else f"{path.stem}.rtdc")
     page = path.with_suffix(".html")
     checks = document.get("checks")
     return IndexRow(
@@ -84,7 +85,7 @@ def _row(folder: pathlib.Path, path: pathlib.Path, document: Mapping[str, Any]) 
         recorded=_text(document, "recorded"),
         finished=made,
         state="done",
-        events=events if isinstance(events, int) and 0 <= events < 2**63 else None,
+        events=events if type(events) is int and 0 <= events < 2**63 else None,
         light=light,
         texts=tuple(
             check["text"]

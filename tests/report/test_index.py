@@ -414,3 +414,14 @@ def test_page_needs_nothing_else(tmp_path):
     assert "https:" not in page.content
     assert "default-src 'none'" in page.content
     assert pathlib.Path(tmp_path / NAME).stat().st_size < 40_000
+
+
+@pytest.mark.parametrize("wrong", [{"result": "."}, {"result": "a/.."}, {"events": True}])
+def test_report_that_names_no_file_or_number_keeps_no_index_from_being_made(wrong, tmp_path):
+    """Its row has the name of the report, and no number of events."""
+    (tmp_path / "odd.json").write_text(json.dumps({**REPORT, **wrong}))
+    update_index(tmp_path, [ROW], None)
+    expected = "odd.rtdc" if "result" in wrong else REPORT["result"].rpartition("/")[2]
+    _, row = sorted(Page(tmp_path / NAME).rows, key=lambda row: row["key"] != ROW.key)
+    assert row["key"] == expected
+    assert row["events"] == ("" if "events" in wrong else "77")
