@@ -1,1 +1,1 @@
-"""What became of every measurement: rows, the steps on their way, and what can be asked of them."""
+"""The ledger: a row for each measurement, its transitions between states, and queries."""

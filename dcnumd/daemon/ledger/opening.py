@@ -1,4 +1,4 @@
-"""How the daemon opens its ledger, whatever has become of it."""
+"""Opening the ledger in the daemon, with recovery from damage."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ log = structlog.get_logger()
 
 
 def open_ledger(folder: pathlib.Path) -> Ledger:
-    """Open the ledger in a folder, and make sure that it can be written; a damaged one is set aside first.
+    """Open the ledger in a folder and check that it is writable; set a damaged ledger aside and begin a new one.
 
-    Only the daemon that owns the folder may do so.
+    Only the daemon that owns the folder may call this.
 
     Raises
     ------
     DcnumdError
-        It cannot be used.
+        If the ledger cannot be used.
     """
     try:
         ledger = Ledger.open(folder)

@@ -1,4 +1,4 @@
-"""What the ledger can be asked."""
+"""Queries of the ledger."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ class Made(NamedTuple):
     id: int
     """Number of the row."""
     output: str
+    """Path of the result."""
     reason: str
+    """Reason of the row, such as `OUTPUT_GONE`."""
 
 
 class LedgerQueries:
-    """Reads the rows of a ledger, the daemon's own or another process's."""
+    """Read access to a ledger, whether this process writes it or another one does."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         connection.row_factory = sqlite3.Row
         there = {row[1] for row in connection.execute("PRAGMA table_info(measurements)")}
-        # A ledger that is only read may be of an earlier version, which has fewer columns.
+        # A ledger opened only for reading is not migrated, so one of an earlier version lacks some columns.
         self._columns = ", ".join(
             name if name in there else f"{sql_default(name)} AS {name}" for name in columns_of(Entry)
         )
-        # File names are bytes: what is not UTF-8 comes and goes as surrogates.
+        # File names are bytes: those that are not valid UTF-8 are represented with surrogates.
         connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
 
     def data_version(self) -> int:
@@ -39,18 +41,18 @@ class LedgerQueries:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def get(self, entry_id: int) -> Entry:
-        """Return one row; KeyError if it was forgotten meanwhile."""
+        """Return one row; raise KeyError if it does not exist, for example because it was forgotten."""
         entry = self._one("id = ?", entry_id)
         if entry is None:
             raise KeyError(entry_id)
         return entry
 
     def latest(self, path: str) -> Entry | None:
-        """Return the row of `path` that was changed last."""
+        """Return the row of `path` that was changed most recently."""
         return self._one("path = CAST(? AS TEXT) ORDER BY revision DESC", text_of(path))
 
     def find(self, path: str, content: Content, pphash: str) -> Entry | None:
-        """Return the row of a path with this content and pipeline; one of an earlier version knows no digest."""
+        """Return the row with this path, content and pipeline; rows of an earlier version match without a digest."""
         return self._one(
             "path = CAST(? AS TEXT) AND content_size = ? AND md5_5m = ? AND identifier = ? AND digest IN (?, '')"
             " AND pphash = ? ORDER BY digest DESC",
@@ -60,33 +62,33 @@ class LedgerQueries:
         )
 
     def producer(self, output: str) -> Entry | None:
-        """Return the row whose result lies at `output`."""
+        """Return the row that is done and whose result is at `output`."""
         return self._one("output = CAST(? AS TEXT) AND state = 'done'", text_of(output))
 
     def is_output(self, path: str) -> bool:
-        """Return whether a result was put at `path`, even if that is to be made again."""
+        """Return whether `path` is the output of any row, even of one that is being processed again."""
         return self._one("output = CAST(? AS TEXT)", text_of(path)) is not None
 
     def maker(self, path: str) -> Entry | None:
-        """Return the row whose result was put at `path`, unless it found another file there."""
+        """Return the row whose output is `path`, except for rows that were skipped because of a file there."""
         return self._one("output = CAST(? AS TEXT) AND state <> 'skipped'", text_of(path))
 
     def has_ended(self, entry_id: int) -> bool:
-        """Return whether a row has come to an end, or was forgotten."""
+        """Return whether a row is in a final state, or was forgotten."""
         try:
             return self.get(entry_id).state in FINAL
         except KeyError:
             return True
 
     def must_replace(self, entry: Entry, output: str) -> bool:
-        """Return whether the file that lies where the result of a measurement goes is ours and outdated."""
+        """Return whether the file at `output` is an outdated result of dcnumd that the new result must replace."""
         producer = self.producer(output)
         outdated = producer is not None and producer.path == entry.path and producer.content != entry.content
-        # A content that was replaced before its turn leaves to its successor what it was to replace.
+        # If the file changed before it was processed, the row of its new content takes over the replacement.
         return outdated or any(row.replace_output for row in self.entries(path=entry.path))
 
     def result_of(self, path: str) -> Made | None:
-        """Return the result of a measurement whose row was changed last; None if it is not done."""
+        """Return the result recorded in the most recent row of `path`; None if that row is not done."""
         query = "SELECT id, output, reason, state FROM measurements WHERE path = CAST(? AS TEXT)"
         row = self._connection.execute(f"{query} ORDER BY revision DESC LIMIT 1", (text_of(path),)).fetchone()
         if row is None or row["state"] != State.DONE or not row["output"]:
@@ -94,7 +96,7 @@ class LedgerQueries:
         return Made(row["id"], row["output"], row["reason"])
 
     def entries(self, *states: State, path: str | None = None, limit: int = -1) -> list[Entry]:
-        """Return rows, those changed last first."""
+        """Return rows, the most recently changed first; a negative `limit` means all."""
         conditions, values = ["1"], list[object]()
         if states:
             conditions.append(f"state IN ({','.join('?' * len(states))})")
@@ -115,22 +117,22 @@ class LedgerQueries:
         before: int | None = None,
         limit: int = -1,
     ) -> list[Entry]:
-        """Return rows that came to an end, the latest end first.
+        """Return rows in a final state, the most recently finished first.
 
         Parameters
         ----------
         states
-            Only in these states; none given: in any that is an end.
+            Return only rows in these states; by default, in any final state.
         since, until
-            Only those that ended from the one time on and before the other, UTC, ISO 8601.
+            Return only rows that finished at or after `since` and before `until` (UTC, ISO 8601).
         sample
-            Only those whose sample contains this, in capitals or not.
+            Return only rows whose sample contains this text; the comparison ignores case.
         light
-            Only those with this light.
+            Return only rows with this traffic light.
         before
-            Only those that ended before the row with this number: the next page.
+            Return only rows that finished before the row with this number; used for paging.
         limit
-            How many at most.
+            Maximum number of rows; negative means all.
         """
         wanted = states or tuple(sorted(FINAL))
         conditions, values = [f"state IN ({','.join('?' * len(wanted))})"], list[object](wanted)
@@ -150,7 +152,7 @@ class LedgerQueries:
         return [_read(Entry, row) for row in self._rows(query, *values, limit)]
 
     def present_failures(self) -> list[Entry]:
-        """Return the failed measurements that nothing else came after under the same path, the last one first."""
+        """Return the failed rows that are the most recent of their path, the most recently finished first."""
         query = (
             "state = 'failed' AND NOT EXISTS (SELECT 1 FROM measurements AS later"
             " WHERE later.path = measurements.path AND later.revision > measurements.revision)"
@@ -159,11 +161,14 @@ class LedgerQueries:
         return [_read(Entry, row) for row in self._rows(query)]
 
     def wanting_reports(self) -> list[Entry]:
-        """Return the results without the report that they shall have, the last one first."""
+        """Return the rows whose report is still to be made, the most recently finished first."""
         return [_read(Entry, row) for row in self._rows("report_state = 'wanted' ORDER BY finished_at DESC")]
 
     def obstacles(self) -> list[tuple[int, str, str, str]]:
-        """Return what waits for a folder that takes no results: row, path, reason and error, changed last first."""
+        """Return number, path, reason and error of the rows that wait for a folder that accepts no results.
+
+        The most recently changed row comes first.
+        """
         query = (
             "SELECT id, path, reason, error FROM measurements WHERE state = 'queued'"  # noqa: S608 -- own constants
             f" AND reason IN ({','.join('?' * len(SURROUNDINGS))}) ORDER BY revision DESC"
@@ -171,7 +176,7 @@ class LedgerQueries:
         return [tuple(row) for row in self._connection.execute(query, sorted(SURROUNDINGS))]
 
     def changes(self) -> tuple[int, int]:
-        """Return what is different as soon as anybody, this process or another one, has changed the ledger."""
+        """Return a value that changes whenever this process or another one changes the ledger."""
         return self._connection.total_changes, self.data_version()
 
     def counts(self) -> dict[State, int]:
@@ -181,12 +186,12 @@ class LedgerQueries:
         return {state: found.get(state, 0) for state in State}
 
     def last_success(self) -> str | None:
-        """Return when the last result was finished."""
+        """Return the time at which the last result was finished; None if there is no result."""
         row = self._connection.execute("SELECT max(finished_at) FROM measurements WHERE state = 'done'").fetchone()
         return row[0] if row else None
 
     def transitions(self, entry_id: int) -> list[Transition]:
-        """Return the way of one row, oldest step first."""
+        """Return the transitions of one row, the oldest first."""
         rows = self._connection.execute(
             f"SELECT {', '.join(columns_of(Transition))} FROM transitions WHERE measurement = ? ORDER BY id",  # noqa: S608 -- own constants
             (entry_id,),
@@ -194,17 +199,17 @@ class LedgerQueries:
         return [_read(Transition, row) for row in rows]
 
     def place(self, folder: str) -> str | None:
-        """Return where `folder` was mounted when it was last seen, as `remember_place` got it."""
+        """Return where `folder` was mounted when it was last seen, as passed to `remember_place`."""
         row = self._connection.execute("SELECT place FROM places WHERE path = CAST(? AS TEXT)", (text_of(folder),))
         found = row.fetchone()
         return str(found[0]) if found else None
 
     def untidy(self) -> list[str]:
-        """Return the folders that `note_untidy` named and `note_tidy` did not."""
+        """Return the folders that were passed to `note_untidy` and not to `note_tidy` since."""
         return [str(row[0]) for row in self._connection.execute("SELECT folder FROM untidy")]
 
     def was_interrupted(self, entry_id: int) -> bool:
-        """Return whether the previous run of a running row ended without a word about its result."""
+        """Return whether the previous run of a running row was interrupted before its result was recorded."""
         steps = self.transitions(entry_id)
         runs = [number for number, step in enumerate(steps) if step.state is State.RUNNING]
         if len(runs) < 2:
@@ -222,17 +227,17 @@ class LedgerQueries:
 
 
 def text_of(value: str) -> bytes:
-    """Return a text as it is stored: names of files need not be UTF-8."""
+    """Return a text as it is stored: as bytes, since file names need not be valid UTF-8."""
     return value.encode("utf-8", "surrogateescape")
 
 
 def columns_of(record: type[Entry | Transition]) -> tuple[str, ...]:
-    """Return the columns of a record, in its order."""
+    """Return the names of the columns of a record, in the order of its fields."""
     return tuple(field.name for field in dataclasses.fields(record))
 
 
 def sql_default(column: str) -> str:
-    """Return in SQL what a column of the measurements is in rows of a time before there was that column."""
+    """Return, as SQL, the value that a column of the measurements has in rows older than the column."""
     (default,) = (field.default for field in dataclasses.fields(Entry) if field.name == column)
     return "NULL" if default is None else f"'{default}'"
 

@@ -1,4 +1,4 @@
-"""What the ledger records about a measurement, as values."""
+"""The records of the ledger as values: rows, transitions and states."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ log = structlog.get_logger()
 
 
 ReportState = Literal["", "wanted", "written", "failed"]
-"""Whether a result has a report; empty: none is wanted."""
+"""State of the report of a result; empty if no report is wanted."""
 
 
 class State(enum.StrEnum):
-    """Where a measurement is on its way."""
+    """State of a measurement."""
 
     SEEN = "seen"
-    """Its name was found."""
+    """The file was found."""
     SETTLING = "settling"
-    """It is waited for until it is complete."""
+    """The file is not known to be complete yet."""
     QUEUED = "queued"
-    """It is complete and waits for its turn, or for its next attempt."""
+    """The file is complete; the measurement waits to be processed, or for its next attempt."""
     RUNNING = "running"
-    """It is being processed."""
+    """The measurement is being processed."""
     DONE = "done"
-    """Its result is verified and on disk."""
+    """The result is verified and on disk."""
     FAILED = "failed"
-    """It cannot be processed; a change of the file or `dcnumd retry` lifts this."""
+    """Processing failed; the measurement is tried again when the file changes or after `dcnumd retry`."""
     SKIPPED = "skipped"
-    """There is nothing to do, for the reason given."""
+    """There is nothing to do; the row gives the reason."""
 
 
 OUTPUT_GONE = "output_gone"
-"""Reason of a row that is done and whose result was taken away."""
+"""Reason of a row that is done and whose result has been removed since."""
 
 FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED})
+"""States in which nothing is left to do for a measurement."""
 
 SURROUNDINGS = codes_of("results")
-"""Reasons that are no measurement's fault: it waits until its folder takes results, and this costs it no attempt."""
+"""Reasons that lie in the folder of results: the measurement waits for the folder, and no attempt is counted."""
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.SEEN: frozenset({State.SETTLING, State.QUEUED, State.FAILED, State.SKIPPED}),
@@ -59,15 +60,16 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.FAILED: frozenset({State.SEEN, State.SETTLING, State.QUEUED}),
     State.SKIPPED: frozenset({State.SEEN, State.SETTLING, State.QUEUED}),
 }
-"""Where a measurement can go from each state."""
+"""The states that may follow each state."""
 
 
 class Content(NamedTuple):
-    """What makes a measurement the same one again, wherever it lies."""
+    """The content of a measurement, which identifies it independently of its path."""
 
     size: int
+    """Size of the file [bytes]."""
     md5_5m: str
-    """MD5 of the first 5 MiB, by which ledgers before the digest knew a content."""
+    """MD5 of the first 5 MiB; ledgers of versions without a digest identify a content by this."""
     identifier: str
     digest: str = ""
     """See `dcnumd.read.content.content_digest`; empty in rows of an earlier version."""
@@ -75,7 +77,7 @@ class Content(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One row: a path with a content and a pipeline, and what became of it. Times are UTC, ISO 8601."""
+    """A row of the ledger: a path, its content, its pipeline and its state. Times are UTC, ISO 8601."""
 
     id: int
     path: str
@@ -106,29 +108,29 @@ class Entry:
     finished_at: str | None
     changed_at: str
     revision: int
-    """Order of the changes, whatever the clock says."""
+    """Number that increases with every change of any row; unlike `changed_at` it does not depend on the clock."""
     sample: str = ""
-    """What was measured, as the operator called it."""
+    """Name of the sample, as entered by the operator."""
     light: str = ""
-    """What the report's traffic light shows; empty without a report."""
+    """Colour of the report's traffic light; empty without a report."""
     warnings: str = ""
-    """Names of the checks that warn, with blanks between them."""
+    """Names of the checks that warn, separated by blanks."""
     report: str | None = None
-    """Path of the page, or of what else the report consists of."""
+    """Path of the report's page, or of its first other file if it has no page."""
     report_state: ReportState = ""
     digest: str = ""
     """Digest of the content; empty before the file was inspected, and in rows of an earlier version."""
 
     @property
     def stamp(self) -> Stamp | None:
-        """The file's stat when it was last looked at."""
+        """The stat of the file when it was last checked; None if it was not checked yet."""
         if self.size is None or self.mtime_ns is None or self.ctime_ns is None or self.inode is None:
             return None
         return Stamp(self.size, self.mtime_ns, self.ctime_ns, self.inode)
 
     @property
     def content(self) -> Content | None:
-        """What is in the file; None before it was inspected."""
+        """The content of the file; None before the file was inspected."""
         if self.content_size is None or self.md5_5m is None or self.identifier is None:
             return None
         return Content(self.content_size, self.md5_5m, self.identifier, self.digest)
@@ -136,7 +138,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Transition:
-    """One step on a measurement's way."""
+    """A change of a measurement's state."""
 
     time: str
     state: State
@@ -145,7 +147,7 @@ class Transition:
 
 
 def job_log(entry: Entry) -> structlog.typing.FilteringBoundLogger:
-    """Return a log in which each event names the job of `entry`."""
+    """Return a logger whose events name the job of `entry`."""
     bound: structlog.typing.FilteringBoundLogger = log.bind(
         job_id=entry.job_id, path=entry.path, ppid=entry.ppid, pphash=entry.pphash
     )
@@ -153,20 +155,23 @@ def job_log(entry: Entry) -> structlog.typing.FilteringBoundLogger:
 
 
 def settings_key(settings: Settings) -> str:
-    """Return a short text that changes when another decision about a file is possible."""
-    # What becomes of results that are gone is no decision about a measurement: it is made anew at each scan.
+    """Return a short hash of everything that influences how a file is handled.
+
+    A file that needs nothing under one key may need processing under another.
+    """
+    # Not `output.deleted`: whether to remake missing results is decided at each scan, not once per measurement.
     output = {key: value for key, value in dataclasses.asdict(settings.output).items() if key != "deleted"}
     relevant = (
         __version__,
         dataclasses.asdict(settings.pipeline),
         output,
         settings.watch.allow_basins_outside,
-        # reports take a part of what is allowed
+        # Reports use a part of the memory limit, so they matter only if there is one.
         settings.resources.max_memory_mb and (settings.resources.max_memory_mb, settings.report.enabled),
     )
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def utc_now() -> str:
-    """Return the present time, UTC, ISO 8601."""
+    """Return the current time (UTC, ISO 8601)."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The tables of the ledger, and how an older ledger becomes a present one."""
+"""The tables of the ledger, and the migration of older ledgers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sqlite3
 
 from dcnumd.errors import DcnumdError
 
-# Entry n leads from schema version n to n + 1; what was released is never edited. What a step adds to the
-# measurements, `Entry` names with the same default.
+# Item n migrates schema version n to n + 1; released items are never edited. A column that an item adds to the
+# table of measurements is a field of `Entry` with the same default.
 MIGRATIONS = (
     """
     -- AUTOINCREMENT: the number of a forgotten row must not come to mean another one to a running daemon.
@@ -70,7 +70,7 @@ MIGRATIONS = (
 
 
 def migrate(connection: sqlite3.Connection, path: pathlib.Path) -> None:
-    """Bring the tables to the present version, each step as a whole or not at all.
+    """Bring the tables to the current version, each step in a transaction of its own.
 
     Raises
     ------

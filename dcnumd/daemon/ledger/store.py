@@ -1,6 +1,6 @@
-"""The ledger: what became of every measurement, in one SQLite file that survives crashes.
+"""The ledger: an SQLite file that records the state of every measurement and survives crashes.
 
-One daemon writes it; commands read it at any time, and `retry` and `forget` change single rows.
+One daemon writes it. Commands may read it at any time; `retry` and `forget` change single rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _damaged(path: pathlib.Path, what: str) -> DcnumdError:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Return whether SQLite says with an error that its file is damaged; a full disk and a lock are no damage."""
+    """Return whether an error means that the file is damaged, unlike a full disk or a locked file."""
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(
         error, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.ProgrammingError
     )
@@ -40,29 +40,32 @@ def ledger_path(folder: pathlib.Path) -> pathlib.Path:
 
 
 class Ledger(LedgerQueries):
-    """Access to the rows; every change is on disk when the call, or the outermost `transaction`, returns."""
+    """Read and write access to the rows.
+
+    Every change is on disk when the method, or the outermost `transaction`, returns.
+    """
 
     def __init__(self, connection: sqlite3.Connection, *, rebuilt: bool = False) -> None:
         super().__init__(connection)
         self._depth = 0
         self.rebuilt = rebuilt
-        """Its predecessor was damaged, so what is done already is known from the results alone."""
+        """Whether this ledger replaces a damaged one: then only existing results tell which measurements are done."""
 
     @classmethod
     def open(cls, folder: pathlib.Path) -> Ledger:
-        """Open the ledger in `folder` for changes; make or migrate it if need be.
+        """Open the ledger in `folder` for reading and writing; create or migrate it if necessary.
 
         Raises
         ------
         DcnumdError
-            If it cannot be opened, or was written by a newer dcnumd; with the reason ``ledger_damaged`` if it is not
-            what SQLite wrote, see `repaired`.
+            If the ledger cannot be opened, or was written by a newer dcnumd. The reason is ``ledger_damaged`` if the
+            file is damaged; see `repaired`.
         """
         path = ledger_path(folder)
         connection: sqlite3.Connection | None = None
         try:
             if path.exists() and not path.stat().st_size:
-                # SQLite would take it for a new one, and everything would be forgotten without a word.
+                # SQLite would treat an empty file as a new database, and all records would be lost silently.
                 raise _damaged(path, "it is empty")
             connection = sqlite3.connect(path, isolation_level=None, timeout=10)
             connection.execute("PRAGMA journal_mode=WAL")
@@ -83,9 +86,9 @@ class Ledger(LedgerQueries):
 
     @classmethod
     def repaired(cls, folder: pathlib.Path) -> tuple[Ledger, pathlib.Path]:
-        """Set a damaged ledger aside and begin a new one; return where the old one lies now.
+        """Rename a damaged ledger and create a new one; return the new ledger and the path of the old one.
 
-        Only the daemon that owns the ledger may do so.
+        Only the daemon that owns the ledger may call this.
         """
         path = ledger_path(folder)
         stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
@@ -103,7 +106,7 @@ class Ledger(LedgerQueries):
 
     @classmethod
     def open_to_read(cls, folder: pathlib.Path) -> Ledger | None:
-        """Open the ledger in `folder` without changing anything; None if there is none."""
+        """Open the ledger in `folder` for reading; return None if there is no ledger."""
         path = ledger_path(folder)
         try:
             path.stat()
@@ -111,7 +114,7 @@ class Ledger(LedgerQueries):
             return None
         except OSError as error:
             raise DcnumdError(f"{path}: the ledger cannot be read: {error.strerror}", "ledger") from error
-        # Without a daemon and without rights to make the WAL's index, only "immutable" can read it.
+        # Without a running daemon, and without permission to create the index of the WAL, only "immutable" works.
         for mode in ("mode=ro", "mode=ro&immutable=1"):
             connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, isolation_level=None, timeout=10)
             try:
@@ -136,7 +139,7 @@ class Ledger(LedgerQueries):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make all changes of the block at once; one inside another joins it."""
+        """Commit all changes of the block together, or none; a nested transaction joins the outer one."""
         if self._depth == 0:
             self._connection.execute("BEGIN IMMEDIATE")
         self._depth += 1
@@ -145,7 +148,7 @@ class Ledger(LedgerQueries):
             if self._depth == 1:
                 self._connection.execute("COMMIT")
         except BaseException:
-            # After some faults SQLite has rolled back by itself; what matters is the first one.
+            # SQLite may have rolled back by itself; an error of ROLLBACK must not hide the original one.
             if self._depth == 1 and self._connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
@@ -154,7 +157,7 @@ class Ledger(LedgerQueries):
             self._depth -= 1
 
     def add(self, path: str, stamp: Stamp | None, job_id: str) -> Entry:
-        """Add a row for a file whose content is not known yet, or reuse the one there is."""
+        """Return the row of a file whose content is not known yet; add it if there is none."""
         known = self._one("path = CAST(? AS TEXT) AND md5_5m IS NULL", text_of(path))
         with self.transaction():
             now = utc_now()
@@ -172,12 +175,12 @@ class Ledger(LedgerQueries):
         return self.get(entry_id)
 
     def move(self, entry_id: int, state: State, reason: str = "", error: str = "", **changes: Any) -> Entry:
-        """Move a row to another state, change other columns with it, and record the step.
+        """Change the state of a row and other columns with it, record the transition, and return the row.
 
         Raises
         ------
         ValueError
-            If a measurement cannot go that way.
+            If `TRANSITIONS` does not allow the change of state.
         KeyError
             If the row was forgotten meanwhile.
         """
@@ -196,12 +199,18 @@ class Ledger(LedgerQueries):
             return self.get(entry_id)
 
     def amend(self, entry_id: int, *, stamp: Stamp | None = None, **changes: Any) -> None:
-        """Change columns of a row without a step on its way."""
+        """Change columns of a row without changing its state."""
         with self.transaction():
             self._update(entry_id, **changes, **(_stamp_columns(stamp) if stamp else {}))
 
     def identify(self, entry: Entry, content: Content, ppid: str, pphash: str, **changes: Any) -> Entry:
-        """Note what is in the file of `entry`; return the row that this content and pipeline has."""
+        """Record the content and the pipeline of the file of `entry`.
+
+        Returns
+        -------
+        Entry
+            The row of this content and pipeline: `entry`, or an older or a new row of the same path.
+        """
         with self.transaction():
             known = self.find(entry.path, content, pphash)
             if known is None and entry.content is not None:
@@ -227,13 +236,13 @@ class Ledger(LedgerQueries):
             return self.get(target.id)
 
     def finish(self, entry_id: int, output: str, **changes: Any) -> Entry:
-        """Move a row to done; whatever other result lay at `output` has been replaced by its own."""
+        """Move a row to done; rows whose result was at `output` before lose it, since it has been replaced."""
         with self.transaction():
             self._connection.execute(
                 "UPDATE measurements SET output = NULL WHERE output = CAST(? AS TEXT) AND id != ?",
                 (text_of(output), entry_id),
             )
-            # Nor is there anything left to replace for the other contents of this path.
+            # The outdated result of this path has been replaced, so no other content of it has to do so.
             self._connection.execute(
                 "UPDATE measurements SET replace_output = 0 WHERE replace_output"
                 " AND path = (SELECT path FROM measurements WHERE id = ?)",
@@ -242,13 +251,13 @@ class Ledger(LedgerQueries):
             return self.move(entry_id, State.DONE, output=output, replace_output=0, **changes)
 
     def note_presence(self, entry_id: int, *, is_there: bool) -> None:
-        """Note that the result of a row was taken away, or is back; the row stays done."""
+        """Record that the result of a row was removed or has returned; the row stays done."""
         with self.transaction():
             self._record(entry_id, State.DONE, "output_returned" if is_there else "output_gone", "")
             self._update(entry_id, reason="" if is_there else "output_gone", changed_at=utc_now())
 
     def remember_place(self, folder: str, place: str) -> None:
-        """Remember where `folder` is mounted."""
+        """Record where `folder` is mounted."""
         if self.place(folder) != place:
             with self.transaction():
                 self._connection.execute(
@@ -257,32 +266,36 @@ class Ledger(LedgerQueries):
                 )
 
     def note_untidy(self, folder: str) -> None:
-        """Note that something may be left over in a folder if everything is killed from now on."""
+        """Record that a folder may contain temporary files if the daemon is killed from now on."""
         known = self._connection.execute("SELECT 1 FROM untidy WHERE folder = CAST(? AS TEXT)", (text_of(folder),))
         if known.fetchone() is None:
             with self.transaction():
                 self._connection.execute("INSERT INTO untidy (folder) VALUES (CAST(? AS TEXT))", (text_of(folder),))
 
     def note_tidy(self, folder: str) -> None:
-        """Note that nothing is left over in a folder."""
+        """Record that a folder contains no leftover temporary files."""
         with self.transaction():
             self._connection.execute("DELETE FROM untidy WHERE folder = CAST(? AS TEXT)", (text_of(folder),))
 
     def touch(self) -> None:
-        """Write something, to find out whether that is possible."""
+        """Write to the ledger, to check that it is writable."""
         with self.transaction():
             self._connection.execute("INSERT OR REPLACE INTO places (path, place) VALUES ('', ?)", (utc_now(),))
 
     def close_others(self, entry: Entry) -> None:
-        """Give up what waited under the same name before: a path has one content at a time."""
+        """Skip the other unfinished rows of the same path, since a path has only one content at a time."""
         for other in self.entries(State.SEEN, State.SETTLING, State.QUEUED, path=entry.path):
             if other.id != entry.id:
                 self.move(other.id, State.SKIPPED, "replaced")
 
     def note_obstacles(self, found: Iterable[tuple[int, str, str]]) -> None:
-        """Note what keeps measurements waiting in the queue, all at once: of each the row, the reason and the error.
+        """Record in one transaction what keeps queued measurements waiting.
 
-        Those that are not in the queue any more are passed over. The reason of one that can go on is empty.
+        Parameters
+        ----------
+        found
+            Number of the row, reason and error; the reason is empty for a measurement that no longer waits. Rows that
+            are not queued any more are left unchanged.
         """
         rows = [(text_of(reason), text_of(error), entry_id) for entry_id, reason, error in found]
         changes = "reason = CAST(? AS TEXT), error = CAST(? AS TEXT)"
@@ -291,9 +304,12 @@ class Ledger(LedgerQueries):
             self._connection.executemany(query, rows)
 
     def recover(self) -> list[Entry]:
-        """Put back what a previous run left running; called once, before the first scan."""
+        """Queue the measurements that the previous run left running, and return them.
+
+        Call this once, before the first scan.
+        """
         with self.transaction():
-            # How the folders of results are now is found out anew.
+            # The folders of results are checked again in this run.
             self.note_obstacles((entry_id, "", "") for entry_id, *_ in self.obstacles())
             left = self.entries(State.RUNNING)
             return [self.move(entry.id, State.QUEUED, "interrupted") for entry in left]
