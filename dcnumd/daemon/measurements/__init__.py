@@ -1,1 +1,1 @@
-"""The way of a measurement: from a file that was found to its result and report."""
+"""Processing of measurements, from a file that was found to its result and report."""

@@ -1,4 +1,4 @@
-"""What has happened since the start, counted."""
+"""Counts of what has happened since the daemon started."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from dcnumd.logic.job import JobResult
 
 @dataclasses.dataclass(slots=True)
 class Counters:
-    """Counts that only grow; who looks from time to time sees from them how fast things happen."""
+    """Counts that never decrease, so that rates can be computed from two readings."""
 
     finished: int = 0
-    """Measurements,"""
+    """Number of measurements processed."""
     frames: int = 0
-    """their frames,"""
+    """Number of frames in the processed measurements."""
     events: int = 0
-    """what was found in them,"""
+    """Number of events in the processed measurements."""
     seconds: float = 0.0
-    """and how long their processing took."""
+    """Total processing time of the processed measurements [s]."""
     skipped: int = 0
+    """Number of jobs that had nothing to do."""
     failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    """Measurements that failed for good, by reason."""
+    """Number of measurements that failed without another attempt, by reason."""
     reports: int = 0
+    """Number of reports made."""
     reports_failed: int = 0
+    """Number of reports that could not be made."""
 
     def add(self, result: JobResult) -> None:
-        """Count a new result."""
+        """Add a new result to the counts."""
         self.finished += 1
         self.frames += result.frames
         self.events += result.events

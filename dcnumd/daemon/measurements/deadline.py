@@ -1,4 +1,4 @@
-"""For how long a running job is waited for, not counting the time in which it is held."""
+"""Time limits of a running job; the time during which the job is held does not count."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any, Literal
 from dcnumd.daemon.clock import now
 
 STALL_SECONDS = 120.0
-"""Time without progress after which a job hangs [s], besides `STALL_SECONDS_PER_BYTE` for each byte it reads."""
+"""Time without progress after which a job counts as hanging [s]; `STALL_SECONDS_PER_BYTE` is added."""
 STALL_SECONDS_PER_BYTE = 1 / 5e6
-"""Some stages are silent while they write or copy everything; a poor share manages 5 MB a second."""
+"""Additional time without progress that is allowed per byte of the measurement [s/byte].
+
+Some stages report no progress while they write or copy all data, and a slow share transfers only 5 MB/s."""
 
 
 class Deadline:
-    """Waits for a job within the time it may take in all, and the time it may take between two signs of life.
+    """Waits for a job, with a limit on its total time and one on the time between two signs of progress.
 
     Parameters
     ----------
     limit_seconds
-        For the whole job; 0 is no limit.
+        Limit on the total time of the job [s]; 0 means no limit.
     size
         Size of the measurement [bytes].
     """
@@ -35,27 +37,27 @@ class Deadline:
 
     @property
     def used(self) -> float:
-        """Time that the job has had [s]."""
+        """Time that the job has run, without the time during which it was held [s]."""
         running = now() - self._counting_since if self._counting_since is not None else 0.0
         return self._used + running
 
     def sign_of_life(self) -> None:
-        """Note that the job goes on."""
+        """Note that the job makes progress."""
         self._sign_at = self.used
 
     def hold(self) -> None:
-        """Let no time pass from now on."""
+        """Stop the clock."""
         self._used, self._counting_since = self.used, None
         self._changed.set()
 
     def resume(self) -> None:
-        """Let time pass again."""
+        """Start the clock again."""
         if self._counting_since is None:
             self._counting_since = now()
             self._changed.set()
 
     async def wait(self, call: asyncio.Future[Any]) -> Literal["done", "timeout", "stalled"]:
-        """Wait until the job has ended, or its time is up."""
+        """Wait until the job has ended or has exceeded one of its limits; return which."""
         while not call.done():
             left = min(self.limit_seconds, self._sign_at + self.stall_seconds) - self.used
             if left <= 0:

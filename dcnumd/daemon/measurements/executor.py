@@ -1,7 +1,8 @@
-"""Where jobs run: any `concurrent.futures.Executor`, and beside it what only its owner can do.
+"""The interface through which the daemon runs jobs: a `concurrent.futures.Executor` and the control of its jobs.
 
-The daemon hands a job over by ``loop.run_in_executor(executor.pool, run_job, job)``. It knows nothing of processes and
-signals: a cluster takes the place of the local process in `make_executor`, a thread does in tests.
+The daemon submits a job with ``loop.run_in_executor(executor.pool, run_job, job)`` and does not depend on how the
+executor runs it. To run jobs elsewhere, for example on a cluster, return another executor from `make_executor`; tests
+use one that runs jobs in a thread.
 """
 
 from __future__ import annotations
@@ -16,59 +17,59 @@ from dcnumd.logic.job import Job, Progress
 
 
 class JobExecutor(Protocol):
-    """What the daemon needs of an executor of jobs."""
+    """Interface of an executor of jobs."""
 
     pool: concurrent.futures.Executor
-    """Takes jobs: ``submit(run_job, job)``."""
+    """Executor to which jobs are submitted as ``submit(run_job, job)``."""
     capacity: int
-    """Number of jobs that it takes at the same time."""
+    """Number of jobs that can run at the same time."""
 
     @property
     def alive(self) -> bool:
-        """Whether it could run a job now."""
+        """Whether the executor is able to run a job now."""
 
     @property
     def losses(self) -> int:
-        """Number of its processes that have died."""
+        """Number of processes of the executor that have died unexpectedly."""
 
     async def start(self) -> None:
-        """Get ready for jobs; nothing if that is so already.
+        """Start the executor; do nothing if it is running already.
 
         Raises
         ------
         ConfigError
-            A configured method does not exist, or does not take its keywords.
+            If a configured method does not exist or does not accept its keywords.
         WorkerError
-            It cannot start; transient if another attempt may help.
+            If the executor cannot start; the error is transient if another attempt may succeed.
         """
 
     async def wait_until_lost(self) -> None:
-        """Return when it has to be started again."""
+        """Wait until the executor has to be started again."""
 
     def explain(self, error: BaseException, job: Job) -> BaseException:
-        """Return what an error of the pool means for a job, or the error itself if that is clear."""
+        """Return the error to report for a job that failed with `error`: a more specific one, or `error` itself."""
 
     def hold(self) -> None:
-        """Have all jobs stand still."""
+        """Suspend all jobs."""
 
     def resume(self) -> None:
-        """Let them go on."""
+        """Resume all jobs."""
 
     def ask_to_stop(self, job: Job) -> None:
         """Ask a job to end with `JobCancelledError`."""
 
     def terminate(self, job: Job) -> None:
-        """End a job that does not heed that, with a moment to clean up."""
+        """End a job that does not react to `ask_to_stop`, with a moment to clean up."""
 
     def kill(self, job: Job) -> None:
-        """End a job at once, whatever it does."""
+        """End a job immediately."""
 
     async def close(self, seconds: float) -> None:
-        """End everything: asked first, at once after this time [s]."""
+        """End the executor; kill its processes if they have not ended after `seconds` [s]."""
 
 
 def make_executor(
     settings: Settings, configure_logs: Callable[[], object], on_progress: Callable[[Progress], None]
 ) -> JobExecutor:
-    """Return the executor that the settings ask for: a process on this computer with its workers."""
+    """Return the executor for these settings: a process on this computer with its workers."""
     return LocalExecutor(settings, configure_logs, on_progress)

@@ -1,4 +1,4 @@
-"""Looks inside files through the probe process, one after the other and none for ever; says what an outcome means."""
+"""Inspection of files by the probe process, one at a time and with a time limit, and the errors that result."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LOOK_SECONDS = 60.0
-"""Time after which a look inside a file counts as hanging [s], on a share that is down for example."""
+"""Time limit of the inspection of a file [s], besides the time to read it; a share that is down would block it."""
 LOOK_BYTES_PER_SECOND = 20e6
-"""Speed of a slow share [bytes/s]; a look may have to read all of a file without checksums."""
+"""Speed of a slow share [bytes/s]; a file without checksums may have to be read completely."""
 KILL_SECONDS = 5.0
-"""Time after which a killed probe must be gone [s]; it is not if its system call cannot be interrupted."""
+"""Time to wait for a killed probe to end [s]; a process in an uninterruptible system call does not end."""
 
 
 class Inspector:
-    """Has the probe process look into files.
+    """Inspects files in the probe process.
 
     Parameters
     ----------
     settings
-        What the pipeline of a file would be.
+        Settings that determine the pipeline of each file.
     probe
-        The process.
+        The process in which files are opened.
     """
 
     def __init__(self, settings: Settings, probe: Child) -> None:
@@ -43,36 +43,43 @@ class Inspector:
         self._looking = asyncio.Lock()
 
     async def look_into(self, path: str, size: int, *, recorded: bool = False) -> Look:
-        """Have the probe look into a file, within a time.
+        """Inspect a file in the probe process, within a time limit that depends on its size.
 
         Parameters
         ----------
         path, size
-            The file, and its size [bytes].
+            Path of the file, and its size [bytes].
         recorded
-            Whether the ledger has it as the result of a measurement.
+            Whether the ledger lists the file as the result of a measurement.
 
         Raises
         ------
         DcnumdError
-            What `look` finds wrong; with the reason ``look_timeout`` if it did not come to an end, and
-            ``unreachable`` if it could not even be ended.
+            If `look` raises it. The reason is ``look_timeout`` if the inspection exceeded its time limit, and
+            ``unreachable`` if in addition the probe could not be killed.
         """
         job = routing.watched_job_for(self._settings, pathlib.Path(path), "")
-        return await self._have(LOOK_SECONDS + size / LOOK_BYTES_PER_SECOND, path, look, job, recorded=recorded)
+        return await self._call(LOOK_SECONDS + size / LOOK_BYTES_PER_SECOND, path, look, job, recorded=recorded)
 
     async def have(self, path: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Have the probe call a function that is about `path`, with the limits of `look_into`.
+        """Call a function in the probe process, within the time limit for an empty file.
+
+        Parameters
+        ----------
+        path
+            The path that the function accesses; it is named in errors.
+        function, args, kwargs
+            The function and its arguments.
 
         Raises
         ------
         DcnumdError
-            As `look_into`.
+            As for `look_into`.
         """
-        return await self._have(LOOK_SECONDS, path, function, *args, **kwargs)
+        return await self._call(LOOK_SECONDS, path, function, *args, **kwargs)
 
-    async def _have(self, seconds: float, path: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        # One after the other, so that nobody's time passes while the probe is busy with another file.
+    async def _call(self, seconds: float, path: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        # The lock is taken before the clock starts, so that a file's time does not pass while it waits for the probe.
         async with self._looking:
             call = asyncio.create_task(self._probe.call(function, *args, **kwargs), name=f"look {path}")
             try:
@@ -81,13 +88,13 @@ class Inspector:
                     await self._end(call, path, seconds)
                 return call.result()
             finally:
-                # Also tells Python that nobody else asks for what it ended with.
+                # This also prevents asyncio from warning about an exception that was never retrieved.
                 call.cancel()
 
     async def _end(self, call: asyncio.Task[R], path: str, seconds: float) -> None:
-        """End a call that hangs, and say so."""
+        """Kill the probe during a call that hangs, and raise the error for the file."""
         self._probe.kill()
-        # The call ends by itself when the process is gone, and then the next one gets a new process.
+        # The call ends when the process has ended, and the next call starts a new process.
         await asyncio.wait([call], timeout=KILL_SECONDS)
         message = f"{path}: cannot be read: no answer for {duration(seconds)}"
         if call.done():
@@ -97,7 +104,7 @@ class Inspector:
 
 
 def incomplete(candidate: Candidate, found: Look, quiet_seconds: float) -> MeasurementError:
-    """Return the error for a file that will not become complete, with the cure."""
+    """Return the error for a file that has not become complete, with advice on what to do."""
     quiet = f"({candidate.stamp.size} bytes), and nothing was added for {duration(quiet_seconds)}"
     reason = "incomplete"
     match found.verdict:

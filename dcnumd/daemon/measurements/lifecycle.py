@@ -1,9 +1,9 @@
-"""The way of a measurement, step by step: nobody else moves its state in the ledger, or logs its steps.
+"""The lifecycle of measurements; only this module changes their state in the ledger and logs the transitions.
 
     found -> seen -> settling -> queued -> running -> done, failed or skipped
 
-A fault that may pass leads from running back to queued, and so does the end of the daemon. A file that changes on the
-way goes back to settling. `dcnumd.daemon.ledger.records.TRANSITIONS` has all steps that there are.
+A transient error leads from running back to queued, and so does the end of the daemon. A file that changes goes back
+to settling. `dcnumd.daemon.ledger.records.TRANSITIONS` lists all transitions.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ log = structlog.get_logger()
 
 
 class Listener(Protocol):
-    """Who wants to know where measurements are."""
+    """Interface of an object that is notified of the progress of measurements."""
 
     def on_change(self) -> None:
-        """Take note that a measurement is somewhere else on its way."""
+        """Handle a change of the state of any measurement."""
 
     def on_failed(self, reason: str) -> None:
-        """Take note that one has failed for good."""
+        """Handle a failure after which there is no further attempt."""
 
     def on_skipped(self) -> None:
-        """Take note that there was nothing to do for a job."""
+        """Handle a job that had nothing to do."""
 
     def on_done(self, entry: Entry, result: JobResult) -> None:
-        """Take note of a result."""
+        """Handle a new or recognized result."""
 
 
 class Lifecycle:
-    """Moves measurements along.
+    """Changes the states of measurements, and keeps ledger, tracker and queue consistent.
 
     Parameters
     ----------
     settings
-        How they are processed, and when attempts are repeated.
+        Settings of processing and of repeated attempts.
     ledger
-        Where each step is recorded.
+        Ledger in which each transition is recorded.
     listener
-        Hears of the steps.
+        Object that is notified of changes.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger, listener: Listener) -> None:
@@ -68,9 +68,9 @@ class Lifecycle:
         self.tracker = Tracker(settings, ledger)
         self.queue = JobQueue(settings.resources.order)
         self.failures = 0
-        """Measurements that failed for good in this session."""
+        """Number of measurements that failed in this session without a further attempt."""
         self.last_success: str | None = ledger.last_success()
-        """When the last result was made, UTC, ISO 8601."""
+        """Time at which the last result was finished (UTC, ISO 8601)."""
         self._listener = listener
         self._report_state: ReportState = "wanted" if settings.report.enabled else ""
         self._keys = {id(group): settings_key(group) for group in (settings, *settings.groups)}
@@ -78,14 +78,14 @@ class Lifecycle:
     # Found and settling
 
     def recover(self) -> None:
-        """Put back what a previous run left running; called once, before anything is found."""
+        """Queue the measurements that the previous run left running; call this once, before the first scan."""
         for entry in self.ledger.recover():
             job_log(entry).info("job.recovered")
 
     def admit(self, path: str, stamp: Stamp, missing: frozenset[str]) -> bool:
-        """Have a found file go on where the ledger left it; return whether there is nothing to do for it.
+        """Continue with a found file from its state in the ledger; return whether there is nothing to do for it.
 
-        `missing` are results that are gone and are to be made again.
+        `missing` contains the results that are missing and must be made again.
         """
         group = self.tracker.group_of(path)
         entry = self.ledger.latest(path)
@@ -107,13 +107,13 @@ class Lifecycle:
         return False
 
     def note_incomplete(self, candidate: Candidate, verdict: str) -> None:
-        """Record that a quiet file is not complete yet."""
+        """Record that a file is not complete although it has not changed for its settle time."""
         with contextlib.suppress(KeyError):
             self.ledger.amend(candidate.entry_id, stamp=candidate.stamp)
             self.ledger.move(candidate.entry_id, State.SETTLING, verdict)
 
     def settle(self, candidate: Candidate, found: Look, missing: frozenset[str]) -> None:
-        """Hand on a complete measurement, unless it is done."""
+        """Queue a complete measurement, unless it is done."""
         if found.content is None:
             raise ValueError(f"a complete file has a content: {found}")
         with self.ledger.transaction():
@@ -131,7 +131,7 @@ class Lifecycle:
             if not candidate.repeated:
                 log.info("file.settled", path=entry.path, size=found.content.size, frames=found.frames)
             if entry.state is State.RUNNING:
-                # Its content is the one being processed: only its stamp is new, and the job's end minds that.
+                # The content being processed is unchanged; only the stamp is new, which the end of the job handles.
                 self.tracker.note_active(entry.path, candidate.stamp)
             elif entry.state is State.DONE and entry.output and entry.output not in missing:
                 log.info("file.ignored", path=entry.path, reason="already_done", output=entry.output)
@@ -145,7 +145,7 @@ class Lifecycle:
         self.leave(candidate)
 
     def pass_over(self, candidate: Candidate) -> None:
-        """Leave a result that was made here alone until it changes: it is no measurement."""
+        """Skip a file that is a result of dcnumd rather than a measurement, until it changes."""
         log.info("file.ignored", path=candidate.path, reason="own_output")
         with self.ledger.transaction():
             key = self._keys[id(candidate.settings)]
@@ -155,7 +155,7 @@ class Lifecycle:
         self.leave(candidate)
 
     def refuse(self, candidate: Candidate, error: Exception) -> None:
-        """Record what is wrong with a file that is waited for."""
+        """Record an error of a candidate."""
         try:
             self.ledger.amend(candidate.entry_id, stamp=candidate.stamp)
             entry = self.ledger.get(candidate.entry_id)
@@ -167,7 +167,7 @@ class Lifecycle:
         self.announce()
 
     def drop(self, candidate: Candidate) -> None:
-        """Close the row of a file that is gone before it was complete."""
+        """Skip a candidate whose file no longer exists."""
         log.info("file.ignored", path=candidate.path, reason="vanished")
         with contextlib.suppress(KeyError):
             self.ledger.move(candidate.entry_id, State.SKIPPED, "vanished")
@@ -176,41 +176,41 @@ class Lifecycle:
         self.leave(candidate)
 
     def leave_for_next_run(self, candidate: Candidate) -> None:
-        """Wait no longer for a file that is being written; its row stays for the next run."""
+        """Stop waiting for a file that is being written; its row is kept for the next run."""
         log.info("file.ignored", path=candidate.path, reason="still_written")
         self.leave(candidate)
 
     def close(self, entry: Entry, reason: str) -> None:
-        """Close the row of a file that went away while nobody looked."""
+        """Skip an unfinished row whose file disappeared while it was not tracked."""
         log.info("file.ignored", path=entry.path, reason=reason)
         with contextlib.suppress(KeyError, ValueError):
             self.ledger.move(entry.id, State.SKIPPED, reason)
         self.tracker.leave_queue(entry.path)
 
     def leave(self, candidate: Candidate) -> None:
-        """Wait for a file no longer."""
+        """Stop waiting for a candidate, and notify the listener."""
         self.tracker.stop_waiting(candidate)
         self.announce()
 
     def announce(self) -> None:
-        """Tell that something is elsewhere on its way."""
+        """Notify the listener that the state of a measurement has changed."""
         self._listener.on_change()
 
     # Queued and running
 
     def start(self, entry: Entry, output: pathlib.Path) -> Entry:
-        """Record that the job of a measurement begins."""
+        """Record the start of a job, and return the updated row."""
         with self.ledger.transaction():
             self.ledger.note_untidy(os.fspath(output.parent))
             entry = self.ledger.move(entry.id, State.RUNNING, frames_done=0)
-        # It may have been queued again while its folder was looked at.
+        # The measurement may have been queued again while its folder was checked.
         self.queue.remove(entry)
         job_log(entry).info("job.started", attempt=entry.attempts + 1, output=os.fspath(output))
         return entry
 
     def note_progress(self, entry: Entry, progress: Progress, *, logged: bool) -> None:
-        """Record how far a job is, and log it if that is due."""
-        # What cannot be written now is told again soon; if it is the ledger's fault, the job's end will meet it.
+        """Record the progress of a job, and log it if `logged` is set."""
+        # A failure to write progress is harmless: the next report follows soon, and the end of the job is not skipped.
         with contextlib.suppress(sqlite3.Error):
             self.ledger.amend(entry.id, frames_done=progress.frames_done)
         if logged:
@@ -218,11 +218,11 @@ class Lifecycle:
             job_log(entry).info("job.progress", stage=progress.stage, **told)
 
     def put_back(self, entry: Entry, reason: str, error: str = "") -> Entry:
-        """Put back a job that was ended since everything ends, or whose result found no place: it costs no attempt."""
+        """Queue the measurement of a job that was interrupted or could not write its result; count no attempt."""
         return self.ledger.move(entry.id, State.QUEUED, reason, error)
 
     def finish(self, entry: Entry, result: JobResult) -> None:
-        """Record a new result."""
+        """Record a new result, and notify the listener."""
         done = self.ledger.finish(
             entry.id,
             os.fspath(result.path_out),
@@ -238,7 +238,7 @@ class Lifecycle:
         self._listener.on_done(done, result)
 
     def skip(self, entry: Entry, result: JobResult) -> None:
-        """Record that a job had nothing to do; a whole result of the same pipeline means that it is done."""
+        """Record that a job had nothing to do; if a complete result of the same pipeline exists, it is done."""
         output = os.fspath(result.path_out)
         if result.reason != "output_exists":
             job_log(entry).info("job.skipped", reason=result.reason, output=output, error=result.error)
@@ -246,7 +246,7 @@ class Lifecycle:
             self.leave_queue(entry.path, entry.stamp)
             self._listener.on_skipped()
             return
-        # Perhaps the previous run was killed after it had put its result in place, and before it could say so.
+        # The previous run may have been killed between putting its result in place and recording it.
         interrupted = self.ledger.was_interrupted(entry.id)
         counts = {"frames": result.frames, "events": result.events}
         done = self.ledger.finish(
@@ -263,10 +263,10 @@ class Lifecycle:
         self._listener.on_done(done, result)
 
     def give_back(self, entry: Entry, stamp: Stamp | None, reason: str = "input_changed") -> None:
-        """Have a queued or running measurement settle again, since its file is another one now; or close it."""
+        """Let a queued or running measurement settle again since its file has changed; skip it if `stamp` is None."""
         with contextlib.suppress(KeyError):
             if self.ledger.get(entry.id).state in FINAL:
-                # What is queued under this path is another content, which took its place.
+                # This row was replaced by one with another content, which is queued under the same path.
                 return
             if stamp is None:
                 job_log(entry).info("job.skipped", reason="vanished")
@@ -278,13 +278,13 @@ class Lifecycle:
                 self._come_back(entry, 0.0)
 
     def discard(self, entry: Entry, stamp: Stamp | None) -> None:
-        """Give back a measurement that changed during its job, whose result may mix two states of the file."""
+        """Reject the result of a file that changed during its job, and let the measurement settle again."""
         error = MeasurementError(f"{entry.path}: {CHANGED}", "input_changed")
         _log_failure(entry, error, will_retry=True, discarded=True)
         self.give_back(entry, stamp)
 
     def fail(self, entry: Entry, error: Exception) -> None:
-        """Record and report a failed attempt; come back to it later if the fault may pass."""
+        """Record and log a failed attempt; schedule another one if the error is transient and attempts are left."""
         attempt = entry.attempts + 1
         transient = isinstance(error, DcnumdError) and error.transient
         will_retry = transient and attempt < self.settings.retry.attempts
@@ -302,9 +302,9 @@ class Lifecycle:
         self._listener.on_failed(reason)
 
     def lose(self, path: str, entry_id: int | None, error: Exception) -> None:
-        """Record a mistake of dcnumd itself, which costs this file alone: it is left alone until it changes.
+        """Record an unexpected error, which affects this file only; it is not processed until it changes.
 
-        `entry_id` is its row; None: the latest one of `path`. If the row was forgotten meanwhile it was no mistake.
+        `entry_id` is its row; None means the latest row of `path`. Nothing is recorded if the row was forgotten.
         """
         candidate = self.tracker.candidate(path)
         if candidate is not None and entry_id in (None, candidate.entry_id):
@@ -321,7 +321,7 @@ class Lifecycle:
         self._listener.on_change()
 
     def leave_queue(self, path: str, stamp: Stamp | None = None, *, comes_back: bool = False) -> None:
-        """Forget that `path` was queued; with its stamp, remember that it needs no further look."""
+        """Remove `path` from the active files; if `stamp` is given, remember that there is nothing to do for it."""
         self.tracker.leave_queue(path, comes_back=comes_back)
         if stamp is not None:
             self.tracker.note_settled(path, stamp)
@@ -336,7 +336,7 @@ class Lifecycle:
         self.queue.put(entry, self.tracker.group_of(entry.path).watch.priority)
 
     def _come_back(self, entry: Entry, delay: float) -> None:
-        # A scan may have noticed a change of the file already, and then it settles anew as it is.
+        # If a scan has noticed a change of the file already, there is a candidate for it, which settles as usual.
         if entry.stamp is not None and self.tracker.candidate(entry.path) is None:
             self.tracker.wait_for(entry.path, entry.stamp, entry.id, delay, repeated=True)
 
@@ -347,23 +347,23 @@ class Lifecycle:
 
 @contextlib.contextmanager
 def one_file(lifecycle: Lifecycle, path: str, entry_id: int | None = None) -> Iterator[None]:
-    """Have whatever goes wrong with one file in this block stop no other, nor the daemon."""
+    """Record any error of this block as an error of one file, so that others and the daemon continue."""
     try:
         yield
     except sqlite3.Error:
-        # No measurement is to blame for the ledger.
+        # An error of the ledger is not the fault of a measurement.
         raise
     except Exception as error:  # noqa: BLE001 -- the boundary of one file
         lifecycle.lose(path, entry_id, error)
 
 
 def begin_anew(ledger: Ledger, entry: Entry) -> str:
-    """Have a measurement processed as if it were new, and return in words what will happen to it.
+    """Request that a measurement is processed again as if it were new; return a text that says what will happen.
 
     Raises
     ------
     ValueError
-        It is being processed now.
+        If the measurement is being processed.
     """
     if entry.state is State.RUNNING:
         raise ValueError("is being processed now; wait, or stop the daemon first")
@@ -378,9 +378,9 @@ def begin_anew(ledger: Ledger, entry: Entry) -> str:
 
 
 def _log_failure(entry: Entry, error: Exception, *, will_retry: bool, discarded: bool = False) -> str:
-    """Log a failed attempt; return its reason. If only its result is discarded, it was nobody's fault."""
+    """Log a failed attempt, as a warning if `discarded` is set; return the reason of the error."""
     reason = error.reason if isinstance(error, DcnumdError) else "internal"
-    # Only a bug needs a traceback; a foreseen fault says what and where itself.
+    # Only an unexpected error needs a traceback; the message of an expected one is sufficient.
     trace: dict[str, Any] = {} if isinstance(error, DcnumdError) else {"exc_info": error}
     told = {"reason": reason, "error": str(error), "error_type": type(error).__name__, "attempt": entry.attempts + 1}
     if discarded:

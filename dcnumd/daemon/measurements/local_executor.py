@@ -1,4 +1,4 @@
-"""Runs jobs on this computer: in a child process of its own, whose workers stay for all jobs."""
+"""An executor that runs jobs on this computer, in a child process whose workers are kept from job to job."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ R = TypeVar("R")
 
 
 class LocalExecutor:
-    """One process for one job at a time: it and its workers use all processors that they may.
+    """Runs one job at a time in a child process, which uses all available processors with its workers.
 
     Parameters
     ----------
     settings
-        How much the process steps back behind others, and what it loads ahead.
+        Settings with the priority of the process, its processors, and the methods that it loads in advance.
     configure_logs
-        Sets up its logs; it must pickle.
+        Function that configures logging in the process; it must be picklable.
     on_progress
-        Receives what running jobs report.
+        Called with each progress report of a running job.
     """
 
     capacity = 1
@@ -50,32 +50,32 @@ class LocalExecutor:
 
     @property
     def alive(self) -> bool:
-        """Whether there is a process, be it held or not."""
+        """Whether the process exists, even if it is suspended."""
         return self.child.alive
 
     @property
     def losses(self) -> int:
-        """Number of processes that have died."""
+        """Number of processes that have died unexpectedly."""
         return self.child.losses
 
     async def start(self) -> None:
-        """Start the process and its workers, with methods that exist."""
+        """Start the process and its workers, and check the configured methods."""
         await self.child.start(*self._prepare)
 
     async def wait_until_lost(self) -> None:
-        """Return when the process has died."""
+        """Wait until the process has died."""
         await self.child.gone.wait()
 
     def explain(self, error: BaseException, job: Job) -> BaseException:  # noqa: ARG002 -- there is one job
-        """Return how the process ended, if that is what an error tells."""
+        """Return an error that tells how the process ended if `error` means that it died; otherwise `error`."""
         return self.child.explain(error) if isinstance(error, ProcessDied) else error
 
     def hold(self) -> None:
-        """Stop the process and its workers where they are."""
+        """Suspend the process and its workers."""
         self.child.hold()
 
     def resume(self) -> None:
-        """Let them go on."""
+        """Resume the process and its workers."""
         self.child.resume()
 
     def ask_to_stop(self, job: Job) -> None:  # noqa: ARG002 -- there is one job
@@ -84,24 +84,24 @@ class LocalExecutor:
         self.child.ask_to_stop()
 
     def terminate(self, job: Job) -> None:  # noqa: ARG002 -- there is one job
-        """End the process and its workers by SIGTERM."""
+        """End the process and its workers with SIGTERM."""
         self.child.terminate()
 
     def kill(self, job: Job) -> None:  # noqa: ARG002 -- there is one job
-        """End the process and its workers by SIGKILL."""
+        """End the process and its workers with SIGKILL."""
         self.child.kill()
 
     async def close(self, seconds: float) -> None:
-        """End the process."""
+        """End the process; kill it if it has not ended after `seconds` [s]."""
         await self.child.close(seconds)
 
 
 class _Pool(Executor):
-    """What calls are submitted to, whichever process the child is at that moment."""
+    """Submits calls to the current process of a child, which changes when it is started again."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Have a function called in the process."""
+        """Submit a function to the process."""
         return self._child.submit(fn, *args, **kwargs)

@@ -1,4 +1,7 @@
-"""Folders that take no result just now: full, read-only or gone. Their measurements wait, and others go on."""
+"""Folders that currently accept no results, because they are full, read-only or missing.
+
+Measurements whose result goes there wait, while others are processed.
+"""
 
 from __future__ import annotations
 
@@ -26,50 +29,50 @@ from dcnumd.status import Blocked, Output
 log = structlog.get_logger()
 
 BlockedFolders = tuple[Blocked, ...]
-"""Folders that take no results just now, for which measurements wait."""
+"""Folders that currently accept no results, and for which measurements wait."""
 LOOK_SECONDS = 10.0
-"""Largest time between two looks at a folder that takes no results [s]; in the beginning it is shorter."""
+"""Longest time between two checks of a folder that accepts no results [s]; the first checks follow sooner."""
 NOTE_SECONDS = 1.0
-"""Smallest time between two notes in the ledger of what waits [s]: thousands may come to wait at once."""
+"""Shortest time between two updates of the ledger [s], since thousands of measurements may begin to wait at once."""
 MEASURE_SECONDS = 30.0
-"""Time between two measurements of the room in the folders [s]."""
+"""Time between two measurements of the free space in the folders [s]."""
 
 
 @dataclasses.dataclass(slots=True)
 class Obstacle:
-    """Why a folder takes no results."""
+    """The reason why a folder accepts no results, and the schedule of its checks."""
 
     error: ResultError
     look_at: float
-    """When it is looked at again, on the clock of the event loop [s]."""
+    """Time of the next check, on the clock of the event loop [s]."""
     doublings: int = 0
-    """How often the pause before the next look has grown."""
+    """Number of times that the delay before the next check was doubled."""
     failures: int = 0
-    """Jobs in a row that failed although nothing seemed wrong before, because of a quota for example."""
+    """Number of consecutive jobs that failed although the check had found nothing, for example due to a quota."""
     unnoted: dict[int, ResultError] = dataclasses.field(default_factory=dict)
-    """Rows that wait and do not say so in the ledger yet."""
+    """Numbers of waiting rows whose error is not in the ledger yet, with that error."""
 
     def pause(self) -> float:
-        """Return when to look again [s], which is later each time."""
+        """Return the delay before the next check [s], and double the one after it up to `LOOK_SECONDS`."""
         seconds = min(2.0**self.doublings, LOOK_SECONDS)
-        # Not with every look: after hours the power would be too large for a number.
+        # Not at every call: after hours of checks the power would overflow.
         self.doublings += seconds < LOOK_SECONDS
         return seconds
 
 
 class OutputFolders:
-    """Parks the measurements of folders that take no results, and lets them go on when they do.
+    """Parks the measurements of folders that accept no results, and releases them when the folders accept them again.
 
     Parameters
     ----------
     settings
-        Which folders there are, and how long to wait after failures.
+        Settings with the folders, and the delays after failed jobs.
     ledger
-        Tells others what waits, and why.
+        Ledger that records which measurements wait, and why.
     availability
-        Finds out how a folder is.
+        Checks of folders.
     queue
-        Where measurements are parked.
+        Queue in which the measurements are parked.
     """
 
     def __init__(
@@ -89,11 +92,11 @@ class OutputFolders:
         self._free = dict[pathlib.Path, int | None].fromkeys(_roots(settings))
 
     def free(self) -> tuple[Output, ...]:
-        """Return all folders of results, with the room that was found there last."""
+        """Return all folders of results, with the free space measured last."""
         return tuple(Output(os.fspath(root), free) for root, free in self._free.items())
 
     def blocked(self) -> BlockedFolders:
-        """Return the folders that take no results, and what is in the way."""
+        """Return the folders that accept no results and for which measurements wait, with the reason."""
         waiting = ((root, obstacle.error, len(self._queue.parked(root))) for root, obstacle in self._obstacles.items())
         return tuple(
             Blocked(os.fspath(root), _problem_of(error.reason), error.reason, error.message, number)
@@ -102,35 +105,36 @@ class OutputFolders:
         )
 
     def root_of(self, entry: Entry) -> pathlib.Path:
-        """Return the folder that stands for all results in and below it."""
+        """Return the folder of results that is checked for a measurement."""
         path = pathlib.Path(entry.path)
         return self._availability.root_of(
             routing.output_root_of(self._settings, path), routing.output_for(self._settings, path)
         )
 
     async def look(self, entry: Entry) -> ResultError | None:
-        """Return what is in the way of a measurement's result, if anything is."""
+        """Return the reason why the result of a measurement cannot be written; None if it can."""
         obstacle = self._obstacles.get(self.root_of(entry))
         if obstacle is not None and obstacle.error.reason != "no_space" and now() < obstacle.look_at:
-            # A folder that does not answer would keep all others waiting each time; how much fits, each has to see.
+            # A new check of a folder that does not answer would delay all other measurements. Free space, however, is
+            # checked for each measurement, since a small result may fit where a large one does not.
             return obstacle.error
-        return await self._look_now(entry)
+        return await self._check_now(entry)
 
-    async def _look_now(self, entry: Entry) -> ResultError | None:
+    async def _check_now(self, entry: Entry) -> ResultError | None:
         output = routing.output_for(self._settings, pathlib.Path(entry.path))
         return await self._availability.obstacle(self.root_of(entry), output, entry.size or 0)
 
     def park(self, waiting: Waiting, error: ResultError, *, failed: bool = False) -> None:
-        """Have a measurement wait until its folder takes results again.
+        """Let a measurement wait until its folder accepts results again.
 
         Parameters
         ----------
         waiting
             The measurement.
         error
-            What is in the way.
+            The reason why its result cannot be written.
         failed
-            It was found out the hard way, by a job; then the next attempt is put off longer and longer.
+            Whether a job failed with this error, rather than a check. The delay then grows with each such job.
         """
         root = self.root_of(waiting.entry)
         obstacle = self._obstacles.get(root)
@@ -147,18 +151,18 @@ class OutputFolders:
         self._parked.set()
 
     def succeeded(self, entry: Entry) -> None:
-        """Note that a folder has taken a result."""
+        """Note that a result was written."""
         obstacle = self._obstacles.get(root := self.root_of(entry))
         if obstacle is None:
             return
         obstacle.failures = 0
         if not self._queue.parked(root):
-            # A small result may fit where a large one still waits for room.
+            # Not while measurements wait: a small result may fit where there is no space for a large one.
             del self._obstacles[root]
             self._report_end(root, obstacle)
 
     async def keep_looking(self) -> None:
-        """Look at the folders that take no results, and let measurements go on whose folder does again."""
+        """Check the folders that accept no results, and release their measurements when they accept results again."""
         while True:
             self._parked.clear()
             self._note_parked()
@@ -173,14 +177,14 @@ class OutputFolders:
                     await self._look_again(root, obstacle)
 
     async def keep_measuring(self) -> None:
-        """Measure how much room there is in the folders, again and again."""
+        """Measure the free space in the folders at regular intervals."""
         while True:
             for root in self._free:
                 self._free[root] = await self._availability.free_bytes(root)
             await asyncio.sleep(MEASURE_SECONDS)
 
     def _note_parked(self) -> None:
-        """Note in the ledger what has come to wait, unless it was noted only just now."""
+        """Record in the ledger which measurements have begun to wait, at most once per `NOTE_SECONDS`."""
         if now() < self._note_at:
             return
         unnoted = [obstacle.unnoted for obstacle in self._obstacles.values() if obstacle.unnoted]
@@ -194,11 +198,11 @@ class OutputFolders:
 
     async def _look_again(self, root: pathlib.Path, obstacle: Obstacle) -> None:
         smallest = min((waiting.entry for waiting in self._queue.parked(root)), key=lambda entry: entry.size or 0)
-        if await self._look_now(smallest) is not None:
+        if await self._check_now(smallest) is not None:
             obstacle.look_at = now() + obstacle.pause()
             return
         if not obstacle.failures:
-            # Where nothing was wrong to be seen, only a result that is there is a proof.
+            # After failed jobs a check is no proof that the folder accepts results; only a written result is.
             self._report_end(root, obstacle)
             self._obstacles.pop(root, None)
         obstacle.unnoted.clear()
@@ -216,11 +220,11 @@ class OutputFolders:
 
 
 def blocked_folders(settings: Settings, ledger: Ledger) -> BlockedFolders:
-    """Return the folders that take no results, as the daemon noted it in the ledger when it saw them last."""
+    """Return the folders that accept no results, as last recorded in the ledger by the daemon."""
     roots = dict[str, pathlib.Path]()
     found = dict[pathlib.Path, Blocked]()
     for _, path, reason, error in ledger.obstacles():
-        # Of thousands in one folder, the settings are asked once.
+        # The settings are evaluated once per folder, since thousands of measurements may be in one.
         folder = os.path.dirname(path)  # noqa: PTH120 -- likewise
         if (root := roots.get(folder)) is None:
             file = pathlib.Path(path)
@@ -237,6 +241,6 @@ def _problem_of(reason: str) -> Literal["disk.low", "output.blocked"]:
 
 
 def _roots(settings: Settings) -> Iterable[pathlib.Path]:
-    """Return the folders that stand for all results in and below them."""
+    """Yield the folders of results."""
     for group in settings.groups:
         yield from [group.output.folder] if group.output.folder is not None else group.watch.folders

@@ -1,4 +1,4 @@
-"""A look at a file before it becomes a job; it runs in a child, because the file may block or crash its reader."""
+"""Inspection of a file before it becomes a job, in a child process, since the file may block or crash its reader."""
 
 from __future__ import annotations
 
@@ -22,27 +22,31 @@ from dcnumd.read.superblock import HEAD_BYTES, read_superblock
 from dcnumd.read.trust import Trust
 
 Verdict = Literal["complete", "own_output", "open_for_writing", "truncated", "blank", "changing"]
-"""``own_output``: a result that was made here, which is no measurement;
-``truncated``: the file is shorter than it says itself, because it is being copied or was cut off;
-``blank``: it has its size, but parts of it were never written, because a copy takes all its space first;
-``changing``: it changed while it was looked at."""
+"""Outcome of an inspection.
+
+``complete``: the file can be processed;
+``own_output``: the file is a result of dcnumd rather than a measurement;
+``open_for_writing``: the file is marked as open for writing, or a process on this computer holds a lock on it;
+``truncated``: the file is shorter than its header says, because it is being copied or was cut off;
+``blank``: the file has its full size, but parts of it are zero because a copy allocated the space first;
+``changing``: the file changed during the inspection."""
 
 LOCKS = pathlib.Path("/proc/locks")
 CPU_SECONDS = 20.0
-"""Processor time after which a look, which takes milliseconds, is ended with its process [s]."""
+"""Limit of processor time for an inspection [s], besides the time to read the file; usually it takes milliseconds."""
 CPU_BYTES_PER_SECOND = 100e6
-"""Speed of a slow computer [bytes/s] that reads and digests what has no checksums."""
+"""Speed at which a slow computer reads and digests data without checksums [bytes/s]."""
 LOOK_BYTES = 2**30
-"""Memory that a look may take [bytes]: a chunk of the largest size that is read, packed and unpacked."""
+"""Limit of memory for an inspection [bytes]: enough for the largest accepted chunk, compressed and decompressed."""
 BLANK_END = 512
-"""Number of zeros at the end of a damaged file that tell that it was not copied to its end [bytes]."""
+"""Number of bytes at the end of a file that are all zero if it was not copied completely [bytes]."""
 SUSPECT = frozenset({"not_hdf5", "damaged", "checksum", "truncated"})
-"""Reasons for which a file may be refused when parts of it are missing."""
+"""Reasons of errors that may be due to missing parts of the file."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at a file found; content and pipeline only when it is complete."""
+    """Result of an inspection; all fields after `stamp` are set only for a complete file."""
 
     verdict: Verdict
     stamp: Stamp
@@ -54,32 +58,33 @@ class Look:
 
 
 def is_locked_for_writing(locks: str, status: os.stat_result, device: int) -> bool:
-    """Return whether a process on this computer holds a lock on a file as HDF5 takes it for writing.
+    """Return whether a process on this computer holds a lock on a file, of the kind that HDF5 takes for writing.
 
-    To ask for the lock would be to take it, and a recording that starts just then would fail. A program on another
-    computer, or beyond the walls of a container, is not seen.
+    Why not try to take the lock? A recording that starts at that moment would fail. Processes on another computer or
+    outside of a container are not detected.
 
     Parameters
     ----------
     locks
-        What ``/proc/locks`` says.
+        Content of ``/proc/locks``.
     status
-        The file.
+        Result of `os.stat` for the file.
     device
-        Number of its file system, see `device_of`.
+        Number of the file system; see `device_of`.
     """
     place = f"{os.major(device):02x}:{os.minor(device):02x}:{status.st_ino}"
     # 1: FLOCK  ADVISORY  WRITE 4711 fe:00:2245236 0 EOF; a process that waits for its turn has "->" before the kind
     lines = [line.split() for line in locks.splitlines() if place in line]
     holders = [fields[4] for fields in lines if fields[3] == "WRITE" and fields[5] == place]
-    # Subvolumes and layers of one file system have numbers of their own, and each has a file of this inode.
+    # Subvolumes and overlays have device numbers of their own but share the number in /proc/locks, so that another
+    # file with the same inode number may be meant.
     return any(status.st_dev == device or _may_have_open(holder, status) for holder in holders)
 
 
 def _may_have_open(pid: str, status: os.stat_result) -> bool:
-    """Return whether a process has a file open, or nobody can say so."""
+    """Return whether a process has a file open; also return True if that cannot be determined."""
     try:
-        # of a lock that belongs to the open file there is no process; of another user's nothing is told
+        # This fails for a lock of an open file description (pid -1), and for processes of other users.
         descriptors = list(pathlib.Path("/proc", pid, "fd").iterdir())
     except OSError:
         return True
@@ -91,19 +96,19 @@ def _may_have_open(pid: str, status: os.stat_result) -> bool:
 
 
 def look(job: Job, *, recorded: bool = False) -> Look:
-    """Say whether the input of `job` is complete, what is in it, and which pipeline it would get.
+    """Inspect the input of `job`: whether it is complete, its content, and its pipeline.
 
     Parameters
     ----------
     job
-        The job that the file would get.
+        The job that would process the file.
     recorded
-        Whether the ledger has the file as the result of a measurement.
+        Whether the ledger lists the file as the result of a measurement.
 
     Raises
     ------
     DcnumdError
-        If the file cannot be processed, or cannot be read just now (then it is transient).
+        If the file cannot be processed. The error is transient if the file may become readable later.
     """
     load()
     Trust(job.trusted_folders).require_input(job.path_in)
@@ -114,12 +119,19 @@ def look(job: Job, *, recorded: bool = False) -> Look:
 
 @contextlib.contextmanager
 def _bounded(file_size: int) -> Iterator[None]:
-    """Keep HDF5 from taking whatever time or memory a damaged file of a size [bytes] asks for."""
+    """Limit processor time and memory in this block, since a damaged file may make HDF5 use any amount of them.
+
+    Parameters
+    ----------
+    file_size
+        Size of the file [bytes].
+    """
     size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     limits = [limit for limit in (size + LOOK_BYTES, soft, hard) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
-    # some damages let it turn in circles for ever, where nothing but a signal's own action ends it
+    # Some damaged files put HDF5 into an endless loop. Python's signal handlers do not run there; the default action
+    # of the signal ends the process.
     signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS + file_size / CPU_BYTES_PER_SECOND)
     try:
         yield
@@ -167,19 +179,19 @@ def _look(job: Job, first: _FirstBytes, *, recorded: bool) -> Look:
 
 
 def load() -> None:
-    """Load what `look` needs, before the first file needs it."""
-    # The supervisor imports this module and must stay free of numerical code; only the child gets here.
+    """Import the modules that `look` needs, before the first file is inspected."""
+    # Not at the top: the supervisor imports this module and must not load numerical code. Only the child calls this.
     import dcnumd.logic.inspect  # noqa: PLC0415 -- see above
     import dcnumd.logic.own_output  # noqa: F401, PLC0415 -- likewise
 
 
 def check_methods(settings: PipelineSettings) -> None:
-    """Make sure that the configured methods exist and take the configured keywords.
+    """Check that the configured methods exist and accept the configured keywords.
 
     Raises
     ------
     MethodError
-        What is wrong.
+        If they do not.
     """
     from dcnumd.logic.plan import configured_ids  # noqa: PLC0415 -- numerical code
 
@@ -188,18 +200,18 @@ def check_methods(settings: PipelineSettings) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _FirstBytes:
-    """What can be known of a file without HDF5."""
+    """Properties of a file that can be read without HDF5."""
 
     status: os.stat_result
     device: int
     head: bytes
     blank: bool
-    """Its beginning or its end are zeros."""
+    """Whether the beginning or the end of the file is all zero."""
 
 
 def _first_bytes(job: Job) -> _FirstBytes:
     try:
-        # a pipe would wait for its writer
+        # O_NONBLOCK: opening a named pipe would otherwise wait for its writer.
         descriptor = os.open(job.path_in, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)

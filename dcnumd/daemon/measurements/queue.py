@@ -1,4 +1,4 @@
-"""The measurements that wait for their turn, the most urgent first."""
+"""The queue of measurements to process, the most urgent first."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from dcnumd.daemon.ledger.records import Entry
 
 @dataclasses.dataclass(slots=True, order=True)
 class Waiting:
-    """A measurement in the queue; the smallest one is next."""
+    """A measurement in the queue; instances are ordered by urgency, the next one being the smallest."""
 
     urgency: tuple[int, int, int]
-    """Priority and date, both such that the smaller one is first, and order of arrival."""
+    """Sort key: negative priority, modification time (negative if the newest is first) [ns], and order of arrival."""
     entry: Entry = dataclasses.field(compare=False)
     since: float = dataclasses.field(compare=False)
-    """On the clock of the event loop [s]."""
+    """Time at which the measurement was queued, on the clock of the event loop [s]."""
 
 
 class JobQueue:
-    """Hands out the measurement of highest priority; among those, the oldest or the newest.
+    """Queue that returns the measurement of highest priority; among equal ones, the oldest or the newest file.
 
-    A path is in it at most once: who is put in again, with another date or another content, takes the place that this
-    has. Measurements whose result has no place just now are parked, and keep nobody else waiting.
+    A path is in the queue at most once: if it is added again, with another date or content, the later entry replaces
+    the earlier one. Measurements whose result cannot be written at present are parked and do not block others.
     """
 
     def __init__(self, order: QueueOrder) -> None:
         self.filled = asyncio.Event()
-        """Set whenever a measurement has come that can go on."""
+        """Set whenever a measurement that is not parked was added."""
         self._sign = -1 if order == "newest" else 1
         self._present: dict[str, Waiting] = {}
-        """What counts, by its path; whatever else is in a list was replaced or taken out."""
+        """Valid items by path; items of the lists below that are not in here were replaced or removed.
+
+        Why not remove them from the lists? Removal from a heap takes linear time."""
         self._waiting: list[Waiting] = []
         self._parked: dict[pathlib.Path, list[Waiting]] = {}
         self._numbers = itertools.count()
@@ -45,7 +47,7 @@ class JobQueue:
         return len(self._present)
 
     def put(self, entry: Entry, priority: int) -> None:
-        """Append a measurement."""
+        """Add a measurement, or replace the one with the same path."""
         former = self._present.get(entry.path)
         since = now() if former is None else former.since
         urgency = (-priority, self._sign * (entry.mtime_ns or 0), next(self._numbers))
@@ -54,7 +56,7 @@ class JobQueue:
         self.filled.set()
 
     def take(self) -> Waiting | None:
-        """Take out the next one; None if none can go on."""
+        """Remove and return the next measurement; None if all are parked or the queue is empty."""
         while self._waiting:
             waiting = heapq.heappop(self._waiting)
             if self._counts(waiting):
@@ -63,32 +65,32 @@ class JobQueue:
         return None
 
     def remove(self, entry: Entry) -> None:
-        """Take out this measurement, if it is in."""
+        """Remove a measurement if it is in the queue."""
         waiting = self._present.get(entry.path)
         if waiting is not None and waiting.entry.id == entry.id:
             del self._present[entry.path]
 
     def park(self, waiting: Waiting, root: pathlib.Path) -> None:
-        """Keep one that was taken until `release` is called for the folder that its result goes to.
+        """Keep a measurement that was taken aside until `release` is called for the folder of its result.
 
-        It is dropped if its path was put in again meanwhile.
+        The measurement is dropped if its path was added again meanwhile.
         """
         if self._present.setdefault(waiting.entry.path, waiting) is waiting:
             self._parked.setdefault(root, []).append(waiting)
 
     def parked(self, root: pathlib.Path) -> list[Waiting]:
-        """Return those that wait for a folder."""
+        """Return the measurements that are parked for a folder."""
         return [waiting for waiting in self._parked.get(root, ()) if self._counts(waiting)]
 
     def release(self, root: pathlib.Path) -> None:
-        """Let those go on that wait for a folder."""
+        """Put the measurements that are parked for a folder back into the queue."""
         for waiting in self._parked.pop(root, []):
             if self._counts(waiting):
                 heapq.heappush(self._waiting, waiting)
         self.filled.set()
 
     def oldest_wait(self) -> float:
-        """Return for how long one has been waiting that waits longest [s]."""
+        """Return the longest time that a measurement has been in the queue [s]; 0 if the queue is empty."""
         moment = now()
         return moment - min((waiting.since for waiting in self._present.values()), default=moment)
 

@@ -1,4 +1,4 @@
-"""Has reports made of results, one after the other, by a process that gives way to measurements."""
+"""Generation of reports, one at a time, in a process that runs at lower priority than measurements."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ R = TypeVar("R")
 log = structlog.get_logger()
 
 REPORT_SECONDS = 600.0
-"""Time after which a report counts as hanging [s]; it is large since the process waits for all others."""
+"""Time limit for a report [s]; it is large since the process runs only when others leave it processor time."""
 QUIET_SECONDS = 1.0
-"""Time from the last failure to the next writing of the index [s], since failures come in numbers."""
+"""Delay before the indexes are updated after a failure [s], so that many failures need only one update."""
 
 
 class Listener(Protocol):
-    """Who wants to know of reports."""
+    """Interface of an object that is notified of reports."""
 
     def on_change(self) -> None:
-        """Take note that a report or an index was dealt with."""
+        """Handle the end of work on a report or an index."""
 
     def on_report(self, entry: Entry, summary: ReportSummary | None) -> None:
-        """Take note of a report; None if it could not be made."""
+        """Handle a new report; `summary` is None if the report could not be made."""
 
 
 class Reporter:
-    """The results that wait for their report, and the indexes of their folders.
+    """Makes the reports of results, and keeps the indexes of reports up to date.
 
     Parameters
     ----------
     settings
-        Which reports are wanted, and where.
+        Settings with the wanted reports and their folders.
     ledger
-        Where it is recorded which are there.
+        Ledger that records which reports are wanted and made.
     availability
-        Whether there is a place for one.
+        Checks of the folders of reports.
     child
-        The process that makes them.
+        Process that makes the reports.
     listener
-        Hears of each.
+        Object that is notified of each report.
     tidy
-        Has removed what a killed process left in a folder.
+        Function that schedules the removal of temporary files which a killed process left in a folder.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Reporter:
         self._listener = listener
         self._tidy = tidy
         self._waiting: dict[int, int] = {}
-        """Numbers of rows whose report is wanted, and the attempts that were made."""
+        """Rows whose report is wanted: number of the row → number of failed attempts."""
         self._delayed: set[int] = set()
         self._failures_changed = settings.report.enabled
         self._indexes: set[pathlib.Path] = set()
@@ -92,46 +92,46 @@ class Reporter:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether no report or update of an index is pending, in progress or delayed."""
         return not (self._waiting or self._delayed or self._busy or self._failures_changed)
 
     @property
     def busy(self) -> bool:
-        """Whether something is being written."""
+        """Whether a report or an index is being written."""
         return self._busy
 
     def want(self, entry: Entry) -> None:
-        """Have a report made of the result of a measurement, if its row says that one is wanted."""
+        """Request the report of a result, if its row says that one is wanted."""
         if entry.report_state == "wanted":
             self._waiting.setdefault(entry.id, 0)
             self._filled.set()
 
     def note_failure(self) -> None:
-        """Have the indexes tell of a measurement that failed."""
+        """Request an update of the indexes after a measurement failed."""
         if self._settings.report.enabled:
             self._failures_changed = True
             self._filled.set()
 
     def give_way(self, *, idle: bool) -> None:
-        """Use only the time that nobody else needs, so that no measurement is delayed; or as much as others again."""
+        """Run the process only when processors are idle, so that it delays no measurement; or normally again."""
         self._child.give_way(idle=idle)
 
     def hold(self) -> None:
-        """Stop the process where it is."""
+        """Suspend the process, and the clock of its time limit."""
         self._held = True
         self._child.hold()
         if self._deadline is not None:
             self._deadline.hold()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume the process, and the clock of its time limit."""
         self._held = False
         self._child.resume()
         if self._deadline is not None:
             self._deadline.resume()
 
     async def keep_reporting(self) -> None:
-        """Make what is wanted, the latest first, and keep the indexes up to date."""
+        """Make the wanted reports, the most recent results first, and update the indexes, until cancelled."""
         if not self._settings.report.enabled:
             return
         for entry in reversed(self._ledger.wanting_reports()):
@@ -149,13 +149,13 @@ class Reporter:
                 await self._filled.wait()
 
     async def _report(self, entry_id: int, attempts: int) -> None:
-        """Make one report, whatever comes of it."""
+        """Make one report, and record the outcome."""
         try:
             entry = self._ledger.get(entry_id)
         except KeyError:
-            # It was forgotten meanwhile.
+            # The row was forgotten meanwhile.
             return
-        # Another result may be on its way meanwhile.
+        # The measurement may be in processing again, so that its previous result needs no report.
         if entry.report_state != "wanted" or entry.output is None:
             return
         path, result = _paths(entry)
@@ -164,7 +164,7 @@ class Reporter:
         begin = now()
         try:
             summary = await self._make(request, folder)
-            # It may have failed before.
+            # The measurement may have failed before; its row in the index must then be removed.
             former = _failure_key(entry, self._settings.watched_folder_of(path) or folder)
             row = _row(entry, request, summary, folder)
             listed = await self._update_index(folder, [row], removed=former)
@@ -181,18 +181,18 @@ class Reporter:
         return await self._call(make_report, request)
 
     async def _make_sure(self, folder: pathlib.Path, path: pathlib.Path) -> None:
-        """Raise a `ResultError` unless a file can be written in a folder of reports, which may not be mounted."""
+        """Raise a `ResultError` if a file cannot be written to a folder of reports, for example if not mounted."""
         if (obstacle := await self._availability.obstacle(folder, path, 0)) is not None:
             raise obstacle
         self._ledger.note_untidy(os.fspath(path.parent))
 
     async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Have the process call a function, within a time that does not pass while it is held.
+        """Call a function in the process, within a time limit that does not count the time in which it is held.
 
         Raises
         ------
         DcnumdError
-            Whatever went wrong.
+            If the call fails for any reason or exceeds the time limit.
         """
         deadline = self._deadline = Deadline(REPORT_SECONDS, 0)
         deadline.stall_seconds = REPORT_SECONDS
@@ -210,7 +210,7 @@ class Reporter:
             return call.result()
         except DcnumdError:
             raise
-        except Exception as error:  # the boundary of one report: it may cost nothing but itself
+        except Exception as error:  # the boundary of one report: an error must affect nothing else
             raise WorkerError(f"{type(error).__name__}: {error}", "internal") from error
         finally:
             self._deadline = None
@@ -231,7 +231,7 @@ class Reporter:
         self._listener.on_report(entry, summary)
 
     def _give_up(self, entry: Entry, request: ReportRequest, error: DcnumdError, attempt: int) -> None:
-        """Record that a report could not be made; the result stays what it is."""
+        """Record that a report could not be made, and schedule another attempt if the error is transient."""
         will_retry = error.transient and attempt < self._settings.retry.attempts
         job_log(entry).warning(
             "report.failed",
@@ -250,7 +250,7 @@ class Reporter:
             self._listener.on_report(entry, None)
 
     def _delay(self, entry_id: int, attempt: int) -> None:
-        """Come back to a report later."""
+        """Schedule another attempt at a report."""
         self._delayed.add(entry_id)
         pause = backoff_seconds(self._settings.retry, attempt)
         asyncio.get_running_loop().call_later(pause, self._try_again, entry_id, attempt)
@@ -261,7 +261,7 @@ class Reporter:
         self._filled.set()
 
     async def _tell_failures(self) -> None:
-        """Bring the failed measurements in all indexes up to date."""
+        """Update the failed measurements in all indexes."""
         await asyncio.sleep(QUIET_SECONDS)
         self._failures_changed = False
         failures: dict[pathlib.Path, list[IndexRow]] = {
@@ -280,7 +280,7 @@ class Reporter:
     async def _update_index(
         self, folder: pathlib.Path, rows: list[IndexRow], failures: list[IndexRow] | None = None, removed: str = ""
     ) -> bool:
-        """Bring an index up to date; return False if that is worth another attempt."""
+        """Update an index; return False if that failed and another attempt may succeed."""
         self._indexes.add(folder)
         try:
             await self._make_sure(folder, folder / "index.html")
@@ -295,7 +295,7 @@ class Reporter:
 
 
 def make_report(request: ReportRequest) -> ReportSummary:
-    """Make a report, in the child: this process loads no numerical code."""
+    """Make a report; called in the child process, since the daemon must not load numerical code."""
     from dcnumd.report import make  # noqa: PLC0415 -- numerical code
 
     return make.make_report(request)
@@ -304,7 +304,7 @@ def make_report(request: ReportRequest) -> ReportSummary:
 def update_index(
     folder: pathlib.Path, rows: list[IndexRow], failures: list[IndexRow] | None, removed: tuple[str, ...]
 ) -> None:
-    """Update the index of a folder, in the child."""
+    """Update the index of a folder; called in the child process."""
     from dcnumd.report import index  # noqa: PLC0415 -- numerical code
 
     index.update_index(folder, rows, failures, removed=removed, root=folder)
@@ -333,12 +333,12 @@ def _row(entry: Entry, request: ReportRequest, summary: ReportSummary, folder: p
 
 
 def _failure_key(entry: Entry, folder: pathlib.Path) -> str:
-    """Return what the row of a measurement is recognised by while it has failed."""
+    """Return the key of a failed measurement in the index."""
     return os.path.relpath(entry.path, folder)
 
 
 def _failure(entry: Entry, folder: pathlib.Path) -> IndexRow:
-    """Return the row of a failed measurement, with its cause, the cure, and what exactly was wrong."""
+    """Return the row of a failed measurement in the index, with cause, cure and error message."""
     cause = cause_of(entry.reason)
     return IndexRow(
         key=_failure_key(entry, folder),

@@ -1,4 +1,4 @@
-"""Results that were made and are not there any more: whether that is noticed only, or they are made again."""
+"""Detection of results that were removed, which are only reported or made again."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from dcnumd.logic.stamp import Stamp
 log = structlog.get_logger()
 
 SLICE = 100
-"""Number of results that are looked for at once."""
+"""Number of results that are checked together."""
 
 
 class Results:
-    """Looks for the results of measurements that are done, as often as these are found by a scan.
+    """Checks whether the results of finished measurements exist, each time a scan finds the measurements.
 
     Parameters
     ----------
     settings
-        What to do about a result that is gone.
+        Settings with what to do about a missing result.
     ledger
-        Which results there are, and where it is noted that one is gone.
+        Ledger that records the results, and whether one is missing.
     availability
-        Finds out whether they are there.
+        Checks of files in folders that may not be mounted.
     on_change
-        Called whenever all have been looked for.
+        Called whenever all requested results have been checked.
     """
 
     def __init__(
@@ -54,22 +54,22 @@ class Results:
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to look for."""
+        """Whether no check is pending."""
         return not self._waiting and not self._busy
 
     def look_for(self, measurements: Iterable[tuple[str, Stamp]]) -> None:
-        """Have the results of these measurements looked for, those that have one."""
+        """Request a check of the results of these measurements; measurements without a result are ignored."""
         self._waiting.update(measurements)
         if self._waiting:
             self._filled.set()
 
     async def keep_looking(self, make_again: Callable[[str, Stamp], None]) -> None:
-        """Look for what `look_for` was told.
+        """Carry out the checks requested with `look_for`, until cancelled.
 
         Parameters
         ----------
         make_again
-            Receives measurements whose result is gone and is to be made again.
+            Called with the path and stamp of each measurement whose result is missing and must be made again.
         """
         while True:
             await self._filled.wait()
@@ -77,14 +77,17 @@ class Results:
             waiting, self._waiting = list(self._waiting.items()), {}
             self._busy = True
             for start in range(0, len(waiting), SLICE):
-                await self._look_for(dict(waiting[start : start + SLICE]), make_again)
-                # However many there are, signals and jobs do not wait for them.
+                await self._check(dict(waiting[start : start + SLICE]), make_again)
+                # Let signals and jobs be handled in between, since there may be very many results.
                 await asyncio.sleep(0)
             self._busy = False
             self._on_change()
 
     async def to_make(self, *entries: Entry | None) -> frozenset[str]:
-        """Return the results of these rows that are certainly gone, without those that are left so."""
+        """Return the results of these rows that are certainly missing and must be made again.
+
+        Missing results of groups with ``deleted = "leave"`` are not among them.
+        """
         outputs = {
             entry.output: self._root_of(entry.path, entry.output)
             for entry in entries
@@ -93,13 +96,13 @@ class Results:
         there = await self._availability.look_for(outputs)
         return frozenset(output for output, is_there in there.items() if not is_there)
 
-    async def _look_for(self, measurements: dict[str, Stamp], make_again: Callable[[str, Stamp], None]) -> None:
+    async def _check(self, measurements: dict[str, Stamp], make_again: Callable[[str, Stamp], None]) -> None:
         results = {path: found for path in measurements if (found := self._ledger.result_of(path)) is not None}
         roots = {found.output: self._root_of(path, found.output) for path, found in results.items()}
         there = await self._availability.look_for(roots)
         changed: dict[str, tuple[Made, bool]] = {}
         for path, found in results.items():
-            # Of one that cannot be reached nothing is known. And a row may have changed meanwhile.
+            # Skip a result whose folder cannot be reached, and a row that changed during the check.
             if (is_there := there.get(found.output)) is None or self._ledger.result_of(path) != found:
                 continue
             if not is_there and not self._are_left(path):
@@ -118,11 +121,11 @@ class Results:
                 log.info("output.gone", path=path, output=found.output, deleted="leave")
 
     def _are_left(self, path: str) -> bool:
-        """Return whether results that are gone stay so in the group of a measurement."""
+        """Return whether the settings of a measurement say to leave missing results alone."""
         return self._settings.group_of(pathlib.Path(path)).output.deleted == "leave"
 
     def _root_of(self, path: str, output: str) -> pathlib.Path:
-        """Return the folder that must be there, and mounted, for a result in or below it to be gone."""
+        """Return the folder that must exist and be mounted for a result to count as missing."""
         root, folder = routing.output_root_of(self._settings, pathlib.Path(path)), pathlib.Path(output).parent
-        # Results may lie where an earlier config had them.
+        # The result may be outside of the root if an earlier configuration placed it there.
         return root if folder.is_relative_to(root) else folder

@@ -1,4 +1,4 @@
-"""Running: measurements are taken from the queue and handed to the executor, as many at a time as it takes."""
+"""The runner: takes measurements from the queue and submits them to the executor, up to its capacity."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 PROGRESS_SECONDS = 5.0
 """Shortest time between two log lines about the progress of a job [s]."""
 NOTE_SECONDS = 2.0
-"""Shortest time between two notes of it in the ledger, which `dcnumd status` reads [s]."""
+"""Shortest time between two updates of the progress in the ledger, which `dcnumd status` reads [s]."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -42,28 +42,28 @@ class Run:
     entry: Entry
     job: RunningJob
     noted_at: float
-    """When the ledger last heard how far it is, on the clock of the event loop [s]."""
+    """Time of the last update of the progress in the ledger, on the clock of the event loop [s]."""
     logged_at: float
-    """When the log last did."""
+    """Time of the last log line about the progress, on the clock of the event loop [s]."""
 
 
 class JobRunner:
-    """Takes turns: each measurement whose turn has come is checked once more, processed, and recorded.
+    """Checks each measurement from the queue once more, processes it, and records the outcome.
 
     Parameters
     ----------
     lifecycle
-        Has the queue, and records what becomes of a job.
+        Lifecycle with the queue, which records the outcome of a job.
     executor
-        Does the work.
+        Executor of the jobs.
     inspector
-        Looks into a file that has changed meanwhile.
+        Inspector for a file that changed during its job.
     outputs
-        Whether a result has a place; keeps those waiting that have none.
+        Checks of the folders of results; parks measurements whose folder accepts no results.
     tidy
-        Has removed what a killed process left in a folder.
+        Function that schedules the removal of temporary files which a killed process left in a folder.
     once
-        A folder that takes no result fails a job instead of making it wait.
+        Whether a job fails, instead of waiting, if its folder accepts no results.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class JobRunner:
     ) -> None:
         self.outputs = outputs
         self.forced = asyncio.Event()
-        """Set to end jobs at once that were asked to end."""
+        """Event that, when set, ends at once the jobs that were asked to stop."""
         self._lifecycle = lifecycle
         self._ledger = lifecycle.ledger
         self._settings = lifecycle.settings
@@ -97,28 +97,28 @@ class JobRunner:
 
     @property
     def running(self) -> tuple[Entry, ...]:
-        """The measurements that are being processed, the one first that began first."""
+        """The measurements that are being processed, in the order of their start."""
         return tuple(run.entry for run in self._runs.values())
 
     @property
     def idle(self) -> bool:
-        """Whether no measurement waits or has its turn."""
+        """Whether no measurement is queued or being processed."""
         return not self._lifecycle.queue and not self._turns
 
     def pause(self, *, paused: bool) -> None:
-        """Start no job from now on, or start jobs again."""
+        """Stop starting jobs if `paused` is set; otherwise start jobs again."""
         if paused:
             self._wanted.clear()
         else:
             self._wanted.set()
 
     def finish_up(self) -> None:
-        """Start no further job; `keep_running` ends when the running ones have."""
+        """Start no further job; `keep_running` then returns when the running jobs have ended."""
         self._last_job.set()
         self._lifecycle.queue.filled.set()
 
     def hold(self) -> None:
-        """Have all jobs stand still, and their time as well."""
+        """Suspend all jobs, and the clocks of their time limits."""
         self._held = True
         if self._runs:
             self._executor.hold()
@@ -126,19 +126,19 @@ class JobRunner:
             run.job.hold()
 
     def resume(self) -> None:
-        """Let them go on."""
+        """Resume all jobs, and the clocks of their time limits."""
         self._held = False
         self._executor.resume()
         for run in self._runs.values():
             run.job.resume()
 
     async def keep_running(self, *, patient: bool = False) -> None:
-        """Process what the queue holds, until cancelled; running jobs are then ended and put back.
+        """Process the measurements in the queue, until cancelled; running jobs are then ended and queued again.
 
         Parameters
         ----------
         patient
-            Start no job while a watched file is being written.
+            Whether to start no job while a watched file is being written.
         """
         queue = self._lifecycle.queue
         try:
@@ -160,13 +160,13 @@ class JobRunner:
                 raise self._faults[0]
 
     async def keep_ready(self) -> None:
-        """Start the executor again whenever it is lost, also when it has nothing to do."""
+        """Start the executor again whenever it is lost, even if there is nothing to process."""
         while True:
             await self._executor.wait_until_lost()
-            await self._have_executor()
+            await self._ensure_executor()
 
     def on_progress(self, progress: Progress) -> None:
-        """Take note of how far a job is."""
+        """Handle a progress report of a job."""
         if (run := self._runs.get(progress.job_id)) is None:
             return
         run.job.sign_of_life()
@@ -184,15 +184,16 @@ class JobRunner:
         return self._lifecycle.queue.take()
 
     def _end_turn(self, turn: asyncio.Task[None]) -> None:
+        """Make room for another job, and keep what must end the session."""
         self._turns.discard(turn)
         if not turn.cancelled() and (fault := turn.exception()) is not None:
-            # It is not one measurement's fault, but the ledger's for example.
+            # Not the fault of one measurement but, for example, of the ledger: it ends the session.
             self._faults.append(fault)
         self._lifecycle.queue.filled.set()
         self._lifecycle.announce()
 
-    async def _have_executor(self) -> None:
-        """Start the executor again if it is gone: a start that fails costs no measurement an attempt."""
+    async def _ensure_executor(self) -> None:
+        """Start the executor if necessary, until it succeeds; a failed start counts as no measurement's attempt."""
         async with self._ready:
             while True:
                 try:
@@ -205,23 +206,23 @@ class JobRunner:
                     return
 
     async def _take_turn(self, waiting: Waiting, *, patient: bool) -> None:
-        """Process one measurement, if it is still what was queued."""
+        """Process one measurement, unless it changed since it was queued."""
         await self._wanted.wait()
         if patient:
             await self._lifecycle.tracker.quiet.wait()
         if not self._once:
-            await self._have_executor()
+            await self._ensure_executor()
         queued = waiting.entry
         with one_file(self._lifecycle, queued.path, queued.id):
             entry = self._ledger.get(queued.id)
-            # What was queued may have been replaced by another content since.
+            # The row may have been replaced meanwhile by one with another content.
             if entry.state is State.QUEUED and (
                 checked := await self._check(dataclasses.replace(waiting, entry=entry))
             ):
                 await self._attempt(checked)
 
     async def _check(self, waiting: Waiting) -> Waiting | None:
-        """Return a measurement that is as it was queued, and whose result has a place; None if it must wait."""
+        """Return the measurement if its file is unchanged and its result can be written; None if it must wait."""
         entry = waiting.entry
         if not await self._is_as_queued(entry):
             return None
@@ -231,14 +232,14 @@ class JobRunner:
             else:
                 self.outputs.park(waiting, obstacle)
             return None
-        # That may have taken long, and another content may have taken the place of this one.
+        # The check of the folder may have taken long, and the file may have changed meanwhile.
         entry = self._ledger.get(entry.id)
         if entry.state is not State.QUEUED or not await self._is_as_queued(entry):
             return None
         return dataclasses.replace(waiting, entry=entry)
 
     async def _attempt(self, waiting: Waiting) -> None:
-        """Run the job of a measurement, and record what comes of it."""
+        """Run the job of a measurement, and record the outcome."""
         entry, job = waiting.entry, _job_of(self._settings, waiting.entry)
         deadline = Deadline(self._settings.resources.job_timeout_seconds, entry.size or 0)
         running = RunningJob(job, self._executor, deadline, self.forced)
@@ -251,7 +252,7 @@ class JobRunner:
             if running.stopped:
                 self._lifecycle.put_back(entry, "interrupted")
             else:
-                # Nobody here asked for it, so the line to the process must be broken.
+                # The daemon did not ask for it, so the connection to the process must be broken.
                 await self._give_up(entry, WorkerError(error.message, error.reason))
         except ResultError as error:
             if error.reason not in SURROUNDINGS or self._once:
@@ -260,7 +261,7 @@ class JobRunner:
                 entry = self._lifecycle.put_back(entry, error.reason, error.message)
                 self.outputs.park(dataclasses.replace(waiting, entry=entry), error, failed=True)
         except sqlite3.Error:
-            # No measurement is to blame for the ledger.
+            # An error of the ledger is not the fault of a measurement.
             raise
         except Exception as error:  # noqa: BLE001 -- the boundary of one job: no job may stop the others
             await self._give_up(entry, error)
@@ -271,7 +272,7 @@ class JobRunner:
 
     @contextlib.contextmanager
     def _listed(self, entry: Entry, job: RunningJob) -> Iterator[Run]:
-        """Have a job among the running ones for as long as it runs."""
+        """List a job among the running ones within this block."""
         moment = now()
         run = self._runs[entry.job_id] = Run(entry, job, moment, moment)
         if self._held:
@@ -282,7 +283,7 @@ class JobRunner:
             del self._runs[entry.job_id]
 
     async def _is_as_queued(self, entry: Entry) -> bool:
-        """Return whether the file is still the one that was queued; if not, have it settle again."""
+        """Return whether the file is unchanged since it was queued; if not, let it settle again."""
         try:
             stamp = await in_thread(self._lifecycle.tracker.folder_of(entry.path), Stamp.at, entry.path)
         except OSError:
@@ -294,12 +295,12 @@ class JobRunner:
         return False
 
     async def _give_up(self, entry: Entry, error: Exception) -> None:
-        """Record a failure, unless it is about a file that is another one now."""
+        """Record a failure, unless the file has changed; then let it settle again."""
         entry = self._ledger.get(entry.id)
         if entry.state not in {State.QUEUED, State.RUNNING}:
             return
         stamp = await self._stamp(entry)
-        # A scan may have noticed already what the job has met.
+        # A scan may have updated the stamp of the row already after the change that the job has met.
         changed = isinstance(error, MeasurementError) and error.reason == "changed"
         if stamp == entry.stamp and not changed:
             self._lifecycle.fail(entry, error)
@@ -307,8 +308,8 @@ class JobRunner:
             self._lifecycle.give_back(entry, stamp)
 
     async def _record(self, entry: Entry, result: JobResult, *, stopped: bool) -> None:
-        """Record a result, unless it may mix two states of its file."""
-        # The stamp is another one if the same content was found under a new date meanwhile.
+        """Record a result, unless the file changed during the job, so that the result may mix two states of it."""
+        # The stamp of the row differs if the same content was found with a new date meanwhile.
         entry = self._ledger.get(entry.id)
         if result.outcome == "skipped":
             self._lifecycle.skip(entry, result)
@@ -316,20 +317,20 @@ class JobRunner:
         self.outputs.succeeded(entry)
         stamp = await self._stamp(entry)
         if stamp != entry.stamp:
-            # Whatever comes between, a result that may mix two states of the file is not kept.
+            # Note this first: even if the daemon ends here, a result that may mix two states must be replaced.
             self._ledger.amend(entry.id, replace_output=1)
             if stopped:
                 self._lifecycle.put_back(entry, "interrupted")
                 return
-            stamp = await self._look_again(entry, stamp)
+            stamp = await self._recheck(entry, stamp)
             entry = self._ledger.get(entry.id)
         if stamp != entry.stamp:
             self._lifecycle.discard(entry, stamp)
         else:
             self._lifecycle.finish(entry, result)
 
-    async def _look_again(self, entry: Entry, stamp: Stamp | None) -> Stamp | None:
-        """Return the stamp of a file that changed; it becomes that of its row if only its date is new."""
+    async def _recheck(self, entry: Entry, stamp: Stamp | None) -> Stamp | None:
+        """Inspect a changed file and return its stamp; update the row's stamp if only the date has changed."""
         try:
             found = await self._inspector.look_into(entry.path, entry.size or 0)
         except DcnumdError:
@@ -339,7 +340,7 @@ class JobRunner:
         return found.stamp
 
     async def _stamp(self, entry: Entry) -> Stamp | None:
-        """Return the stamp of a file after the work; one that cannot be reached is taken for unchanged."""
+        """Return the current stamp of a file; a file that cannot be reached counts as unchanged."""
         try:
             return await in_thread(self._lifecycle.tracker.folder_of(entry.path), Stamp.at, entry.path)
         except OSError:

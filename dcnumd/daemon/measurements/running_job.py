@@ -1,4 +1,4 @@
-"""One job that an executor has: how long it may take, and how it is ended."""
+"""A job that runs in an executor: its time limits and its termination."""
 
 from __future__ import annotations
 
@@ -13,60 +13,60 @@ from dcnumd.logic.job import Job, JobResult
 from dcnumd.words import duration
 
 STOP_SECONDS = 2.0
-"""Time from asking a job to stop to ending it [s]."""
+"""Time between asking a job to stop and terminating it [s]."""
 TERMINATE_SECONDS = 0.5
-"""Time from ending a job to killing it [s]."""
+"""Time between terminating a job and killing it [s]."""
 
 
 class RunningJob:
-    """Hands a job to the executor, and watches over it.
+    """Submits a job to an executor and supervises it.
 
     Parameters
     ----------
     job
-        What to do.
+        The job.
     executor
-        Who does it.
+        The executor that runs it.
     deadline
-        How long it may take.
+        The time limits of the job.
     forced
-        Set to end a job at once that was asked to end.
+        Event that, when set, shortens the wait for a job that was asked to stop.
     """
 
     def __init__(self, job: Job, executor: JobExecutor, deadline: Deadline, forced: asyncio.Event) -> None:
         self.stopped = False
-        """Whether the job was ended because everything ends."""
+        """Whether the job was ended because this task was cancelled, as when the daemon stops."""
         self._job = job
         self._executor = executor
         self._deadline = deadline
         self._forced = forced
 
     def sign_of_life(self) -> None:
-        """Note that the job goes on."""
+        """Note that the job makes progress."""
         self._deadline.sign_of_life()
 
     def hold(self) -> None:
-        """Let none of its time pass while it stands still."""
+        """Stop the clock of the time limits while the job is suspended."""
         self._deadline.hold()
 
     def resume(self) -> None:
-        """Let its time pass again."""
+        """Start the clock of the time limits again."""
         self._deadline.resume()
 
     async def result(self, *, recognize: bool = False) -> JobResult:
-        """Run the job within its time, and end it when this task is cancelled.
+        """Run the job within its time limits, and end it if this task is cancelled.
 
         Parameters
         ----------
         recognize
-            A result that is there already may be whole although the ledger does not know it: then it is kept.
+            Whether to keep an existing complete result of the same pipeline, although the ledger does not list it.
 
         Raises
         ------
         DcnumdError
-            What went wrong; with the reasons ``timeout`` and ``stalled`` if it was ended here.
+            If the job failed; with the reason ``timeout`` or ``stalled`` if it exceeded a time limit.
         JobCancelledError
-            It was ended because this task was cancelled.
+            If the job was ended because this task was cancelled.
         """
         if recognize and self._job.existing != "skip":
             found = await self._attempt(dataclasses.replace(self._job, existing="skip"))
@@ -79,7 +79,7 @@ class RunningJob:
         try:
             outcome = await self._deadline.wait(call)
         except asyncio.CancelledError:
-            # From here on this task ends by itself, so that the ledger is written whatever happens.
+            # The cancellation is not raised again: the caller still has to record the outcome in the ledger.
             self.stopped = True
             await self._end(call)
             if isinstance(self._error_of(call), WorkerError):
@@ -94,7 +94,7 @@ class RunningJob:
         return call.result()
 
     async def _call(self, job: Job) -> JobResult:
-        # The executor may have been lost a moment ago.
+        # The executor may have died a moment ago.
         await self._executor.start()
         return await asyncio.get_running_loop().run_in_executor(self._executor.pool, run_job, job)
 
@@ -109,7 +109,7 @@ class RunningJob:
         return WorkerError(f"{self._job.path_in}: {what} {duration(seconds)}, so it was ended", outcome, transient=True)
 
     async def _end(self, call: asyncio.Task[JobResult]) -> None:
-        """End the job: ask, then end it, then kill it."""
+        """End the job: ask it to stop, then terminate it, then kill it."""
         self._executor.ask_to_stop(self._job)
         forced = asyncio.create_task(self._forced.wait(), name="forced stop")
         await asyncio.wait([call, forced], timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)

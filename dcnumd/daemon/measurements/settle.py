@@ -1,4 +1,4 @@
-"""Settling: a file that was found is waited for until it is quiet, complete and sound."""
+"""Settling: waiting until a file that was found is unchanged for some time, and complete."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from dcnumd.errors import MeasurementError
 from dcnumd.logic.stamp import Stamp
 
 PATIENCE = 60
-"""Number of settle times after which a quiet, incomplete file fails; when it changes, it is looked at again."""
+"""Number of settle times after which an incomplete file that does not change fails, until it changes."""
 MAX_PAUSE_SECONDS = 60.0
-"""Time until a share that does not answer is asked again [s]."""
+"""Delay before the next access to a share that does not answer [s]."""
 SLICE = 50
-"""Number of new files that are written to the ledger in one transaction."""
+"""Number of new files that are added to the ledger in one transaction."""
 
 
 class Settling:
-    """Takes what was found, and hands complete measurements to the lifecycle, which queues them.
+    """Receives the files that were found, and passes complete measurements to the lifecycle, which queues them.
 
     Parameters
     ----------
     lifecycle
-        Knows what is waited for, and records what becomes of it.
+        Lifecycle with the tracker of candidates, which records the outcome.
     inspector
-        Looks inside files.
+        Inspector of files.
     results
-        Knows which results are gone and are to be made again.
+        Checks of results that may be missing.
     once
-        Do not wait for files that are still being written.
+        Whether to skip, instead of waiting for, files that are still being written.
     """
 
     def __init__(self, lifecycle: Lifecycle, inspector: Inspector, results: Results, *, once: bool = False) -> None:
@@ -48,67 +48,67 @@ class Settling:
         self._once = once
         self._admitting = 0
         self._found: asyncio.Queue[list[tuple[str, Stamp]]] = asyncio.Queue()
-        self._to_look: asyncio.Queue[Candidate] = asyncio.Queue()
+        self._to_inspect: asyncio.Queue[Candidate] = asyncio.Queue()
 
     @property
     def idle(self) -> bool:
-        """Whether no file is waited for."""
+        """Whether no file is settling or about to, and no check of results is pending."""
         return not self._tracker.candidates and not self._admitting and self._results.idle
 
     def offer(self, found: Found) -> None:
-        """Take note of files and their stat; what is new or has changed starts to settle."""
+        """Receive files and their stamps from a scan; files that are new or have changed begin to settle."""
         if self._tracker.doubted():
-            # `retry` or `forget` was called: who waits for another attempt has it now.
+            # `retry` or `forget` was called: measurements that wait for another attempt are tried now.
             for waiting in self._tracker.candidates:
                 if waiting.repeated and not waiting.busy:
                     self._tracker.look_after(waiting, 0.0)
         self._results.look_for(self._tracker.settled(found))
         if not (news := self._tracker.news(found)):
             return
-        # What is waited for already must not wait for the others: a recording stops the work at once.
+        # Candidates are updated first, not in `keep_admitting`: a recording must suspend running jobs at once.
         for path, stamp in news:
             if candidate := self._tracker.candidate(path):
                 self._tracker.note_change(candidate, stamp)
         self._tracker.update_quiet()
         if strangers := [(path, stamp) for path, stamp in news if self._tracker.candidate(path) is None]:
-            self._have_admitted(strangers)
+            self._request_admission(strangers)
 
     def make_again(self, path: str, stamp: Stamp) -> None:
-        """Take up a measurement whose result is gone."""
+        """Admit a measurement whose result is missing."""
         self._tracker.unsettle(path)
-        self._have_admitted([(path, stamp)])
+        self._request_admission([(path, stamp)])
 
     async def all_admitted(self) -> None:
-        """Wait until everything that was offered is waited for, queued or known to need nothing."""
+        """Wait until all offered files are candidates, are queued, or are known to need nothing."""
         await self._found.join()
 
     async def keep_admitting(self) -> None:
-        """Decide from the ledger, and from which results are there, where each found file goes on."""
+        """Decide for each found file, from the ledger and from existing results, what to do; until cancelled."""
         while True:
             found = await self._found.get()
             for start in range(0, len(found), SLICE):
                 await self._admit_all(self._tracker.news(found[start : start + SLICE]))
-                # However many there are, signals and jobs do not wait for them.
+                # Let signals and jobs be handled in between, since there may be very many files.
                 await asyncio.sleep(0)
             self._admitting -= 1
             self._found.task_done()
             self._lifecycle.announce()
 
     async def keep_settling(self) -> None:
-        """Look at each candidate's stat when its time has come, and have the quiet ones looked at."""
+        """Check the stat of each candidate when it is due, and request the inspection of unchanged ones."""
         while True:
             await self._tracker.wake.wait()
             self._tracker.wake.clear()
             folders: dict[str, list[Candidate]] = {}
             for candidate in self._tracker.take_due():
                 folders.setdefault(candidate.folder, []).append(candidate)
-            await asyncio.gather(*(self._look_at_stats(folder, due) for folder, due in folders.items()))
+            await asyncio.gather(*(self._check_stats(folder, due) for folder, due in folders.items()))
             self._tracker.update_quiet()
 
     async def keep_looking(self) -> None:
-        """Have the probe look into each quiet file, one after the other, and decide what becomes of it."""
+        """Inspect unchanged files, one after the other, and decide what to do with each; until cancelled."""
         while True:
-            candidate = await self._to_look.get()
+            candidate = await self._to_inspect.get()
             before = candidate.stamp
             try:
                 recorded = self._tracker.may_be_result(candidate.path)
@@ -116,7 +116,7 @@ class Settling:
                 known = found.content and self._ledger.find(candidate.path, found.content, found.pphash)
                 missing = await self._results.to_make(known or None)
             except sqlite3.Error:
-                # No measurement is to blame for the ledger.
+                # An error of the ledger is not the fault of a measurement.
                 raise
             except Exception as error:  # noqa: BLE001 -- the boundary of one file: no file may stop the others
                 stamp = await self._stamp(candidate.path)
@@ -128,7 +128,10 @@ class Settling:
             self._tracker.update_quiet()
 
     async def close_vanished(self, watched: frozenset[str]) -> None:
-        """Close rows of files that went away while nobody looked; `watched` are the folders that can be seen."""
+        """Skip unfinished rows whose file disappeared while it was not tracked.
+
+        `watched` contains the watched folders that are reachable; files in others may still exist.
+        """
         rows = self._ledger.entries(State.SEEN, State.SETTLING, State.QUEUED)
         absent = [
             row for row in rows if self._tracker.candidate(row.path) is None and not self._tracker.is_active(row.path)
@@ -140,7 +143,7 @@ class Settling:
             elif folder in watched and await self._is_absent(row.path):
                 self._lifecycle.close(row, "vanished")
 
-    def _have_admitted(self, strangers: list[tuple[str, Stamp]]) -> None:
+    def _request_admission(self, strangers: list[tuple[str, Stamp]]) -> None:
         self._admitting += 1
         self._found.put_nowait(strangers)
 
@@ -156,8 +159,8 @@ class Settling:
                     if self._lifecycle.admit(path, stamp, missing):
                         self._results.look_for([(path, stamp)])
 
-    async def _look_at_stats(self, folder: str, due: list[Candidate]) -> None:
-        """Decide from the stat whether candidates in one watched folder are worth a look inside."""
+    async def _check_stats(self, folder: str, due: list[Candidate]) -> None:
+        """Decide from their stat which candidates in one watched folder to inspect."""
         try:
             stamps = await in_thread(folder, _stamps_of, [candidate.path for candidate in due])
         except OSError as error:
@@ -167,7 +170,7 @@ class Settling:
                 if not self._tracker.is_waiting(candidate):
                     continue
                 if isinstance(stamp, OSError):
-                    # A share that does not answer says nothing about its files.
+                    # If the share does not answer, nothing is known about the file: try again later.
                     self._tracker.look_after(candidate, candidate.settle_seconds)
                 else:
                     with one_file(self._lifecycle, candidate.path, candidate.entry_id):
@@ -182,10 +185,10 @@ class Settling:
                 self._lifecycle.leave_for_next_run(candidate)
         elif not candidate.busy:
             candidate.busy = True
-            self._to_look.put_nowait(candidate)
+            self._to_inspect.put_nowait(candidate)
 
     def _judge(self, candidate: Candidate, found: Look, missing: frozenset[str]) -> None:
-        """Decide from a look inside what becomes of a candidate."""
+        """Decide from the result of its inspection what to do with a candidate."""
         candidate.busy = False
         if found.stamp != candidate.stamp:
             self._tracker.note_change(candidate, found.stamp)
@@ -193,7 +196,7 @@ class Settling:
             try:
                 self._lifecycle.settle(candidate, found, missing)
             except KeyError:
-                # Its entry was forgotten meanwhile, so the next scan finds it anew.
+                # The row was forgotten meanwhile; the next scan finds the file again.
                 self._lifecycle.leave(candidate)
         elif found.verdict == "own_output":
             self._lifecycle.pass_over(candidate)
@@ -201,7 +204,7 @@ class Settling:
             self._wait_on(candidate, found)
 
     def _wait_on(self, candidate: Candidate, found: Look) -> None:
-        """Come back to a quiet file that is not complete, less and less often, but not for ever."""
+        """Schedule the next inspection of an incomplete file, at growing intervals; refuse it in the end."""
         settle = candidate.settle_seconds
         candidate.open_for_writing = found.verdict == "open_for_writing"
         quiet_seconds = now() - candidate.changed_at
@@ -220,21 +223,21 @@ class Settling:
     def _refuse_unless_changed(
         self, candidate: Candidate, before: Stamp, stamp: Stamp | None, error: Exception
     ) -> None:
-        """Refuse a candidate, unless the verdict is about bytes that are no longer there."""
+        """Refuse a candidate, unless the file has changed since its inspection began."""
         candidate.busy = False
         if stamp is not None and stamp != candidate.stamp:
             self._tracker.note_change(candidate, stamp)
         elif candidate.stamp == before:
             self._refuse(candidate, error)
         else:
-            # It changed during the look, in which its time may have come without being heeded.
+            # The file changed during the inspection, when `take_due` passed it over if it became due.
             self._tracker.look_after(candidate, candidate.changed_at + candidate.settle_seconds - now())
 
     def _refuse(self, candidate: Candidate, error: Exception) -> None:
         if isinstance(error, MeasurementError) and error.reason == "vanished":
             self._lifecycle.drop(candidate)
         elif isinstance(error, MeasurementError) and error.reason == "unreachable":
-            # The share does not answer at all, so there is no verdict about the file.
+            # The share does not answer at all, so nothing is known about the file.
             self._tracker.look_after(candidate, MAX_PAUSE_SECONDS)
         else:
             self._lifecycle.refuse(candidate, error)
@@ -246,7 +249,7 @@ class Settling:
             return None
 
     async def _is_absent(self, path: str) -> bool:
-        """Return whether there certainly is no such file."""
+        """Return whether a file certainly does not exist."""
         try:
             return await in_thread(self._tracker.folder_of(path), Stamp.at, path) is None
         except OSError:

@@ -1,6 +1,6 @@
-"""What is known of each file just now: which are waited for, which have their turn, which need no look.
+"""The state of each watched file in memory: settling, queued, running, or nothing to do.
 
-A scan of many thousands of files costs next to nothing, since most of them are known by their stat.
+Scans of many thousands of files are cheap, since an unchanged stat is enough to skip a known file.
 """
 
 from __future__ import annotations
@@ -21,70 +21,73 @@ from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.logic.stamp import Stamp
 
 CLOCK_SECONDS = 5.0
-"""Largest difference between the clocks of this computer and of a share that costs no look at each result [s]."""
+"""Tolerated difference between the clocks of this computer and of a share [s].
+
+With a larger one, each result is inspected to tell whether it was replaced by another file."""
 MAX_SETTLED = 250_000
-"""Largest number of files of which it is remembered that there is nothing to do; then the ledger is asked anew."""
+"""Largest number of files with nothing to do that are remembered; beyond it the ledger is queried again."""
 
 Found = Iterable[tuple[str, Stamp]]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Candidate:
-    """A file that is waited for."""
+    """A file that is settling."""
 
     path: str
     stamp: Stamp
     entry_id: int
     folder: str
-    """The watched folder that holds it."""
+    """The watched folder that contains the file."""
     settings: Settings
-    """Those of that folder."""
+    """Settings of that folder."""
     changed_at: float
     """Time of the last change, on the clock of the event loop [s]."""
     timer: asyncio.TimerHandle | None = None
-    """Ends the time until the next look; None once it is due."""
+    """Timer until the next check; None once the candidate is due."""
     grew: bool = False
-    """It changed since it was found, so somebody is writing it."""
+    """Whether the file has changed since it was found, so that it is probably being written."""
     open_for_writing: bool = False
+    """Whether the last inspection found the file open for writing."""
     looks: int = 0
-    """Number of looks inside since the last change."""
+    """Number of inspections since the last change."""
     busy: bool = False
-    """The probe is looking inside."""
+    """Whether an inspection is pending or in progress."""
     repeated: bool = False
-    """It passed before, and is here for another attempt."""
+    """Whether the measurement was queued before and waits here for another attempt."""
 
     @property
     def settle_seconds(self) -> float:
-        """Time for which it must be left alone [s]."""
+        """Time for which the file must not change before it is inspected [s]."""
         return self.settings.watch.settle_seconds
 
     def is_written(self, moment: float) -> bool:
-        """Return whether somebody writes it, or may be writing it."""
+        """Return whether the file is being written, or may be."""
         return self.open_for_writing or (self.grew and moment - self.changed_at < self.settle_seconds)
 
 
 class Tracker:
-    """All that is known of files without asking the ledger or the disk.
+    """Keeps the state of files in memory, without access to the ledger or the disk where possible.
 
-    A path is waited for (a `Candidate`), or active (its measurement is queued or running), or settled (there is
-    nothing to do until its stat changes), or unknown.
+    A path is settling (a `Candidate`), active (its measurement is queued or running), settled (there is nothing to do
+    until its stat changes), or unknown.
 
     Parameters
     ----------
     settings
-        What results are called.
+        Settings with the names of results.
     ledger
-        Which results there are. When another process changes it, nothing that was remembered is certain.
+        Ledger with the results. When another process changes it, the settled files are forgotten.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self.wake = asyncio.Event()
-        """Set when a candidate is due, or was added."""
+        """Set when a candidate becomes due."""
         self.quiet = asyncio.Event()
         """Set while no watched file is being written."""
         self.quiet.set()
         self.written = asyncio.Event()
-        """Set while one is."""
+        """Set while a watched file is being written."""
         self._settings = settings
         self._ledger = ledger
         self._version: int | None = ledger.data_version()
@@ -95,13 +98,13 @@ class Tracker:
         self._settled: dict[str, Stamp] = {}
         waiting = ledger.entries(State.QUEUED, State.RUNNING)
         self._awaited = {self._output_of(entry.path) for entry in waiting}
-        """Where the results of the files go that wait for their turn, or for another attempt.
+        """Paths of the results of measurements that are queued, running, or waiting for another attempt.
 
-        One of them may be there already: whoever made it was killed before it was recorded."""
+        Such a result may exist already, if the daemon was killed before recording it."""
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """The files that are waited for."""
+        """The files that are settling."""
         return tuple(self._candidates.values())
 
     def candidate(self, path: str) -> Candidate | None:
@@ -109,22 +112,22 @@ class Tracker:
         return self._candidates.get(path)
 
     def is_active(self, path: str) -> bool:
-        """Return whether a measurement waits for its turn, or has it."""
+        """Return whether the measurement of a path is queued or running."""
         return path in self._active
 
     def is_waiting(self, candidate: Candidate) -> bool:
-        """Return whether a candidate is still waited for."""
+        """Return whether a candidate is still the current one of its path."""
         return self._candidates.get(candidate.path) is candidate
 
     def wait_for(self, path: str, stamp: Stamp, entry_id: int, seconds: float, *, repeated: bool = False) -> None:
-        """Wait for a file from now on, and have it due after some time [s]."""
+        """Add a candidate that becomes due after `seconds` [s]."""
         folder, group = self.folder_of(path), self.group_of(path)
         candidate = Candidate(path, stamp, entry_id, folder, group, changed_at=now(), repeated=repeated)
         self._candidates[path] = candidate
         self.look_after(candidate, seconds)
 
     def look_after(self, candidate: Candidate, seconds: float) -> None:
-        """Have a candidate due after some time [s], instead of when it would have been."""
+        """Reschedule a candidate to become due after `seconds` [s]."""
         if candidate.timer is not None:
             candidate.timer.cancel()
         self._due.pop(candidate.path, None)
@@ -132,7 +135,7 @@ class Tracker:
         candidate.timer = loop.call_later(max(0.0, seconds), self._become_due, candidate)
 
     def stop_waiting(self, candidate: Candidate) -> None:
-        """Wait for a file no longer."""
+        """Remove a candidate."""
         if candidate.timer is not None:
             candidate.timer.cancel()
         if self._candidates.get(candidate.path) is candidate:
@@ -142,13 +145,16 @@ class Tracker:
                 self.update_quiet()
 
     def take_due(self) -> list[Candidate]:
-        """Return the candidates whose time has come; each needs a new time, or leaves."""
+        """Return the candidates that are due, and clear the list; the caller reschedules or removes each of them.
+
+        Candidates whose inspection is pending are left out; they are rescheduled after it.
+        """
         due, self._due = self._due, {}
         return [candidate for candidate in due.values() if self.is_waiting(candidate) and not candidate.busy]
 
     def note_change(self, candidate: Candidate, stamp: Stamp) -> None:
-        """Take note that a file that is waited for has changed: its time begins anew."""
-        # The ledger learns of it when the file is quiet: a recording changes many times a second.
+        """Record that a candidate has a new stamp, and restart its settle time."""
+        # Not in the ledger, until the file stops changing: a recording changes many times a second.
         if stamp == candidate.stamp:
             return
         candidate.stamp = stamp
@@ -159,7 +165,7 @@ class Tracker:
         self.look_after(candidate, candidate.settle_seconds)
 
     def note_writing(self, candidate: Candidate) -> None:
-        """Note that somebody writes, or may be writing, a file."""
+        """Record that a file is being written, or may be."""
         self._writing[candidate.path] = candidate
 
     def being_written(self) -> list[Candidate]:
@@ -171,7 +177,7 @@ class Tracker:
         return list(self._writing.values())
 
     def update_quiet(self) -> None:
-        """Find out whether a watched file is being written."""
+        """Update the events `quiet` and `written`."""
         if self.being_written():
             self.quiet.clear()
             self.written.set()
@@ -180,11 +186,11 @@ class Tracker:
             self.quiet.set()
 
     def doubt(self) -> None:
-        """Have nothing that was remembered be certain: rows were changed on somebody's wish."""
+        """Make the next call of `doubted` forget the settled files, since rows were changed on request."""
         self._version = None
 
     def doubted(self) -> bool:
-        """Forget what was settled if another process has changed the ledger, or `doubt` was called; return whether."""
+        """Forget the settled files if another process changed the ledger or `doubt` was called; return whether so."""
         if (version := self._ledger.data_version()) == self._version:
             return False
         self._version = version
@@ -192,7 +198,7 @@ class Tracker:
         return True
 
     def news(self, found: Found) -> list[tuple[str, Stamp]]:
-        """Return the files that are new or have changed, without the results that were made here."""
+        """Return the files that are new or have changed, except for results of dcnumd."""
         active, settled = self._active, self._settled
         news = [(path, stamp) for path, stamp in found if active.get(path) != stamp and settled.get(path) != stamp]
         return [(path, stamp) for path, stamp in news if not self._is_own_result(path, stamp)]
@@ -202,41 +208,44 @@ class Tracker:
         return [(path, stamp) for path, stamp in found if self._settled.get(path) == stamp]
 
     def may_be_result(self, path: str) -> bool:
-        """Return whether a file counts as made here if it is a result: its name says so, or the ledger does."""
+        """Return whether a file may be a result of dcnumd, according to its name or the ledger."""
         return has_result_name(path, self._settings) or self._ledger.is_output(path)
 
     def note_active(self, path: str, stamp: Stamp) -> None:
-        """Remember that a measurement waits for its turn, or has it."""
+        """Record that the measurement of a path is queued or running."""
         self._active[path] = stamp
         self._awaited.add(self._output_of(path))
 
     def note_settled(self, path: str, stamp: Stamp) -> None:
-        """Remember that there is nothing to do for a file."""
+        """Record that there is nothing to do for a file until its stamp changes."""
         if len(self._settled) >= MAX_SETTLED:
             self._settled.clear()
         self._settled[path] = stamp
 
     def unsettle(self, path: str) -> None:
-        """Have a file looked at again."""
+        """Forget that there is nothing to do for a file."""
         self._settled.pop(path, None)
 
     def leave_queue(self, path: str, *, comes_back: bool = False) -> None:
-        """Forget that a measurement was active; if it comes back for another attempt, its result is still awaited."""
+        """Record that the measurement of a path is no longer active.
+
+        If it comes back for another attempt, its result is still expected.
+        """
         self._active.pop(path, None)
         if not comes_back:
             self._awaited.discard(self._output_of(path))
 
     def group_of(self, path: str) -> Settings:
-        """Return the settings that hold for a file."""
+        """Return the settings that apply to a file."""
         return self._settings.group_of(pathlib.Path(path)) if self._settings.several else self._settings
 
     def watched_folder_of(self, path: str) -> str | None:
-        """Return the watched folder that holds a file; None if it is watched no longer."""
+        """Return the watched folder that contains a file; None if there is none, as after a change of settings."""
         folder = self._settings.watched_folder_of(pathlib.Path(path))
         return None if folder is None else os.fspath(folder)
 
     def folder_of(self, path: str) -> str:
-        """Return the watched folder that holds a file, or the folder that it is in."""
+        """Return the watched folder that contains a file, or its parent folder if there is none."""
         return self.watched_folder_of(path) or os.path.dirname(path)  # noqa: PTH120 -- no need to parse it
 
     def _become_due(self, candidate: Candidate) -> None:
@@ -249,7 +258,7 @@ class Tracker:
         return os.fspath(routing.output_for(self._settings, pathlib.Path(path)))
 
     def _is_own_result(self, path: str, stamp: Stamp) -> bool:
-        """Return whether a file that is called like a result was made here, or is just being made."""
+        """Return whether a file with the name of a result was made by dcnumd, or is just being made."""
         if not has_result_name(path, self._settings):
             return False
         if path in self._awaited:
@@ -262,7 +271,7 @@ class Tracker:
 
 
 def _was_replaced(maker: Entry, stamp: Stamp) -> bool:
-    """Return whether a result may be another file by now, which a look must tell."""
+    """Return whether a result may have been replaced by another file since, so that it must be inspected."""
     if maker.finished_at is None:
         return False
     finished = dt.datetime.fromisoformat(maker.finished_at).timestamp()
