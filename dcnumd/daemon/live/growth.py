@@ -1,4 +1,4 @@
-"""How fast files grow."""
+"""Growth rates of files."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ import dataclasses
 from collections.abc import Mapping
 
 WINDOW_SECONDS = 10.0
-"""Time over which a rate is averaged, about [s]."""
+"""Approximate time over which a rate is averaged [s]."""
 
 
 @dataclasses.dataclass(slots=True)
 class Rate:
-    """How fast a file grows."""
+    """The growth of one file."""
 
     since: float
-    """When it was seen first, on the monotonic clock."""
+    """Time at which the file was first seen being written, on the monotonic clock [s]."""
     window: list[tuple[float, int]]
-    """Times and sizes, from the beginning of the window on."""
+    """Times [s] and sizes [bytes] within the averaging window."""
 
     @property
     def bytes_per_second(self) -> float:
-        """Mean over the window [bytes/s]."""
+        """Mean growth rate over the window [bytes/s]."""
         (begin, first), (end, last) = self.window[0], self.window[-1]
         return round((last - first) / (end - begin), 1) if end > begin else 0.0
 
     @property
     def seconds(self) -> float:
-        """For how long it has been seen growing [s]."""
+        """Time for which the file has been seen being written [s]."""
         return round(self.window[-1][0] - self.since, 1)
 
 
 class Growth:
-    """Remembers the sizes of files that are being written, and forgets those that are not any more."""
+    """Tracks the sizes of the files that are being written."""
 
     def __init__(self) -> None:
         self._rates: dict[str, Rate] = {}
 
     def rates(self, sizes: Mapping[str, int], now: float) -> Mapping[str, Rate]:
-        """Return the rates of all files that are being written.
+        """Update the sizes and return the rate of each file; files that are not in `sizes` are forgotten.
 
         Parameters
         ----------
         sizes
-            Path → size [bytes].
+            Files that are being written: path → size [bytes].
         now
-            Time on the monotonic clock [s].
+            Current time on the monotonic clock [s].
         """
         self._rates = {path: self._rates.get(path) or Rate(now, [(now, size)]) for path, size in sizes.items()}
         for path, size in sizes.items():

@@ -1,4 +1,4 @@
-"""Serves the live page as long as the settings want one; whatever is wrong with it, the work goes on."""
+"""Control of the live page's server; its errors do not affect the processing of measurements."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RETRY_SECONDS = 30.0
-"""Time between two attempts to serve the live page at an address that is taken [s]."""
+"""Time between two attempts to serve the live page if its address cannot be used [s]."""
 
 
 class PageKeeper:
-    """Starts the live page, and starts it anew when its settings change.
+    """Starts the live page if the settings ask for it, and restarts it when they change.
 
     Parameters
     ----------
     settings
-        Where it is served.
+        Settings of the live page.
     view
-        What it shows.
+        View of the daemon that the page shows.
     """
 
     def __init__(self, settings: WebSettings, view: View) -> None:
@@ -39,7 +39,7 @@ class PageKeeper:
         self._failed = False
 
     def use(self, settings: WebSettings) -> None:
-        """Serve it as other settings say."""
+        """Apply new settings; restart the page if they have changed."""
         if settings != self._settings:
             self._settings = settings
             self._changed.set()
@@ -59,8 +59,8 @@ class PageKeeper:
                     await page.close()
 
     async def _start(self) -> LivePage | None:
-        """Start the page; None if that is impossible now, which is reported once."""
-        # Loading the web server takes a moment, in which recordings must be noticed.
+        """Start the page; return None if that fails, and log the first of consecutive failures."""
+        # Importing the web server takes a moment, during which recordings must still be noticed, hence the thread.
         page = (await asyncio.to_thread(_load_page))(self._settings, self._view)
         try:
             await page.start()

@@ -1,4 +1,4 @@
-"""What is going on, as one value, for those who look at the daemon from outside; and what they may ask of it."""
+"""A view of the daemon for its live page and other clients, and the actions that they may request."""
 
 from __future__ import annotations
 
@@ -29,31 +29,32 @@ from dcnumd.status import Ended, Folder, Recording, Running, Snapshot, Totals, W
 log = structlog.get_logger()
 
 TICK_SECONDS = 1.0
-"""Time between two looks at what changes without being told, such as a growing file [s]."""
+"""Time between two checks for changes without a notification, such as a growing file [s]."""
 REPORT_BYTES = 2**26
-"""No page of a report is larger."""
+"""Largest size of a report's page that is served [bytes]."""
 
 
 class StageProgress(NamedTuple):
-    """How far a job is, and since when it is in this stage, on the clock of the event loop [s]."""
+    """The progress of a job in its current stage."""
 
     progress: Progress
     since: float
+    """Time at which the stage began, on the clock of the event loop [s]."""
 
 
 class View:
-    """The daemon as the live page shows it; it outlives sessions and may be asked at any moment.
+    """The daemon as the live page shows it; it outlives sessions and can be queried at any time.
 
     Parameters
     ----------
     settings
-        Which folders are watched, and where reports lie.
+        Settings of the daemon, which name the folders of reports.
     counters
-        What was counted since the start.
+        Counts since the start of the daemon.
     is_healthy
-        Whether work goes on, or could.
+        Function that returns whether measurements can be processed.
     losses
-        How many processes of ours have died.
+        Function that returns the number of child processes that have died.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class View:
         self.ready = False
         self.stopping = False
         self.version = 0
-        """Grows whenever something has changed."""
+        """Number that increases with every change."""
         self._counters = counters
         self._is_healthy = is_healthy
         self._losses = losses
@@ -78,33 +79,33 @@ class View:
         self._lists: tuple[object, Lists] = (None, Lists())
 
     def look_at(self, session: Session | None) -> None:
-        """Show a session from now on; None while there is none."""
+        """Show a session from now on; None means that there is none at present."""
         self._session = session
         if session is not None and self._paused:
             session.jobs.pause(paused=True)
         self.touch()
 
     def touch(self) -> None:
-        """Tell all who wait that something has changed."""
+        """Wake all callers of `changed`."""
         self.version += 1
         self._touched.set()
         self._touched = asyncio.Event()
 
     def note_progress(self, progress: Progress) -> None:
-        """Take note of how far a job is."""
+        """Record the progress of a job."""
         last = self._progress.get(progress.job_id)
         since = last.since if last is not None and last.progress.stage == progress.stage else now()
         self._progress[progress.job_id] = StageProgress(progress, since)
         self.touch()
 
     def note_report(self, entry: Entry, summary: ReportSummary) -> None:
-        """Take note of a new report; the picture of the last one is shown."""
+        """Record a new report, whose plot is then shown."""
         if summary.plot:
             self._plot = entry.id, summary.plot
         self.touch()
 
     async def changed(self, version: int) -> int:
-        """Wait until something is different from `version`, and return the version then."""
+        """Wait until the version is greater than `version`, and return it."""
         while self.version <= version:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
@@ -113,7 +114,7 @@ class View:
         return self.version
 
     def snapshot(self) -> Snapshot:
-        """Return what is going on now."""
+        """Return the current state of the daemon."""
         session, lists = self._session, self._recorded()
         patient = self.settings.resources.pause_while_acquiring
         held = patient and session is not None and not session.lifecycle.tracker.quiet.is_set()
@@ -145,7 +146,7 @@ class View:
         )
 
     def totals(self) -> Totals:
-        """Return what was counted since the start."""
+        """Return the counts since the start of the daemon."""
         counters = self._counters
         return Totals(
             finished=counters.finished,
@@ -164,7 +165,7 @@ class View:
         return self._plot[1]
 
     def entry(self, entry_id: int) -> Ended | Waiting | Running | None:
-        """Return what is known of a measurement by its number; None if nothing is."""
+        """Return a measurement by the number of its row; None if there is none."""
         if self._session is None:
             return None
         try:
@@ -177,21 +178,21 @@ class View:
         return ended_row(entry) if entry.state in FINAL else waiting_row(entry)
 
     def history(self, *, limit: int, before: int | None = None, state: str | None = None) -> list[Ended]:
-        """Return measurements that came to an end, the last one first."""
+        """Return finished measurements, the most recent first; see `LedgerQueries.history`."""
         if self._session is None:
             return []
         states = (State(state),) if state else ()
         return [ended_row(entry) for entry in self._session.ledger.history(*states, before=before, limit=limit)]
 
     def retry(self, entry_id: int) -> str:
-        """Have a measurement processed again, and return what happens.
+        """Request that a measurement is processed again; return a text that says what will happen.
 
         Raises
         ------
         KeyError
-            There is no such measurement.
+            If there is no such measurement.
         ValueError
-            It cannot be processed again now; says why.
+            If it cannot be processed again now; the message says why.
         """
         if self._session is None:
             raise ValueError("the ledger cannot be used at this moment; try again")
@@ -203,7 +204,7 @@ class View:
         return outcome
 
     def pause(self) -> None:
-        """Start no job from now on; the running one ends."""
+        """Start no further jobs; running jobs continue to their end."""
         self._set_paused(paused=True)
 
     def resume(self) -> None:
@@ -211,7 +212,7 @@ class View:
         self._set_paused(paused=False)
 
     async def report(self, entry_id: int, ending: Literal[".html", ".json"], name: str = "") -> bytes | None:
-        """Return the page or the figures of a report; None if the folder of reports has none, or not of that name."""
+        """Return the page or the data of a report; None if it is missing or, with `name`, has another file name."""
         if self._session is None:
             return None
         try:
@@ -238,7 +239,7 @@ class View:
         self.touch()
 
     def _notice(self) -> None:
-        """Find out whether something has changed that nobody tells."""
+        """Check for changes that come without a notification."""
         session = self._session
         if session is None:
             return
@@ -251,7 +252,7 @@ class View:
             self.touch()
 
     def _recorded(self) -> Lists:
-        """Return what is in the ledger, which is asked only when it has changed."""
+        """Return the lists of measurements from the ledger, which is queried only after a change."""
         if self._session is not None:
             ledger = self._session.ledger
             key = ledger.changes()
@@ -280,7 +281,7 @@ class View:
 
 
 def _running_row(entry: Entry, known: StageProgress | None, *, held: bool) -> Running:
-    """Return a measurement that is being processed, as the live page shows it."""
+    """Return a running measurement in the form that the live page shows."""
     if known is None:
         known = StageProgress(Progress(entry.job_id, "background", 0, entry.frames or 0, 0), now())
     progress, seconds = known.progress, now() - known.since
@@ -301,7 +302,7 @@ def _running_row(entry: Entry, known: StageProgress | None, *, held: bool) -> Ru
 
 
 def _read_inside(path: pathlib.Path, root: pathlib.Path) -> bytes | None:
-    """Return the content of a file unless a link leads out of the folder that it should be in, or it is too large."""
+    """Return the content of a file; None if it is outside of `root` (through a link), irregular or too large."""
     real = pathlib.Path(os.path.realpath(path))
     if not real.is_relative_to(os.path.realpath(root)):
         return None

@@ -1,4 +1,4 @@
-"""Rows of the ledger, as the live page shows them."""
+"""Conversion of rows of the ledger to the form that the live page shows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.status import Ended, Waiting
 
 SHOWN_WAITING = 50
+"""Largest number of waiting measurements shown."""
 SHOWN_ENDED = 20
+"""Largest number of finished measurements shown, for each final state."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lists:
-    """What the ledger says."""
+    """The measurements in the ledger that are shown, and the number of rows in each state."""
 
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     waiting: tuple[Waiting, ...] = ()
@@ -27,7 +29,7 @@ class Lists:
 
     @classmethod
     def of(cls, ledger: Ledger) -> Lists:
-        """Ask a ledger."""
+        """Return the lists from a ledger."""
         waiting = ledger.entries(State.SETTLING, State.QUEUED, limit=2 * SHOWN_WAITING)
         return cls(
             {str(state): number for state, number in ledger.counts().items()},
@@ -38,13 +40,13 @@ class Lists:
 
 
 def waiting_row(entry: Entry) -> Waiting:
-    """Return a measurement that waits, as the live page shows it."""
+    """Return a waiting measurement in the form that the live page shows."""
     state: Literal["settling", "queued"] = "queued" if entry.state in {State.QUEUED, State.RUNNING} else "settling"
     return Waiting(entry.id, entry.path, state, entry.changed_at, entry.reason, entry.error)
 
 
 def ended_row(entry: Entry) -> Ended:
-    """Return one that came to an end, as the live page shows it."""
+    """Return a finished measurement in the form that the live page shows."""
     return Ended(
         id=entry.id,
         path=entry.path,
