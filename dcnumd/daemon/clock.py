@@ -1,4 +1,4 @@
-"""The time by which the daemon waits: that of its event loop, which tests let jump."""
+"""The clock of the daemon: that of its event loop, which tests can advance."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import asyncio
 
 
 def now() -> float:
-    """Return the time of the running event loop [s]; it never goes back, and its zero means nothing."""
+    """Return the time of the running event loop [s]; it is monotonic, with an arbitrary zero."""
     return asyncio.get_running_loop().time()

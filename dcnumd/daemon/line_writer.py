@@ -1,4 +1,4 @@
-"""Writes the lines of a log in a thread of its own: a reader that stalls keeps nobody from working."""
+"""Writing of log lines in a separate thread, so that a reader that stalls does not block the program."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import time
 from collections.abc import Callable
 
 MAX_WAITING = 4 * 2**20
-"""Largest size of the lines that wait to be written [bytes]; further ones are lost until all of these are written."""
+"""Largest total size of the queued lines [bytes]; further lines are dropped until the queue is empty."""
 STALL_SECONDS = 1.0
-"""Largest time for which a reader that takes no line is waited for at the end [s]."""
+"""Longest time that `flush` waits for a single line to be written [s]."""
 FLUSH_SECONDS = 5.0
-"""Largest time for which a reader that takes lines slowly is waited for at the end [s]."""
+"""Longest time that `flush` waits in total [s]."""
 
 
 class LineWriter:
-    """Writes lines in the order in which they come, and never keeps waiting who has one to say.
+    """Writes lines in order in a thread; `put` never blocks.
 
     Parameters
     ----------
     name
         Name of the thread.
     write
-        Writes a whole line; it may take as long as it likes.
+        Function that writes a line; it may block.
     loss_line
-        Returns the line that takes the place of so many lost ones.
+        Function that returns the line to write in place of a number of dropped lines.
     """
 
     def __init__(self, name: str, write: Callable[[bytes], None], loss_line: Callable[[int], bytes]) -> None:
@@ -39,15 +39,15 @@ class LineWriter:
         self._lost = 0
         self._written = 0
         self._busy = self._closed = False
-        # What Python cleans up may have something to say at any moment, also in here: the lock can be taken twice.
+        # Why not a plain lock? A finalizer may run at any moment in the thread that holds the lock, and log a line.
         self._changed = threading.Condition(threading.RLock())
         self._thread = threading.Thread(target=self._keep_writing, name=name, daemon=True)
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Have a line written, unless too much waits already."""
+        """Queue a line; drop it if the queue is full."""
         with self._changed:
-            # Lines are lost in one piece, so that one line can stand in their place.
+            # Once a line was dropped, so are all until the queue is empty: one line can then report the gap.
             if self._lost or self._size + len(line) > MAX_WAITING:
                 self._lost += 1
             else:
@@ -56,7 +56,7 @@ class LineWriter:
             self._changed.notify_all()
 
     def flush(self) -> bool:
-        """Wait until everything is written, but not for ever; return whether it is."""
+        """Wait until all lines are written or a time limit is exceeded; return whether all are written."""
         deadline = time.monotonic() + FLUSH_SECONDS
         with self._changed:
             while self._busy or self._lines or self._lost:
@@ -67,7 +67,7 @@ class LineWriter:
         return True
 
     def close(self) -> None:
-        """End the thread when it has written what waits."""
+        """End the thread when it has written the queued lines."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -96,26 +96,26 @@ class LineWriter:
 
 
 def write_all(descriptor: int, line: bytes) -> None:
-    """Write a line, as far as that is possible: a closed pipe or a full disk must not end the work."""
+    """Write a line to a descriptor; ignore errors, since a closed pipe or a full disk must not end the program."""
     with contextlib.suppress(OSError):
         while line:
             try:
                 line = line[os.write(descriptor, line) :]
             except BlockingIOError:
-                # Another program that writes there wants never to wait.
+                # Another program that shares the descriptor has made it non-blocking.
                 select.select([], [descriptor], [])
 
 
 def takes_more(descriptor: int) -> bool:
-    """Return whether somebody reads there, or nobody needs to."""
+    """Return whether a descriptor becomes writable, or has failed, within `STALL_SECONDS`."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(STALL_SECONDS * 1000))
 
 
 def append(path: str, line: bytes) -> None:
-    """Append a line to a file, as far as that is possible."""
-    # The file is opened each time: log rotation moves it away, and a full disk may get room again.
+    """Append a line to a file; ignore errors."""
+    # Why not keep the file open? Log rotation moves it away.
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:

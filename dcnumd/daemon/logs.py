@@ -1,4 +1,4 @@
-"""Set-up of the logs: one line, one event, to stderr; the supervisor and each child call `configure`."""
+"""Configuration of logging, with one line per event on stderr; the supervisor and each child call `configure`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dcnumd.config.values import LogSettings
 from dcnumd.daemon.line_writer import LineWriter, append, takes_more, write_all
 
 MAX_TEXT = 2000
-"""Longest text value in a line [characters]: journald and others cut lines, which breaks JSON."""
+"""Longest text value in a line [characters]; journald and others truncate long lines, which breaks JSON."""
 MAX_LINE = 16 * 1024
 """Longest line [bytes]."""
 TIME_STAMPER = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -27,23 +27,23 @@ TIME_STAMPER = structlog.processors.TimeStamper(fmt="iso", utc=True)
 EventDict = MutableMapping[str, Any]
 
 STDERR = 2
-"""Its descriptor."""
+"""File descriptor of stderr."""
 _writers: dict[str, LineWriter] = {}
-"""For stderr, whose name here is empty, and for the file."""
+"""The writers in use by the path of their file; the one for stderr has an empty path."""
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
-    """Log as `settings` say.
+    """Configure logging.
 
     Parameters
     ----------
     settings
         Level, format and an optional file.
     stream
-        Where the lines go, while the caller waits. By default it does not wait: a thread writes them to stderr.
+        Stream to which lines are written synchronously. By default a thread writes them to stderr.
     """
     shown = stream or sys.stderr
-    # A process may have been started without stderr, and then another file has its number.
+    # If the process was started without stderr, another file may have its descriptor.
     is_terminal = shown is not None and shown.isatty()
     as_json = settings.format == "json" or (settings.format == "auto" and not is_terminal)
     render = _render if as_json else structlog.dev.ConsoleRenderer(colors=is_terminal)
@@ -55,7 +55,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     exceptions = [structlog.processors.format_exc_info, _shorten]
     used = dict[str, LineWriter]()
     if settings.file is not None:
-        # where that is not possible, stderr still has everything
+        # If the folder cannot be created, all lines still go to stderr.
         with contextlib.suppress(OSError):
             settings.file.parent.mkdir(parents=True, exist_ok=True)
         path = os.fspath(settings.file)
@@ -80,14 +80,14 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
 
 
 def flush() -> None:
-    """Have everything written that was logged, and wait for it, but not for ever.
+    """Wait until all log lines are written, or a time limit is exceeded.
 
-    If stderr takes nothing any more, it leads nowhere from here on: what else is said there need not wait for it.
+    If stderr is blocked, redirect it to /dev/null, so that later output to it does not block the exit of the process.
     """
     for name, writer in list(_writers.items()):
         taken = writer.flush()
         if not taken:
-            # Not to be waited for again.
+            # Do not wait for this writer again.
             del _writers[name]
         if not name and not (taken and takes_more(STDERR)):
             os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), STDERR)
@@ -97,7 +97,7 @@ atexit.register(flush)
 
 
 def _writer(name: str, write: Callable[[bytes], None], render: Callable[[Any, str, EventDict], str]) -> LineWriter:
-    """Return the writer for a file, or for stderr, which may be there already."""
+    """Return the writer for a file or, if `name` is empty, for stderr; create it if there is none."""
     loss_line = functools.partial(_loss_line, render)
     if name not in _writers:
         _writers[name] = LineWriter(f"log {name or 'stderr'}", write, loss_line)
@@ -111,13 +111,13 @@ def _loss_line(render: Callable[[Any, str, EventDict], str], number: int) -> byt
 
 
 class _LineStream(io.TextIOBase):
-    """Writes each line at once, so that lines of several processes do not mix."""
+    """Writes and flushes each line at once, so that lines of several processes are not interleaved."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        # A closed pipe or a full disk behind it must not end the work.
+        # A closed pipe or a full disk must not end the program.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
             self._stream.flush()
@@ -125,7 +125,7 @@ class _LineStream(io.TextIOBase):
 
 
 class _QueuedStream(io.TextIOBase):
-    """Leaves each line to a writer."""
+    """Passes each line to a writer."""
 
     def __init__(self, writer: LineWriter) -> None:
         self._writer = writer
@@ -136,7 +136,7 @@ class _QueuedStream(io.TextIOBase):
 
 
 class _FileCopy:
-    """Leaves each event as a JSON line to the writer of a file, on its way to the screen."""
+    """Processor that passes each event as a JSON line to the writer of a file, and returns the event unchanged."""
 
     def __init__(self, writer: LineWriter) -> None:
         self._writer = writer
@@ -147,7 +147,7 @@ class _FileCopy:
 
 
 def _encoded(line: str) -> bytes:
-    # Names of files need not be UTF-8, nor can each terminal show it.
+    # File names need not be valid UTF-8, and not every terminal uses UTF-8.
     encoding = sys.stderr.encoding if sys.stderr is not None else "utf-8"
     return f"{line}\n".encode(encoding, "backslashreplace")
 
@@ -164,7 +164,7 @@ def _render(_logger: Any, _name: str, event: EventDict) -> str:
 
 
 def _json_line(event: EventDict) -> str:
-    # ASCII only, so that names that are not UTF-8, and names with line breaks, stay one sound line.
+    # ASCII only: file names with invalid UTF-8 or line breaks must still give one valid line.
     line = json.dumps(dict(event), default=str, ensure_ascii=True)
     if len(line) < MAX_LINE:
         return line
@@ -173,10 +173,10 @@ def _json_line(event: EventDict) -> str:
 
 
 class _Forward(logging.Handler):
-    """Brings what libraries log into the same stream and form.
+    """Forwards records of standard logging to structlog.
 
-    The numerical modules know standard logging only; a record with the attribute ``fields`` is an event of ours, named
-    by ``fields["event"]``.
+    The numerical modules of dcnumd use standard logging; their records have an attribute ``fields``, which contains the
+    name and the values of the event.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

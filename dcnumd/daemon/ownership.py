@@ -1,4 +1,4 @@
-"""One daemon per ledger: whoever holds the lock beside it owns it."""
+"""Ownership of a ledger by one daemon, by means of a lock file beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOCK_NAME = "ledger.lock"
 
 
 def lock_owner(folder: pathlib.Path) -> int | None:
-    """Return the process id of the daemon that owns the ledger in `folder`, None when there is none."""
+    """Return the process id of the daemon that owns the ledger in `folder`; None if there is none."""
     try:
         with (folder / LOCK_NAME).open() as lock:
             return _holder(lock)
@@ -31,7 +31,7 @@ def lock_owner(folder: pathlib.Path) -> int | None:
 
 @contextlib.contextmanager
 def owner_lock(folder: pathlib.Path) -> Iterator[None]:
-    """Own the ledger in `folder` until the block ends; the system frees it when the process dies.
+    """Hold the lock of the ledger in `folder` within this block; the system releases it if the process dies.
 
     Raises
     ------
@@ -57,13 +57,14 @@ def owner_lock(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_folder(folder: pathlib.Path) -> Iterator[None]:
-    """Give all processes a folder of their own for temporary files, which is empty now and gone afterwards.
+    """Use a new, empty folder for temporary files of this process and its children within this block.
 
-    Whoever owns the ledger in `folder` also owns those with its key in their name, so what an earlier daemon left by
-    dying goes now. The rest of the name cannot be guessed: nobody else can have made the folder before.
+    The name of the folder contains a key of the state folder `folder`. Temporary folders with the same key are removed
+    first: they were left by a daemon that was killed, since only the owner of the ledger creates them. The rest of the
+    name is random, so that no other user can have created the folder before.
     """
     base = os.environ.get("RUNTIME_DIRECTORY", "").split(":", maxsplit=1)[0]
-    # The name is short, because the address of a socket in it may have 108 bytes.
+    # The name is short, because the address of a socket in the folder is limited to 108 bytes.
     key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
     above = pathlib.Path(base or tempfile.gettempdir())
     prefix = f"tmp-{key}-" if base else f"dcnumd-{os.getuid()}-{key}-"
@@ -87,7 +88,7 @@ def temporary_folder(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _remove_tree(folder: pathlib.Path) -> None:
-    # In a folder where everybody may write, only what is ours can be removed, and a link is not followed.
+    # In a folder that others can write to, remove only folders of this user, and follow no links.
     if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.getuid():
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -97,7 +98,10 @@ def _unusable(folder: pathlib.Path, error: OSError) -> DcnumdError:
 
 
 def _holder(lock: IO[str]) -> int | None:
-    """Ask the system who holds the lock, without taking it: a daemon may be starting just now."""
+    """Return the process id of the lock's holder; None if there is none.
+
+    Why not try to take the lock? A daemon that starts at the same moment would fail.
+    """
     layout = "@hhqqi0q"  # struct flock of 64-bit Linux: type, whence, start, length, process id
     question = struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, *_, pid = struct.unpack(layout, fcntl.fcntl(lock, fcntl.F_GETLK, question))

@@ -1,6 +1,7 @@
-"""A session: the work under one set of settings, with one ledger, until the end, a new config, or a ledger's fault.
+"""A session: the work with one set of settings and one open ledger.
 
-What it knows is in the ledger, so the next one goes on from there.
+A session ends with the daemon, when the config is reloaded, or after an error of the ledger. All of its state is in the
+ledger, from which the next session continues.
 """
 
 from __future__ import annotations
@@ -40,33 +41,35 @@ log = structlog.get_logger()
 
 
 class Listener(Protocol):
-    """Who wants to know what happens."""
+    """Interface of an object that is notified of events in a session."""
 
     def on_ready(self) -> None:
-        """Take note, once, that what is there was offered and what comes will be noticed."""
+        """Handle the end of the start-up, once: all folders have been scanned and are watched."""
 
     def on_change(self) -> None:
-        """Take note that a job or a report began or ended, or that a file has settled."""
+        """Handle the start or end of a job or a report, or a file that has settled."""
 
     def on_report(self, entry: Entry, summary: ReportSummary) -> None:
-        """Take note of a new report."""
+        """Handle a new report."""
 
 
 class Session:
-    """Owns what finds, settles, runs and reports measurements, and lets them work at the same time.
+    """Creates the parts that find, settle, process and report measurements, and runs them concurrently.
 
     Parameters
     ----------
-    settings, ledger
-        What to do, and where it is recorded.
+    settings
+        Settings of the session.
+    ledger
+        Open ledger in which everything is recorded.
     workers
-        Who does it.
+        Child processes that do the work.
     counters
-        Counts what happens, over all sessions.
+        Counts over all sessions.
     listener
-        Hears of it.
+        Object that is notified of events.
     once
-        Scan once instead of watching.
+        Whether to scan the folders once instead of watching them.
     """
 
     def __init__(
@@ -102,26 +105,26 @@ class Session:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether no work is left for files, jobs and reports."""
         return self.settling.idle and self.jobs.idle and self.reports.idle
 
     def look_again(self) -> None:
-        """Scan all folders now."""
+        """Request a scan of all folders."""
         for folder in self.folders:
             folder.look_again()
 
     def finish_up(self) -> None:
-        """End when the running jobs have ended."""
+        """Start no further jobs, and end the session when the running ones have ended."""
         self.jobs.finish_up()
         if not self.jobs.running:
             self._finished.set()
 
     def force(self) -> None:
-        """End jobs at once that were asked to end."""
+        """End at once the jobs that were asked to stop."""
         self.jobs.forced.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, or until `finish_up` was called and the running jobs have ended."""
+        """Run until `stop` is set, or until `finish_up` was called and the running jobs have ended."""
         self.lifecycle.recover()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work, name=name) for name, work in self._work().items()]
@@ -133,12 +136,12 @@ class Session:
                     task.cancel()
 
     def on_change(self) -> None:
-        """Have reports give way to jobs, and tell the daemon."""
+        """Lower the priority of reports while jobs run, and notify the daemon."""
         self.reports.give_way(idle=bool(self.jobs.running))
         self._listener.on_change()
 
     def on_failed(self, reason: str) -> None:
-        """Count a measurement that failed for good, and have the index tell of it."""
+        """Count a measurement that failed without a further attempt, and update the indexes of reports."""
         self.counters.failed[reason] += 1
         self.reports.note_failure()
 
@@ -147,7 +150,7 @@ class Session:
         self.counters.skipped += 1
 
     def on_done(self, entry: Entry, result: JobResult) -> None:
-        """Count a result, and have a report made of it."""
+        """Count a result, and request its report."""
         if result.outcome == "done":
             self.counters.add(result)
         else:
@@ -155,7 +158,7 @@ class Session:
         self.reports.want(entry)
 
     def on_report(self, entry: Entry, summary: ReportSummary | None) -> None:
-        """Count a report; None if it could not be made."""
+        """Count a report, or a failed one if `summary` is None."""
         if summary is None:
             self.counters.reports_failed += 1
         else:
@@ -188,7 +191,7 @@ class Session:
         return work
 
     async def keep_courteous(self) -> None:
-        """Have jobs and reports stand still while a watched file is being written."""
+        """Suspend jobs and reports while a watched file is being written."""
         tracker = self.lifecycle.tracker
         while True:
             await tracker.written.wait()
@@ -206,8 +209,8 @@ class Session:
                 job_log(entry).info("pipeline.resumed", seconds=round(now() - begin, 1))
 
     async def _run_looks(self) -> None:
-        # Methods that do not exist are no measurement's fault. The executor alone decides when the daemon is ready,
-        # so the probe leaves the processor to it; the first file settles meanwhile.
+        # Wait for the executor, which checks the configured methods: a missing one is not the fault of a measurement.
+        # The probe starts after it, not at the same time, to leave the processors to it; files settle meanwhile.
         await self._workers.ready.wait()
         try:
             await self._workers.probe.start(load)
@@ -216,7 +219,7 @@ class Session:
         await self.settling.keep_looking()
 
     async def _run_jobs(self) -> None:
-        # A start that fails is no measurement's fault and must not cost it an attempt.
+        # Wait for the executor: its failure to start must not count as an attempt of a measurement.
         await self._workers.ready.wait()
         patient = self._settings.resources.pause_while_acquiring
         if self._once:
@@ -236,7 +239,7 @@ class Session:
         self._scanned.set()
 
     async def _report_ready(self) -> None:
-        """Report that a measurement is noticed and processed from now on: folders are watched, the workers wait."""
+        """Notify the listener when the folders are watched and the workers are ready; skip rows of vanished files."""
         for seen in [self._scanned] if self._once else [folder.ready for folder in self.folders]:
             await seen.wait()
         await self._workers.ready.wait()
@@ -244,7 +247,7 @@ class Session:
         await self.settling.close_vanished(frozenset(folder.folder for folder in self.folders if folder.reachable))
 
     async def _keep_tidying(self) -> None:
-        """Remove what processes left behind by dying, those of an earlier run first."""
+        """Remove temporary files that killed processes left behind, beginning with those of an earlier run."""
         for folder in self.ledger.untidy():
             self._untidy.put_nowait(pathlib.Path(folder))
         while True:
@@ -254,7 +257,7 @@ class Session:
         try:
             removed = await self._inspector.have(os.fspath(folder), remove_leftovers, folder)
         except (OSError, DcnumdError) as error:
-            # The folder stays noted, so the next start tries again.
+            # The folder stays in the ledger, so that the next start tries again.
             log.warning("leftover.kept", folder=os.fspath(folder), error=str(error))
             return
         for path in removed:

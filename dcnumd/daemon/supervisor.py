@@ -1,6 +1,6 @@
-"""The daemon: owns the ledger and the child processes, heeds signals, and works session after session.
+"""The daemon: owns the ledger and the child processes, handles signals, and runs one session after the other.
 
-This process loads no numerical code and opens no measurement; what may crash or block runs in its children.
+This process loads no numerical code and opens no measurement; code that may crash or block runs in its children.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ log = structlog.get_logger()
 
 HEARTBEAT_SECONDS = 60.0
 LEDGER_SECONDS = 5.0
-"""Time between two attempts to write a ledger that could not be written [s]."""
+"""Time between two attempts to reopen a ledger that could not be written [s]."""
 
 
 def run_daemon(settings: Settings, *, once: bool = False) -> int:
-    """Run until a signal asks for the end, or with `once` until everything that is there was dealt with.
+    """Run until a signal requests the end or, with `once`, until all present measurements have been handled.
 
     Returns
     -------
@@ -56,22 +56,22 @@ def run_daemon(settings: Settings, *, once: bool = False) -> int:
     Raises
     ------
     DcnumdError
-        If the ledger cannot be used, because another daemon owns it for example.
+        If the ledger cannot be used, for example because another daemon owns it.
     """
-    # `retry` and `forget` send this to whoever owns the ledger, also before and after it is heeded.
+    # `retry` and `forget` send SIGUSR1 to the owner of the ledger, even while no handler is installed.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # It would override what readers ask for, and a lock of ours makes the instrument's next write fail.
+    # This variable would override the locking that readers request; a lock makes the instrument's next write fail.
     os.environ.pop("HDF5_USE_FILE_LOCKING", None)
     folder = settings.state_folder()
-    # What draws reports keeps a list of fonts, and the service's user may have no folder of its own for it.
+    # matplotlib, which draws reports, caches a list of fonts, and the service's user may have no home folder.
     os.environ.setdefault("MPLCONFIGDIR", os.fspath(folder / "matplotlib"))
     with owner_lock(folder), temporary_folder(folder):
         return asyncio.run(Supervisor(settings, once=once).run())
 
 
 class Supervisor:
-    """Owns the child processes, and one session after the other."""
+    """Runs the daemon: child processes, live page, signals, and one session after the other."""
 
     def __init__(self, settings: Settings, *, once: bool) -> None:
         self._settings = settings
@@ -93,7 +93,7 @@ class Supervisor:
         self._page = PageKeeper(settings.web, self._view)
 
     async def run(self) -> int:
-        """Run, and return the exit code."""
+        """Run the daemon, and return its exit code."""
         log.info(
             "daemon.started",
             version=__version__,
@@ -122,7 +122,7 @@ class Supervisor:
             stack.enter_context(self._signals())
             stack.push_async_callback(self._close_workers)
             async with asyncio.TaskGroup() as group:
-                # It takes longest, so it begins first.
+                # The workers take longest to start, so they are started first.
                 self._starting = group.create_task(self._start_workers(), name="start")
                 tasks = [self._starting]
                 work = group.create_task(self._work_in_sessions(ledger), name="sessions")
@@ -143,11 +143,11 @@ class Supervisor:
                     task.cancel()
 
     async def _close_workers(self) -> None:
-        # A new config may have brought others since.
+        # Why not register `self._workers.close` itself? A reload may have replaced the workers.
         await self._workers.close()
 
     async def _start_workers(self) -> None:
-        """Start what runs jobs; without it the daemon is of no use, and ends."""
+        """Start the executor of jobs; end the daemon if that fails."""
         try:
             await self._workers.start(self._settings, again=not self._once)
         except (ConfigError, WorkerError) as error:
@@ -161,14 +161,14 @@ class Supervisor:
         self._lose_state(await self._state.wait_until_gone())
 
     def _lose_state(self, gone: pathlib.Path) -> None:
-        """End, because what is recorded from now on is lost, and another dcnumd may own what is there instead."""
+        """End the daemon: further records would be lost, and another dcnumd may own the present state folder."""
         problem = "was deleted, moved or replaced while dcnumd was running, so nothing more can be recorded"
         self._end(
             DcnumdError(f"{gone}: {problem}; put it back if it was moved, and start dcnumd again", "state_folder")
         )
 
     async def _work_in_sessions(self, ledger: Ledger | None) -> None:
-        """Work until the end; after a fault of the ledger or with a new config, go on from what the ledger knows."""
+        """Run sessions until the end; after an error of the ledger or a reload, a new session continues."""
         try:
             while not self._stop.is_set() and (ledger := ledger or await self._wait_for_ledger()) is not None:
                 while self._next_settings is not None and not self._stop.is_set():
@@ -201,10 +201,10 @@ class Supervisor:
             log.error("ledger.unwritable", error=f"{ledger_path(self._settings.state_folder())}: {error}")
 
     async def _wait_for_ledger(self) -> Ledger | None:
-        """Open the ledger as soon as it can be written; None if the end comes first."""
+        """Open the ledger as soon as it is writable, and return it; return None if the daemon ends first."""
         while not self._stop.is_set():
             if (gone := self._state.gone()) is not None:
-                # A new one would be made, and everything be forgotten without a word.
+                # Opening would create an empty ledger, and all records would be lost silently.
                 self._lose_state(gone)
                 return None
             try:
@@ -239,7 +239,7 @@ class Supervisor:
                 self._notifier.ready()
 
     async def _reload(self) -> None:
-        """Read the config again; it holds from the next measurement on, or not at all."""
+        """Read the config again; apply it from the next measurement on, or reject it as a whole."""
         try:
             settings = reread_settings(self._settings)
             if settings.state_folder() != self._settings.state_folder():
@@ -258,11 +258,11 @@ class Supervisor:
         try:
             await self._workers.probe.call(check_methods, routing.pipeline_settings(group))
         except WorkerError:
-            # Another file may have been the end of the probe; the next one is new.
+            # The probe may have died because of a file; the second call starts a new one.
             await self._workers.probe.call(check_methods, routing.pipeline_settings(group))
 
     async def _take_over(self, settings: Settings) -> None:
-        """Work with other settings from now on; processes are started anew only if they have to be others."""
+        """Apply new settings; restart the processes only if settings that are fixed at their start have changed."""
         before, self._settings, self._next_settings = self._settings, settings, None
         logs.configure(settings.log)
         self._view.settings = settings
@@ -277,7 +277,7 @@ class Supervisor:
             await self._close_workers()
             self._losses_before = self._losses()
             self._workers = Workers.of(settings, self._on_progress)
-            # The end need not wait for a start.
+            # Do not wait for the start if the daemon is asked to stop.
             stop = asyncio.create_task(self._stop.wait())
             self._starting = asyncio.create_task(self._start_workers(), name="start")
             await asyncio.wait([stop, self._starting], return_when=asyncio.FIRST_COMPLETED)
@@ -306,7 +306,7 @@ class Supervisor:
             self._notifier.status(_status_of(self._session))
 
     def _is_alive(self) -> bool:
-        """Return whether work goes on, or could."""
+        """Return whether the daemon works or waits for something that may recover."""
         return self._workers.executor.alive or self._ledger_lost or not self._workers.ready.is_set()
 
     def _is_healthy(self) -> bool:
@@ -325,7 +325,7 @@ class Supervisor:
         self._view.note_report(entry, summary)
 
     def on_ready(self) -> None:
-        """Tell that measurements are noticed and processed from now on."""
+        """Log and announce that measurements are found and processed from now on."""
         if not self._ready:
             log.info("daemon.ready", seconds=round(seconds_since_start(), 2))
             self._notifier.ready()
@@ -333,7 +333,7 @@ class Supervisor:
         self.on_change()
 
     def on_change(self) -> None:
-        """Tell what is going on; with ``--once``, stop when nothing is left to do."""
+        """Update status and live page; with ``--once``, stop when nothing is left to do."""
         self._tell_status()
         self._view.touch()
         if self._once and self._ready and self._session is not None and self._session.idle:
@@ -341,15 +341,15 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Heed signals: the first SIGTERM or SIGINT asks for the end, the second forces it.
+        """Handle signals within this block.
 
-        SIGUSR1 has the folders scanned, SIGHUP the config read again.
+        The first SIGTERM or SIGINT stops the daemon, the second ends jobs at once; SIGUSR1 scans, SIGHUP reloads.
         """
         loop = asyncio.get_running_loop()
         handlers = {
             signal.SIGTERM: self._on_stop_signal,
             signal.SIGINT: self._on_stop_signal,
-            signal.SIGUSR1: self._on_look_again,
+            signal.SIGUSR1: self._on_rescan_signal,
             signal.SIGHUP: self._reloads.set,
         }
         for number, handler in handlers.items():
@@ -367,13 +367,13 @@ class Supervisor:
             self._session.force()
         self._stop.set()
 
-    def _on_look_again(self) -> None:
+    def _on_rescan_signal(self) -> None:
         if self._session is not None:
             self._session.look_again()
 
 
 def _status_of(session: Session) -> str:
-    """Return what ``systemctl status`` shows."""
+    """Return the status line that ``systemctl status`` shows."""
     names = ", ".join(pathlib.PurePath(entry.path).name for entry in session.jobs.running)
     queued, settling = len(session.lifecycle.queue), len(session.lifecycle.tracker.candidates)
     told = [f"{f'processing {names}' if names else 'waiting'}; {queued} queued, {settling} settling"]
@@ -382,8 +382,8 @@ def _status_of(session: Session) -> str:
 
 
 def seconds_since_start() -> float:
-    """Return for how long this process has been there [s], with what Python took to load."""
-    # The fields of proc(5) from the third one on; what comes before may hold spaces. The 22nd is the start.
+    """Return the age of this process [s], which includes the start of Python."""
+    # Fields of proc(5) from the third on, since the second may contain spaces; field 22 is the start time.
     fields = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
 

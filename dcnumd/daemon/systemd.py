@@ -1,6 +1,6 @@
-"""What the daemon tells systemd: that it is ready, what it does, that it is alive. See sd_notify(3).
+"""Notification of systemd about readiness, status and liveness of the daemon; see sd_notify(3).
 
-Without systemd, or when its socket is gone or full, nothing is told and nothing fails.
+Without systemd, or if its socket is missing or full, notifications are dropped silently.
 """
 
 from __future__ import annotations
@@ -20,21 +20,24 @@ from dcnumd.daemon.clock import now
 log = structlog.get_logger()
 
 SEND_SECONDS = 0.5
-"""How long the event loop waits at most for a system that does not take messages."""
+"""Longest time that a notification may block the event loop [s]."""
 PINGS_PER_TIMEOUT = 3
+"""Number of watchdog messages per watchdog timeout."""
 CHECKS_PER_PING = 4
-"""After the loop was late, it has to be punctual for this part of the usual pause before it counts as alive."""
+"""Divisor of the pause between watchdog messages after the event loop was late.
+
+The loop counts as alive again when it has been punctual for that shorter pause."""
 
 
 class Notifier:
-    """Tells the service manager about this process.
+    """Sends notifications to the service manager.
 
     Parameters
     ----------
     address
-        Path of the socket of the service manager, or ``@`` and a name in the abstract name space; None: nobody listens.
+        Path of the service manager's socket, or ``@`` and a name in the abstract namespace; None sends nothing.
     watchdog_seconds
-        It wants to hear from this process at least this often [s]; None: it does not ask.
+        Watchdog timeout of the service manager [s]; None if it has no watchdog.
     """
 
     def __init__(self, address: str | None = None, watchdog_seconds: float | None = None) -> None:
@@ -43,7 +46,10 @@ class Notifier:
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> Self:
-        """Take over what the service manager left in the environment, so that no child process speaks in our name."""
+        """Return a notifier for the variables of the service manager, and remove them from the environment.
+
+        They are removed so that child processes do not send notifications.
+        """
         address = environment.pop("NOTIFY_SOCKET", "")
         microseconds = environment.pop("WATCHDOG_USEC", "")
         asked = environment.pop("WATCHDOG_PID", None) or str(os.getpid())
@@ -52,35 +58,35 @@ class Notifier:
         return cls(address if address.startswith(("/", "@")) else None, seconds or None)
 
     def ready(self) -> None:
-        """Tell that the service is up, or has read its config again."""
+        """Notify that the service is ready, or has finished reloading its config."""
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """Tell that the config is being read again; `ready` is to follow in any case."""
-        # With the time, systemd 253 and newer can tell this from an earlier reload.
+        """Notify that the config is being reloaded; call `ready` afterwards, even if the reload fails."""
+        # systemd 253 and newer need the time to distinguish this reload from an earlier one.
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
 
     def stopping(self) -> None:
-        """Tell that the service is about to end."""
+        """Notify that the service is about to end."""
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """Tell in one line what is going on; `systemctl status` shows it."""
-        # File names may hold line breaks, and what follows one would be taken for another message.
+        """Set the status line that `systemctl status` shows."""
+        # File names may contain line breaks; the text after one would be interpreted as another assignment.
         self._send("STATUS=" + "".join(character if character.isprintable() else "?" for character in text))
 
     def watchdog(self) -> None:
-        """Tell that this process is alive."""
+        """Notify that this process is alive."""
         self._send("WATCHDOG=1")
 
     async def keep_alive(self, is_alive: Callable[[], bool]) -> None:
-        """Tell from within the event loop that it is alive, for as long as it is asked for and true.
+        """Send watchdog messages from within the event loop, until cancelled; return at once without a watchdog.
 
         Parameters
         ----------
         is_alive
-            Whether what the loop itself does not show is well, too. Nothing is told while it is not.
+            Function that checks what a running event loop does not prove; while it returns False, nothing is sent.
         """
         if self.watchdog_seconds is None:
             return
@@ -91,8 +97,8 @@ class Notifier:
             await asyncio.sleep(pause)
             late = now() - begin - pause
             if late > usual_pause / 2:
-                # It hung. One turn of it proves little: it may hang again in the next one. So it is not told to be
-                # alive until it kept to a shorter pause, for which there is time before the watchdog acts.
+                # The event loop hung. Why not send the message now? The loop may hang again at its next iteration. It
+                # first has to keep a shorter pause, for which there is time before the watchdog acts.
                 log.warning("daemon.late", seconds=round(late, 3))
                 pause = usual_pause / CHECKS_PER_PING
                 continue
@@ -104,9 +110,9 @@ class Notifier:
         if self._address is None:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        # Names that are not valid Unicode would make systemd drop the message.
+        # systemd would drop a message that is not valid UTF-8.
         message = "\n".join(assignments).encode("utf-8", "backslashreplace")
-        # ValueError: the address holds a zero byte.
+        # ValueError: the address contains a null byte.
         with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
             connection.settimeout(SEND_SECONDS)
             connection.sendto(message, address)

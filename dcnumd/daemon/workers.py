@@ -1,4 +1,4 @@
-"""Who does the work for the daemon, each in a process of its own: jobs, looks into files, reports."""
+"""The child processes of the daemon: one each for jobs, for inspections of files, and for reports."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from dcnumd.processes.courtesy import Courtesy
 log = structlog.get_logger()
 
 START_SECONDS = 300.0
-"""Time in which the executor must be ready [s]; a slow computer compiles the kernels for a minute."""
+"""Time limit for the start of the executor [s]; a slow computer compiles the kernels for a minute."""
 CLOSE_SECONDS = 2.0
-"""Time in which an idle process must end by itself [s]."""
+"""Time limit for an idle process to end by itself, before it is killed [s]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,13 +33,15 @@ class Workers:
 
     executor: JobExecutor
     probe: Child
+    """Process that inspects files."""
     report: Child
+    """Process that makes reports."""
     ready: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-    """Set when the executor has started, with methods that exist."""
+    """Set when the executor has started and has checked the configured methods."""
 
     @classmethod
     def of(cls, settings: Settings, on_progress: Callable[[Progress], None]) -> Self:
-        """Return what settings ask for; nothing is started yet."""
+        """Return the workers for these settings, without starting them."""
         configure = functools.partial(logs.configure, settings.log)
         courtesy = Courtesy(settings.resources.nice, settings.resources.cpus)
         probe, report = (Child(name, configure, courtesy) for name in ("probe", "report"))
@@ -47,25 +49,25 @@ class Workers:
 
     @property
     def losses(self) -> int:
-        """Number of processes that have died."""
+        """Number of processes that have died unexpectedly."""
         return self.executor.losses + self.probe.losses + self.report.losses
 
     async def start(self, settings: Settings, *, again: bool) -> None:
-        """Start the executor, with methods that exist; the others are started when they are needed.
+        """Start the executor; the other processes are started on demand.
 
         Parameters
         ----------
         settings
-            How long to wait before another attempt.
+            Settings with the delay before another attempt.
         again
-            Try again after a fault that may pass.
+            Whether to try again after a transient error.
 
         Raises
         ------
         ConfigError
-            A configured method does not exist, or does not take its keywords.
+            If a configured method does not exist or does not accept its keywords.
         WorkerError
-            It cannot start.
+            If the executor cannot start.
         """
         while not self.ready.is_set():
             try:
@@ -77,7 +79,7 @@ class Workers:
             except WorkerError as error:
                 if not (again and error.transient):
                     raise
-                # It was killed, for want of memory perhaps, which may pass.
+                # The process was killed, perhaps because memory ran out; another attempt may succeed.
                 pause = backoff_seconds(settings.retry, 1)
                 told = {"role": "pipeline", "error": error.message, "retry_in_seconds": round(pause, 1)}
                 log.warning("worker.failed", **told)
