@@ -281,6 +281,9 @@ class Supervisor:
             stop = asyncio.create_task(self._stop.wait())
             self._starting = asyncio.create_task(self._start_workers(), name="start")
             await asyncio.wait([stop, self._starting], return_when=asyncio.FIRST_COMPLETED)
+            if self._starting.done():
+                # Nobody else asks whether it failed for a reason that nobody foresaw.
+                self._starting.result()
             for task in (stop, self._starting):
                 task.cancel()
 

@@ -122,7 +122,13 @@ class Child:
         if self._executor is not None:
             return
         self._prepare = prepare or self._prepare
-        executor, courtesy = self._spawn(), self._courtesy
+        courtesy = self._courtesy
+        try:
+            executor = self._spawn()
+        except OSError as error:
+            # The system has no memory, or no process, to give away just now.
+            message = f"the {self.name} process cannot be started: {error.strerror}"
+            raise WorkerError(message, "worker_start", transient=True) from error
         futures = [executor.submit(call) for call in self._prepare or (os.getpid,)]
         try:
             for future in futures:

@@ -124,7 +124,7 @@ class PipeExecutor(Executor):
             except (EOFError, OSError):
                 break
             except Exception as problem:  # noqa: BLE001 -- it belongs to the call whose answer cannot be read
-                message = Answer(min(self._pending), error=problem)
+                message = Answer(min(self._pending, default=0), error=problem)
             if isinstance(message, Note):
                 self._on_note(message.value)
             else:
@@ -140,7 +140,10 @@ class PipeExecutor(Executor):
 
     def _hand_out(self, answer: Answer) -> None:
         with self._lock:
-            future = self._pending.pop(answer.number)
+            future = self._pending.pop(answer.number, None)
+        if future is None:
+            # A note that could not be read has ended its call already.
+            return
         if answer.error is not None:
             future.set_exception(answer.error)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import functools
 import os
 import pathlib
@@ -21,6 +22,7 @@ from dcnumd.config.values import LogSettings, Settings
 from dcnumd.daemon import logs
 from dcnumd.errors import JobCancelledError, MeasurementError, WorkerError
 from dcnumd.logic.calls import run_job, warm_up
+from dcnumd.processes import child as child_module
 from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy
 from dcnumd.write.result import remove_leftovers
@@ -238,6 +240,23 @@ def test_child_that_dies_is_noticed_at_once():
     with structlog.testing.capture_logs() as heard:
         with_child(body)
     assert [line["event"] for line in heard] == ["worker.started", "worker.lost", "worker.started"]
+
+
+def test_system_without_processes_to_give_away_is_told(monkeypatch):
+    """A start that the system refuses fails as one that may pass, and the next one succeeds."""
+
+    def refuse(*_):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    async def body(child):
+        with monkeypatch.context() as patch:
+            patch.setattr(child_module, "PipeExecutor", refuse)
+            with pytest.raises(WorkerError, match="cannot be started: Resource temporarily") as failure:
+                await child.call(os.getpid)
+        assert (failure.value.reason, failure.value.transient) == ("worker_start", True)
+        assert await child.call(os.getpid) == child.pid
+
+    with_child(body)
 
 
 def test_crash_is_named():

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 
 from dcnumd.errors import MeasurementError
+from dcnumd.processes import child_line
 from dcnumd.processes.pipe_executor import PipeExecutor
 
 NOTHING = functools.partial(os.getpid)
@@ -89,3 +90,22 @@ def test_preparation_that_fails_ends_the_process(capfd):
     with pytest.raises(BrokenProcessPool, match="exit code 3"):
         made.submit(abs, 1).result(60)
     made.shutdown()
+
+
+def test_note_that_cannot_be_read_costs_its_call_and_no_other(executor):
+    """The call fails, its answer is passed over, and the process goes on."""
+    with pytest.raises(ZeroDivisionError):
+        executor.submit(tell_what_cannot_be_read).result(60)
+    assert executor.submit(abs, -3).result(60) == 3
+
+
+class Unreadable:
+    """Can be written, but not read again."""
+
+    def __reduce__(self):
+        return divmod, (1, 0)
+
+
+def tell_what_cannot_be_read():
+    child_line.current().tell(Unreadable())
+    return 1
