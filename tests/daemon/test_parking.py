@@ -8,6 +8,7 @@ import pathlib
 import shutil
 
 import pytest
+import structlog
 
 from dcnumd.config.values import OutputSettings, ResourceSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.availability import Availability
@@ -16,6 +17,7 @@ from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements import parking
 from dcnumd.daemon.measurements.parking import OutputFolders, blocked_folders
 from dcnumd.daemon.measurements.queue import JobQueue
+from dcnumd.errors import ResultError
 from dcnumd.logic.stamp import Stamp
 from tests.support.loop import in_loop
 
@@ -205,3 +207,16 @@ def test_room_of_each_folder_is_measured(tmp_path, full, monkeypatch):
 
         asyncio.run(run())
         assert [pathlib.Path(output.path).name for output in folders.free()] == ["a", "b", "d"]
+
+
+@in_loop
+async def test_each_problem_that_begins_is_told_of_and_ends(rows):
+    """A folder that is full after it was read-only has one problem at a time, and no other one ends than began."""
+    rows.add(1)
+    waiting = rows.queue.take()
+    with structlog.testing.capture_logs() as heard:
+        for reason in ("output_read_only", "no_space", "no_space"):
+            rows.folders.park(waiting, ResultError("no place", reason), failed=True)
+        rows.queue.remove(waiting.entry)
+        rows.folders.succeeded(waiting.entry)
+    assert [event["event"] for event in heard] == ["output.blocked", "output.recovered", "disk.low", "disk.ok"]

@@ -141,6 +141,9 @@ class OutputFolders:
         if obstacle is None:
             obstacle = self._obstacles[root] = Obstacle(error, 0.0)
             self._report(root, error)
+        elif _problem_of(obstacle.error.reason) != _problem_of(error.reason):
+            self._report_end(root, obstacle)
+            self._report(root, error)
         obstacle.error = error
         obstacle.failures += failed
         pause = backoff_seconds(self._settings.retry, obstacle.failures) if obstacle.failures else 0.0
