@@ -267,11 +267,7 @@ class Supervisor:
         logs.configure(settings.log)
         self._view.settings = settings
         self._page.use(settings.web)
-        fixed = [
-            (held.log, held.resources.nice, held.resources.cpus, held.resources.num_workers)
-            for held in (before, settings)
-        ]
-        if fixed[0] != fixed[1] and not self._stop.is_set():
+        if _fixed(before) != _fixed(settings) and not self._stop.is_set():
             self._starting.cancel()
             await asyncio.wait([self._starting])
             await self._close_workers()
@@ -373,6 +369,12 @@ class Supervisor:
     def _on_rescan_signal(self) -> None:
         if self._session is not None:
             self._session.look_again()
+
+
+def _fixed(settings: Settings) -> tuple[object, ...]:
+    """Return the settings that a process cannot change once it runs."""
+    resources = settings.resources
+    return settings.log, resources.nice, resources.cpus, resources.num_workers
 
 
 def _status_of(session: Session) -> str:
