@@ -234,6 +234,8 @@ def finish(soak: Soak, store: Sequence[pathlib.Path]) -> None:
         time.sleep(0.1)
     if states != {"done": len(store)}:
         soak.faults.append(f"not everything is done: {states}\n{soak.daemon.log()}")
+    # Everything may have been done before the last start, and a program that only begins heeds no signal yet.
+    soak.daemon.wait_for("daemon.ready", timeout=START_SECONDS)
     if (code := soak.daemon.stop()) != 0:
         soak.faults.append(f"exit code {code}")
     if left := soak.family.wait_until_gone(5.0):
