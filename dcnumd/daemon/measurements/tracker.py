@@ -10,7 +10,7 @@ import dataclasses
 import datetime as dt
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
@@ -103,9 +103,10 @@ class Tracker:
         Such a result may exist already, if the daemon was killed before recording it."""
 
     @property
-    def candidates(self) -> tuple[Candidate, ...]:
-        """The files that are settling."""
-        return tuple(self._candidates.values())
+    def candidates(self) -> Collection[Candidate]:
+        """The files that are settling, as a live view."""
+        # Not a copy: their number is read at each change of state, and there may be tens of thousands.
+        return self._candidates.values()
 
     def candidate(self, path: str) -> Candidate | None:
         """Return the candidate with this path, if there is one."""
