@@ -99,8 +99,7 @@ class Child:
 
     def explain(self, death: ProcessDied) -> WorkerError:
         """Return the error of a call that the process did not live to answer."""
-        message = f"{death} while it worked".replace("the process", f"the {self.name} process")
-        return WorkerError(message, "worker_killed")
+        return WorkerError(f"the {self.name} process {death.end} while it worked", "worker_killed")
 
     async def start(self, *prepare: Callable[[], object]) -> None:
         """Start the process and wait until it is ready, if there is none.

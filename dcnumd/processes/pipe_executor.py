@@ -33,11 +33,16 @@ class ProcessDied(BrokenProcessPool):
         self.exitcode = exitcode
 
     def __str__(self) -> str:
+        return f"the process {self.end}"
+
+    @property
+    def end(self) -> str:
+        """How the process ended, as the predicate of a sentence."""
         if self.exitcode is None:
-            return "there is no process"
+            return "was not there"
         if self.exitcode < 0:
-            return f"the process was killed by {signal.Signals(-self.exitcode).name}"
-        return f"the process ended with exit code {self.exitcode}"
+            return f"was killed by {signal.Signals(-self.exitcode).name}"
+        return f"ended with exit code {self.exitcode}"
 
 
 def _ignore(_: object) -> None:
