@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 from dcnumd.daemon.folders import availability, hang_guard
-from dcnumd.daemon.measurements import runner, settle
+from dcnumd.daemon.measurements import settle, tracker
 
 
 class JumpingSelector(selectors.DefaultSelector):
@@ -58,7 +58,7 @@ async def directly(_folder: str, function: Callable[..., Any], *args: Any, **kwa
 def folders_that_answer() -> Iterator[None]:
     """Replace threads for calls about folders by direct calls. Why: a jumping clock does not wait for threads."""
     with contextlib.ExitStack() as stack:
-        for module in (availability, runner, settle, hang_guard):
+        for module in (availability, settle, tracker, hang_guard):
             stack.enter_context(mock.patch.object(module, "in_thread", directly))
         yield
 

@@ -14,7 +14,6 @@ import structlog
 from dcnumd import routing
 from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
-from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.daemon.measurements.executor import JobExecutor
@@ -285,7 +284,7 @@ class JobRunner:
     async def _is_as_queued(self, entry: Entry) -> bool:
         """Return whether the file is unchanged since it was queued; if not, let it settle again."""
         try:
-            stamp = await in_thread(self._lifecycle.tracker.folder_of(entry.path), Stamp.at, entry.path)
+            stamp = await self._lifecycle.tracker.stamp_now(entry.path)
         except OSError:
             self._lifecycle.give_back(entry, entry.stamp, "unreachable")
             return False
@@ -342,7 +341,7 @@ class JobRunner:
     async def _stamp(self, entry: Entry) -> Stamp | None:
         """Return the current stamp of a file; a file that cannot be reached counts as unchanged."""
         try:
-            return await in_thread(self._lifecycle.tracker.folder_of(entry.path), Stamp.at, entry.path)
+            return await self._lifecycle.tracker.stamp_now(entry.path)
         except OSError:
             return entry.stamp
 

@@ -244,14 +244,14 @@ class Settling:
 
     async def _stamp(self, path: str) -> Stamp | None:
         try:
-            return await in_thread(self._tracker.folder_of(path), Stamp.at, path)
+            return await self._tracker.stamp_now(path)
         except OSError:
             return None
 
     async def _is_absent(self, path: str) -> bool:
         """Return whether a file certainly does not exist."""
         try:
-            return await in_thread(self._tracker.folder_of(path), Stamp.at, path) is None
+            return await self._tracker.stamp_now(path) is None
         except OSError:
             return False
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable
 from dcnumd import routing
 from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
+from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.folders.listing import has_result_name
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger
@@ -248,6 +249,16 @@ class Tracker:
     def folder_of(self, path: str) -> str:
         """Return the watched folder that contains a file, or its parent folder if there is none."""
         return self.watched_folder_of(path) or os.path.dirname(path)  # noqa: PTH120 -- no need to parse it
+
+    async def stamp_now(self, path: str) -> Stamp | None:
+        """Return the stamp that a file has now; None if there is no such file.
+
+        Raises
+        ------
+        OSError
+            If the share does not answer, so that nothing is known about the file.
+        """
+        return await in_thread(self.folder_of(path), Stamp.at, path)
 
     def _become_due(self, candidate: Candidate) -> None:
         candidate.timer = None
