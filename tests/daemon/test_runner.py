@@ -192,6 +192,7 @@ def test_job_that_stands_still_loses_no_time(tmp_path, files):
         await works.offer(files[0])
         await until(lambda: pool.jobs)
         works.jobs.hold()
+        # in the time of this loop, which costs none
         await asyncio.sleep(100_000.0)
         works.jobs.resume()
         assert works.jobs.running
@@ -227,6 +228,7 @@ def test_fault_that_does_not_pass_is_final(tmp_path, files):
         await until(lambda: pool.jobs)
         pool.end("M0", MeasurementError("damaged", "damaged"))
         await until(lambda: works.states() == [State.FAILED])
+        # long enough for any pause; it costs no time, as this clock jumps
         await asyncio.sleep(10_000.0)
         assert len(pool.jobs) == 1
 
