@@ -376,7 +376,7 @@ def test_killed_segmentation_worker_is_replaced_without_a_new_attempt(start_daem
     path = published(measurement, watched_folder, "second.rtdc", seed=1)
     daemon.wait_for("worker.lost", pid=min(workers), timeout=JOB_SECONDS)
     finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    assert finished["stage_seconds"]["segment"] > 0
+    assert {"load", "segment", "extract", "write", "publish"} <= set(finished["stage_seconds"])
     assert sum(finished["stage_shares"].values()) == pytest.approx(1, abs=0.02)
     assert set(finished["waiting_seconds"]) == {"workers", "pipeline"}
     assert finished["bottleneck"] in finished["stage_seconds"]
