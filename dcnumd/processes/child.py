@@ -1,4 +1,4 @@
-"""A persistent child process behind the interface of an executor, replaced when it dies."""
+"""A persistent child process that executes calls, and is replaced when it dies."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ log = structlog.get_logger()
 
 
 class Child:
-    """One spawned process that stays for all files; it is started on demand and again after it died.
+    """A spawned process that serves all files; it is started on demand, and again after it has died.
 
     Parameters
     ----------
     name
-        Its role, for the logs.
+        Role of the process, which the logs name.
     configure_logs
-        Sets up its logs; it must pickle.
+        Function that sets up logging in the process; it must be picklable.
     courtesy
-        How much it steps back behind other processes.
+        Priority of the process.
     on_note
-        Receives, in the event loop, what a running call tells.
+        Function that is called in the event loop with each note that a running call sends.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Child:
     ) -> None:
         self.name = name
         self.gone = asyncio.Event()
-        """Set when the process has died, until it is started again."""
+        """Event that is set from the death of the process until it is started again."""
         self.losses = 0
-        """How often it has died."""
+        """Number of times the process has died."""
         self._configure_logs = configure_logs
         self._courtesy = courtesy
         self._on_note = on_note
@@ -62,12 +62,12 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Process id, None while there is no process."""
+        """Process ID; None while there is no process."""
         return self._executor.process.pid if self._executor else None
 
     @property
     def alive(self) -> bool:
-        """Whether there is a process, be it held or not."""
+        """Whether there is a process, running or suspended."""
         return self._executor is not None and self._executor.process.is_alive()
 
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -76,7 +76,7 @@ class Child:
         Raises
         ------
         WorkerError
-            With the reason ``worker_killed`` if the child died; the next call gets a new one.
+            With the reason ``worker_killed`` if the child died; the next call starts a new one.
         """
         await self.start()
         executor = self._executor
@@ -87,9 +87,9 @@ class Child:
             raise self.explain(error) from error
 
     def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Have a function called in the process, as `concurrent.futures.Executor.submit`.
+        """Schedule a call in the process, as `concurrent.futures.Executor.submit` does.
 
-        The future ends with `ProcessDied` if there is no process, or it dies; `explain` says what that means.
+        The future fails with `ProcessDied` if there is no process or it dies; `explain` converts this error.
         """
         if self._executor is None:
             future: Future[R] = Future()
@@ -98,23 +98,24 @@ class Child:
         return self._executor.submit(function, *args, **kwargs)
 
     def explain(self, death: ProcessDied) -> WorkerError:
-        """Return the error of a call that the process did not live to answer."""
+        """Return the error for a call during which the process died."""
         return WorkerError(f"the {self.name} process {death.end} while it worked", "worker_killed")
 
     async def start(self, *prepare: Callable[[], object]) -> None:
-        """Start the process and wait until it is ready, if there is none.
+        """Start the process if there is none, and wait until it is ready.
 
         Parameters
         ----------
         prepare
-            Called in the new process, in this order, before anything else; and again in a process that replaces it.
+            Functions that are called in the new process, in this order, before anything else, and again in each
+            process that replaces it.
 
         Raises
         ------
         DcnumdError
-            What `prepare` raises.
+            If a function in `prepare` raises it.
         WorkerError
-            With the reason ``worker_start`` if it dies or cannot load what it needs; transient if it was killed.
+            With the reason ``worker_start`` if the process dies or fails to start; transient if it was killed.
         """
         if self._executor is not None and self._executor.dead:
             self._lost(self._executor)
@@ -125,7 +126,7 @@ class Child:
         try:
             executor = self._spawn()
         except OSError as error:
-            # The system has no memory, or no process, to give away just now.
+            # For example, the system is short of memory, or has reached its limit of processes.
             message = f"the {self.name} process cannot be started: {error.strerror}"
             raise WorkerError(message, "worker_start", transient=True) from error
         futures = [executor.submit(call) for call in self._prepare or (os.getpid,)]
@@ -137,57 +138,57 @@ class Child:
             raise
         except Exception as error:
             self._lost(executor)
-            # What killed it is not known here; what it raised is.
+            # An exception that it raised is known here; the cause of its death is not.
             died = isinstance(error, ProcessDied)
             why = f"{error}; its last words are on stderr" if died else repr(error)
             killed = died and (executor.process.exitcode or 0) < 0
             message = f"the {self.name} process cannot start: {why}"
             raise WorkerError(message, "worker_start", transient=killed) from error
         if courtesy != self._courtesy:
-            # It was to give way, or no longer, while it began with what held before.
+            # The priority was changed while the process started with the previous one.
             self._schedule()
         log.info("worker.started", pid=executor.process.pid, role=self.name)
 
     def ask_to_stop(self) -> None:
-        """Tell the call that is running that it is not wanted any more."""
+        """Ask the running call to stop."""
         if self._executor is not None:
             self._executor.ask_to_stop()
 
     def hold(self) -> None:
-        """Stop the process and its workers where they are."""
+        """Suspend the process and its workers."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let them go on."""
+        """Resume the process and its workers."""
         self._signal(signal.SIGCONT)
 
     def give_way(self, *, idle: bool) -> None:
-        """Leave the processors to whoever wants them, or use them like others again; nothing without any courtesy."""
+        """Enter or leave the idle scheduling class; without effect if the process has normal priority."""
         if self._courtesy.nice and self._courtesy.idle != idle:
             self._courtesy = dataclasses.replace(self._courtesy, idle=idle)
             self._schedule()
 
     def terminate(self) -> None:
-        """Have the process and its workers end by SIGTERM."""
+        """End the process and its workers by SIGTERM."""
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End the process and its workers at once."""
+        """Kill the process and its workers."""
         if self._executor is not None:
             _end_group(self._executor)
 
     def abandon(self) -> None:
-        """Let go of a process that cannot even be killed at this moment; the next call gets a new one."""
+        """Give up a process that cannot be killed, for example during disk access; the next call starts a new one."""
         self._lost(self._executor)
 
     async def close(self, seconds: float) -> None:
-        """End the process: asked first, killed after `seconds`."""
+        """Ask the process to end, and kill it if it has not ended after `seconds` [s]."""
         executor = self._executor
         if executor is None:
             return
         self.resume()
-        # From here on its end is no loss.
+        # From here on, its end is not logged as a loss.
         self._executor = None
         ended = asyncio.get_running_loop().run_in_executor(None, executor.shutdown)
         if not (await asyncio.wait([ended], timeout=seconds))[0]:
@@ -199,7 +200,7 @@ class Child:
         prepare = functools.partial(join_owner, self._configure_logs, self._courtesy)
         executor = self._executor = PipeExecutor(prepare, lambda note: _call_soon(loop, self._receive, note))
         self.gone.clear()
-        # Also noticed when it has nothing to do.
+        # This also detects a death between two calls.
         executor.ended.add_done_callback(lambda _: _call_soon(loop, self._lost, executor))
         return executor
 
@@ -220,7 +221,7 @@ class Child:
             self._on_note(note)
 
     def _lost(self, executor: PipeExecutor | None) -> None:
-        """Take note that a process has died, once."""
+        """Record the death of a process; without effect if it was recorded before."""
         if executor is None or executor is not self._executor:
             return
         self.losses += 1
@@ -228,7 +229,7 @@ class Child:
         self._give_up()
 
     def _give_up(self) -> None:
-        # Its workers are in its group and would be left over.
+        # Its workers belong to its process group, and would otherwise survive it.
         if self._executor is not None:
             _end_group(self._executor)
         self._executor = None
@@ -236,15 +237,15 @@ class Child:
 
 
 def _end_group(executor: PipeExecutor) -> None:
-    """Kill a process and its workers, or the workers of a process that is dead."""
+    """Kill a process and its workers; the process may be dead already."""
     if executor.process.pid is not None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(executor.process.pid, signal.SIGKILL)
-    # It leads a group of its own from its first moments on; until then it is alone.
+    # In its first moments the process has no group of its own yet, and no workers.
     executor.process.kill()
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[T], object], argument: T) -> None:
-    # The loop may have ended before the process.
+    # The event loop may have been closed before the process ended.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function, argument)

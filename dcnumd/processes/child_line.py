@@ -1,4 +1,4 @@
-"""A child's end of the pipe to its owner: calls and wishes to stop come in, answers and notes go out."""
+"""The child's end of the pipe to its owner; it receives calls and requests to stop, and sends answers and notes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dcnumd.processes.courtesy import Courtesy
 from dcnumd.processes.fork_server import die_with
 
 MAX_SHOWN = 2000
-"""Longest description of an answer that cannot be sent [characters]."""
+"""Maximum length of the description of an answer that cannot be sent [characters]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-    """From the owner: call this function; numbers count up."""
+    """Message from the owner: request to call a function; calls are numbered consecutively."""
 
     number: int
     function: Callable[..., Any]
@@ -34,14 +34,14 @@ class Call:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stop:
-    """From the owner: the call of this number is not wanted any more."""
+    """Message from the owner: request to stop the call with this number."""
 
     number: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """To the owner: what a call has returned, or raised."""
+    """Message to the owner: return value or exception of a call."""
 
     number: int
     value: Any = None
@@ -50,18 +50,18 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Note:
-    """To the owner: something that a running call tells."""
+    """Message to the owner: note from a running call, for example its progress."""
 
     value: Any
 
 
 class ChildLine:
-    """The pipe, as code in the child uses it; any thread may tell something or ask whether to stop.
+    """The pipe as code in the child uses it; `tell` and `stop_wanted` may be called from any thread.
 
     Parameters
     ----------
     connection
-        The child's end.
+        The child's end of the pipe.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -72,18 +72,18 @@ class ChildLine:
         self._number = 0
 
     def tell(self, value: object) -> None:
-        """Tell the owner something, which must pickle.
+        """Send a note to the owner; the value must be picklable.
 
         Raises
         ------
         OSError
-            The owner is gone.
+            If the owner has ended.
         """
         with self._sending:
             self._connection.send(Note(value))
 
     def stop_wanted(self) -> bool:
-        """Return whether the owner wants the running call to stop, or is gone."""
+        """Return whether the owner has asked the running call to stop, or has ended."""
         with self._receiving:
             try:
                 while self._connection.poll():
@@ -93,11 +93,11 @@ class ChildLine:
             return self._number in self._stopped
 
     def answer_calls(self) -> None:
-        """Call what the owner asks for, until it wants nothing more or is gone."""
+        """Execute the calls that the owner requests, until it closes the pipe or ends."""
         while (call := self._next_call()) is not None:
             try:
                 answer = Answer(call.number, call.function(*call.args, **call.kwargs))
-            except BaseException as error:  # noqa: BLE001 -- it belongs to whoever asked
+            except BaseException as error:  # noqa: BLE001 -- the caller handles it
                 answer = Answer(call.number, error=error)
             with self._sending:
                 self._connection.send(_sendable(answer))
@@ -121,11 +121,11 @@ class ChildLine:
 
 
 def _sendable(answer: Answer) -> Answer:
-    """Return the answer, or what tells why it cannot be sent: the caller must not wait for ever."""
+    """Return the answer, or an error that says why it cannot be sent, so that the caller does not wait forever."""
     try:
-        # Some errors can be written, but not read again.
-        pickle.loads(pickle.dumps(answer))  # noqa: S301 -- our own
-    except Exception as error:  # noqa: BLE001 -- whatever it is
+        # Some exceptions can be pickled but not unpickled.
+        pickle.loads(pickle.dumps(answer))  # noqa: S301 -- written by this process
+    except Exception as error:  # noqa: BLE001 -- pickling runs arbitrary code
         shown = repr(answer.error or answer.value)[:MAX_SHOWN]
         return Answer(answer.number, error=RuntimeError(f"the answer cannot be sent ({error!r}): {shown}"))
     return answer
@@ -135,45 +135,46 @@ _line: ChildLine | None = None
 
 
 def current() -> ChildLine | None:
-    """Return the pipe to the owner of this process; None if this process is nobody's child."""
+    """Return the pipe to the owner of this process; None if this process is not a child of the daemon."""
     return _line
 
 
 def work(connection: Connection, prepare: Callable[[], object]) -> None:
-    """Run a child: get it ready, then answer calls."""
-    global _line  # noqa: PLW0603 -- one for each process, as its name is
+    """Run a child process: call `prepare`, then answer calls."""
+    global _line  # noqa: PLW0603 -- there is one pipe for each process
     _line = ChildLine(connection)
     prepare()
     _line.answer_calls()
 
 
 def join_owner(configure_logs: Callable[[], object], courtesy: Courtesy) -> None:
-    """Prepare this process to be a child of the daemon, and to end with it.
+    """Set up this process as a child of the daemon that ends when the daemon ends.
 
     Parameters
     ----------
     configure_logs
-        Sets up logging, which a spawned process does not inherit.
+        Function that sets up logging, which a spawned process does not inherit.
     courtesy
-        How much the process steps back behind others.
+        Priority of the process.
     """
-    # A group of its own: the terminal's Ctrl-C is for the supervisor, and the group can be ended as a whole.
+    # With a process group of its own, Ctrl-C in the terminal reaches only the supervisor, and the group can be killed
+    # as a whole.
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # Threads have this from the one that starts them.
+    # Before any thread is started, since threads inherit the priority.
     courtesy.apply()
     owner = parent_process()
     if owner is not None and owner.pid is not None:
-        # The thread takes along whoever else is in the group. Where it does not come to that, the system ends this
-        # process; the fork server ends with it in the same way, and the workers with the server.
+        # The thread also kills the other processes of the group. If the thread does not get to run, the kernel kills
+        # this process; the fork server is killed in the same way when this process ends, and the workers with it.
         threading.Thread(target=_end_with, args=(owner,), name="end with owner", daemon=True).start()
         die_with(owner.pid)
     configure_logs()
 
 
 def _end_with(owner: BaseProcess) -> None:
-    """End this process and its workers when the owner is killed: nobody else would."""
+    """Kill this process and its workers when the owner has ended."""
     wait([owner.sentinel])
     with contextlib.suppress(ProcessLookupError):
         os.killpg(0, signal.SIGKILL)

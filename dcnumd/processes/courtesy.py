@@ -1,4 +1,4 @@
-"""How much a process steps back behind others, the recording above all."""
+"""Low priority for processing, so that it does not disturb the recording."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ import pathlib
 import platform
 
 IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
-"""Numbers of the system call ioprio_set, which the C library does not have."""
+"""Number of the system call ioprio_set for each machine type; the C library has no function for it."""
 IOPRIO_WHO_PROCESS = 1
 IOPRIO_IDLE = 3 << 13
-"""The class of those who read and write when nobody else does."""
+"""I/O priority: only while no other process accesses the disk."""
 OOM_SCORE = 500
-"""When memory runs out, these processes end first (-1000 to 1000; usual is 0), since they can be started again."""
+"""Value of ``oom_score_adj`` (-1000 to 1000, normally 0): when memory runs out, these processes are killed first, since
+they can be started again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Courtesy:
-    """How much a process steps back behind others, the recording above all."""
+    """Priority of a process in relation to other processes, in particular the recording.
+
+    Why not a nice value alone? The process would still compete for the disk, and for memory.
+    """
 
     nice: int
-    """0 is not at all, 19 most."""
+    """Nice value, from 0 for normal priority to 19 for the lowest."""
     cpus: tuple[int, ...] = ()
-    """Processors that it may use; empty: all."""
+    """Numbers of the processors that the process may use; empty for all."""
     idle: bool = False
-    """Use them only when nobody else does; means nothing without `nice`."""
+    """Whether to run only while a processor would otherwise be idle; ignored if `nice` is 0."""
 
     def apply(self) -> None:
-        """Step back, this process and those that it starts; what the system refuses is left out."""
+        """Apply this priority to this process and those that it starts; ignore what the system does not permit."""
         if self.cpus:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, self.cpus)
@@ -40,12 +44,12 @@ class Courtesy:
             os.nice(self.nice)
         self.schedule(0)
         if (number := IOPRIO_SET.get(platform.machine())) is not None:
-            # a refusal is told by the value that it returns
+            # Failures are ignored: the system call returns a value, and raises nothing.
             ctypes.CDLL(None).syscall(number, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE)
         with contextlib.suppress(OSError):
             pathlib.Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
 
     def schedule(self, thread: int) -> None:
-        """Put a thread, 0 is this one, in its scheduling class; out of the idle one, the system lets only some."""
+        """Set the scheduling class of a thread, 0 for this one; without privileges the idle class cannot be left."""
         with contextlib.suppress(OSError):
             os.sched_setscheduler(thread, os.SCHED_IDLE if self.idle else os.SCHED_BATCH, os.sched_param(0))

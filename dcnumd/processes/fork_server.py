@@ -1,9 +1,12 @@
-"""The process that workers are forked from: it loads the kernels once, for all of them.
+"""The process from which workers are forked, so that the kernels are loaded once for all of them.
 
-This module loads nothing, so that the server can be started first and load its part while the caller loads its own.
+This module imports no numerical code, so that the server can be started first and load while the caller does.
+
+Why not the standard library's fork server as it is? It would survive its owner if that is killed, leave a named socket
+behind, and ignore SIGINT only after it has loaded its modules.
 """
 
-# The standard library has no other way to the server's process id and to its socket.
+# The standard library has no public access to the server's process ID and socket.
 # ruff: noqa: SLF001
 
 from __future__ import annotations
@@ -26,35 +29,35 @@ from typing import Any
 context = multiprocessing.get_context("forkserver")
 
 PRELOADED = "dcnumd.logic.preload"
-"""What the server has loaded when workers are forked."""
+"""Module that the server has imported when workers are forked."""
 
 SINGLE_THREADED = {f"{library}_NUM_THREADS": "1" for library in ("MKL", "NUMBA", "NUMEXPR", "OMP", "OPENBLAS")}
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
-"""What lies in the current folder must not take the place of what this process has loaded."""
+"""Environment variables that prevent the server from importing modules from the current folder."""
 PARENT = "DCNUMD_FORK_SERVER_PARENT"
-"""Tells the server with whom it ends: a process id, which is 0 if it does not."""
+"""Name of the environment variable with the process ID whose end also ends the server; 0 for none."""
 GONE_SECONDS = 1.0
-"""Who is killed is gone after this time."""
+"""Longest time that a killed process takes to end [s]."""
 PR_SET_PDEATHSIG = 1
-"""From prctl.h: the signal that a process gets when the thread ends that has started it."""
+"""From prctl.h: option for the signal that a process receives when the thread ends that started it."""
 
 _server: Any = forkserver._forkserver
 _sockets: list[int] = []
-"""Descriptor of the server's socket."""
+"""File descriptor of the server's socket; empty if there is no server."""
 
 
 def start_fork_server() -> None:
-    """Start the server unless it runs; it goes on loading while this function returns.
+    """Start the server unless it is running; return before it has loaded its modules.
 
-    The kernels should be compiled before, see `kernels.cache.ensure_compiled`. If the main thread calls this, the
-    server is killed as soon as this process ends, in whatever way, and its workers are killed with it.
+    The kernels should be compiled before; see `kernels.cache.ensure_compiled`. If the main thread calls this, the
+    kernel kills the server as soon as this process ends for whatever reason, and the workers with the server.
     """
     if _is_running():
         return
     context.set_forkserver_preload([PRELOADED])
     in_main_thread = threading.current_thread() is threading.main_thread()
     parent = {PARENT: str(os.getpid() if in_main_thread else 0)}
-    # an interrupt from the terminal is for the pipeline to answer; the server heeds it until everything is loaded
+    # The pipeline handles an interrupt from the terminal. The server would react to it, too, until it is loaded.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with _environment(SINGLE_THREADED | SAFE_PATH | parent), _socket_without_name():
@@ -64,24 +67,24 @@ def start_fork_server() -> None:
 
 
 def server_pid() -> int | None:
-    """Return the process id of the server, None if there is none."""
+    """Return the process ID of the server; None if there is none."""
     pid: int | None = _server._forkserver_pid
     return pid
 
 
 def _is_running() -> bool:
     pid = server_pid()
-    # its end is left for others to see
+    # WNOWAIT leaves the exit status for the code that waits for the server.
     return pid is not None and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def die_with(parent: int) -> None:
-    """Have the system kill this process when its parent ends, and end now if it has ended already.
+    """Have the kernel kill this process when its parent ends; end at once if the parent has ended already.
 
     Parameters
     ----------
     parent
-        Process id of the parent, which must have started this process from a thread that does not end before.
+        Process ID of the parent. The thread in which it started this process must run until the parent ends.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -89,10 +92,10 @@ def die_with(parent: int) -> None:
 
 
 def die_with_starter() -> None:
-    """In the server: have the system kill it when the process ends that has started it.
+    """Have the kernel kill this process, the server, when the process that started it ends.
 
-    Workers begin with what that process hands to them, and do not find it if it is killed meanwhile. That is nobody's
-    fault, and not to be read in a journal as if it were one.
+    A worker that starts while that process is killed fails, since its shared memory is gone. Such failures are not
+    reported: they would look like faults in the journal.
     """
     parent = int(os.environ.pop(PARENT, "0"))
     if parent:
@@ -101,9 +104,9 @@ def die_with_starter() -> None:
 
 
 def _report_unless_gone(owner: int, *fault: Any) -> None:
-    """Report what ends this process, as usual, unless its owner ends."""
+    """Report an unhandled exception of this process, unless its owner has ended."""
     with contextlib.suppress(ProcessLookupError):
-        # A process that is being killed has let go of its files a moment before it is gone.
+        # A process that is being killed closes its files some time before it ends.
         end = select.poll()
         end.register(os.pidfd_open(owner), select.POLLIN)
         if not end.poll(GONE_SECONDS * 1000):
@@ -112,15 +115,15 @@ def _report_unless_gone(owner: int, *fault: Any) -> None:
 
 @contextlib.contextmanager
 def _socket_without_name() -> Iterator[None]:
-    """Have a server that is started now listen at a socket that has no name any more when this block ends.
+    """Have a server that is started in this block listen at a socket whose name is removed when the block ends.
 
-    What has a name is left behind when this process is killed, and is missing when somebody cleans up.
+    A named socket would be left behind if this process is killed, and might be deleted while it is needed.
     """
     this_process: Any = multiprocessing.current_process()
     config = this_process._config
     tempdir = config.get("tempdir")
     folder = _make_folder()
-    # the address of a socket has at most 108 bytes, however deep the folder is
+    # The path of a socket may have at most 108 bytes, which a deep folder would exceed.
     place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     config["tempdir"] = f"/proc/self/fd/{place}"
     try:
@@ -139,14 +142,14 @@ def _make_folder() -> str:
     try:
         return tempfile.mkdtemp(prefix="dcnumd-")
     except FileNotFoundError:
-        # somebody has removed the folder for temporary files; there may be another one
+        # The folder for temporary files was deleted; use another one if there is one.
         tempfile.tempdir = None
         return tempfile.mkdtemp(prefix="dcnumd-")
 
 
 @contextlib.contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Give processes that are started now some variables; numerical libraries use one thread each by them."""
+    """Set environment variables for the processes that are started in this block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -1,4 +1,4 @@
-"""A pipe between two threads of one process, through which anything goes."""
+"""A pipe between two threads of one process, for objects of any kind."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import Any, Protocol, Self
 
 
 class PipeEnd(Protocol):
-    """One end of a pipe, be it a `multiprocessing.connection.Connection` or local."""
+    """Interface of one end of a pipe, either a `multiprocessing.connection.Connection` or a `LocalEnd`."""
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is something to receive, or the other end is closed."""
+        """Return a file descriptor that is readable if an object can be received, or the other end is closed."""
 
     def send(self, obj: Any, /) -> None:
-        """Send an object; an `OSError` if the other end is closed."""
+        """Send an object; raise `OSError` if the other end is closed."""
 
     def recv(self) -> Any:
-        """Wait for an object and return it; an `EOFError` if the other end is closed."""
+        """Wait for an object and return it; raise `EOFError` if the other end is closed."""
 
     def close(self) -> None:
         """Close this end."""
 
 
 class LocalEnd:
-    """One end of a local pipe: objects arrive as they are, not as copies, and need not be picklable.
+    """One end of a local pipe, which passes on the objects themselves rather than pickled copies.
+
+    Why not `queue.Queue`? The parent waits for pipes of processes and of threads in the same call.
 
     Parameters
     ----------
     bell
-        Carries one byte for each object.
+        Socket that transmits one byte for each object, so that the receiver can wait for it.
     inbox, outbox
-        The objects for this end, and those for the other.
+        Queues of objects for this end, and for the other end.
     """
 
     def __init__(self, bell: socket.socket, inbox: collections.deque[Any], outbox: collections.deque[Any]) -> None:
@@ -48,7 +50,7 @@ class LocalEnd:
         return cls(bells[0], here, there), cls(bells[1], there, here)
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is something to receive, or the other end is closed."""
+        """Return a file descriptor that is readable if an object can be received, or the other end is closed."""
         return self._bell.fileno()
 
     def send(self, obj: Any, /) -> None:

@@ -1,4 +1,8 @@
-"""An executor with one process and nothing else: no semaphores or other names that stay when everything is killed."""
+"""An executor with one process.
+
+Why not `concurrent.futures.ProcessPoolExecutor`? Its queues use named semaphores, which are left behind if all
+processes are killed; it cannot ask a running call to stop, and a running call cannot send notes.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,12 @@ R = TypeVar("R")
 
 
 class ProcessDied(BrokenProcessPool):
-    """The process ended before it could answer.
+    """The process ended before it answered.
 
     Parameters
     ----------
     exitcode
-        Of the process; negative if a signal ended it, None if there was no process.
+        Exit code of the process; negative if a signal ended it, None if there was no process.
     """
 
     def __init__(self, exitcode: int | None = None) -> None:
@@ -37,7 +41,7 @@ class ProcessDied(BrokenProcessPool):
 
     @property
     def end(self) -> str:
-        """How the process ended, as the predicate of a sentence."""
+        """Description of the end of the process, as the predicate of a sentence."""
         if self.exitcode is None:
             return "was not there"
         if self.exitcode < 0:
@@ -50,16 +54,16 @@ def _ignore(_: object) -> None:
 
 
 class PipeExecutor(Executor):
-    """Calls functions in a spawned process, one after the other, in the order in which they were submitted.
+    """Executes calls in a spawned process, one after the other, in the order of their submission.
 
-    When the process dies, all calls without an answer end with `ProcessDied`.
+    When the process dies, all unanswered calls fail with `ProcessDied`.
 
     Parameters
     ----------
     prepare
-        Called in the process before anything else; it must pickle.
+        Function that is called in the process before anything else; it must be picklable.
     on_note
-        Called with what a running call tells, in a thread of this executor.
+        Function that is called in a thread of this executor with each note of a running call.
     """
 
     def __init__(self, prepare: Callable[[], object], on_note: Callable[[Any], object] = _ignore) -> None:
@@ -67,27 +71,27 @@ class PipeExecutor(Executor):
         self._line, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=work, args=(theirs, prepare))
         self.ended: Future[None] = Future()
-        """Done when the process has ended."""
+        """Future that is done when the process has ended."""
         self._on_note = on_note
         self._lock = threading.Lock()
         self._number = 0
         self._pending: dict[int, Future[Any]] = {}
         self._broken = False
         self.process.start()
-        # The child has its copy now; ours would hide its end.
+        # The child has its own copy now. With this one open, the pipe would not signal the end of the child.
         theirs.close()
         self._listener = threading.Thread(target=self._listen, name="answers", daemon=True)
         self._listener.start()
 
     @property
     def dead(self) -> bool:
-        """Whether the process has died, be it noticed by its listener or not."""
+        """Whether the process has died, even if the listener has not noticed it yet."""
         return bool(wait([self.process.sentinel], timeout=0))
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Have a function called in the process."""
+        """Schedule a call in the process."""
         future: Future[R] = Future()
-        # It cannot be taken back any more.
+        # The call cannot be cancelled once it was sent.
         future.set_running_or_notify_cancel()
         with self._lock:
             if self._broken:
@@ -98,21 +102,21 @@ class PipeExecutor(Executor):
             try:
                 self._line.send(Call(self._number, fn, args, kwargs))
             except OSError:
-                # It died a moment ago, and the listener says so to everybody.
+                # The process has just died; the listener sets the exception of all futures.
                 return future
-            except BaseException as error:  # noqa: BLE001 -- what cannot be pickled is the caller's mistake
+            except BaseException as error:  # noqa: BLE001 -- the caller passed something that cannot be pickled
                 del self._pending[self._number]
                 future.set_exception(error)
         return future
 
     def ask_to_stop(self) -> None:
-        """Tell the call that is running that it is not wanted any more."""
+        """Ask the running call to stop."""
         with self._lock, contextlib.suppress(OSError):
             if self._pending:
                 self._line.send(Stop(min(self._pending)))
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 -- Executor's
-        """End the process when it has answered everything."""
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 -- of `Executor`
+        """End the process as soon as all calls are answered."""
         with self._lock, contextlib.suppress(OSError):
             self._line.send(None)
         if wait:
@@ -120,7 +124,7 @@ class PipeExecutor(Executor):
             self._listener.join()
 
     def _listen(self) -> None:
-        """Hand out answers until the process ends."""
+        """Set the results of the futures until the process ends."""
         while True:
             if self._line not in wait([self._line, self.process.sentinel]):
                 break
@@ -128,7 +132,7 @@ class PipeExecutor(Executor):
                 message = self._line.recv()
             except (EOFError, OSError):
                 break
-            except Exception as problem:  # noqa: BLE001 -- it belongs to the call whose answer cannot be read
+            except Exception as problem:  # noqa: BLE001 -- it fails the call that was answered
                 message = Answer(min(self._pending, default=0), error=problem)
             if isinstance(message, Note):
                 self._on_note(message.value)
@@ -147,7 +151,7 @@ class PipeExecutor(Executor):
         with self._lock:
             future = self._pending.pop(answer.number, None)
         if future is None:
-            # A note that could not be read has ended its call already.
+            # The call was ended before by a note that could not be read.
             return
         if answer.error is not None:
             future.set_exception(answer.error)

@@ -13,7 +13,7 @@ def physical_cores(allowed: Iterable[int] | None = None) -> int:
     Parameters
     ----------
     allowed
-        Processors that count; None: those that this process may run on.
+        Numbers of the processors to consider; None for those that this process may use.
     """
     processors = set(os.sched_getaffinity(0) if allowed is None else allowed)
     cores = set()
@@ -22,6 +22,6 @@ def physical_cores(allowed: Iterable[int] | None = None) -> int:
         try:
             cores.add(siblings.read_text())
         except OSError:
-            # containers may hide the topology; then every processor counts
+            # A container may hide the topology; each processor then counts as a core.
             return len(processors)
     return len(cores)

@@ -1,8 +1,10 @@
-"""The parent's side of the workers: hand out tasks, collect replies, replace the dead.
+"""The parent's side of the worker pool: distribution of tasks, collection of replies, replacement of dead workers.
 
-Each worker has a pipe of its own and works off its tasks in the order in which they were sent. The parent waits for
-pipes and process sentinels together, so that a reply and a death are noticed at once and without polling. Workers
-hold no lock that the parent or another worker waits for: a killed one costs its tasks, nothing else.
+Each worker has its own pipe and processes its tasks in the order in which they were sent. The parent waits for all
+pipes and process sentinels in one call, so that a reply or a death is noticed at once, without polling.
+
+Why not `multiprocessing.Pool` or `concurrent.futures.ProcessPoolExecutor`? Their workers share a queue with a lock, and
+a worker that is killed while it holds the lock blocks all others; here its tasks are repeated by another worker.
 """
 
 from __future__ import annotations
@@ -23,39 +25,39 @@ from dcnumd.processes.local_pipe import PipeEnd
 logger = logging.getLogger(__name__)
 
 JOIN_SECONDS = 1.0
-"""Time in which workers that were asked to end must end [s]."""
+"""Time after which a worker is killed that was asked to end [s]."""
 DRAIN_SECONDS = 1.0
-"""Time until a worker is replaced whose answer nobody wants any more [s]: it may be stuck in foreign code."""
+"""Time after which a worker is replaced whose answer is no longer needed [s]; it may hang in foreign code."""
 CHECK_SECONDS = 0.2
-"""Largest time between two looks at other things while answers are waited for [s]."""
+"""Longest time between two calls of `look_up` while the parent waits for replies [s]."""
 TASKS_AHEAD = 2
-"""Tasks in each worker's pipe, so that it never waits for the parent."""
+"""Number of tasks in the pipe of each worker, so that it never waits for the parent."""
 
 
 class WorkerHandle(Protocol):
-    """What the parent sees of a worker, be it a process or a thread."""
+    """Interface of a worker, either a process or a thread, for the parent."""
 
     connection: PipeEnd
 
     @property
     def pid(self) -> int | None:
-        """Its process id."""
+        """Process ID."""
 
     @property
     def sentinel(self) -> int | None:
-        """What becomes ready when it dies; None for a thread, which cannot be killed from outside."""
+        """File descriptor that becomes ready when the process dies; None for a thread, which cannot be killed."""
 
     def start(self) -> None:
-        """Start it."""
+        """Start the worker."""
 
     def is_alive(self) -> bool:
-        """Return whether it runs."""
+        """Return whether the worker is running."""
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until it has ended."""
+        """Wait until the worker has ended."""
 
     def kill(self) -> None:
-        """End it at once, if it is a process."""
+        """Kill the worker if it is a process."""
 
 
 W = TypeVar("W", bound=WorkerHandle)
@@ -63,51 +65,51 @@ W = TypeVar("W", bound=WorkerHandle)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of a task: a value, an error, or neither if the worker died."""
+    """Outcome of a task: a value, an error, or neither if the worker died."""
 
     task: Any
     worker: int
-    """Which worker, counted from 0."""
+    """Index of the worker."""
     value: Any = None
     error: BaseException | None = None
     lost: bool = False
-    """Whether the worker died before it could answer."""
+    """Whether the worker died before it answered."""
     suspect: bool = False
-    """Whether it died while working on this very task."""
+    """Whether the worker died while it processed this task."""
 
 
 class WorkerPool(Generic[W]):
-    """Workers that stay for all files; a message binds them to the next one.
+    """Persistent workers for all files; a message binds them to the next file.
 
     Parameters
     ----------
     start_worker
-        Makes and starts one worker.
+        Bound method that creates and starts a worker, given its index.
     """
 
     def __init__(self, start_worker: Callable[[int], W]) -> None:
         self.workers: list[W] = []
-        # a program that ends without stopping the workers would wait for them for ever
+        # Otherwise a program that ends without stopping the workers would wait for them forever.
         multiprocessing.util.Finalize(self, self._stop, (self.workers,), exitpriority=0)
         self.set_starter(start_worker)
         self._pending: dict[int, collections.deque[Any]] = {}
         self._binding: object = None
         self.seconds_waited = 0.0
-        """Time that the parent has waited for replies."""
+        """Total time that the parent has waited for replies [s]."""
 
     def set_starter(self, start_worker: Callable[[int], W]) -> None:
-        """Take another bound method that makes and starts one worker."""
-        # held weakly: a cycle would keep the memory of one segmenter for each file until the collector comes by
+        """Replace the bound method that creates and starts a worker."""
+        # A weak reference: a cycle would keep the memory of each segmenter until the garbage collector runs.
         self._starter = weakref.WeakMethod(start_worker)
 
     def start_worker(self, index: int) -> W:
-        """Make and start one worker."""
+        """Create and start a worker."""
         starter = self._starter()
         assert starter is not None, "a pool does not outlive its segmenter"
         return starter(index)
 
     def bind(self, message: object, number: int) -> None:
-        """Bind all workers to a file, replacing the dead and starting what is missing."""
+        """Bind all workers to a file; replace dead workers, and start missing ones."""
         self._binding = message
         self._stop(self.workers[number:])
         for index in range(number, len(self.workers)):
@@ -119,7 +121,7 @@ class WorkerPool(Generic[W]):
             elif not self.workers[index].is_alive():
                 self._restart(index)
             elif self._pending.get(index):
-                # an answer to a task of another file must never be taken for one of this file
+                # A late answer to a task of the previous file must not be taken for an answer to a task of this file.
                 self.workers[index].kill()
                 self._restart(index)
             self._send_bind(index)
@@ -129,13 +131,13 @@ class WorkerPool(Generic[W]):
         try:
             self.workers[index].connection.send(self._binding)
         except OSError:
-            # it died a moment ago; the next `collect` sees that and replaces it
+            # The worker has just died; the next `collect` replaces it.
             return
 
     def _restart(self, index: int) -> None:
-        """Put a new worker in the place of a dead one."""
+        """Replace a dead worker."""
         dead = self.workers[index]
-        # if that fails, everything is as it was
+        # If this raises, the pool is unchanged.
         self.workers[index] = self.start_worker(index)
         dead.connection.close()
         dead.join()
@@ -144,7 +146,7 @@ class WorkerPool(Generic[W]):
 
     @property
     def idle(self) -> bool:
-        """Whether all tasks are answered."""
+        """Whether there are no unanswered tasks."""
         return not any(self._pending.values())
 
     def submit(self, index: int, task: Any) -> None:
@@ -153,7 +155,7 @@ class WorkerPool(Generic[W]):
         try:
             self.workers[index].connection.send(task)
         except OSError:
-            # its death is reported by `collect`, with all its tasks
+            # The worker has died; `collect` reports all its tasks as lost.
             return
 
     def work(
@@ -162,21 +164,22 @@ class WorkerPool(Generic[W]):
         give_back: Callable[[Any], None],
         look_up: Callable[[], None] = lambda: None,
     ) -> Iterator[Reply]:
-        """Keep all workers busy and yield what they answer, until there is nothing left to do.
+        """Keep all workers busy and yield their replies, until there are no tasks left.
 
         Parameters
         ----------
         next_task
-            Returns the next task, None when there is none at the moment; asked again after each reply.
+            Function that returns the next task, or None if there is none now; it is called again after each reply.
         give_back
-            Takes back the task of a worker that died, for another one to try.
+            Function that accepts the task of a dead worker, so that another worker processes it.
         look_up
-            Called often, also while no answer comes; what it raises ends the work.
+            Function that is called at least every `CHECK_SECONDS`; an exception that it raises ends the work.
 
         Raises
         ------
         Exception
-            The first error of a worker, or that a task has killed two; tasks may be pending then, see `drain`.
+            The first error of a worker, or a `WorkerError` if two workers died during the same task. Tasks may be
+            pending afterwards; see `drain`.
         """
         suspects: set[Any] = set()
         while True:
@@ -197,7 +200,7 @@ class WorkerPool(Generic[W]):
                 give_back(reply.task)
 
     def hand_out(self, next_task: Callable[[], Any | None]) -> None:
-        """Give tasks to the workers that have the fewest."""
+        """Send tasks to the workers with the fewest tasks, up to `TASKS_AHEAD` each."""
         while True:
             index = min(range(len(self.workers)), key=lambda worker: len(self._pending[worker]))
             if len(self._pending[index]) >= TASKS_AHEAD or (task := next_task()) is None:
@@ -205,19 +208,19 @@ class WorkerPool(Generic[W]):
             self.submit(index, task)
 
     def run(self, tasks: Sequence[Any], look_up: Callable[[], None] = lambda: None) -> Generator[Reply]:
-        """Have tasks done in any order; what is pending when the caller closes the generator is drained.
+        """Process tasks in any order; if the caller closes the generator, pending tasks are drained.
 
         Parameters
         ----------
         tasks
-            What to do.
+            The tasks.
         look_up
             As for `work`.
 
         Raises
         ------
         Exception
-            As `work`.
+            As for `work`.
         """
         waiting = collections.deque(tasks)
         try:
@@ -226,7 +229,7 @@ class WorkerPool(Generic[W]):
             self.drain()
 
     def collect(self, timeout: float | None = None) -> list[Reply]:
-        """Wait for at least one reply or death and return all there are; dead workers are replaced."""
+        """Wait for at least one reply or death, replace dead workers, and return all replies."""
         sources: dict[Any, int] = {}
         for index, worker in enumerate(self.workers):
             sources[worker.connection] = index
@@ -242,13 +245,13 @@ class WorkerPool(Generic[W]):
         return replies
 
     def _receive(self, index: int) -> list[Reply]:
-        """Take one answer from a pipe that has something to read; the end of the pipe is the end of the worker."""
+        """Receive one answer from a readable pipe; if the pipe is closed, the worker has died."""
         try:
             value, error = self.workers[index].connection.recv()
         except (EOFError, OSError):
-            # it died, perhaps in the middle of an answer
+            # The worker has died, possibly while it sent an answer.
             return self._replace(index)
-        except Exception as problem:  # noqa: BLE001 -- an answer that cannot be read is the error of its task
+        except Exception as problem:  # noqa: BLE001 -- an answer that cannot be read is an error of its task
             value, error = None, WorkerError(f"a worker's answer cannot be read: {problem!r}", "worker")
         return [Reply(self._pending[index].popleft(), index, value, error)]
 
@@ -261,7 +264,7 @@ class WorkerPool(Generic[W]):
         return lost
 
     def drain(self) -> None:
-        """Wait until all tasks are answered and forget the answers; workers that take too long are replaced."""
+        """Wait until all tasks are answered, and discard the answers; replace workers after `DRAIN_SECONDS`."""
         deadline = time.monotonic() + DRAIN_SECONDS
         while not self.idle:
             left = deadline - time.monotonic()
@@ -273,7 +276,7 @@ class WorkerPool(Generic[W]):
                 self._replace(index)
 
     def stop(self) -> None:
-        """Ask all workers to end; who does not is made to."""
+        """Ask all workers to end, and kill those that have not ended after `JOIN_SECONDS`."""
         self._stop(self.workers)
         self.workers.clear()
         self._pending.clear()
@@ -292,7 +295,7 @@ class WorkerPool(Generic[W]):
 
 
 def lost_worker_error(task: object) -> WorkerError:
-    """Return the error for a task that has killed two workers."""
+    """Return the error for a task during which two workers died."""
     return WorkerError(
         f"two worker processes died one after the other while working on {task}; "
         "the system log tells whether memory ran out",
