@@ -22,9 +22,18 @@ MAX_TEXT = 2000
 """Longest text value in a line [characters]; journald and others truncate long lines, which breaks JSON."""
 MAX_LINE = 16 * 1024
 """Longest line [bytes]."""
+FIRST_KEYS = ("event", "timestamp", "level", "path", "job_id")
+"""Keys with which a JSON line begins, in this order."""
+LAST_KEYS = ("ppid", "pphash")
+"""Keys with which a JSON line ends, in this order; a pipeline ID is long, and equal for most measurements."""
+JOURNAL_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""Priority of each level in the journal; see sd-daemon(3)."""
+QUIET_LOGGERS = ("matplotlib.font_manager",)
+"""Loggers of libraries whose warnings, such as that fonts are being indexed, are logged at the level ``debug``."""
 TIME_STAMPER = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 EventDict = MutableMapping[str, Any]
+Render = Callable[[Any, str, EventDict], str]
 
 STDERR = 2
 """File descriptor of stderr."""
@@ -46,7 +55,9 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     # If the process was started without stderr, another file may have its descriptor.
     is_terminal = shown is not None and shown.isatty()
     as_json = settings.format == "json" or (settings.format == "auto" and not is_terminal)
-    render = _render if as_json else structlog.dev.ConsoleRenderer(colors=is_terminal)
+    render: Render = _render if as_json else structlog.dev.ConsoleRenderer(colors=is_terminal)
+    if stream is None and _is_journal(STDERR):
+        render = functools.partial(_with_priority, render)
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -96,7 +107,7 @@ def flush() -> None:
 atexit.register(flush)
 
 
-def _writer(name: str, write: Callable[[bytes], None], render: Callable[[Any, str, EventDict], str]) -> LineWriter:
+def _writer(name: str, write: Callable[[bytes], None], render: Render) -> LineWriter:
     """Return the writer for a file or, if `name` is empty, for stderr; create it if there is none."""
     loss_line = functools.partial(_loss_line, render)
     if name not in _writers:
@@ -105,7 +116,7 @@ def _writer(name: str, write: Callable[[bytes], None], render: Callable[[Any, st
     return _writers[name]
 
 
-def _loss_line(render: Callable[[Any, str, EventDict], str], number: int) -> bytes:
+def _loss_line(render: Render, number: int) -> bytes:
     event = TIME_STAMPER(None, "", {"event": "log.lost", "level": "warning", "lines": number})
     return _encoded(render(None, "", event))
 
@@ -165,11 +176,33 @@ def _render(_logger: Any, _name: str, event: EventDict) -> str:
 
 def _json_line(event: EventDict) -> str:
     # ASCII only: file names with invalid UTF-8 or line breaks must still give one valid line.
-    line = json.dumps(dict(event), default=str, ensure_ascii=True)
+    line = json.dumps(_ordered(event), default=str, ensure_ascii=True)
     if len(line) < MAX_LINE:
         return line
-    kept = {key: event[key] for key in ("event", "level", "timestamp", "job_id") if key in event}
+    kept = {key: event[key] for key in ("event", "timestamp", "level", "job_id") if key in event}
     return json.dumps({**kept, "shortened_from": len(line)}, default=str)
+
+
+def _ordered(event: EventDict) -> dict[str, Any]:
+    """Return an event with its keys in the order of the line."""
+    first, last = ({key: event[key] for key in keys if key in event} for keys in (FIRST_KEYS, LAST_KEYS))
+    # A key that exists already keeps its position in an update, so the last keys must be left out before.
+    return {**first, **{key: value for key, value in event.items() if key not in last}, **last}
+
+
+def _with_priority(render: Render, logger: Any, name: str, event: EventDict) -> str:
+    """Render an event with its priority before each line, which the journal removes and stores; see sd-daemon(3)."""
+    prefix = f"<{JOURNAL_PRIORITIES.get(event.get('level', 'info'), 6)}>"
+    return prefix + render(logger, name, event).replace("\n", f"\n{prefix}")
+
+
+def _is_journal(descriptor: int) -> bool:
+    """Return whether systemd has connected a file descriptor to the journal; see systemd.exec(5), JOURNAL_STREAM."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _Forward(logging.Handler):
@@ -182,7 +215,8 @@ class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()
         fields = getattr(record, "fields", {"event": "log.message", "logger": record.name})
-        log.log(record.levelno, **fields, message=record.getMessage(), exc_info=record.exc_info)
+        level = logging.DEBUG if record.name in QUIET_LOGGERS else record.levelno
+        log.log(level, **fields, message=record.getMessage(), exc_info=record.exc_info)
 
 
 def _forward_standard_logging(level: int) -> None:
