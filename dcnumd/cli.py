@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import sys
@@ -52,6 +53,15 @@ class LazyGroup(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         return cast("click.Command", getattr(importlib.import_module(module), name))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name; suggest similar ones if there is none."""
+        similar = difflib.get_close_matches(args[0].lower(), COMMANDS)
+        if args[0] not in COMMANDS and similar:
+            ctx.fail(f"No such command {args[0]!r}; did you mean {' or '.join(similar)}?")
+        return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """Complete a command from the table, without importing anything, or an option."""

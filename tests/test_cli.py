@@ -410,3 +410,15 @@ def test_daemon_with_an_unknown_segmenter_does_not_start(tmp_path):
     assert ended.returncode == 2
     assert f"{config}: pipeline: unknown segmenter 'tresh', available are thresh" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("proces", "process"), ("Status", "status"), ("installservice", "install-service"), ("frobnicate", None)],
+)
+def test_command_that_is_misspelt_is_suggested(typed, meant, capsys):
+    """A command that does not exist ends with exit code 2, and names the one that is spelt alike, if there is one."""
+    assert main([typed]) == 2
+    told = capsys.readouterr().err
+    assert f"No such command {typed!r}" in told
+    assert told.rstrip().endswith(f"did you mean {meant}?" if meant else ".")

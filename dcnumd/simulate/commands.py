@@ -65,7 +65,7 @@ class KindList(click.ParamType[tuple[str, ...]]):
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=pathlib.Path, file_okay=False))
 @click.option("--count", default=1, show_default=True, type=click.IntRange(1), help="Number of measurements.")
-@click.option("--frames", default=10_000, show_default=True, help="Frames in each measurement.")
+@click.option("--frames", default=10_000, show_default=True, type=click.IntRange(1), help="Frames in each measurement.")
 @click.option("--size", default="80x320", show_default=True, type=FrameSize(), help="Height and width [px].")
 @click.option("--rate", default=3450.0, show_default=True, help="Frame rate of the camera [Hz].")
 @click.option("--density", default=0.7, show_default=True, help="Mean number of cells in a frame.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 import re
 
 from dcnumd.errors import ConfigError
@@ -16,6 +17,12 @@ KINDS = ("bead", "cell", "doublet", "border")
 
 SMALLEST_SIZE = (40, 80)
 """Smallest frame (y, x) [px] that can show a channel with a cell."""
+
+LARGEST = {
+    "frames": math.inf, "density": 100.0, "flicker": 10.0, "light": 4.0, "clog_at": 1.0, "fibres": 20.0,
+    "chunk": math.inf, "seed": math.inf,
+}  # fmt: skip
+"""Largest value of each setting that must not be negative."""
 
 COMPRESSION_PATTERN = re.compile(r"none|gzip|zstd-[1-9]")
 
@@ -77,17 +84,13 @@ class MeasurementSpec:
             raise ConfigError(
                 f"simulate: size {height}x{width}: expected {smallest} to 4096x4096 pixels (height x width)"
             )
-        for name in ("frames", "density", "flicker", "light", "clog_at", "fibres", "chunk", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"simulate: {name} {getattr(self, name)}: expected 0 or more")
+        for name, most in LARGEST.items():
+            if not 0 <= getattr(self, name) <= most:
+                limit = f"0 to {most:g}" if math.isfinite(most) else "0 or more"
+                raise ConfigError(f"simulate: {_option(name)} {getattr(self, name)}: expected {limit}")
         for name in ("rate", "pixel_size"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"simulate: {name} {getattr(self, name)}: expected more than 0")
-        if self.flicker > 10:
-            raise ConfigError(f"simulate: flicker {self.flicker}: expected at most 10 grey levels")
-        for name, largest in (("light", 4), ("fibres", 20)):
-            if getattr(self, name) > largest:
-                raise ConfigError(f"simulate: {name} {getattr(self, name)}: expected at most {largest}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"simulate: {_option(name)} {getattr(self, name)}: expected more than 0")
         if not abs(self.drift) <= 100:
             raise ConfigError(f"simulate: drift {self.drift}: expected -100 to 100 grey levels")
         unknown = [kind for kind in self.kinds if kind not in KINDS]
@@ -106,3 +109,8 @@ class MeasurementSpec:
     def duration(self) -> float:
         """Duration of the recording [s]."""
         return self.frames / self.rate
+
+
+def _option(name: str) -> str:
+    """Return the name that a setting has on the command line."""
+    return name.replace("_", "-")

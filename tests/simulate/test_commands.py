@@ -51,6 +51,13 @@ def test_simulate_refuses_a_wrong_size(tmp_path, capsys):
     assert "for example 80x320" in output
 
 
+def test_simulate_refuses_to_record_nothing(tmp_path, capsys):
+    """A measurement without frames would only be an error of what reads it."""
+    assert main(["simulate", str(tmp_path / "new"), "--frames", "0"]) == 2
+    assert "'--frames': 0 is not in the range" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_demo_refuses_a_folder_with_content(tmp_path, capsys):
     """The demonstration does not mix with other files."""
     (tmp_path / "thesis.txt").write_text("important")

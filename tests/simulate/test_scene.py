@@ -143,10 +143,14 @@ def test_drawn_cell_is_where_the_truth_says(frames):
         ({"frames": -1}, "frames -1: expected 0 or more"),
         ({"rate": 0.0}, "rate 0.0: expected more than 0"),
         ({"density": float("nan")}, "density nan"),
+        ({"density": float("inf")}, "density inf: expected 0 to 100"),
+        ({"rate": float("inf")}, "rate inf"),
+        ({"pixel_size": 0.0}, "pixel-size 0.0: expected more than 0"),
+        ({"clog_at": 7.0}, "clog-at 7.0: expected 0 to 1"),
         ({"kinds": ("bead", "worm")}, "expected some of bead, cell, doublet, border"),
         ({"kinds": ()}, "expected some of"),
         ({"compression": "zstd-22"}, "expected none, gzip or zstd-1 to zstd-9"),
-        ({"flicker": 50.0}, "at most 10"),
+        ({"flicker": 50.0}, "expected 0 to 10"),
     ],
 )
 def test_specification_refuses_nonsense(options, message):
