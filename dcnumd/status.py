@@ -108,6 +108,27 @@ class Blocked:
     """Number of measurements that wait for it."""
 
 
+LATENCY_BOUNDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+"""Upper bounds of the intervals in which the latency of results is counted [s]."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Latency:
+    """Distribution of the time from a complete measurement to its result."""
+
+    counts: tuple[int, ...] = (0,) * len(LATENCY_BOUNDS)
+    """Number of results within each of `LATENCY_BOUNDS`, including those within the smaller ones."""
+    number: int = 0
+    """Number of results."""
+    seconds: float = 0.0
+    """Sum of their latencies [s]."""
+
+    def with_one(self, seconds: float) -> Latency:
+        """Return this distribution with one more result."""
+        counts = (count + (seconds <= bound) for count, bound in zip(self.counts, LATENCY_BOUNDS, strict=True))
+        return Latency(tuple(counts), self.number + 1, self.seconds + seconds)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Totals:
     """What was counted since the start of the daemon."""
@@ -123,6 +144,9 @@ class Totals:
     reports: int
     reports_failed: int
     worker_losses: int
+    lights: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Reports by their traffic light."""
+    latency: Latency = Latency()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

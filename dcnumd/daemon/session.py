@@ -152,7 +152,7 @@ class Session:
     def on_done(self, entry: Entry, result: JobResult) -> None:
         """Count a result, and request its report."""
         if result.outcome == "done":
-            self.counters.add(result)
+            self.counters.add(entry, result)
         else:
             self.counters.skipped += 1
         self.reports.want(entry)
@@ -162,7 +162,7 @@ class Session:
         if summary is None:
             self.counters.reports_failed += 1
         else:
-            self.counters.reports += 1
+            self.counters.lights[summary.light] += 1
             self._listener.on_report(entry, summary)
 
     def _watch(self, folder: pathlib.Path, group: Settings) -> FolderWatch:

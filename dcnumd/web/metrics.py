@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
+import typing
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from dcnumd.reasons import FAILURES
-from dcnumd.status import Snapshot, Totals
+from dcnumd.report.request import Light
+from dcnumd.status import LATENCY_BOUNDS, Snapshot, Totals
 from dcnumd.web.control import Control
 
 
@@ -27,6 +35,7 @@ def exposed(control: Control, accept: str) -> tuple[bytes, str]:
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(control))
+    ProcessCollector(registry=registry)
     encoder, content_type = choose_encoder(accept)
     return encoder(registry), content_type
 
@@ -113,21 +122,39 @@ def _work(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _counts(totals: Totals) -> Iterator[Metric]:
-    yield _counter("dcnumd_finished_total", "Measurements processed since the start.", totals.finished)
+    yield _counter("dcnumd_measurements_finished_total", "Measurements processed since the start.", totals.finished)
     failed = CounterMetricFamily(
-        "dcnumd_failed_total", "Measurements that failed since the start, by reason.", labels=["reason"]
+        "dcnumd_measurements_failed_total", "Measurements that failed since the start, by reason.", labels=["reason"]
     )
     # Why zeros, too: a rate needs two values, so without them the first failure of a kind would raise no alert.
     for reason, count in (dict.fromkeys(FAILURES, 0) | dict(totals.failed)).items():
         failed.add_metric([reason], count)
     yield failed
-    yield _counter("dcnumd_skipped_total", "Measurements with nothing to do since the start.", totals.skipped)
-    yield _counter("dcnumd_frames_total", "Frames processed since the start.", totals.frames)
-    yield _counter("dcnumd_events_total", "Events found since the start.", totals.events)
-    yield _counter("dcnumd_processing_seconds_total", "Time that the processing took.", totals.seconds)
-    yield _counter("dcnumd_reports_total", "Reports written since the start.", totals.reports)
-    yield _counter("dcnumd_reports_failed_total", "Reports that could not be made.", totals.reports_failed)
-    yield _counter("dcnumd_worker_losses_total", "Processes that died and were replaced.", totals.worker_losses)
+    yield _counter(
+        "dcnumd_measurements_skipped_total", "Measurements with nothing to do since the start.", totals.skipped
+    )
+    yield _counter("dcnumd_frames_processed_total", "Frames processed since the start.", totals.frames)
+    yield _counter("dcnumd_events_found_total", "Events found since the start.", totals.events)
+    yield _counter("dcnumd_processing_seconds_total", "Total processing time since the start.", totals.seconds)
+    latency = totals.latency
+    yield HistogramMetricFamily(
+        "dcnumd_result_latency_seconds",
+        "Time from a complete measurement to its result.",
+        buckets=[*zip(map(str, LATENCY_BOUNDS), latency.counts, strict=True), ("+Inf", latency.number)],
+        sum_value=latency.seconds,
+    )
+    reports = CounterMetricFamily(
+        "dcnumd_reports_written_total", "Reports written since the start, by traffic light.", labels=["light"]
+    )
+    for light, count in (dict.fromkeys(typing.get_args(Light), 0) | dict(totals.lights)).items():
+        reports.add_metric([light], count)
+    yield reports
+    yield _counter(
+        "dcnumd_reports_failed_total", "Reports that could not be made since the start.", totals.reports_failed
+    )
+    yield _counter(
+        "dcnumd_worker_losses_total", "Processes that died and were replaced since the start.", totals.worker_losses
+    )
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

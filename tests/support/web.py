@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
 from dcnumd.config.values import WebSettings
-from dcnumd.status import Blocked, Ended, Folder, Output, Recording, Running, Snapshot, Totals, Waiting
+from dcnumd.status import Blocked, Ended, Folder, Latency, Output, Recording, Running, Snapshot, Totals, Waiting
 from dcnumd.web.server import LivePage
 
 R = TypeVar("R")
@@ -160,7 +160,10 @@ class Desk:
 
     def __init__(self, shown: Snapshot | None = None) -> None:
         self.shown = shown or snapshot()
-        self.counted = Totals(120, {"damaged": 2, "no_images": 1}, 4, 4_800_000, 1_185_120, 390.0, 118, 2, 1)
+        latency = Latency().with_one(5.0).with_one(10.0).with_one(7200.0)
+        self.counted = Totals(
+            120, {"damaged": 2, "no_images": 1}, 4, 4_800_000, 1_185_120, 390.0, 118, 2, 1, {"green": 100}, latency
+        )
         self.picture = b""
         self.reports: dict[int, bytes] = {}
         self.figures: dict[tuple[int, str], bytes] = {}

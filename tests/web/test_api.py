@@ -11,7 +11,7 @@ import jsonschema
 import openapi_spec_validator
 import pytest
 
-from dcnumd.status import Blocked, Ended, Folder, Output, Recording, Running, Snapshot, Totals, Waiting
+from dcnumd.status import Blocked, Ended, Folder, Latency, Output, Recording, Running, Snapshot, Totals, Waiting
 from dcnumd.web.api import OPENAPI
 from tests.support.web import TOKEN, busy, done, full, png, running, snapshot
 
@@ -40,7 +40,9 @@ def test_document_is_sound_and_served(serve):
     assert checked(serve(), "/api/v1/openapi.json").json == DOCUMENT
 
 
-@pytest.mark.parametrize("kind", [Blocked, Ended, Folder, Output, Recording, Running, Snapshot, Totals, Waiting])
+@pytest.mark.parametrize(
+    "kind", [Blocked, Ended, Folder, Latency, Output, Recording, Running, Snapshot, Totals, Waiting]
+)
 def test_document_has_every_field(kind):
     """What is added to a value is described, too."""
     schema = DOCUMENT["components"]["schemas"]["Status" if kind is Snapshot else kind.__name__]

@@ -102,9 +102,10 @@ def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pa
     live.daemon.wait_for("job.failed", count=2, reason="not_hdf5")
     families = text_string_to_metric_families(ask(live.address, "/metrics").text)
     found = {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
-    assert found["dcnumd_finished_total",] == 1
-    assert found["dcnumd_frames_total",] == 400
-    assert found["dcnumd_failed_total", "not_hdf5"] == 2
+    assert found["dcnumd_measurements_finished_total",] == 1
+    assert found["dcnumd_frames_processed_total",] == 400
+    assert found["dcnumd_result_latency_seconds_count",] == 1
+    assert found["dcnumd_measurements_failed_total", "not_hdf5"] == 2
     assert live.daemon.stop() == 0
 
 

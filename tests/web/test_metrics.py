@@ -18,7 +18,9 @@ def samples(served, **headers):
 
 def test_metrics_of_a_busy_day(serve):
     found = samples(serve(busy()))
-    assert {name for name, *_ in found} >= {"dcnumd_start_time_seconds", "dcnumd_last_success_timestamp_seconds"}
+    assert {name for name, *_ in found} >= {
+        "dcnumd_start_time_seconds", "dcnumd_last_success_timestamp_seconds", "process_resident_memory_bytes",
+    }  # fmt: skip
     expected = {
         ("dcnumd_build_info", "1.2.3"): 1,
         ("dcnumd_ready",): 1,
@@ -31,12 +33,19 @@ def test_metrics_of_a_busy_day(serve):
         ("dcnumd_recording_bytes_per_second",): 28_400_000,
         ("dcnumd_running",): 1,
         ("dcnumd_running_progress_ratio",): 0.431,
-        ("dcnumd_finished_total",): 120,
-        ("dcnumd_failed_total", "damaged"): 2,
-        ("dcnumd_failed_total", "no_images"): 1,
-        ("dcnumd_failed_total", "checksum"): 0,
-        ("dcnumd_events_total",): 1_185_120,
+        ("dcnumd_measurements_finished_total",): 120,
+        ("dcnumd_measurements_failed_total", "damaged"): 2,
+        ("dcnumd_measurements_failed_total", "no_images"): 1,
+        ("dcnumd_measurements_failed_total", "checksum"): 0,
+        ("dcnumd_events_found_total",): 1_185_120,
         ("dcnumd_worker_losses_total",): 1,
+        ("dcnumd_reports_written_total", "green"): 100,
+        ("dcnumd_reports_written_total", "grey"): 0,
+        ("dcnumd_result_latency_seconds_bucket", "5.0"): 1,
+        ("dcnumd_result_latency_seconds_bucket", "10.0"): 2,
+        ("dcnumd_result_latency_seconds_bucket", "3600.0"): 2,
+        ("dcnumd_result_latency_seconds_bucket", "+Inf"): 3,
+        ("dcnumd_result_latency_seconds_sum",): 7215.0,
     }
     assert {key: found[key] for key in expected} == pytest.approx(expected)
 
@@ -59,7 +68,7 @@ def test_metrics_of_a_day_that_has_not_begun(serve):
     assert found["dcnumd_running",] == 0
     assert ("dcnumd_last_success_timestamp_seconds",) not in found
     # an alert needs a value before the first failure
-    assert found["dcnumd_failed_total", "not_hdf5"] == 0
+    assert found["dcnumd_measurements_failed_total", "not_hdf5"] == 0
 
 
 def test_names_of_folders_cannot_break_lines(serve):

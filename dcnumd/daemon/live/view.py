@@ -155,9 +155,11 @@ class View:
             frames=counters.frames,
             events=counters.events,
             seconds=counters.seconds,
-            reports=counters.reports,
+            reports=counters.lights.total(),
             reports_failed=counters.reports_failed,
             worker_losses=self._losses(),
+            lights=dict(counters.lights),
+            latency=counters.latency,
         )
 
     def plot(self) -> bytes:

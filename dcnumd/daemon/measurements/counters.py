@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import datetime as dt
 
+from dcnumd.daemon.ledger.records import Entry
 from dcnumd.logic.job import JobResult
+from dcnumd.status import Latency
 
 
 @dataclasses.dataclass(slots=True)
@@ -24,14 +27,21 @@ class Counters:
     """Number of jobs that had nothing to do."""
     failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """Number of measurements that failed without another attempt, by reason."""
-    reports: int = 0
-    """Number of reports made."""
+    lights: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """Number of reports made, by traffic light."""
     reports_failed: int = 0
     """Number of reports that could not be made."""
 
-    def add(self, result: JobResult) -> None:
+    latency: Latency = dataclasses.field(default_factory=Latency)
+    """Times from complete measurements to their results."""
+
+    def add(self, entry: Entry, result: JobResult) -> None:
         """Add a new result to the counts."""
         self.finished += 1
         self.frames += result.frames
         self.events += result.events
         self.seconds += result.seconds
+        if entry.settled_at is not None and entry.finished_at is not None:
+            ended, settled = map(dt.datetime.fromisoformat, (entry.finished_at, entry.settled_at))
+            # The ledger has times of day; the clock may have been set back in between.
+            self.latency = self.latency.with_one(max(0.0, (ended - settled).total_seconds()))
