@@ -1,1 +1,1 @@
-"""Functions that numba compiles, and where the compiled code is kept."""
+"""Functions that numba compiles, and the cache of their compiled code."""

@@ -1,10 +1,10 @@
-"""Where compiled kernels are kept, and that they are there before anybody waits for them.
+"""Cache of compiled kernels on disk, which is filled before any measurement has to wait for it.
 
-A folder is named after all that compiled code depends on, see `dcnumd.kernels.key`. Whatever changes, all is compiled
-anew, and several versions are used side by side. Compiled code is used only from a folder that is complete, which a
-marker says with the checksum of every file; files that a power failure has damaged are thus found at the start. A
-complete folder is never written to. That numba's own cache does not keep these promises is told, with what was
-measured, in `dcnumd.kernels.decorator`.
+A folder of the cache is named after everything that compiled code depends on; see `dcnumd.kernels.key`. After any
+change all kernels are compiled again, and several versions can be used side by side. Compiled code is used only from a
+complete folder: a marker in it contains the checksum of every file, so that files damaged by a power failure are
+detected at the start. A complete folder is never written to. Why not numba's own cache? It does not guarantee this; see
+`dcnumd.kernels.decorator`, which also gives measured times.
 
 numba is not imported here.
 """
@@ -37,30 +37,30 @@ SUFFIX = ".kernel"
 
 COMPILE_CODE = "import sys; sys.path[:] = {path!r}; from dcnumd.logic.warm_up import main; main()"
 COMPILE_SECONDS = 900.0
-"""Time in which the kernels must be compiled, on the slowest of computers [s]."""
+"""Time limit for compiling the kernels on the slowest computers [s]."""
 MOST_PROCESSES = 3
-"""More compile no faster: the largest kernel takes a third of the time."""
+"""Largest number of compiling processes; more are no faster, since the largest kernel takes a third of the time."""
 DAY = 24 * 3600.0
 UNUSED_DAYS = 30
-"""Time without use after which a folder is removed [d]; another version may use it till then."""
+"""Time without use after which a folder is removed [d]; until then another version may use it."""
 
 Announce = Callable[[str], object]
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelFolder:
-    """A folder with compiled kernels.
+    """Folder with compiled kernels.
 
     Attributes
     ----------
     path
-        The folder.
+        Path of the folder.
     checksums
-        Size and CRC-32 of each file, by its name; empty while the folder is being filled.
+        Size [bytes] and CRC-32 of each file by its name; empty while the folder is being filled.
     filling
-        Whether this process writes what it compiles to the folder.
+        Whether this process writes the code that it compiles to the folder.
     strict
-        Whether nothing may be missing.
+        Whether missing or damaged code is an error.
     """
 
     path: pathlib.Path
@@ -69,12 +69,12 @@ class KernelFolder:
     strict: bool = False
 
     def load(self, name: str) -> bytes | None:
-        """Return compiled code; None if it is not there or damaged.
+        """Return the compiled code with this name; None if it is missing or damaged.
 
         Raises
         ------
         LookupError
-            It is not there, and the folder is `strict`.
+            If it is missing or damaged, and the folder is `strict`.
         """
         with contextlib.suppress(OSError):
             content = (self.path / (name + SUFFIX)).read_bytes()
@@ -85,7 +85,7 @@ class KernelFolder:
         return None
 
     def save(self, name: str, content: bytes) -> None:
-        """Keep compiled code."""
+        """Write compiled code to the folder."""
         _write(self.path / (name + SUFFIX), content)
 
 
@@ -94,7 +94,7 @@ def _checksum(content: bytes) -> tuple[int, int]:
 
 
 def _write(path: pathlib.Path, content: bytes) -> None:
-    """Write a file so that it is either whole and on disk, or not there under its name."""
+    """Write a file atomically: it gets its name only when its content is complete and on disk."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 -- of a descriptor
@@ -110,25 +110,25 @@ def _write(path: pathlib.Path, content: bytes) -> None:
 
 
 def candidates() -> Iterator[pathlib.Path]:
-    """Yield the folders that may hold compiled code, the preferred one first; they need not exist."""
+    """Yield the folders that may contain compiled code, the preferred one first; they need not exist."""
     name = PREFIX + cache_key()
     if given := os.environ.get("NUMBA_CACHE_DIR"):
         yield pathlib.Path(given) / name
         return
     with contextlib.suppress(RuntimeError):
-        # no home folder: a service user may have none
+        # RuntimeError: there is no home folder; the user of a service may have none.
         yield pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "dcnumd" / name
     if not os.path.lexists(_last_resort()) or _is_trusted(_last_resort()):
         yield _last_resort() / name
 
 
 def _last_resort() -> pathlib.Path:
-    """Return the folder for users without a home; not in $TMPDIR, which the daemon empties at each start."""
-    return pathlib.Path(f"/var/tmp/dcnumd-{os.getuid()}")  # noqa: S108 -- it must be ours, see `_is_usable`
+    """Return the folder for users without a home folder; not in $TMPDIR, which the daemon empties at each start."""
+    return pathlib.Path(f"/var/tmp/dcnumd-{os.getuid()}")  # noqa: S108 -- others are rejected, see `_is_trusted`
 
 
 def _is_trusted(folder: pathlib.Path) -> bool:
-    """Return whether only we or root can have put something into a folder: compiled code is trusted."""
+    """Return whether only this user or root can have written to a folder, since compiled code in it is executed."""
     try:
         status = folder.lstat()
     except OSError:
@@ -141,17 +141,17 @@ def _is_trusted(folder: pathlib.Path) -> bool:
 
 
 def is_complete(folder: pathlib.Path) -> bool:
-    """Return whether a folder has all kernels, undamaged, from nobody but us or root."""
+    """Return whether a folder contains all kernels, undamaged and written by nobody but this user or root."""
     return _read_complete(folder) is not None
 
 
 def is_compiled() -> bool:
-    """Return whether all kernels are there for this process."""
+    """Return whether there is a complete folder for this process."""
     return any(is_complete(folder) for folder in candidates())
 
 
 def _read_complete(folder: pathlib.Path) -> KernelFolder | None:
-    """Return a folder if it is complete, see `is_complete`."""
+    """Return a folder if it is complete (see `is_complete`), and None otherwise."""
     if not _is_trusted(folder):
         return None
     try:
@@ -171,12 +171,12 @@ _chosen: list[KernelFolder] = []
 
 
 def fill(path: pathlib.Path) -> None:
-    """Have this process write what it compiles to a folder; to be called before the first kernel is."""
+    """Make this process write the code that it compiles to a folder; call this before the first kernel is called."""
     _chosen[:] = [KernelFolder(path, filling=True)]
 
 
 def check(path: pathlib.Path) -> None:
-    """Have this process load all kernels from a folder, or fail; to be called before the first kernel is."""
+    """Make this process load all kernels from a folder, or fail; call this before the first kernel is called."""
     _chosen[:] = [KernelFolder(path, _checksums(path), strict=True)]
 
 
@@ -185,7 +185,7 @@ def _checksums(path: pathlib.Path) -> dict[str, tuple[int, int]]:
 
 
 def open_folder() -> KernelFolder | None:
-    """Return the folder from which this process takes compiled code, None if none is complete."""
+    """Return the folder that this process uses for compiled code; None if none is complete."""
     return _chosen[0] if _chosen else _find_complete()
 
 
@@ -195,20 +195,20 @@ def _find_complete() -> KernelFolder | None:
 
 
 def ensure_compiled(announce: Announce) -> pathlib.Path | None:
-    """Make sure that all kernels are compiled and kept.
+    """Compile all kernels and store them in a folder, unless one is complete already.
 
-    To be called before any process calls a kernel. It returns at once when nothing is to be done. Of several
-    processes that call it at the same time one compiles, and the others wait.
+    Call this before any process calls a kernel. It returns at once if the kernels are compiled. If several processes
+    call it at the same time, one of them compiles and the others wait.
 
     Parameters
     ----------
     announce
-        Called with a sentence for the operator, when something is done that takes time or does not work.
+        Function that is called with a sentence for the operator if something takes time or fails.
 
     Returns
     -------
     folder
-        Where compiled kernels are kept; None if they cannot be, and each process compiles for itself.
+        Folder of the compiled kernels; None if they cannot be stored, so that each process compiles for itself.
     """
     _find_complete.cache_clear()
     found = _find_complete()
@@ -235,10 +235,10 @@ def ensure_compiled(announce: Announce) -> pathlib.Path | None:
 
 
 def _is_usable(folder: pathlib.Path) -> bool:
-    """Return whether compiled code can be written to a folder, which is made if it is missing."""
+    """Return whether compiled code can be written to a folder; create the folder if it is missing."""
     try:
         if folder.parent == _last_resort():
-            # where everybody may create folders, the one above ours must be ours, too
+            # Everybody can create folders in /var/tmp, so the parent folder must be trusted as well.
             folder.parent.mkdir(mode=0o700, exist_ok=True)
             if not _is_trusted(folder.parent):
                 return False
@@ -250,7 +250,7 @@ def _is_usable(folder: pathlib.Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path, on_wait: Callable[[], object]) -> Iterator[int]:
-    """Hold the lock of a folder, which the system frees when all that have its descriptor are dead."""
+    """Hold the lock of a folder in this block; the system releases it when no process has its descriptor any more."""
     with (folder / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -261,7 +261,7 @@ def _locked(folder: pathlib.Path, on_wait: Callable[[], object]) -> Iterator[int
 
 
 def _compile_locked(folder: pathlib.Path, announce: Announce) -> None:
-    """Fill a folder, unless somebody else does so meanwhile."""
+    """Fill a folder, unless another process has done so while this one waited for the lock."""
 
     def tell_waiting() -> None:
         announce(f"Waiting for another dcnumd that compiles the kernels to {folder}.")
@@ -283,7 +283,7 @@ def _compile_locked(folder: pathlib.Path, announce: Announce) -> None:
 
 
 def _empty(folder: pathlib.Path) -> None:
-    """Remove all but the lock, the marker first."""
+    """Remove all files of a folder except the lock, beginning with the marker."""
     (folder / MARKER).unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.name != LOCK:
@@ -291,7 +291,7 @@ def _empty(folder: pathlib.Path) -> None:
 
 
 def _sync(folder: pathlib.Path) -> None:
-    """Have the names in a folder on disk."""
+    """Flush the entries of a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -300,14 +300,14 @@ def _sync(folder: pathlib.Path) -> None:
 
 
 def _run(action: str, folder: pathlib.Path, count: int, lock: int) -> None:
-    """Have all kernels called by some processes, which fill a folder or check it, and hold its lock as long.
+    """Run processes that call all kernels to fill or check a folder; they hold its lock until they end.
 
     Raises
     ------
     SubprocessError
-        One of them failed; the error has what it said last.
+        If one of them fails; the error contains its last message.
     """
-    # Whoever is free draws the next number, and calls the group of kernels that has it.
+    # The pipe is a queue: an idle process reads the next number, and calls the group of kernels with this number.
     numbers, writer = os.pipe()
     processes: list[subprocess.Popen[str]] = []
     try:
@@ -315,7 +315,7 @@ def _run(action: str, folder: pathlib.Path, count: int, lock: int) -> None:
             file.write(bytes(range(256)))
         for _ in range(count):
             process = subprocess.Popen(  # noqa: S603 -- our own module
-                # what lies in the current folder must not take the place of what this process has loaded
+                # -P: modules in the current folder must not replace those that this process has loaded.
                 [sys.executable, "-P", "-c", COMPILE_CODE.format(path=sys.path), action, folder, str(os.getpid())],
                 stdin=numbers,
                 pass_fds=(lock,),
@@ -338,7 +338,7 @@ def _run(action: str, folder: pathlib.Path, count: int, lock: int) -> None:
 
 
 def note_use() -> None:
-    """Leave the time of use at the marker of the folder that this process uses, at most once a day."""
+    """Record the time of use as that of the marker in the folder that this process uses, at most once a day."""
     found = _find_complete()
     if found is not None:
         with contextlib.suppress(OSError):
@@ -347,7 +347,7 @@ def note_use() -> None:
 
 
 def _remove_unused(folder: pathlib.Path) -> None:
-    """Remove folders of other versions beside `folder` that nobody has used for long."""
+    """Remove the folders of other versions beside `folder` that have not been used for `UNUSED_DAYS`."""
     for other in folder.parent.glob(PREFIX + "*"):
         with contextlib.suppress(OSError):
             if other == folder or other.is_symlink() or other.stat().st_uid != os.getuid():

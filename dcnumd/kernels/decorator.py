@@ -1,10 +1,10 @@
-"""The one way in which numerical kernels are compiled.
+"""Decorators for numerical kernels; all kernels are compiled through this module.
 
-Declaring a kernel costs nothing: numba is imported, and the kernel compiled or loaded, when it is called for the first
-time. A process that calls none never pays for the half second that numba needs to get ready.
+Declaring a kernel is cheap: numba is imported, and the kernel is compiled or loaded, at the first call. A process that
+calls no kernel does not spend the half second that numba needs to get ready.
 
-Compiled code is taken from the folder that `dcnumd.kernels.cache` finds complete. Only the processes that fill this
-folder write to it; whatever is missing is compiled in memory.
+Compiled code is loaded from the complete folder that `dcnumd.kernels.cache` finds. Only the processes that fill this
+folder write to it; other processes compile missing code in memory.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from dcnumd.kernels.cache import KernelFolder, open_folder
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# of all kernels: making one real makes those that it calls real, too
+# One reentrant lock for all kernels, since compiling a kernel also compiles those that it calls.
 _lock = threading.RLock()
 
 
 class Kernel(Generic[P, R]):
-    """A function that numba compiles when it is first called; it may call other kernels, but not itself.
+    """Function that numba compiles at its first call; it may call other kernels, but not itself.
 
     Parameters
     ----------
     function
-        What is compiled.
+        Function to compile.
     options
         Options of `numba.njit`.
     """
@@ -52,7 +52,7 @@ class Kernel(Generic[P, R]):
 
     @property
     def signatures(self) -> list[Any]:
-        """The types of arguments for which it is compiled in this process."""
+        """Signatures for which the kernel is compiled in this process."""
         return [] if self._called == self._first_call else list(self._called.signatures)
 
     def _first_call(self, *args: Any, **kwargs: Any) -> Any:
@@ -61,28 +61,28 @@ class Kernel(Generic[P, R]):
                 compiled = _make_dispatcher(self.function, nogil=True, **self.options)
                 folder = open_folder()
                 if folder is not None:
-                    # not cache=True, see `_Cache`
+                    # Why not cache=True? See `_Cache`.
                     compiled._cache = _Cache(folder, self.function)  # noqa: SLF001 -- there is no public way
                 self._called = compiled
         return self._called(*args, **kwargs)
 
     @property
     def _numba_type_(self) -> Any:
-        """Tell numba what this is when it compiles a kernel that calls it."""
+        """Type of the kernel in numba, which asks for it when it compiles another kernel that calls this one."""
         with _lock:
             if self._included is None:
-                # a wrapper for callers in Python takes a fifth of the compile time, and kernels do not need it
+                # A wrapper for callers in Python takes a fifth of the compile time, and kernels do not need it.
                 self._included = _make_dispatcher(self.function, no_cpython_wrapper=True, **self.options)
             return _numba_type(self._included)
 
 
 class Intrinsic:
-    """A function of kernels that is defined in LLVM's terms.
+    """Function for kernels that is defined by generating LLVM code.
 
     Parameters
     ----------
     definition
-        As for `numba.extending.intrinsic`.
+        Function as for `numba.extending.intrinsic`.
     """
 
     def __init__(self, definition: Callable[..., Any]) -> None:
@@ -94,56 +94,56 @@ class Intrinsic:
         return f"<intrinsic {self.definition.__module__}.{self.definition.__qualname__}>"
 
     def __call__(self, *args: Any) -> Any:
-        """Refuse to be called by Python."""
+        """Raise NotImplementedError, since only kernels can call it."""
         raise NotImplementedError(f"{self!r} can only be called by kernels")
 
     @property
     def _numba_type_(self) -> Any:
         with _lock:
             if self._made is None:
-                from numba.extending import intrinsic  # noqa: PLC0415 -- numba is loaded when this is asked for
+                from numba.extending import intrinsic  # noqa: PLC0415 -- numba is imported on demand
 
                 self._made = intrinsic(self.definition)
             return _numba_type(self._made)
 
 
 def _make_dispatcher(function: Callable[..., Any], **options: Any) -> Any:
-    """Return what numba compiles at its first call; nobody needs the wrapper for callers in C."""
-    import numba  # noqa: PLC0415 -- only who calls a kernel pays for it
+    """Return a function that numba compiles at its first call, without the wrapper for callers in C."""
+    import numba  # noqa: PLC0415 -- numba is imported on demand
 
     njit: Any = numba.njit
     return njit(error_model="numpy", no_cfunc_wrapper=True, **options)(function)
 
 
 def _numba_type(value: Any) -> Any:
-    """Return numba's type of something that a kernel refers to."""
-    from numba.core.registry import cpu_target  # noqa: PLC0415 -- numba is loaded when this is called
+    """Return the type in numba of a value that a kernel refers to."""
+    from numba.core.registry import cpu_target  # noqa: PLC0415 -- numba is imported on demand
 
     context = cpu_target.typing_context
-    # what was declared since compilation began is not known yet
+    # Without this, numba does not know what was declared since the compilation began.
     context.refresh()
     return context.resolve_value_type(value)
 
 
 class _Cache:
-    """Compiled code of one function: what numba loads and saves, in the place of `numba.core.caching.Cache`.
+    """Cache of the compiled code of one function, used by numba in place of `numba.core.caching.Cache`.
 
-    This needs private names of numba: `_cache`, `_reduce` and `_rebuild`. Its own cache (``cache=True``) was tried in
-    the same folder, filled by the same warm-up and checked by the same marker. It is as fast: a fresh process loads all
-    kernels in 0.34 s of processor time with numba's, in 0.33 s with this one; compiling them takes 13.1 s and 13.3 s.
-    But it breaks what the folder promises (seen with numba 0.68):
+    It relies on private names of numba: `_cache`, `_reduce` and `_rebuild`. If numba renames them, kernels are not
+    stored, and each process compiles its own.
 
-    - A user who cannot write to the folder, as a service whose kernels root has compiled, is refused: numba compiles
-      to another folder, and raises a RuntimeError if it finds none.
-    - A file that is damaged after the folder was checked makes the call fail with EOFError or UnpicklingError, or is
-      run with a wrong byte in it. Here the bytes that are loaded are the ones that were checked.
-    - A call with other types writes to the complete folder what no marker vouches for, and fails when the disk is full.
-      There is no way to have the cache only read.
-    - The names of its files contain the path of the package: a second installation finds a complete folder, and yet
-      compiles.
+    Why not numba's own cache (``cache=True``)? It was tried in the same folder, with the same warm-up and marker. It is
+    as fast: a new process loads all kernels in 0.34 s of processor time with numba's cache and in 0.33 s with this one;
+    compiling them takes 13.1 s and 13.3 s. But it breaks the guarantees of the folder (numba 0.68):
 
-    A cache locator would cure the first and the last of these only. If numba renames what is used here, kernels are not
-    kept, and each process compiles its own.
+    - If the user cannot write to the folder, for example a service whose kernels root has compiled, numba compiles to
+      another folder, and raises a RuntimeError if it finds none.
+    - If a file is damaged after the folder was checked, the call fails with EOFError or UnpicklingError, or code with a
+      wrong byte is run. Here the loaded bytes are those that were checked.
+    - A call with other types writes a file to the complete folder that its marker does not cover, and fails if the disk
+      is full. There is no way to make the cache read-only.
+    - File names contain the path of the package, so a second installation compiles although the folder is complete.
+
+    A cache locator would solve only the first and the last of these problems.
     """
 
     def __init__(self, folder: KernelFolder, function: Callable[..., Any]) -> None:
@@ -152,24 +152,24 @@ class _Cache:
         self.cache_path = str(folder.path)
 
     def _entry(self, signature: Any, target: Any) -> str:
-        """Return the name of the code for a signature on this processor."""
+        """Return the name of the compiled code for a signature on this processor."""
         what = repr((signature, target.codegen().magic_tuple()))
         return f"{self._name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """Return numba's result of compiling for a signature, None if it is not there."""
+        """Return numba's compilation result for a signature; None if it is not in the folder."""
         from numba.core import compiler  # noqa: PLC0415 -- numba is loaded when it calls this
 
         result: Any = compiler.CompileResult
-        # it must be initialised before code is loaded
+        # The target must be initialised before code is loaded.
         target.refresh()
         content = self._folder.load(self._entry(signature, target))
         if content is None:
             return None
-        return result._rebuild(target, *pickle.loads(content))  # noqa: SLF001, S301 -- as numba's; ours
+        return result._rebuild(target, *pickle.loads(content))  # noqa: SLF001, S301 -- as in numba; own file
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        """Keep a result, if this process fills the folder."""
+        """Store a compilation result if this process fills the folder."""
         if self._folder.filling:
             from numba.core import serialize  # noqa: PLC0415 -- numba is loaded when it calls this
 
@@ -188,15 +188,15 @@ class _Cache:
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Have `function` compiled by numba at its first call: without the GIL, cached on disk, IEEE arithmetic kept."""
+    """Return a kernel that numba compiles at its first call: without the GIL, cached on disk, with IEEE arithmetic."""
     return Kernel(function)
 
 
 def inline_kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile like `kernel`, for a small function that belongs inside the loops of its callers."""
+    """Return a kernel like `kernel`, for a small function that is to be inlined into the loops of its callers."""
     return Kernel(function, forceinline=True)
 
 
 def llvm_function(definition: Callable[..., Any]) -> Any:
-    """Make a function of kernels from a definition in LLVM's terms; Any, as callers leave out the first argument."""
+    """Return an `Intrinsic`; its type here is Any, since kernels call it without the first argument of `definition`."""
     return cast("Any", Intrinsic(definition))
