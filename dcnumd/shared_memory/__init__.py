@@ -1,1 +1,1 @@
-"""Memory that processes share, and the slots in it that hold frames."""
+"""Memory that is shared by processes, and slots for frames in it."""

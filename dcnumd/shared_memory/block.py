@@ -1,9 +1,9 @@
-"""Memory, locks, events and numbers that threads and processes share, and that none of them leaves behind.
+"""Memory, locks, events and numbers that threads and processes share, and that do not outlive these processes.
 
-Whatever is shared lives in descriptors: the kernel takes it back when the last process ends that has it, however that
-ends, and nothing waits for a process that was killed. This is what `multiprocessing` does not give: its locks stay
-locked when the holder is killed, and its semaphores have names. Other processes of the same user find the descriptors
-by way of the process that made them.
+All of them are file descriptors: the kernel frees them when the last process that has them open ends, however it ends,
+and no process waits for one that was killed. Why not `multiprocessing`? Its locks stay locked if the holder is killed,
+and its semaphores have names. Other processes of the same user open the descriptors by means of the process that
+created them, in ``/proc``.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from dcnumd.errors import WorkerError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BlockHandle:
-    """What another process of the same user needs to map a block."""
+    """Data that another process of the same user needs to map a block."""
 
     pid: int
     descriptor: int
     serial: int
-    """Tells blocks apart that had the same descriptor, one after the other."""
+    """Number that distinguishes blocks that had the same descriptor one after the other."""
     size: int
 
 
 class Descriptor:
-    """An open file that is closed when nobody needs it any more.
+    """File descriptor that is closed when the last reference to this object is gone.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Descriptor:
 
     @classmethod
     def of_process(cls, pid: int, number: int, flags: int = 0) -> Descriptor:
-        """Open anew, for reading and writing, what a process of this user has open."""
+        """Open again, for reading and writing, a file that a process of this user has open."""
         return cls(os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC | flags))
 
     def fileno(self) -> int:
@@ -67,18 +67,18 @@ _attached: weakref.WeakValueDictionary[tuple[int, int, int], SharedBlock] = weak
 
 
 class SharedBlock:
-    """Memory that several processes share, named by the process that made it.
+    """Memory shared by several processes, and identified by the process that created it.
 
-    A running process attaches to a block that was made after it started, and a block can grow in place.
-    The memory belongs to the processes that map it: when the last of them ends, however it ends, the kernel
-    takes it back, so that nothing is ever left behind (which names in /dev/shm would not give).
+    A running process can map a block that was created after its start, and a block can grow in place. The kernel frees
+    the memory when the last process that maps it ends, however it ends. Why not names in /dev/shm? They could be left
+    behind.
 
     Parameters
     ----------
     size
-        Number of bytes; pages take memory only once they are written to.
+        Size of the block [bytes]; pages take memory only once they are written to.
     descriptor
-        An open block to map; None makes a new one.
+        Descriptor of an existing block; None creates a new block.
     """
 
     def __init__(self, size: int, descriptor: Descriptor | None = None) -> None:
@@ -88,7 +88,7 @@ class SharedBlock:
         self._descriptor = descriptor
         self._serial = next(_serials)
         self.lock = SharedLock(descriptor)
-        """Between all that map this block."""
+        """Lock shared by all processes that map this block."""
         self._map(size)
 
     def _map(self, size: int) -> None:
@@ -97,7 +97,7 @@ class SharedBlock:
 
     @property
     def handle(self) -> BlockHandle:
-        """The block's name for `attach`, valid while this process lives."""
+        """Handle of the block for `attach`; valid while this process lives."""
         return BlockHandle(os.getpid(), self.descriptor, self._serial, self.size)
 
     @property
@@ -107,12 +107,12 @@ class SharedBlock:
 
     @classmethod
     def attach(cls, handle: BlockHandle) -> SharedBlock:
-        """Map a block that another process, or this one, has made; one that is mapped already is used again.
+        """Return a block that this or another process has created; map it unless it is mapped already.
 
         Raises
         ------
         WorkerError
-            If its maker has ended, or let go of it.
+            If the process that created it has ended, or has closed it.
         """
         key = (handle.pid, handle.descriptor, handle.serial)
         block = _attached.get(key)
@@ -124,24 +124,24 @@ class SharedBlock:
                 raise WorkerError(message, "worker", transient=True) from error
             _attached[key] = block
         elif handle.size > block.size:
-            # mapping pages anew is expensive, hence only when the block has grown
+            # Mapping pages again is expensive, and is done only if the block has grown.
             block._map(handle.size)
         return block
 
     def grow(self, size: int) -> None:
-        """Make the block at least `size` bytes large; arrays made before stay valid."""
+        """Make the block at least `size` bytes large; existing arrays stay valid."""
         if size > self.size:
             os.ftruncate(self.descriptor, size)
             self._map(size)
 
     def trim(self, size: int) -> None:
-        """Give the pages behind the first `size` bytes back to the system; the block stays as large as it is."""
+        """Free the memory after the first `size` bytes; the size of the block does not change."""
         if size < self.size:
             os.ftruncate(self.descriptor, size)
             os.ftruncate(self.descriptor, self.size)
 
     def array(self, offset: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return a view on the block's memory."""
+        """Return an array in the block's memory that begins at `offset` [bytes]."""
         return np.ndarray(shape, dtype, buffer=self._memory, offset=offset)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -149,14 +149,14 @@ class SharedBlock:
 
 
 class SharedLock:
-    """Lock between threads and processes that the kernel frees when its holder is killed.
+    """Reentrant lock between threads and processes, which the kernel releases if its holder is killed.
 
-    The thread that holds it can take it again, and must release it as many times.
+    The thread that holds it can acquire it again, and must release it as many times.
 
     Parameters
     ----------
     descriptor
-        An open file; whoever opens the same one has the same lock. In this process there is one lock for each opening.
+        An open file; processes that open the same file have the same lock. In a process, each opening has one lock.
     """
 
     def __init__(self, descriptor: Descriptor) -> None:
@@ -166,7 +166,7 @@ class SharedLock:
         self._depth = 0
 
     def acquire(self, block: bool = True) -> bool:
-        """Take the lock and return whether that was possible; wait for it unless `block` is false."""
+        """Acquire the lock, and return whether that was possible; wait for it unless `block` is false."""
         thread = threading.get_ident()
         if self._owner != thread:
             if not self._threads.acquire(block):
@@ -184,12 +184,12 @@ class SharedLock:
         return True
 
     def release(self) -> None:
-        """Give the lock back.
+        """Release the lock.
 
         Raises
         ------
         RuntimeError
-            This thread does not hold it.
+            If this thread does not hold it.
         """
         if self._owner != threading.get_ident():
             raise RuntimeError("a lock can be released only by the thread that holds it")
@@ -207,12 +207,12 @@ class SharedLock:
 
 
 class SharedNumber:
-    """A whole number that threads and processes share, with the methods of `multiprocessing.Value`.
+    """Integer shared by threads and processes, with the methods of `multiprocessing.Value`.
 
     Parameters
     ----------
     block
-        The memory that holds it; None for a new one, which holds 0.
+        Memory of the number; None creates a new number, which is 0.
     """
 
     def __init__(self, block: SharedBlock | None = None) -> None:
@@ -226,7 +226,7 @@ class SharedNumber:
 
     @property
     def value(self) -> int:
-        """The number; to change it by what it is, hold the lock."""
+        """The number; hold the lock for a change that depends on its present value."""
         return int(self._array[0])
 
     @value.setter
@@ -234,7 +234,7 @@ class SharedNumber:
         self._array[0] = value
 
     def get_lock(self) -> SharedLock:
-        """Return the lock of this number, which entering the number takes, too."""
+        """Return the lock of this number, which is also held in a ``with`` block of the number."""
         return self._block.lock
 
     def __enter__(self) -> bool:
@@ -245,15 +245,15 @@ class SharedNumber:
 
 
 class SharedEvent:
-    """An event that threads and processes share, with the methods of `multiprocessing.Event`.
+    """Event shared by threads and processes, with the methods of `multiprocessing.Event`.
 
-    It is a pipe in which something lies while the event is set, so that it can be waited for together with other
+    It is a pipe that contains data while the event is set, so that it can be waited for together with other
     descriptors.
 
     Parameters
     ----------
     descriptor
-        The pipe; None for a new one, and an event that is not set.
+        Descriptor of the pipe; None creates a new event, which is not set.
     """
 
     def __init__(self, descriptor: Descriptor | None = None) -> None:
@@ -264,7 +264,7 @@ class SharedEvent:
 
     @classmethod
     def attach(cls, pid: int, descriptor: int) -> SharedEvent:
-        """Return the event that has a descriptor in a process, which must be alive."""
+        """Return the event with this descriptor in a process, which must be alive."""
         return cls(Descriptor.of_process(pid, descriptor, os.O_NONBLOCK))
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -279,14 +279,14 @@ class SharedEvent:
         return self.wait(0)
 
     def set(self) -> None:
-        """Set the event and wake all that wait for it."""
+        """Set the event, and wake all threads and processes that wait for it."""
         if not self.is_set():
             os.write(self.fileno(), b"1")
 
     def clear(self) -> None:
         """Reset the event."""
         with contextlib.suppress(BlockingIOError):
-            # several that set it at the same moment may have left one byte each
+            # Threads or processes that set the event at the same moment may have written one byte each.
             os.read(self.fileno(), select.PIPE_BUF)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -295,12 +295,12 @@ class SharedEvent:
         Parameters
         ----------
         timeout
-            Time after which to give up [s]; None for never.
+            Longest time to wait [s]; None means no limit.
 
         Returns
         -------
         is_set
-            False if the time was up.
+            Whether the event is set; False after a timeout.
         """
         waiting = select.poll()
         waiting.register(self.fileno(), select.POLLIN)

@@ -1,6 +1,6 @@
-"""One slot: the data of one chunk of frames in shared memory, and how far the work on it is.
+"""A slot: the data of one chunk of frames in shared memory, and the progress of the work on it.
 
-This module is ground floor: of dcnumd, it imports shared memory and nothing else.
+Of dcnumd, this module imports `dcnumd.shared_memory` only.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dcnumd.shared_memory.block import BlockHandle, SharedBlock
 mp_spawn = multiprocessing.get_context("spawn")
 
 VALID_STATES = "0ismlewdn"
-"""All states of a slot, in the order of the workflow; "n" stands for not specified."""
+"""All states of a slot in the order of the workflow; see `ChunkSlotData.state`."""
 
 ARRAYS: dict[str, tuple[type[np.generic], bool]] = {
-    # name: (dtype, whether there is an image for each frame, not just a number)
+    # name: (dtype, whether there is an image for each frame rather than a number)
     "reserved": (np.bool_, False),
     "done": (np.bool_, False),
     "bg_off": (np.float64, False),
@@ -36,12 +36,12 @@ ALIGNMENT = 64
 
 
 class HeaderField:
-    """One field of a slot's header as a shared value: what is set in one process is seen by all.
+    """Field of a slot's header, whose value is shared by all processes.
 
     Parameters
     ----------
     header
-        The header, `HEADER` (1,).
+        Header of the slot, `HEADER` (1,).
     name
         Name of the field.
     """
@@ -52,7 +52,7 @@ class HeaderField:
 
     @property
     def value(self) -> Any:
-        """What the field holds: a number, or a text."""
+        """Value of the field: an integer, or a text."""
         value = self._header[self._name][0]
         return value.decode("ascii") if isinstance(value, bytes) else int(value)
 
@@ -62,7 +62,7 @@ class HeaderField:
 
 
 def layout(shape: tuple[int, int, int], names: Iterable[str]) -> tuple[dict[str, int], int]:
-    """Return the offset of each named array in a slot's block, and the size of the block [bytes]."""
+    """Return the offset of each named array in a slot's block [bytes], and the size of the block [bytes]."""
     offsets = {}
     position = ALIGNMENT * math.ceil(HEADER.itemsize / ALIGNMENT)
     for name in names:
@@ -86,15 +86,15 @@ def included_arrays(available_features: Iterable[str] | None) -> tuple[str, ...]
 
 
 class ChunkSlotData:
-    """The data of one chunk of frames in memory that all workers share.
+    """Data of one chunk of frames in memory that is shared by all workers.
 
     Parameters
     ----------
     shape
         (frames, height, width) of the largest chunk in this slot [px].
     available_features
-        Features of the input beside ``image``: ``image_bg`` makes room for `image_bg` and `image_corr`,
-        ``bg_off`` for `bg_off`; what has no room is None.
+        Features of the input besides ``image``: with ``image_bg`` the slot has the arrays `image_bg` and
+        `image_corr`, with ``bg_off`` it has `bg_off`; otherwise they are None.
     """
 
     def __init__(self, shape: tuple[int, int, int], available_features: Iterable[str] | None = None) -> None:
@@ -130,9 +130,9 @@ class ChunkSlotData:
         self._bind(state["shape"], state["names"])
 
     def reshape(self, shape: tuple[int, int, int], available_features: Iterable[str] | None = None) -> None:
-        """Use the same memory for chunks of another shape; it grows only when it must.
+        """Use the same memory for chunks of another shape; it grows only if necessary.
 
-        Other processes see the new shape once they get the slot anew.
+        Another process uses the new shape only after it has received the slot again.
         """
         names = included_arrays(available_features)
         _, size = layout(shape, names)
@@ -144,12 +144,12 @@ class ChunkSlotData:
         self.state = "i"
 
     def trim(self) -> None:
-        """Give memory back that was needed for an earlier shape."""
+        """Free memory that only an earlier shape needed."""
         self._block.trim(layout(self.shape, self._names)[1])
 
     @property
     def handle(self) -> BlockHandle:
-        """Name and size of the memory behind this slot."""
+        """Handle of this slot's memory, which other processes need to map it."""
         return self._block.handle
 
     @property
@@ -165,7 +165,7 @@ class ChunkSlotData:
 
     @property
     def chunk(self) -> int:
-        """Current chunk being analyzed; -1 before the first."""
+        """Number of the current chunk; -1 before the first."""
         return int(self._chunk.value)
 
     @chunk.setter
@@ -174,7 +174,7 @@ class ChunkSlotData:
 
     @property
     def state(self) -> str:
-        """Current state of the slot; another one starts a new task with no progress, reservations stay.
+        """State of the slot; setting another one starts a new task without progress, but keeps reservations.
 
         Valid values, in the order of the workflow:
 
@@ -239,14 +239,14 @@ class ChunkSlotData:
         Parameters
         ----------
         req_state
-            State that the slot must be in.
+            Required state of the slot.
         batch_size
-            Largest number of frames; None takes all that are free and contiguous.
+            Largest number of frames; None reserves all contiguous free frames.
 
         Returns
         -------
         start, stop
-            Frames that nobody else has reserved, contiguous, perhaps fewer than `batch_size`;
+            Range of contiguous frames that were not reserved or done, possibly fewer than `batch_size`;
             (0, 0) if there are none or the slot is in another state.
         """
         with self._task_reserve_lock:
@@ -265,12 +265,12 @@ class ChunkSlotData:
             return start, stop
 
     def release_task_lock(self, start: int, stop: int, task_done: bool = True) -> None:
-        """Give back a batch that was reserved with `acquire_task_lock`.
+        """Release a batch that was reserved with `acquire_task_lock`.
 
         Parameters
         ----------
         start, stop
-            The batch.
+            Range of frames of the batch.
         task_done
             Whether the task was completed; if not, the batch can be reserved again.
         """
