@@ -1,1 +1,1 @@
-"""Settings: what config.toml may say, and how it is read."""
+"""Settings: the content of config.toml, and how it is read."""

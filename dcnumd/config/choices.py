@@ -1,17 +1,17 @@
-"""The values from which the config lets people choose."""
+"""Types of the settings that have a fixed set of values."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 BasinStrategy = Literal["tap", "drain"]
-"""``drain`` copies images and frame-wise scalars into the result, ``tap`` refers to the input."""
+"""How a result contains images and frame-wise scalars: ``drain`` copies them, ``tap`` refers to the input."""
 
 ExistingPolicy = Literal["skip", "replace", "fail"]
-"""What happens to a file that already has the name of the result."""
+"""What to do about an existing file with the name of the result."""
 
 Format = Literal["html", "json", "png"]
-"""The page, the same figures as data, the scatter plot as a picture."""
+"""Format of a report: the page, the same figures as data, or the scatter plot as a picture."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]

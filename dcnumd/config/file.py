@@ -1,4 +1,4 @@
-"""Finds and reads the config file, and applies what the command line overrides."""
+"""Search for the config file, reading of it, and overrides from the command line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SYSTEM_CONFIG = pathlib.Path("/etc/dcnumd/config.toml")
 
 
 def find_config(explicit: pathlib.Path | None) -> pathlib.Path | None:
-    """Return the config file to use, None if there is none.
+    """Return the absolute path of the config file; None if there is none.
 
     Raises
     ------
     ConfigError
-        If the file that was asked for, on the command line or by ``$DCNUMD_CONFIG``, does not exist.
+        If the file that was named on the command line or by ``$DCNUMD_CONFIG`` does not exist.
     """
     named = explicit or (pathlib.Path(value) if (value := os.environ.get("DCNUMD_CONFIG")) else None)
     if named is not None:
@@ -43,15 +43,15 @@ def load_settings(path: pathlib.Path | None, overrides: Sequence[str] = ()) -> S
     Parameters
     ----------
     path
-        A TOML file, or None for the defaults. Relative folders in it count from the file's own folder.
+        Path of a TOML file; None for the defaults. Relative folders in it are relative to the folder of the file.
     overrides
-        Texts like ``pipeline.segmenter.thresh=-8``; the value is TOML, and what is not is taken as text.
-        Relative folders in them count from the current folder.
+        Overrides such as ``pipeline.segmenter.thresh=-8``; a value that is not valid TOML is taken as text. Relative
+        folders in them are relative to the current folder.
 
     Raises
     ------
     ConfigError
-        Naming file, key, what is wrong and what is allowed.
+        If a setting is wrong; the message contains file, key, problem and what is allowed.
     """
     table = _read_toml(path) if path else {}
     origins: dict[str, str] = {}
@@ -81,13 +81,13 @@ def reread_settings(settings: Settings) -> Settings:
     Raises
     ------
     ConfigError
-        As `load_settings`.
+        As for `load_settings`.
     """
     return load_settings(settings.source, settings.overrides)
 
 
 def _read_group(reader: SectionReader, root: Settings, common: Mapping[str, Any], table: Any, prefix: str) -> Settings:
-    """Return the settings for one group of watched folders, which may have an output and a pipeline of their own."""
+    """Return the settings of one group of watched folders, which may have its own output and pipeline."""
     if not isinstance(table, dict):
         raise reader.error(prefix.rstrip("."), f"got {table!r}; a section is expected")
     own = {name: table[name] for name in ("output", "pipeline") if name in table}
@@ -103,7 +103,7 @@ def _read_group(reader: SectionReader, root: Settings, common: Mapping[str, Any]
 
 
 def _merged(table: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table with what another one says in its place; another method brings all of its keywords."""
+    """Return `table` with the values of `over` in it; if the method is another one, keywords of `table` are dropped."""
     base = dict(table)
     if "code" in over and over["code"] != base.get("code"):
         base = {}
@@ -123,7 +123,7 @@ def _read_toml(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _apply_override(table: dict[str, Any], override: str) -> dict[str, str]:
-    """Put one ``--set`` into the table; return the key with the text to blame for it."""
+    """Apply one ``--set`` to the table; return the key with the text that error messages give as its origin."""
     key, separator, text = override.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not separator or not all(parts):
@@ -143,7 +143,7 @@ def _apply_override(table: dict[str, Any], override: str) -> dict[str, str]:
 
 
 def _check_folders(settings: Settings, reader: SectionReader) -> None:
-    """Refuse folders that are watched twice, and mirrored trees in which the results of two folders could meet."""
+    """Raise an error if a folder is watched twice, or if mirrored results of two watched folders could collide."""
     folders = settings.folders()
     twice = next((folder for number, folder in enumerate(folders) if folder in folders[:number]), None)
     if twice is not None and settings.several:

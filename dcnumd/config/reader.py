@@ -1,8 +1,8 @@
-"""Reads a TOML table into frozen dataclasses by their annotations, and says exactly what does not fit.
+"""Conversion of TOML tables to frozen dataclasses by their annotations, with precise error messages.
 
-A field's metadata may narrow its values: ``minimum``, ``minimum_or_0`` (0 is allowed, too), ``maximum``, ``above``
-(exclusive), ``file_name`` (the text becomes part of one), ``pattern`` (that the text fits, and what that is in
-words), ``rest`` (a mapping that takes all keys without a field), ``empty`` (a list may be), ``internal`` (no key).
+The metadata of a field may restrict its values: ``minimum``, ``minimum_or_0`` (0 is allowed as well), ``maximum``,
+``above`` (exclusive), ``file_name`` (part of a file name), ``pattern`` (a regular expression and its description), and
+``empty`` (a list may be empty). ``rest`` marks a mapping for keys without a field, ``internal`` a field without a key.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ S = TypeVar("S")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SectionReader:
-    """Turns tables into dataclasses and errors into one line each."""
+    """Converts tables to dataclasses, and errors to messages of one line."""
 
     file: str
-    """Name of the config file for messages."""
+    """Name of the config file in messages."""
     folder: pathlib.Path | None
-    """Folder from which relative paths count; None is the current one."""
+    """Folder that relative paths are relative to; None means the current folder."""
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Keys that came from elsewhere, with the text to blame for them."""
+    """Keys that are not from the config file, with the text that messages give as their origin."""
 
     def error(self, key: str, problem: str) -> ConfigError:
-        """Return the error for one key, or for the section that holds an overridden one."""
+        """Return the error for a key or section; it names an override of the key, or of one in the section, if any."""
         blamed = (origin for name, origin in self.origins.items() if name == key or name.startswith(f"{key}."))
         return ConfigError(f"{next(blamed, self.file)}: {key}: {problem}")
 
     def read(self, kind: type[S], table: Mapping[str, Any], prefix: str = "") -> S:
-        """Return an instance of the dataclass `kind` made from `table`.
+        """Return an instance of the dataclass `kind` with the values in `table`; `prefix` precedes keys in messages.
 
         Raises
         ------
         ConfigError
-            For the first key that is unknown or has a wrong value.
+            For the first key that is unknown or has an invalid value.
         """
         hints = typing.get_type_hints(kind)
         fields = {f.name: f for f in _fields(kind) if not f.metadata.get("internal")}
@@ -123,7 +123,7 @@ class SectionReader:
         return value
 
     def _finite(self, key: str, value: Any) -> Any:
-        """Return a value that has neither NaN nor infinity in it, which TOML knows and no method can use."""
+        """Return `value`, unless it contains NaN or infinity, which TOML allows and no method can use."""
         if isinstance(value, dict):
             for name, inner in value.items():
                 self._finite(f"{key}.{name}", inner)

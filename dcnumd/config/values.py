@@ -1,6 +1,6 @@
-"""Settings: what config.toml says, as frozen values; `dcnumd.config.file` reads them.
+"""Settings: the content of config.toml as frozen dataclasses; `dcnumd.config.file` reads them.
 
-The sample `config.toml` at the top of the project shows every key with its default.
+The sample `config.toml` in the root of the project contains every key with its default.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dcnumd.config.choices import (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WatchSettings:
-    """Which folders are watched, and when a file in them is complete."""
+    """Settings of watched folders, and of when a file in them counts as complete."""
 
     folders: tuple[pathlib.Path, ...] = (pathlib.Path("/srv/acquisition"),)
     patterns: tuple[str, ...] = ("*.rtdc",)
@@ -35,14 +35,14 @@ class WatchSettings:
     force_polling: bool = False
     poll_seconds: float = dataclasses.field(default=5.0, metadata={"above": 0})
     priority: int = 0
-    """Measurements of folders with a higher one are processed first."""
+    """Priority of the measurements in these folders; higher priorities are processed first."""
     allow_basins_outside: bool = False
-    """A measurement may refer to files outside of the watched folders and those of results."""
+    """Whether a measurement may refer to files outside of the watched folders and the folders of results."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OutputSettings:
-    """Where results go and what they hold."""
+    """Settings of the place and the content of results."""
 
     folder: pathlib.Path | None = None
     suffix: str = dataclasses.field(default="_dcn", metadata={"file_name": True})
@@ -50,12 +50,12 @@ class OutputSettings:
     compression: Compression = "zstd-5"
     existing: ExistingPolicy = "skip"
     deleted: DeletedPolicy = "leave"
-    """What the daemon does about a result that it made and that is gone."""
+    """What the daemon does if a result that it made has been removed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BackgroundSettings:
-    """A background method by its code, with its own keywords."""
+    """Code of a background method, and its keywords."""
 
     code: str = "sparsemed"
     keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"rest": True})
@@ -63,7 +63,7 @@ class BackgroundSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SegmenterSettings:
-    """A segmenter by its code, with its own keywords and those of the mask processing."""
+    """Code of a segmenter, its keywords, and those of the mask processing."""
 
     code: str = "thresh"
     mask: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -72,7 +72,7 @@ class SegmenterSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FeatureSettings:
-    """Which groups of features are computed."""
+    """Groups of features that are computed."""
 
     brightness: bool = True
     haralick: bool = True
@@ -81,7 +81,7 @@ class FeatureSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GateSettings:
-    """Which events are kept."""
+    """Conditions for events to be kept."""
 
     online_gates: bool = False
     size_thresh_mask: int | None = dataclasses.field(default=None, metadata={"minimum": 0})
@@ -89,7 +89,7 @@ class GateSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PipelineSection:
-    """What decides the numbers in a result."""
+    """Settings that determine the numbers in a result."""
 
     pixel_size: float = dataclasses.field(default=0.0, metadata={"minimum_or_0": 1e-8})
     background: BackgroundSettings = BackgroundSettings()
@@ -100,24 +100,24 @@ class PipelineSection:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ResourceSettings:
-    """What the work may cost."""
+    """Settings of the resources that processing may use."""
 
     num_workers: int = dataclasses.field(default=0, metadata={"minimum": 0})
     nice: int = dataclasses.field(default=10, metadata={"minimum": 0, "maximum": 19})
     cpus: tuple[int, ...] = dataclasses.field(default=(), metadata={"empty": True, "minimum": 0})
-    """Processors that the working processes may use; empty: all."""
+    """Numbers of the processors that the worker processes may use; empty means all."""
     order: QueueOrder = "oldest"
-    """Which of the waiting measurements is next, among those of one priority."""
+    """Order in which waiting measurements of equal priority are processed."""
     pause_while_acquiring: bool = False
     min_free_gb: float = dataclasses.field(default=1.0, metadata={"minimum": 0})
     max_memory_mb: int = dataclasses.field(default=0, metadata={"minimum": 0})
-    """All processes together take no more than this [MB]; 0: no limit."""
+    """Memory limit of all processes together [MB]; 0 means no limit."""
     job_timeout_seconds: float = dataclasses.field(default=3600.0, metadata={"minimum": 0})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetrySettings:
-    """How often a job is tried again after a fault that may pass."""
+    """Settings of further attempts after a transient error."""
 
     attempts: int = dataclasses.field(default=3, metadata={"minimum": 1})
     backoff_seconds: float = dataclasses.field(default=30.0, metadata={"minimum": 0})
@@ -125,14 +125,14 @@ class RetrySettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StateSettings:
-    """Where the ledger lives; None is the folder that `default_state_folder` names."""
+    """Folder of the ledger; None means that of `default_state_folder`."""
 
     folder: pathlib.Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LogSettings:
-    """What is logged, and how."""
+    """Settings of logging."""
 
     level: LogLevel = "info"
     format: LogFormat = "auto"
@@ -141,57 +141,57 @@ class LogSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportLimits:
-    """From where on the traffic light of a report warns."""
+    """Limits beyond which the traffic light of a report warns."""
 
     min_events: int = dataclasses.field(default=200, metadata={"minimum": 0})
-    """Fewer events are few."""
+    """Smallest number of events."""
     max_flicker: float = dataclasses.field(default=1.0, metadata={"minimum": 0})
-    """Standard deviation of the frames' brightness about its course [grey levels]."""
+    """Largest standard deviation of the frames' brightness about its trend [grey levels]."""
     max_masks_dropped: float = dataclasses.field(default=0.05, metadata={"minimum": 0})
-    """Share of masks without a contour, of all masks."""
+    """Largest fraction of masks without a contour among all masks."""
     max_background_drift: float = dataclasses.field(default=5.0, metadata={"minimum": 0})
-    """Change of the background's brightness during the recording [grey levels]."""
+    """Largest change of the background's brightness during the recording [grey levels]."""
     min_brightness: float = dataclasses.field(default=60.0, metadata={"minimum": 0})
-    """A darker background is too dark [grey levels]."""
+    """Smallest brightness of the background [grey levels]."""
     max_brightness: float = dataclasses.field(default=220.0, metadata={"minimum": 0})
-    """A brighter one is too bright [grey levels]."""
+    """Largest brightness of the background [grey levels]."""
     max_border_cells: float = dataclasses.field(default=0.5, metadata={"minimum": 0})
-    """Share of cells that the edge of the frame cuts, of all cells."""
+    """Largest fraction of cells that are cut by the edge of the frame among all cells."""
     max_saturated: float = dataclasses.field(default=0.01, metadata={"minimum": 0})
-    """Share of the images' pixels that are as bright as can be stored."""
+    """Largest fraction of the images' pixels that have the largest value that can be stored."""
     clogging_share: float = dataclasses.field(default=0.1, metadata={"minimum": 0})
-    """The flow counts as clogged when the event rate ends below this share of its usual value."""
+    """Smallest event rate at the end as a fraction of the usual rate; below it, the flow counts as clogged."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportSettings:
-    """Which reports are made of results, and where."""
+    """Settings of the reports of results."""
 
     enabled: bool = True
     folder: pathlib.Path | None = None
-    """None: beside the results."""
+    """Folder of the reports; None puts them beside the results."""
     gallery: int = dataclasses.field(default=24, metadata={"minimum": 0, "maximum": 500})
-    """How many cells a report shows."""
+    """Number of cells that a report shows."""
     formats: tuple[Format, ...] = ("html", "json")
     pairs: tuple[str, ...] = dataclasses.field(
         default=(), metadata={"empty": True, "pattern": (r"\w+:\w+", "two features, such as 'area_um:bright_avg'")}
     )
-    """Further pairs of features to plot."""
+    """Additional pairs of features to plot."""
     limits: ReportLimits = dataclasses.field(default_factory=ReportLimits)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WebSettings:
-    """The live page."""
+    """Settings of the live page."""
 
     listen: str = dataclasses.field(
         default="", metadata={"pattern": (r"(.+:\d{1,5})?", "an address and a port, such as '127.0.0.1:8480', or ''")}
     )
-    """Where it is served; empty: nowhere."""
+    """Address and port of the page; empty means that it is not served."""
     token_file: pathlib.Path | None = None
-    """Who knows what is in it may retry and pause; None: nobody."""
+    """File with the token that permits to retry and pause; None means that nobody may do so."""
     hosts: tuple[str, ...] = dataclasses.field(default=(), metadata={"empty": True})
-    """Names by which browsers may ask for the page, besides the address where it is served."""
+    """Host names with which browsers may request the page, besides its address."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -208,22 +208,22 @@ class Settings:
     report: ReportSettings = ReportSettings()
     web: WebSettings = WebSettings()
     source: pathlib.Path | None = dataclasses.field(default=None, compare=False, metadata={"internal": True})
-    """The file that was read; None when there was none."""
+    """Path of the config file that was read; None if there was none."""
     overrides: tuple[str, ...] = dataclasses.field(default=(), compare=False, metadata={"internal": True})
-    """What the command line set."""
+    """Overrides from the command line."""
     several: tuple[Settings, ...] = dataclasses.field(default=(), metadata={"internal": True})
-    """With several ``[[watch]]`` tables: the settings that hold for the folders of each."""
+    """Settings for the folders of each ``[[watch]]`` table; empty if there is only one table."""
     neighbours: tuple[OutputSettings, ...] = dataclasses.field(default=(), compare=False, metadata={"internal": True})
-    """For one of several: the outputs of all of them, none of which are measurements."""
+    """Outputs of all groups, for one of several groups; none of the files there are measurements."""
 
     @property
     def outputs(self) -> tuple[OutputSettings, ...]:
-        """How and where all results are written, also those of other groups."""
+        """Settings of all results, including those of other groups."""
         return self.neighbours or tuple(group.output for group in self.groups)
 
     @property
     def groups(self) -> tuple[Settings, ...]:
-        """Settings of each watched group of folders; what they share is the same in all of them."""
+        """Settings of each group of watched folders; shared settings are equal in all of them."""
         return self.several or (self,)
 
     def folders(self) -> list[pathlib.Path]:
@@ -231,11 +231,11 @@ class Settings:
         return [folder for group in self.groups for folder in group.watch.folders]
 
     def trusted_folders(self) -> tuple[pathlib.Path, ...]:
-        """Return the folders of measurements and results: what anybody puts there may lead to files in these."""
+        """Return the folders of measurements and results; files there may refer to files in all of them."""
         return (*self.folders(), *(folder for output in self.outputs if (folder := output.folder) is not None))
 
     def group_of(self, path: pathlib.Path) -> Settings:
-        """Return the settings that hold for a measurement: those of the innermost watched folder that holds it."""
+        """Return the settings for a measurement: those of the innermost watched folder that contains it."""
         if not self.several:
             return self
         folder = self.watched_folder_of(path)
@@ -246,19 +246,19 @@ class Settings:
         return self.state.folder or default_state_folder()
 
     def watched_folder_of(self, path: pathlib.Path) -> pathlib.Path | None:
-        """Return the innermost watched folder that holds `path`."""
+        """Return the innermost watched folder that contains `path`; None if there is none."""
         holders = [folder for folder in self.folders() if folder in path.parents]
         return max(holders, key=lambda folder: len(folder.parts), default=None)
 
     def sharing(self, output_folder: pathlib.Path) -> list[pathlib.Path]:
-        """Return the watched folders whose results go to one folder."""
+        """Return the watched folders whose results go to `output_folder`."""
         return [
             folder for group in self.groups if group.output.folder == output_folder for folder in group.watch.folders
         ]
 
 
 def default_state_folder() -> pathlib.Path:
-    """Return the folder of the ledger when the settings name none."""
+    """Return the folder of the ledger that is used if the settings name none."""
     if from_systemd := os.environ.get("STATE_DIRECTORY"):
         return pathlib.Path(from_systemd.split(":", maxsplit=1)[0])
     if os.geteuid() == 0:
