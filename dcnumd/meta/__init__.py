@@ -1,1 +1,1 @@
-"""Pipeline identifiers: what was computed, in one line of text."""
+"""Pipeline identifiers, the methods and keywords in them, and the table of features."""

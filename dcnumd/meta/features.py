@@ -1,4 +1,4 @@
-"""The scalar features of events: one table of their names, groups, units and labels.
+"""Table of the scalar features of events, with their names, groups, units and labels.
 
 Names and units follow the .rtdc format. Within a group, the order is that of the columns that its kernel writes, and
 therefore that of the features in a result; `dcnumd.feat.events` asserts that their numbers agree.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Group = Literal["contour", "volume", "brightness", "texture", "frame", "event"]
-"""The kernel that computes a feature; ``frame`` for features of frames, ``event`` for those that are counted."""
+"""Kernel that computes a feature; ``frame`` for features of frames, ``event`` for those that are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Feature:
     name
         Name in .rtdc files.
     group
-        Group of the feature. The first four groups are columns of an events table; those of the ``frame`` are copied
-        from the measurement.
+        Group of the feature. The first four groups are columns of an events table; features of the group ``frame`` are
+        copied from the measurement.
     unit
         Unit in reports; ``1`` for a dimensionless number.
     label
@@ -50,7 +50,7 @@ TEXTURES = {
     "f12": "first measure of correlation",
     "f13": "second measure of correlation",
 }
-"""Texture measures of Haralick et al., in their order."""
+"""Texture measures of Haralick et al. in the order of their paper."""
 DIRECTIONS = {"avg": "mean", "ptp": "range"}
 """Statistics over the values of a measure in four directions."""
 

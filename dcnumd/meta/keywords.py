@@ -17,7 +17,7 @@ _UNKNOWN = inspect.Parameter.empty
 
 
 @typing.runtime_checkable
-class _NumpyScalar(typing.Protocol):
+class _NumpyScalar(typing.Protocol):  # Why not `numpy.generic`? This module must not import numpy; see `ppid`.
     def item(self) -> object: ...
 
 
@@ -74,7 +74,7 @@ def get_unique_prefix(names: Sequence[str]) -> list[str]:
     Raises
     ------
     ValueError
-        A name occurs twice.
+        If a name occurs twice.
     """
     if len(set(names)) != len(names):
         raise ValueError(f"names must differ from each other, got {', '.join(names)}")
@@ -95,9 +95,9 @@ def kwargs_to_ppid(cls: type, method: str, kwargs: Mapping[str, Any]) -> str:
     cls
         Class of the method, for example a segmenter.
     method
-        Name of the method whose keyword-only arguments count.
+        Name of the method whose keyword-only arguments are the keywords.
     kwargs
-        Given keyword arguments; missing ones have their defaults.
+        Keyword arguments; missing ones have their defaults.
 
     Returns
     -------
@@ -107,18 +107,18 @@ def kwargs_to_ppid(cls: type, method: str, kwargs: Mapping[str, Any]) -> str:
     Raises
     ------
     MethodError
-        A keyword does not exist, a keyword without default is missing, or a value cannot be written.
+        If a keyword does not exist, a keyword without default is missing, or a value contains ``^`` or ``|``.
     """
     return format_keywords(method_keywords(cls, method), kwargs, f"{cls.__name__}.{method}")
 
 
 def check_keyword_types(cls: type, method: str, kwargs: Mapping[str, Any]) -> None:
-    """Make sure that keyword arguments of a method have the types that it declares.
+    """Check that keyword arguments of a method have the types that it declares.
 
     Raises
     ------
     MethodError
-        A value has another type.
+        If a value has another type.
     """
     for keyword in method_keywords(cls, method):
         value = kwargs.get(keyword.name, keyword.default)
@@ -140,7 +140,7 @@ def _fits(value: object, kinds: tuple[Any, ...]) -> bool:
         fitting = {type(value)}
         if isinstance(value, str | pathlib.Path):
             fitting |= {str, pathlib.Path}
-    # values of other than these simple types are checked by the method itself
+    # Values of other than these simple types are checked by the method itself.
     judged = {bool, int, float, str, pathlib.Path, types.NoneType}
     return not kinds or value is None or not judged.issuperset(kinds) or bool(fitting.intersection(kinds))
 
@@ -161,7 +161,7 @@ def ppid_to_kwargs(cls: type, method: str, ppid: str) -> dict[str, Any]:
     Raises
     ------
     MethodError
-        A key is unknown, or a value does not have the type of the keyword.
+        If a key is unknown, or a value does not have the type of the keyword.
     """
     return parse_keywords(method_keywords(cls, method), ppid, f"{cls.__name__}.{method}")
 
@@ -249,7 +249,7 @@ def _parse_as(kind: object, text: str) -> object:
             return text.lower() == "true"
         return bool(float(text))
     if kind is int:
-        number = float(text)  # a keyword that asks for int may hold a fraction, which is then kept
+        number = float(text)  # The value of a keyword for int may be a fraction, which is kept.
         return number if not number.is_integer() else int(float(text)) if "." in text else int(text)
     if kind is float:
         return float(text)

@@ -56,7 +56,7 @@ FEATURE_CODE = "legacy"
 GATE_CODE = "norm"
 DATA_CODE = "hdf"
 DEFAULT_SIZE_THRESH_MASK = 10
-"""Default of the smallest number of pixels in a mask (exclusive)."""
+"""Default of the exclusive lower limit of the number of pixels in a mask."""
 ATTRIBUTE_PREFIX = "pipeline:dcnum "
 """Prefix of the root attributes of a result that contain the parts of its identifier."""
 
@@ -108,7 +108,7 @@ class PipelineID:
         Raises
         ------
         ConfigError
-            `text` does not have six parts.
+            If `text` does not have six parts.
         """
         parts = text.split("|")
         if len(parts) != len(dataclasses.fields(cls)) or not all(parts):
@@ -172,7 +172,7 @@ def get_data_ppid(pixel_size: float, index_mapping: int | slice | Sequence[int] 
     Raises
     ------
     ConfigError
-        The index mapping selects nothing or has another type.
+        If the index mapping selects nothing or has another type.
     """
     return f"{DATA_CODE}:p={f'{pixel_size:.8f}'.rstrip('0')}^i={_format_index_mapping(index_mapping)}"
 
@@ -206,7 +206,7 @@ def parse_data_ppid(ppid: str) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        The index mapping is a hash, which cannot be reversed, or the text is malformed.
+        If the index mapping is a hash, which cannot be reversed, or the text is malformed.
     """
     kwargs: dict[str, Any] = {}
     text = _strip_code(ppid, DATA_CODE)

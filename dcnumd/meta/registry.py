@@ -1,4 +1,4 @@
-"""Methods by their code: built-in methods, those of installed packages, and other classes that are defined."""
+"""Methods by their code: built-in methods, those of installed packages, and other defined subclasses."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ M = TypeVar("M", bound=Method)
 def find_methods(group: str, base: type[M], built_in: Mapping[str, str]) -> dict[str, type[M]]:
     """Return all methods of a kind by their code.
 
-    Classes without an entry point are included unless their code is taken. Of several with one code, the one that was
-    defined last is returned.
+    Classes without an entry point are included unless their code is taken. If several of them have the same code, the
+    one that was defined last is returned.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def find_methods(group: str, base: type[M], built_in: Mapping[str, str]) -> dict
     Raises
     ------
     MethodError
-        An entry point cannot be loaded or is not a subclass of `base`.
+        If an entry point cannot be loaded or is not a subclass of `base`.
     """
     own = [importlib.metadata.EntryPoint(*item, group) for item in built_in.items()]
     found: dict[str, type[M]] = {}
@@ -63,7 +63,7 @@ def get_method(code: str, kind: str, group: str, base: type[M], built_in: Mappin
     Raises
     ------
     MethodError
-        There is no such method; the message lists those that exist.
+        If there is no such method; the message lists the existing ones.
     """
     if code in built_in:
         return _load(importlib.metadata.EntryPoint(code, built_in[code], group), base)
