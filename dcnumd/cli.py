@@ -109,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return 1
     except DcnumdError as error:
-        click.echo(f"Error: {error.message}", err=True)
+        mistakes: list[str] = getattr(error, "__notes__", [])
+        lines = [f"{len(mistakes)} mistakes in the config:", *mistakes] if mistakes else [error.message]
+        click.echo("Error: " + "\n  ".join(lines), err=True)
         return 2 if isinstance(error, ConfigError) or error.reason in ENVIRONMENT_FAULTS else 1
     return code if isinstance(code, int) else 0

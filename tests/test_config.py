@@ -9,6 +9,7 @@ import pytest
 import tomli
 
 from dcnumd import routing
+from dcnumd.cli import main
 from dcnumd.config.file import SYSTEM_CONFIG, find_config, load_settings
 from dcnumd.config.values import Settings, default_state_folder
 from dcnumd.errors import ConfigError
@@ -118,6 +119,53 @@ def test_broken_toml_names_file_and_line(config):
     """What is no TOML at all is reported with its place."""
     with pytest.raises(ConfigError, match=r"site\.toml: not valid TOML: .*line 1"):
         config("[watch\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("settle_seconds = 1,5", "settle_seconds = 1,5: write a decimal point instead of the comma"),
+        ("recursive = True  # x", "write true or false, in lower case"),
+        ('folders = ["C:\\data"]', "write the path with / or in single quotes"),
+        ("folders = [/srv/acquisition]", "put the text into quotes"),
+        ("folders = C:/data", "put the text into quotes"),
+        ('folders = ["a" "b"]', "write a comma between two values"),
+        ("settle_seconds =", "a value is missing after the equals sign"),
+        ("settle_seconds: 5", "write = between key and value instead of the colon"),
+        ("settle_seconds 5", "write = between key and value"),
+        ("[output", "the closing bracket is missing"),
+        ('suffix = "_dcn', "the closing quote is missing"),
+        ("settle_seconds = 5 s", "Expected newline or end of document after a statement"),
+        ("[watch]", "Cannot declare"),
+    ],
+)
+def test_common_slips_in_toml_are_explained(config, line, complaint):
+    """The line is shown with its number, and with what to write; else with what the parser says."""
+    with pytest.raises(ConfigError) as failure:
+        config(f"[watch]\n{line}\n")
+    assert f"site.toml: not valid TOML: line 2: {line.strip()}" in failure.value.message
+    assert complaint in failure.value.message
+
+
+def test_text_that_ends_too_early_is_explained(config):
+    """There may be no line to show where the parser stopped."""
+    with pytest.raises(ConfigError, match="not valid TOML: line 3: Unclosed array"):
+        config("[watch]\nfolders = ['a'\n")
+
+
+def test_all_mistakes_are_told_at_once(config, tmp_path, capsys):
+    """Who mends a config needs to run `check` once, not once for each mistake; each line names file or override."""
+    text = "[watch]\nsetle = 4\nrescan_seconds = 'x'\noutput = 3\n[report]\ngallery = 9999\n[pipline]\na = 1\n"
+    with pytest.raises(ConfigError) as failure:
+        config(text)
+    keys = ["report.gallery", "pipline", "watch.setle", "watch.rescan_seconds", "watch.output"]
+    assert all(f"site.toml: {key}: " in failure.value.message for key in keys)
+    path = tmp_path / "site.toml"
+    assert main(["check", "-c", str(path), "--set", "log.level=loud"]) == 2
+    head, *lines = capsys.readouterr().err.splitlines()
+    assert head == "Error: 6 mistakes in the config:"
+    assert sorted(line.partition("site.toml: ")[2].partition(": ")[0] for line in lines) == sorted(["", *keys])
+    assert "  --set log.level=loud: log.level: got 'loud'; allowed are 'debug', 'info', 'warning', 'error'" in lines
 
 
 def test_override_wins_and_may_be_toml_or_text(config):

@@ -11,6 +11,7 @@ from typing import Any
 import tomli
 
 from dcnumd.config.reader import SectionReader
+from dcnumd.config.slips import explain
 from dcnumd.config.values import OutputSettings, PipelineSection, Settings, WatchSettings
 from dcnumd.errors import ConfigError
 
@@ -51,7 +52,7 @@ def load_settings(path: pathlib.Path | None, overrides: Sequence[str] = ()) -> S
     Raises
     ------
     ConfigError
-        If a setting is wrong; the message contains file, key, problem and what is allowed.
+        If settings are wrong; the message contains file, key, problem and what is allowed, for each of them.
     """
     table = _read_toml(path) if path else {}
     origins: dict[str, str] = {}
@@ -66,6 +67,7 @@ def load_settings(path: pathlib.Path | None, overrides: Sequence[str] = ()) -> S
         raise reader.error("watch", "got an empty list; at least one [[watch]] table is needed")
     names = [f"watch[{number}]." for number in range(1, len(several) + 1)] if len(several) > 1 else ["watch."]
     groups = [_read_group(reader, root, common, *named) for named in zip(several, names, strict=True)]
+    reader.finish()
     settings = groups[0]
     if len(groups) > 1:
         outputs = tuple(group.output for group in groups)
@@ -89,14 +91,16 @@ def reread_settings(settings: Settings) -> Settings:
 def _read_group(reader: SectionReader, root: Settings, common: Mapping[str, Any], table: Any, prefix: str) -> Settings:
     """Return the settings of one group of watched folders, which may have its own output and pipeline."""
     if not isinstance(table, dict):
-        raise reader.error(prefix.rstrip("."), f"got {table!r}; a section is expected")
+        reader.mistakes.append(reader.error(prefix.rstrip("."), f"got {table!r}; a section is expected"))
+        return root
     own = {name: table[name] for name in ("output", "pipeline") if name in table}
     watch = reader.read(WatchSettings, {name: value for name, value in table.items() if name not in own}, prefix)
     sections: dict[str, Any] = {"watch": watch}
     for name, kind in (("output", OutputSettings), ("pipeline", PipelineSection)):
         if name in own:
             if not isinstance(own[name], dict):
-                raise reader.error(f"{prefix}{name}", f"got {own[name]!r}; a section is expected")
+                reader.mistakes.append(reader.error(f"{prefix}{name}", f"got {own[name]!r}; a section is expected"))
+                continue
             merged = _merged(common.get(name, {}), own[name])
             sections[name] = reader.read(kind, merged, f"{prefix}{name}.")
     return dataclasses.replace(root, **sections)
@@ -115,9 +119,12 @@ def _merged(table: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 def _read_toml(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return tomli.loads(path.read_text(encoding="utf-8"))
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        text = path.read_text(encoding="utf-8")
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {explain(text, error.lineno, error.msg)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}; save the file as UTF-8") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 

@@ -33,6 +33,8 @@ class SectionReader:
     """Folder that relative paths are relative to; None means the current folder."""
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Keys that are not from the config file, with the text that messages give as their origin."""
+    mistakes: list[ConfigError] = dataclasses.field(default_factory=list)
+    """Errors of the tables that were read so far."""
 
     def error(self, key: str, problem: str) -> ConfigError:
         """Return the error for a key or section; it names an override of the key, or of one in the section, if any."""
@@ -42,10 +44,7 @@ class SectionReader:
     def read(self, kind: type[S], table: Mapping[str, Any], prefix: str = "") -> S:
         """Return an instance of the dataclass `kind` with the values in `table`; `prefix` precedes keys in messages.
 
-        Raises
-        ------
-        ConfigError
-            For the first key that is unknown or has an invalid value.
+        Unknown keys and invalid values are left out and added to `mistakes`; call `finish` when all tables are read.
         """
         hints = typing.get_type_hints(kind)
         fields = {f.name: f for f in _fields(kind) if not f.metadata.get("internal")}
@@ -53,13 +52,34 @@ class SectionReader:
         values: dict[str, Any] = {}
         for key, value in table.items():
             dotted = f"{prefix}{key}"
-            if key in fields and key != rest:
-                values[key] = self._value(dotted, value, hints[key], fields[key].metadata)
-            elif rest is not None:
-                values.setdefault(rest, {})[key] = self._finite(dotted, value)
-            else:
-                raise self.error(dotted, _unknown_key(key, list(fields), prefix))
+            try:
+                if key in fields and key != rest:
+                    values[key] = self._value(dotted, value, hints[key], fields[key].metadata)
+                elif rest is not None:
+                    values.setdefault(rest, {})[key] = self._finite(dotted, value)
+                else:
+                    raise self.error(dotted, _unknown_key(key, list(fields), prefix))
+            except ConfigError as mistake:
+                self.mistakes.append(mistake)
         return kind(**values)
+
+    def finish(self) -> None:
+        """Raise one error for all mistakes, if there are any.
+
+        Raises
+        ------
+        ConfigError
+            If there are several mistakes, the error has a note for each of them.
+        """
+        # A section that several groups share is read for each of them.
+        messages = list(dict.fromkeys(mistake.message for mistake in self.mistakes))
+        if len(messages) == 1:
+            raise self.mistakes[0]
+        if messages:
+            error = ConfigError("; ".join(messages))
+            for message in messages:
+                error.add_note(message)
+            raise error
 
     def _value(self, key: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
         origin = typing.get_origin(hint)
