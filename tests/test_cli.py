@@ -208,7 +208,7 @@ def test_check_notes_a_share_that_does_not_tell_its_space(config, monkeypatch, c
         ("pipeline.segmenter.code=magic", "magic"),
         ("pipeline.segmenter.treshold=3", "treshold"),
         ("pipeline.background.code=none", "none"),
-        ("pipeline.background.split_time=NaN", "split_time is 'NaN', expected float"),
+        ("pipeline.background.split_time=NaN", "split_time: got 'NaN'; a number is expected"),
         ("pipeline.background.split_time=0", "split_time is 0, expected more than 0 seconds"),
         ("pipeline.background.kernel_size=0", "kernel_size is 0, expected a whole number"),
         ("pipeline.segmenter.mask.closing_disk=-1", "closing_disk is -1, expected a whole number of pixels"),
@@ -269,7 +269,7 @@ def test_check_tells_whether_the_kernels_are_compiled(config, tmp_path):
         assert not cache or cache in kernels["text"]
 
 
-def test_check_only_notes_a_missing_folder(config):
+def test_check_only_warns_of_a_missing_folder(config):
     """A share that is mounted later must not keep the service from starting."""
     ended = dcnumd(
         "check",
@@ -280,7 +280,34 @@ def test_check_only_notes_a_missing_folder(config):
         "--set",
         f"output.folder={config.parent}/out",
     )
-    assert (ended.returncode, "taken up when it appears" in ended.stdout) == (0, True)
+    assert (ended.returncode, "does not exist; it is watched when it appears" in ended.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "subject", "text"),
+    [
+        (["pipeline.segmenter.thresh=6"], "thresh", "6 selects all pixels that are not clearly brighter"),
+        (
+            ["report.pairs=['area_um:deformm']"],
+            "report.pairs",
+            "deformm is not a feature that dcnumd computes; did you",
+        ),
+        (
+            ["report.pairs=['bright_avg:deform']", "pipeline.features.brightness=false"],
+            "report.pairs",
+            "bright_avg is not computed because pipeline.features.brightness is false",
+        ),
+        (["report.pairs=['bright_avg:deform']"], "report.pairs", ""),
+    ],
+)
+def test_check_warns_of_what_is_hardly_meant(config, overrides, subject, text):
+    """What works, but gives results that nobody wants, is a warning and not a problem."""
+    options = [part for override in overrides for part in ("--set", override)]
+    ended = dcnumd("check", "--json", "-c", config, *options)
+    told = [found for found in json.loads(ended.stdout)["findings"] if found["subject"] == subject]
+    assert ended.returncode == 0
+    assert len(told) == bool(text)
+    assert all(text in found["text"] and found["level"] == "warning" for found in told)
 
 
 def test_process_works_without_config_on_relative_paths(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import os
 import pathlib
@@ -25,9 +26,13 @@ from dcnumd.logic.memory import (
     in_mb,
     usually_needed,
 )
+from dcnumd.meta.features import BY_NAME
 from dcnumd.processes.processors import physical_cores
 
-Level = Literal["ok", "note", "problem"]
+Level = Literal["ok", "note", "warning", "problem"]
+COLOURS: dict[Level, str] = {"ok": "green", "note": "cyan", "warning": "yellow", "problem": "red"}
+FEATURE_GROUPS = {"brightness": "brightness", "texture": "haralick", "volume": "volume"}
+"""Key in the section ``pipeline.features`` that turns on each group of features, for groups that can be turned off."""
 
 USUAL_FRAME, LARGE_FRAME = (80, 320), (1024, 1280)
 """Height and width [px] of a usual and of a large frame, for which the memory is estimated."""
@@ -48,8 +53,8 @@ class Finding:
 def check(settings: Settings, as_json: bool) -> int:
     """Say whether the config is sound: folders, rights, space, methods; and which pipeline ID it makes.
 
-    A watched folder that is missing is only noted: the daemon takes it up when it appears. Exit code 2 if
-    there is a problem.
+    A warning is about something that works but is hardly meant, such as a watched folder that is missing; the daemon
+    watches it when it appears. Exit code 2 if there is a problem.
     """
     findings = list(look_at(settings))
     ppids: list[str] = []
@@ -59,16 +64,15 @@ def check(settings: Settings, as_json: bool) -> int:
         except DcnumdError as error:
             findings.append(Finding("problem", "pipeline", error.message))
         else:
-            findings += [_memory(group), Finding("ok", "pipeline", ppids[-1])]
+            findings += [_memory(group), Finding("ok", "pipeline", ppids[-1]), *_threshold(group)]
     sound = all(finding.level != "problem" for finding in findings)
     if as_json:
         found = [dataclasses.asdict(finding) for finding in findings]
         ppid = ppids[0] if ppids else ""
         click.echo(json.dumps({"sound": sound, "ppid": ppid, "ppids": ppids, "findings": found}, indent=2))
     else:
-        colours = {"ok": "green", "note": "yellow", "problem": "red"}
         for finding in findings:
-            level = click.style(f"{finding.level:8}", fg=colours[finding.level])
+            level = click.style(f"{finding.level:8}", fg=COLOURS[finding.level])
             click.echo(f"{level} {finding.subject:16} {finding.text}")
     return 0 if sound else 2
 
@@ -95,6 +99,8 @@ def look_at(settings: Settings) -> Iterator[Finding]:
     if settings.log.file is not None:
         yield _writable("log.file", settings.log.file.parent)
     yield _kernels()
+    if settings.report.enabled:
+        yield from _pairs(settings)
 
 
 def pipeline_id(settings: Settings) -> str:
@@ -154,9 +160,35 @@ def _kernels() -> Finding:
     return Finding("note", "kernels", f"the first start compiles them, to {places}")
 
 
+def _threshold(settings: Settings) -> Iterator[Finding]:
+    """Yield a warning if cells would have to be brighter than the background."""
+    segmenter = settings.pipeline.segmenter
+    thresh = segmenter.keywords.get("thresh", -6)
+    if segmenter.code == "thresh" and thresh >= 0:
+        text = (
+            f"{thresh} selects all pixels that are not clearly brighter than the background; cells are darker: try -6"
+        )
+        yield Finding("warning", "thresh", text)
+
+
+def _pairs(settings: Settings) -> Iterator[Finding]:
+    """Yield a warning for each feature that is to be plotted but will not be in the results."""
+    for name in dict.fromkeys(name for pair in settings.report.pairs for name in pair.split(":")):
+        feature = BY_NAME.get(name)
+        if feature is None:
+            close = difflib.get_close_matches(name, BY_NAME, n=1)
+            advice = f"did you mean {close[0]}?" if close else "it must be in the measurement"
+            yield Finding("warning", "report.pairs", f"{name} is not a feature that dcnumd computes; {advice}")
+        elif (key := FEATURE_GROUPS.get(feature.group)) is not None:
+            groups = [group.pipeline.features for group in settings.groups]
+            if not any(getattr(features, key) for features in groups):
+                text = f"{name} is not computed because pipeline.features.{key} is false"
+                yield Finding("warning", "report.pairs", text)
+
+
 def _watched(folder: pathlib.Path) -> Iterator[Finding]:
     if not _is_there(folder):
-        yield Finding("note", "watch.folders", f"{folder} does not exist; it is taken up when it appears")
+        yield Finding("warning", "watch.folders", f"{folder} does not exist; it is watched when it appears")
     elif not os.access(folder, os.R_OK | os.X_OK):
         yield Finding("problem", "watch.folders", f"{folder} cannot be read by this user")
     else:

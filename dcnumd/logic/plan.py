@@ -19,7 +19,7 @@ from dcnumd.feat.feat_background.time_axis import time_axis, time_axis_ends, tim
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.tasks import FeatureSettings
-from dcnumd.meta.keywords import check_keyword_types
+from dcnumd.meta.keywords import check_section
 from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, feature_ppid, gate_ppid, get_data_ppid
 from dcnumd.read.frame_reader import FrameSource
 from dcnumd.read.frame_scalars import check_numbers
@@ -146,14 +146,12 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
         A method or one of its keywords does not exist.
     """
     segmenter = get_segmenter(settings.segmenter_code)
-    segmenter.check_settings(settings.segmenter_kwargs, settings.mask_kwargs)
     background = get_background(settings.background_code)
-    for cls, method, kwargs in (
-        (segmenter, "segment_algorithm", settings.segmenter_kwargs),
-        (segmenter, "process_labels", settings.mask_kwargs),
-        (background, "check_user_kwargs", background_kwargs),
-    ):
-        check_keyword_types(cls, method, kwargs)
+    check_section("pipeline.segmenter", segmenter, "segment_algorithm", settings.segmenter_kwargs)
+    if segmenter.mask_postprocessing:
+        check_section("pipeline.segmenter.mask", segmenter, "process_labels", settings.mask_kwargs)
+    check_section("pipeline.background", background, "check_user_kwargs", background_kwargs)
+    segmenter.check_settings(settings.segmenter_kwargs, settings.mask_kwargs)
     segmenter.check_mask_values(settings.mask_kwargs)
     _check_values(background, background_kwargs)
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import inspect
 import pathlib
 import types
@@ -112,19 +113,41 @@ def kwargs_to_ppid(cls: type, method: str, kwargs: Mapping[str, Any]) -> str:
     return format_keywords(method_keywords(cls, method), kwargs, f"{cls.__name__}.{method}")
 
 
-def check_keyword_types(cls: type, method: str, kwargs: Mapping[str, Any]) -> None:
-    """Check that keyword arguments of a method have the types that it declares.
+TYPE_WORDS: dict[Any, str] = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a text", types.NoneType: "no value",
+}  # fmt: skip
+"""Types of values in words, for messages about the config."""
+
+
+def check_section(section: str, cls: type, method: str, kwargs: Mapping[str, Any]) -> None:
+    """Check names and types of the keyword arguments that a section of the config sets for a method.
+
+    Parameters
+    ----------
+    section
+        Name of the section for messages, such as ``pipeline.segmenter``.
+    cls, method
+        Class of the method, and name of the function that has the keywords.
+    kwargs
+        The keyword arguments.
 
     Raises
     ------
     MethodError
-        If a value has another type.
+        If there is no such keyword, or a value has another type.
     """
-    for keyword in method_keywords(cls, method):
-        value = kwargs.get(keyword.name, keyword.default)
+    keywords = {keyword.name: keyword for keyword in method_keywords(cls, method)}
+    for name in kwargs:
+        if name not in keywords:
+            close = difflib.get_close_matches(name, keywords, n=1, cutoff=0.5)
+            known = ", ".join(keywords) or "none at all"
+            advice = f"did you mean {section}.{close[0]}?" if close else f"allowed here are {known}"
+            raise MethodError(f"{section}.{name}: unknown key; {advice}")
+    for name, keyword in keywords.items():
+        value = kwargs.get(name, keyword.default)
         if value is not _UNKNOWN and not _fits(value, keyword.types):
-            expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in keyword.types)
-            raise MethodError(f"{cls.__name__}: {keyword.name} is {value!r}, expected {expected}")
+            expected = " or ".join(TYPE_WORDS.get(kind, getattr(kind, "__name__", str(kind))) for kind in keyword.types)
+            raise MethodError(f"{section}.{name}: got {value!r}; {expected} is expected")
 
 
 def _fits(value: object, kinds: tuple[Any, ...]) -> bool:

@@ -445,13 +445,19 @@ def test_automatic_offset_correction_follows_the_flicker_check(flicker, expected
     [
         ({"segmenter_code": "tresh"}, "unknown segmenter 'tresh'"),
         ({"background_code": "median"}, "median"),
-        ({"segmenter_kwargs": {"threshold": 1}}, "no keyword 'threshold'"),
-        ({"mask_kwargs": {"disk": 1}}, "no keyword 'disk'"),
+        (
+            {"segmenter_kwargs": {"threshold": 1}},
+            "pipeline.segmenter.threshold: unknown key; did you mean pipeline.segmenter.thresh",
+        ),
+        ({"mask_kwargs": {"disk": 1}}, "pipeline.segmenter.mask.disk: unknown key; "),
         ({"background_kwargs": {"kernel": 3}}, "kernel"),
-        ({"segmenter_kwargs": {"thresh": "dark"}}, "thresh is 'dark', expected float"),
-        ({"segmenter_kwargs": {"num_workers": 3}}, "no keyword 'num_workers'"),
-        ({"mask_kwargs": {"clear_border": 3}}, "clear_border is 3, expected bool"),
-        ({"background_kwargs": {"kernel_size": True}}, "kernel_size is True, expected int"),
+        ({"segmenter_kwargs": {"thresh": "dark"}}, "pipeline.segmenter.thresh: got 'dark'; a number is expected"),
+        (
+            {"segmenter_kwargs": {"num_workers": 3}},
+            "pipeline.segmenter.num_workers: unknown key; allowed here are thresh",
+        ),
+        ({"mask_kwargs": {"clear_border": 3}}, "clear_border: got 3; true or false is expected"),
+        ({"background_kwargs": {"kernel_size": True}}, "kernel_size: got True; a whole number is expected"),
     ],
 )
 def test_unknown_methods_and_keywords_are_named(settings, message, recordings, tmp_path):
