@@ -317,6 +317,25 @@ def test_watch_tables_have_settings_of_their_own(config):
     assert routing.watched_job_for(settings, second, "").result_root == pathlib.Path("/out")
 
 
+@pytest.mark.parametrize(
+    ("own", "keywords"),
+    [
+        ("code = 'sparsemed'\nsplit_time = 2.0", {"kernel_size": 55, "split_time": 2.0}),
+        ("split_time = 2.0", {"kernel_size": 55, "split_time": 2.0}),
+        ("code = 'rollmed'\nbatch_size = 500", {"batch_size": 500}),
+    ],
+)
+def test_keywords_are_shared_by_folders_with_the_same_method(config, own, keywords):
+    """Keywords of the common section hold for a folder unless it has another method; the default one may be named."""
+    text = f"[pipeline.background]\nkernel_size = 55\n[watch]\nfolders = ['/a']\n[watch.pipeline.background]\n{own}\n"
+    assert routing.pipeline_settings(config(text)).background_kwargs == keywords
+
+
+def test_folder_that_is_listed_twice_is_watched_once(config):
+    """The same folder may be written in two ways."""
+    assert config("[watch]\nfolders = ['/a', '/b/../a']\n").folders() == [pathlib.Path("/a")]
+
+
 def test_single_watch_table_may_override_too(config):
     """What stands in [watch] about the output holds for its folders."""
     settings = config("[watch]\nfolders = ['/a']\noutput.suffix = '_y'\n[output]\nbasin_strategy = 'drain'\n")

@@ -12,9 +12,18 @@ import tomli
 
 from dcnumd.config.reader import SectionReader
 from dcnumd.config.slips import explain
-from dcnumd.config.values import OutputSettings, PipelineSection, Settings, WatchSettings
+from dcnumd.config.values import (
+    BackgroundSettings,
+    OutputSettings,
+    PipelineSection,
+    SegmenterSettings,
+    Settings,
+    WatchSettings,
+)
 from dcnumd.errors import ConfigError
 
+DEFAULT_CODES = {"background": BackgroundSettings().code, "segmenter": SegmenterSettings().code}
+"""Code of the default method by the name of its section."""
 SYSTEM_CONFIG = pathlib.Path("/etc/dcnumd/config.toml")
 
 
@@ -106,14 +115,20 @@ def _read_group(reader: SectionReader, root: Settings, common: Mapping[str, Any]
     return dataclasses.replace(root, **sections)
 
 
-def _merged(table: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `table` with the values of `over` in it; if the method is another one, keywords of `table` are dropped."""
+def _merged(table: Mapping[str, Any], over: Mapping[str, Any], default_code: str = "") -> dict[str, Any]:
+    """Return `table` with the values of `over` in it; if the method is another one, keywords of `table` are dropped.
+
+    `default_code` is the method of a section that names none.
+    """
     base = dict(table)
-    if "code" in over and over["code"] != base.get("code"):
+    if "code" in over and over["code"] != base.get("code", default_code):
         base = {}
     for key, value in over.items():
         inner = base.get(key)
-        base[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+        if isinstance(inner, dict) and isinstance(value, dict):
+            base[key] = _merged(inner, value, DEFAULT_CODES.get(key, ""))
+        else:
+            base[key] = value
     return base
 
 

@@ -105,7 +105,8 @@ class SectionReader:
         self._expect(key, value, list, "a list of whole numbers" if hint is int else "a list of texts")
         if not value and not metadata.get("empty"):
             raise self.error(key, "got an empty list; at least one entry is needed")
-        return tuple(self._value(key, item, hint, metadata) for item in value)
+        # An entry that is repeated has no meaning in any list; a folder would be watched twice.
+        return tuple(dict.fromkeys(self._value(key, item, hint, metadata) for item in value))
 
     def _choice(self, key: str, value: Any, allowed: tuple[str, ...]) -> str:
         if value in allowed:
