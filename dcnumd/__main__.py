@@ -1,4 +1,4 @@
-"""The program ``dcnumd``, and ``python -m dcnumd``."""
+"""Entry point of the program ``dcnumd`` and of ``python -m dcnumd``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    # worker processes import this module, too, and need nothing of it
+    # Not at the top: worker processes import this module as well, and do not need the command line.
     from dcnumd.cli import main as run_command  # noqa: PLC0415
 
     return run_command()

@@ -1,4 +1,4 @@
-"""The command line: looks up the command, and turns errors into one line and an exit code."""
+"""The command line: imports the command, and converts errors to a message of one line and an exit code."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ COMMANDS = {
     "demo": ("dcnumd.simulate.commands:demo", "Show all of it in a temporary folder."),
     "completion": ("dcnumd.commands.completion:completion", "Print the script for completion in a shell."),
 }
-"""Import path of each command, and its line in the overview."""
+"""Import path of each command, and its description in the overview."""
 
 ENVIRONMENT_FAULTS = codes_of("ledger")
-"""Reason codes of faults in the environment, not in a measurement; they give exit code 2."""
+"""Reason codes of errors in the environment rather than in a measurement; they give exit code 2."""
 
 
 class LazyGroup(click.Group):
-    """Imports a command only when it is called, which keeps the overview and small commands fast."""
+    """Group that imports a command only when it is called, which keeps the overview and small commands fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
-        """Return the names in the order of the overview."""
+        """Return the names of the commands in the order of the overview."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 -- likewise
-        """Import one command."""
+        """Import and return a command; return None if there is no command of this name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
@@ -64,7 +64,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-        """Complete a command from the table, without importing anything, or an option."""
+        """Return completions of a command or an option; commands come from the table, without importing anything."""
         names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments
-        Arguments after ``dcnumd``; those of this process (``sys.argv[1:]``) by default.
+        Arguments after ``dcnumd``; by default those of this process (``sys.argv[1:]``).
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""The errors that dcnumd reports: what is wrong, where, what was found and what was expected.
+"""The exceptions of dcnumd; their messages say what is wrong, where, what was found and what was expected.
 
-They cross process borders, so each carries everything in its arguments.
+They are pickled and passed between processes, so each contains all of its data in its arguments.
 """
 
 from __future__ import annotations
@@ -8,21 +8,21 @@ from __future__ import annotations
 from dcnumd.reasons import is_transient
 
 MAX_MESSAGE = 2000
-"""Characters; names in a file may be far longer, and journald breaks long lines."""
+"""Largest length of a message [characters]; names in a file may be far longer, and journald breaks long lines."""
 
 
 class DcnumdError(Exception):
-    """Root of all foreseeable faults; anything else is a bug.
+    """Base class of all expected errors; any other exception is a bug.
 
     Parameters
     ----------
     message
-        One line for the operator: what, where, got, expected.
+        One line for the operator: what is wrong, where, what was found and what was expected.
     reason
         Stable code for logs and the ledger, one of `dcnumd.reasons.CATALOGUE`.
     transient
-        Whether the same attempt may succeed later without a change of the input; given only where the code alone does
-        not tell.
+        Whether the same attempt may succeed later without a change of the input. By default `reason` determines it;
+        pass it only for a reason whose entry in the catalogue leaves it open.
     """
 
     default_reason = "error"
@@ -39,7 +39,7 @@ class DcnumdError(Exception):
 
 
 def printable(text: str) -> str:
-    """Return text that stays in its line and leaves the terminal alone, whatever names a file holds."""
+    """Return `text` with unprintable characters escaped: names in files must not break lines or affect the terminal."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
@@ -55,13 +55,13 @@ def _rebuild(kind: type[DcnumdError], message: str, reason: str, transient: bool
 
 
 class ConfigError(DcnumdError, ValueError):
-    """A setting is wrong: file, key, what is wrong, what is allowed."""
+    """A setting is wrong; the message contains file, key, problem and what is allowed."""
 
     default_reason = "config"
 
 
 class MethodError(ConfigError):
-    """A segmenter, background or keyword that does not exist or does not fit."""
+    """A segmenter, background or keyword does not exist or does not fit."""
 
     default_reason = "method"
 
@@ -73,11 +73,11 @@ class MeasurementError(DcnumdError):
 
 
 class FramesError(MeasurementError, ValueError):
-    """Frames are not what a method works with: how many there are, their type or their shape."""
+    """The number, the type or the shape of frames does not suit a method."""
 
 
 class ResultError(DcnumdError):
-    """A result cannot be written or is not what it must be."""
+    """A result cannot be written or is not correct."""
 
     default_reason = "output"
 
@@ -89,6 +89,6 @@ class WorkerError(DcnumdError):
 
 
 class JobCancelledError(DcnumdError):
-    """The job was asked to stop before it was finished."""
+    """A job was asked to stop before it had finished."""
 
     default_reason = "cancelled"

@@ -1,6 +1,6 @@
-"""Every reason code that dcnumd logs, stores or raises: what it means, what to do, whose fault it is, and if it passes.
+"""Catalogue of the reason codes that dcnumd logs, stores or raises: meaning, remedy, what is at fault, and transience.
 
-The texts are for the operator; docs/operations.md has those for the engineer.
+The texts are for the operator; docs/operations.md contains those for the engineer.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Fault = Literal["measurement", "results", "ledger", "computer", "settings", "method", "dcnumd", "nobody"]
-"""What is at fault: ``results``: the folder of the results, for which measurements wait; ``ledger``: the state folder;
-``method``: a method that comes from another package; ``nobody``: nothing is wrong."""
+"""What is at fault; ``results`` is the folder of results, for which measurements wait, ``ledger`` the state folder,
+``method`` a method from another package, and ``nobody`` means that nothing is wrong."""
 Transient = Literal["yes", "no", "depends"]
-"""Whether the same attempt may succeed later without a change of the input; ``depends``: the error itself says so."""
+"""Whether the same attempt may succeed later without a change of the input; ``depends``: each error states it."""
 
 
 class Reason(NamedTuple):
-    """Why a measurement is where it is, or why something failed."""
+    """Reason for the state of a measurement, or for a failure."""
 
     what: str
-    """What has happened, as a sentence without its full stop."""
+    """What has happened, as a sentence without a full stop."""
     cure: str
     """What to do about it, as sentences."""
     fault: Fault
@@ -33,7 +33,7 @@ _SETTINGS = "Ask the engineer to look at the settings of dcnumd."
 _MAKER = "Tell the maker of the method, which comes from another package."
 _ROOM = "Delete or move what is not needed on that disk; it goes on by itself."
 _WAIT = "Nothing to do."
-# What changed while it waited has the same code as what changed under a job.
+# A change of a file while it waits has the same code as a change during its job.
 _CHANGED = Reason(
     "It changed before its result was complete", "Nothing to do; the new content is processed.", "measurement", "yes"
 )
@@ -152,7 +152,7 @@ FAILURES: dict[str, Reason] = {
     "internal": _BUG,
     "error": _BUG,
 }
-"""Why a job, a report or an index has failed."""
+"""Reasons for failures of jobs, reports and indexes."""
 
 OTHERS: dict[str, Reason] = {
     "open_for_writing": Reason("Another program has it open for writing", _WAIT, "nobody", "yes"),
@@ -192,7 +192,7 @@ OTHERS: dict[str, Reason] = {
     "ended": Reason("The daemon of the demonstration ended too early", _REPORT, "dcnumd", "no"),
     "silent": Reason("The daemon of the demonstration did nothing", _REPORT, "dcnumd", "no"),
 }
-"""Codes that are no failure of a measurement: of waiting and skipped files, of the commands, and of the ledger."""
+"""Reasons that are no failure of a measurement: of waiting and skipped files, of commands, and of the ledger."""
 
 CATALOGUE: dict[str, Reason] = FAILURES | OTHERS
 
@@ -204,15 +204,15 @@ REFUSED_NAMES: dict[str, str] = {
     "own_output": "it has the name of a result of dcnum's predecessor",
     "output_folder": "it lies in output.folder, where results go",
 }
-"""Why a file is passed over for its name alone. Nothing tells of it but `dcnumd why`, in these words; so these are no
-codes, except for ``pattern``."""
+"""Reasons for ignoring a file because of its name. Only `dcnumd why` reports them, in these words; therefore they are
+no reason codes, except for ``pattern``."""
 
 
 def codes_of(fault: Fault) -> frozenset[str]:
-    """Return the codes of what has one thing at fault."""
+    """Return the codes of the reasons for which `fault` is at fault."""
     return frozenset(code for code, reason in CATALOGUE.items() if reason.fault == fault)
 
 
 def is_transient(code: str) -> bool:
-    """Return whether what a code stands for may pass by itself, as far as the code alone tells."""
+    """Return whether an error with this code is transient, as far as the code alone tells."""
     return code in CATALOGUE and CATALOGUE[code].transient == "yes"

@@ -1,4 +1,4 @@
-"""What becomes of a measurement under the settings: its job, the paths of its result and report, their request."""
+"""Application of the settings to a measurement: its job, the path of its result, and the request for its report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dcnumd.report.request import ReportRequest
 
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:
-    """Return what decides the numbers, in the form that a job carries."""
+    """Return the settings that determine the numbers in a result, in the form that a job contains."""
     pipeline = settings.pipeline
     return PipelineSettings(
         pixel_size=pipeline.pixel_size or None,
@@ -44,7 +44,7 @@ def job_for(settings: Settings, path: pathlib.Path, job_id: str) -> Job:
 
 
 def watched_job_for(settings: Settings, path: pathlib.Path, job_id: str) -> Job:
-    """Return the job for a measurement that anybody may have put into a watched folder: it is not trusted."""
+    """Return the job for a measurement in a watched folder; it is not trusted, since anybody may have put it there."""
     group = settings.group_of(path)
     return dataclasses.replace(
         job_for(settings, path, job_id),
@@ -57,7 +57,7 @@ def watched_job_for(settings: Settings, path: pathlib.Path, job_id: str) -> Job:
 
 
 def report_request_for(settings: Settings, path: pathlib.Path, result: pathlib.Path, job_id: str) -> ReportRequest:
-    """Return the request for the report of a measurement whose result lies at `result`."""
+    """Return the request for the report of the measurement `path`, whose result is at `result`."""
     folder = result.parent
     if settings.report.folder is not None:
         folder = _mirrored(path, settings.report.folder, settings.watched_folder_of(path), settings.folders())
@@ -77,15 +77,15 @@ def report_request_for(settings: Settings, path: pathlib.Path, result: pathlib.P
 
 
 def output_root_of(settings: Settings, path: pathlib.Path) -> pathlib.Path:
-    """Return the folder that the result of the measurement `path` must not leave."""
+    """Return the folder in or below which the result of the measurement `path` must be."""
     return settings.group_of(path).output.folder or settings.watched_folder_of(path) or path.parent
 
 
 def output_for(settings: Settings, path: pathlib.Path) -> pathlib.Path:
-    """Return where the result of the measurement `path` goes.
+    """Return the path of the result of the measurement `path`.
 
-    With ``output.folder`` the tree below the watched folder is mirrored there. When the results of several
-    folders go there, each has its own tree under its own name, so that equal names do not meet.
+    With ``output.folder``, the tree below the watched folder is mirrored there. If the results of several watched
+    folders go there, each has a separate tree with the name of the folder, so that equal names do not collide.
     """
     output = settings.group_of(path).output
     name = f"{path.stem}{output.suffix}.rtdc"
@@ -100,8 +100,8 @@ def index_folder_for(settings: Settings, path: pathlib.Path) -> pathlib.Path:
 
 
 def plain_path(path: pathlib.Path) -> pathlib.Path:
-    """Return a path from the root, without ``..``; symbolic links are followed only where one comes before ``..``."""
-    plain = pathlib.Path("/")
+    """Return an absolute path without ``..``; a symbolic link is followed only if it precedes ``..``."""
+    plain = pathlib.Path("/")  # Why not `os.path.normpath`? It ignores that a part before ".." may be a link.
     for part in path.absolute().parts[1:]:
         if part != "..":
             plain /= part
@@ -113,9 +113,9 @@ def plain_path(path: pathlib.Path) -> pathlib.Path:
 def _mirrored(
     path: pathlib.Path, folder: pathlib.Path, root: pathlib.Path | None, sharing: list[pathlib.Path]
 ) -> pathlib.Path:
-    """Return where in `folder` the tree below the watched folder `root` has the place of `path`.
+    """Return the folder of `path` in the copy of the tree below the watched folder `root` that is in `folder`.
 
-    When several watched folders are `sharing` it, each has its own tree under its own name.
+    If several watched folders are `sharing` it, each has a separate tree with the name of the folder.
     """
     if root is None:
         return folder

@@ -1,4 +1,4 @@
-"""What the daemon says of its state, as frozen values: who shows it needs nothing else of the daemon.
+"""The state of the daemon as frozen dataclasses, which are sufficient to show it.
 
 Times are UTC, ISO 8601.
 """
@@ -12,33 +12,33 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recording:
-    """A file that is being written."""
+    """File that is being written."""
 
     path: str
     size: int
-    """[bytes]"""
+    """Size of the file [bytes]."""
     bytes_per_second: float
     seconds: float
-    """For how long it has been seen growing [s]."""
+    """Time for which the file has been observed to grow [s]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Waiting:
-    """A measurement that waits: to be complete, or for its turn."""
+    """Measurement that waits for its file to be complete, or to be processed."""
 
     id: int
     path: str
     state: Literal["settling", "queued"]
     since: str
     reason: str
-    """Why it waits longer than others; mostly empty."""
+    """Code of the reason why it waits longer than others; usually empty."""
     error: str
-    """What exactly is in the way."""
+    """Message that describes the obstacle."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Running:
-    """The measurement that is being processed."""
+    """Measurement that is being processed."""
 
     id: int
     path: str
@@ -48,15 +48,15 @@ class Running:
     frames: int
     frames_per_second: float
     seconds_left: float | None
-    """None while nothing can be said."""
+    """Estimated remaining time [s]; None if there is no estimate."""
     started: str
     held: bool
-    """It stands still because something is being recorded."""
+    """Whether the job is suspended because of a recording."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ended:
-    """A measurement that came to an end."""
+    """Measurement in a final state."""
 
     id: int
     path: str
@@ -68,19 +68,19 @@ class Ended:
     events: int | None
     seconds: float | None
     light: str
-    """``green``, ``yellow``, ``red`` or ``grey``; empty without a report."""
+    """Colour of the report's traffic light: ``green``, ``yellow``, ``red`` or ``grey``; empty without a report."""
     warnings: tuple[str, ...]
     reason: str
     error: str
     output: str
     has_report: bool
     report_wanted: bool = False
-    """It is still to be made."""
+    """Whether the report is still to be made."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Folder:
-    """A watched folder."""
+    """Watched folder."""
 
     path: str
     reachable: bool
@@ -88,24 +88,24 @@ class Folder:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Output:
-    """A folder of results."""
+    """Folder of results."""
 
     path: str
     free_bytes: int | None
-    """Room there; None as long as that is not known."""
+    """Free space [bytes]; None as long as it is unknown."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Blocked:
-    """A folder that takes no results just now, for which measurements wait."""
+    """Folder that currently accepts no results, and for which measurements wait."""
 
     folder: str
     problem: Literal["disk.low", "output.blocked"]
-    """The event by which the log told it."""
+    """Name of the log event that reported it."""
     reason: str
     error: str
     waiting: int
-    """Number of measurements that wait for it."""
+    """Number of measurements that wait for the folder."""
 
 
 LATENCY_BOUNDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
@@ -131,16 +131,16 @@ class Latency:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Totals:
-    """What was counted since the start of the daemon."""
+    """Counts since the start of the daemon."""
 
     finished: int
     failed: Mapping[str, int]
-    """By reason."""
+    """Number of failed measurements by reason code."""
     skipped: int
     frames: int
     events: int
     seconds: float
-    """Time that the processing took [s]."""
+    """Total duration of the processing [s]."""
     reports: int
     reports_failed: int
     worker_losses: int
@@ -151,7 +151,7 @@ class Totals:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is going on at one moment."""
+    """State of the daemon at one moment."""
 
     version: str
     pid: int
@@ -166,7 +166,7 @@ class Snapshot:
     outputs: tuple[Output, ...]
     blocked: tuple[Blocked, ...]
     counts: Mapping[str, int]
-    """Measurements in each state of the ledger."""
+    """Number of measurements in each state of the ledger."""
     queue: int
     oldest_wait_seconds: float
     recording: tuple[Recording, ...]
@@ -176,6 +176,6 @@ class Snapshot:
     failed: tuple[Ended, ...]
     last_success: str | None
     plot_id: int | None
-    """The measurement whose plot `Control.plot` returns."""
+    """Number of the measurement whose plot `Control.plot` returns."""
     also_running: tuple[Running, ...] = ()
-    """Further measurements that are being processed, where several are at the same time."""
+    """Further measurements that are being processed, if there are several at the same time."""

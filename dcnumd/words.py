@@ -1,20 +1,20 @@
-"""Spans of time as text, in one form for the live page, reports, messages and commands."""
+"""Durations as text, in the same form for the live page, reports, messages and commands."""
 
 from __future__ import annotations
 
 import math
 
 UNKNOWN = "\N{EN DASH}"
-"""Shown in place of a value that is not known."""
+"""Text in place of an unknown value."""
 
 
 def duration(seconds: float | None) -> str:
-    """Return a span of time as text, such as ``2.9 s``, ``3:07 min``, ``1:20 h`` or ``5 d``."""
+    """Return a duration in seconds as text, such as ``2.9 s``, ``3:07 min``, ``1:20 h`` or ``5 d``."""
     return " ".join(duration_parts(seconds)).rstrip()
 
 
 def duration_parts(seconds: float | None) -> tuple[str, str]:
-    """Return the number and the unit of the text that `duration` returns; the unit is empty if nothing is known."""
+    """Return the number and the unit of the text that `duration` returns; the unit of an unknown value is empty."""
     if seconds is None or not math.isfinite(seconds):
         return UNKNOWN, ""
     if seconds < 9.95:
