@@ -152,11 +152,15 @@ def test_status_and_history_show_the_ledger(config, ledger, capsys):
 def test_why_tells_the_way_of_a_file(config, ledger, capsys, tmp_path):
     """Each step with its time; and for an unknown file, why nothing is known of it."""
     assert main(["why", str(tmp_path / "in" / "failed.rtdc"), "-c", str(config)]) == 0
-    shown = capsys.readouterr().out
-    assert [line.split()[1] for line in shown.splitlines()[1:]] == ["seen", "settling", "queued", "failed"]
+    _, cause, *way = capsys.readouterr().out.splitlines()
+    assert cause.strip().startswith("It holds no images. Record with images")
+    assert [line.split()[1] for line in way] == ["seen", "settling", "queued", "failed"]
     done = tmp_path / "in" / "done.rtdc"
-    assert main(["why", ledger.latest(str(done)).output, "-c", str(config)]) == 1
-    assert f"ignored: it is the result of {done}" in capsys.readouterr().out
+    assert main(["why", ledger.latest(str(done)).output, "-c", str(config)]) == 0
+    explanation, line, *way = capsys.readouterr().out.splitlines()
+    assert explanation.endswith(f"ignored: it is the result of {done}")
+    assert f"{done}  " in line
+    assert len(way) > 3
     assert main(["why", str(tmp_path / "in" / "x_dce.rtdc"), "-c", str(config)]) == 1
     assert "it has the name of a result of dcnum's predecessor" in capsys.readouterr().out
     assert main(["why", "/elsewhere/x.rtdc", "-c", str(config)]) == 1

@@ -46,11 +46,12 @@ FORMULA = ("=", "+", "-", "@")
 """First characters of cells that spreadsheets would evaluate as a formula."""
 
 AGE = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d|w)")
+DAYS_AGO = {"today": 0, "yesterday": 1}
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class Moment(click.ParamType[str]):
-    """A point in time: ``2026-11-21``, ``2026-11-21T10:30``, or an age such as ``3d`` (three days ago).
+    """A point in time: ``2026-11-21``, ``2026-11-21T10:30``, ``yesterday``, or an age such as ``3d`` (three days ago).
 
     Parameters
     ----------
@@ -70,15 +71,19 @@ class Moment(click.ParamType[str]):
             moment = self._moment(text)
             return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         except (ValueError, OverflowError):
-            self.fail(f"{value!r}: expected a time such as 2026-11-21, 2026-11-21T10:30, 2h or 3d", param, ctx)
+            self.fail(
+                f"{value!r}: expected a time such as 2026-11-21, 2026-11-21T10:30, yesterday, 2h or 3d", param, ctx
+            )
 
     def _moment(self, text: str) -> dt.datetime:
         if age := AGE.fullmatch(text):
             return dt.datetime.now(dt.UTC) - dt.timedelta(seconds=float(age[1]) * SECONDS[age[2]])
         try:
-            day = dt.date.fromisoformat(text) + dt.timedelta(days=self._day_end)
+            today = dt.datetime.now().astimezone().date()
+            day = today - dt.timedelta(DAYS_AGO[text]) if text in DAYS_AGO else dt.date.fromisoformat(text)
         except ValueError:
             return dt.datetime.fromisoformat(text)
+        day += dt.timedelta(days=self._day_end)
         return dt.datetime.combine(day, dt.time())
 
 
@@ -92,7 +97,9 @@ class Moment(click.ParamType[str]):
     help="Only what came to this end. Can be repeated.",
 )
 @click.option("--failed", is_flag=True, help="Only those that failed; short for --state failed.")
-@click.option("--since", type=Moment(day_end=False), help="Only what ended then or later: 2026-11-21T10:30, 2h, 3d.")
+@click.option(
+    "--since", type=Moment(day_end=False), help="Only what ended then or later: 2026-11-21T10:30, yesterday, 2h."
+)
 @click.option("--until", type=Moment(day_end=True), help="Only what ended before; a day alone is included.")
 @click.option("--sample", default="", metavar="TEXT", help="Only samples whose name contains this.")
 @click.option("--light", type=click.Choice(get_args(Light)), help="Only reports with this traffic light.")

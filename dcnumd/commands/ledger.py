@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import click
 
 from dcnumd.commands.options import json_option, with_settings
-from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
+from dcnumd.commands.shown import as_dict, entry_line, moment, print_json, reading
 from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.links import LinkFault, stat_of
 from dcnumd.daemon.folders.listing import CandidateFilter
@@ -29,32 +29,41 @@ from dcnumd.routing import plain_path
 FILES = click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
 
 
-@click.command(epilog="Example: dcnumd why /srv/acquisition/M001_data.rtdc")
+@click.command(epilog="Example: dcnumd why M001_data.rtdc")
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
 @json_option
 @with_settings(config_needed=False)
 def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
-    """Tell the way of one FILE, and why it is where it is. Exit code 1 if nothing is known of it."""
+    """Tell the way of one FILE, and why it is where it is. Exit code 1 if nothing is known of it.
+
+    FILE is a measurement or its result. A name without a folder stands for all measurements in the ledger with that
+    name, or with a result of that name, unless there is such a file in the current folder. Times are local on a
+    terminal and UTC elsewhere.
+    """
     path = os.fspath(plain_path(file))
     with reading(settings) as ledger:
         entries = ledger.entries(path=path) if ledger else []
         producer = ledger.producer(path) if ledger else None
+        if ledger and producer and not entries:
+            entries = ledger.entries(path=producer.path)
+        elif ledger and not entries and file.name == os.fspath(file) and not os.path.lexists(path):
+            entries = ledger.named(file.name)
         ways = {entry.id: ledger.transitions(entry.id) for entry in entries} if ledger else {}
-    explanation = "" if entries else _why_unknown(settings, path, producer)
+    explanation = "" if entries and not producer else _why_unknown(settings, path, producer)
     if as_json:
         known = [{**as_dict(entry), "way": [dataclasses.asdict(step) for step in ways[entry.id]]} for entry in entries]
         print_json({"path": path, "explanation": explanation, "entries": known})
-    elif not entries:
+    elif explanation:
         click.echo(f"{printable(path)}: {explanation}")
     for entry in entries if not as_json else ():
         click.echo(entry_line(entry))
-        if entry.state is State.QUEUED and (cause := CATALOGUE.get(entry.reason)):
+        if cause := CATALOGUE.get(entry.reason):
             click.echo(f"    {cause.what}. {cause.cure}")
         if entry.report:
             click.echo(f"    report: {printable(entry.report)}")
         for step in ways[entry.id]:
             reason = printable(f"{step.reason}{f': {step.error}' if step.error else ''}")
-            click.echo(f"    {step.time}  {step.state:9} {reason}")
+            click.echo(f"    {moment(step.time)}  {step.state:9} {reason}".rstrip())
     return 0 if entries else 1
 
 

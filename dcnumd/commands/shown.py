@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import sqlite3
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,6 +63,13 @@ def local_time(time: str | None, now: dt.datetime) -> str:
     return f"{local:%b %d %H:%M}" if local.year == now.year else f"{local:%Y-%m-%d}"
 
 
+def moment(time: str) -> str:
+    """Return a time of the ledger: local time on a terminal, elsewhere as it is, in UTC."""
+    if not sys.stdout.isatty():
+        return time
+    return f"{dt.datetime.fromisoformat(time).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
 def why_not(entry: Entry) -> str:
     """Return the reason code and the error of a measurement, without its path."""
     error = printable(entry.error).removeprefix(f"{printable(entry.path)}: ")
@@ -79,7 +87,7 @@ def entry_line(entry: Entry) -> str:
     if entry.light:
         details += f", report {entry.light}{f' ({entry.warnings})' if entry.warnings else ''}"
     state = click.style(f"{entry.state:9}", fg=COLOURS.get(entry.state))
-    return f"{entry.changed_at}  {state} {printable(f'{entry.path}  {details}')}".rstrip()
+    return f"{moment(entry.changed_at)}  {state} {printable(f'{entry.path}  {details}')}".rstrip()
 
 
 def as_dict(entry: Entry) -> dict[str, Any]:

@@ -107,10 +107,19 @@ def test_ages_count_back_from_now(text, seconds):
     assert moment + dt.timedelta(seconds=seconds) <= dt.datetime.now(dt.UTC)
 
 
+def test_words_for_days_mean_whole_days(berlin):
+    """Yesterday ends where today begins, at local midnight."""
+    begin, end = (Moment(day_end=day_end).convert("yesterday", None, None) for day_end in (False, True))
+    today = dt.datetime.fromisoformat(Moment(day_end=False).convert("today", None, None))
+    assert begin < end
+    assert dt.datetime.fromisoformat(end) == today
+    assert today <= dt.datetime.now(dt.UTC) < today + dt.timedelta(hours=25)
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--since", "yesterday"], "expected a time such as 2026-11-21"),
+        (["--since", "tomorrow"], "expected a time such as 2026-11-21"),
         (["--since", "99999999999d"], "expected a time"),
         (["--until", "9999-12-31"], "expected a time"),
         (["--until", "2026-02-30"], "expected a time"),

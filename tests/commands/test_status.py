@@ -250,6 +250,25 @@ def test_why_tells_cause_and_cure(world, capfd):
     assert lines[1].strip().startswith("The disk for the results is full. Delete or move what is not needed")
 
 
+@pytest.mark.parametrize("name", ["M001.rtdc", "M001_dcn.rtdc"])
+def test_why_takes_a_bare_name(world, capfd, monkeypatch, tmp_path, name):
+    """A name without a folder stands for all measurements or results with it, wherever the command is called."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        (world.folder / folder).mkdir()
+        world.done(f"{folder}/M001.rtdc")
+    world.done("XM001.rtdc")
+    assert main(["why", name, "-c", str(world.config)]) == 0
+    shown = capfd.readouterr().out
+    assert [line.split()[2] for line in shown.splitlines() if "->" in line] == [
+        str(world.folder / folder / "M001.rtdc") for folder in ("b", "a")
+    ]
+    assert main(["why", "M002.rtdc", "-c", str(world.config)]) == 1
+    (tmp_path / name).touch()
+    assert main(["why", name, "-c", str(world.config)]) == 1
+    assert "unknown: it is in no watched folder" in capfd.readouterr().out
+
+
 def watching(world):
     command = [sys.executable, "-m", "dcnumd", "status", "--watch", "-c", str(world.config)]
     return Terminal(command, columns=100)

@@ -65,6 +65,13 @@ class LedgerQueries:
         """Return the row that is done and whose result is at `output`."""
         return self._one("output = CAST(? AS TEXT) AND state = 'done'", text_of(output))
 
+    def named(self, name: str) -> list[Entry]:
+        """Return rows whose file or result has this name, in any folder; the most recently changed first."""
+        ending = text_of(f"/{name}")
+        conditions = [f"substr({column}, -length(CAST(? AS TEXT))) = CAST(? AS TEXT)" for column in ("path", "output")]
+        query = f"{' OR '.join(conditions)} ORDER BY revision DESC"
+        return [_read(Entry, row) for row in self._rows(query, *[ending] * 4)]
+
     def is_output(self, path: str) -> bool:
         """Return whether `path` is the output of any row, even of one that is being processed again."""
         return self._one("output = CAST(? AS TEXT)", text_of(path)) is not None
