@@ -20,7 +20,8 @@ import pytest
 
 from dcnumd import __version__
 from dcnumd.cli import COMMANDS, cli, main
-from dcnumd.commands.process import make_jobs, not_complete
+from dcnumd.commands.process import not_complete
+from dcnumd.commands.process_jobs import make_jobs
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import Content, State
 from dcnumd.daemon.ledger.store import Ledger
@@ -401,6 +402,39 @@ def test_a_file_named_twice_is_one_job(tmp_path):
     assert job.path_in == names[0]
 
 
+def test_process_takes_folders(tmp_path, capsys, monkeypatch):
+    """The measurements in a folder are processed, not its results, and their tree is repeated in the output folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/M1.rtdc", "data/deep/M2.rtdc", "data/M1_dcn.rtdc", "data/notes.txt", "data/.M3.rtdc", "M4.rtdc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "M1_dcn.rtdc").touch()
+    arguments = ["process", "M4.rtdc", "data", "-o", "out", "--dry-run"]
+    assert main([*arguments, "--recursive"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/M4.rtdc -> {tmp_path}/out/M4_dcn.rtdc",
+        f"{tmp_path}/data/M1.rtdc -> {tmp_path}/out/M1_dcn.rtdc (exists)",
+        f"{tmp_path}/data/deep/M2.rtdc -> {tmp_path}/out/deep/M2_dcn.rtdc",
+    ]
+    assert main([*arguments, "--json"]) == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(pathlib.Path(job["path_in"]).name, job["exists"]) for job in shown] == [
+        ("M4.rtdc", False), ("M1.rtdc", True),
+    ]  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["M1_dcn.rtdc"]
+
+
+def test_process_of_a_folder_without_measurements_is_wrong_usage(tmp_path, capsys):
+    """A folder above the right one is named, with what would help."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "M_dcn.rtdc").touch()
+    assert main(["process", str(tmp_path)]) == 2
+    assert f"{tmp_path}: there are no measurements directly in it; --recursive" in capsys.readouterr().err
+    assert main(["process", str(tmp_path), "-r"]) == 2
+    assert "no measurements in it or below it" in capsys.readouterr().err
+
+
 def test_process_with_unknown_method_exits_2(tmp_path):
     """A method that does not exist is an error of the config."""
     write_measurement(tmp_path / "M.rtdc")
@@ -412,11 +446,13 @@ def test_process_with_unknown_method_exits_2(tmp_path):
 
 @pytest.mark.slow
 def test_process_stopped_by_ctrl_c_leaves_no_result(tmp_path):
-    """The first SIGINT ends the running file in an orderly way."""
+    """The first SIGINT ends the running file in an orderly way; the last lines say what was done and what not."""
     write_measurement(tmp_path / "M0.rtdc", frames=1000, shape=(80, 320))
     for number in range(1, 30):
         (tmp_path / f"M{number}.rtdc").hardlink_to(tmp_path / "M0.rtdc")
-    command = [sys.executable, "-m", "dcnumd", "process", *(f"M{number}.rtdc" for number in range(30))]
+    (tmp_path / "bad.rtdc").write_bytes(b"no measurement")
+    names = ["bad.rtdc", *(f"M{number}.rtdc" for number in range(30))]
+    command = [sys.executable, "-m", "dcnumd", "process", *names]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
@@ -427,6 +463,12 @@ def test_process_stopped_by_ctrl_c_leaves_no_result(tmp_path):
     results = sorted(path.name for path in tmp_path.iterdir() if "_dcn" in path.name)
     assert results == sorted(f"{pathlib.Path(name).stem}_dcn.rtdc" for name in done)
     assert len(results) < 30
+    (counted,) = (line for line in errors.splitlines() if re.match(r"\d+ done", line))
+    counts = {end: int(number) for number, end in (part.split(" ", 1) for part in counted.split(", "))}
+    assert (counts["done"], counts["skipped"]) == (len(done), 0)
+    assert counts["failed"] in {1, 2}
+    assert sum(counts.values()) == 31
+    assert f"  not_hdf5         {tmp_path}/bad.rtdc" in errors.splitlines()
 
 
 def test_daemon_with_an_unknown_segmenter_does_not_start(tmp_path):

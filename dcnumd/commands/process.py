@@ -11,16 +11,16 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, assert_never
 
 import click
 
-from dcnumd import routing
 from dcnumd.commands.options import json_option, with_settings
+from dcnumd.commands.process_jobs import FrameSelection, make_jobs
 from dcnumd.config.values import Settings
-from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, MeasurementError
+from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, MeasurementError, printable
 from dcnumd.kernels.cache import ensure_compiled
 from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
 from dcnumd.processes.fork_server import start_fork_server
@@ -28,8 +28,6 @@ from dcnumd.words import duration
 
 if TYPE_CHECKING:
     from dcnumd.daemon.measurements.probe import Verdict
-
-FrameSelection = int | tuple[int, ...] | slice
 
 
 class FrameChoice(click.ParamType[FrameSelection]):
@@ -51,9 +49,9 @@ class FrameChoice(click.ParamType[FrameSelection]):
 
 
 @click.command(
-    epilog="Example: dcnumd process M001_data.rtdc M002_data.rtdc -o results --set output.basin_strategy=drain"
+    epilog="Example: dcnumd process M001_data.rtdc /data/2026-11-21 -o results --set output.basin_strategy=drain"
 )
-@click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
+@click.argument("paths", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
 @click.option(
     "-o",
     "--output",
@@ -61,20 +59,29 @@ class FrameChoice(click.ParamType[FrameSelection]):
     type=click.Path(path_type=pathlib.Path, file_okay=False),
     help="Folder for the results; else as the config says, beside each file by default.",
 )
+@click.option("-r", "--recursive", is_flag=True, help="Process what is in the subfolders of folders, too.")
 @click.option("--frames", type=FrameChoice(), help="Only these frames: 1000, 0:1000:2 or 3,5,8.")
+@click.option("--dry-run", is_flag=True, help="Only list the files and their results; process nothing.")
 @json_option
 @with_settings(config_needed=False)
 def process(
     settings: Settings,
-    files: tuple[pathlib.Path, ...],
+    paths: tuple[pathlib.Path, ...],
     output: pathlib.Path | None,
+    recursive: bool,
     frames: FrameSelection | None,
+    dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Process each FILE now, without daemon or ledger.
+    """Process each FILE now, or all measurements in a folder, without daemon or ledger.
 
     Works without a config file, too. Exit code 1 if a measurement failed, 2 if the config does not fit.
     """
+    jobs = make_jobs(settings, paths, output, frames, recursive=recursive)
+    if dry_run:
+        for job in jobs:
+            announce(job, as_json=as_json)
+        return 0
     # The variable would override the locking that readers ask for; a lock of ours makes the instrument's writes fail.
     os.environ.pop("HDF5_USE_FILE_LOCKING", None)
     ensure_compiled(lambda text: click.echo(text, err=True))
@@ -82,55 +89,25 @@ def process(
     start_fork_server()
     from dcnumd.daemon import logs  # noqa: PLC0415
 
-    logs.configure(settings.log, sys.stderr)
-    jobs = make_jobs(settings, files, output, frames)
-    failures = 0
-    misfit = False
+    ends: list[JobResult | DcnumdError] = []
     with progress_of(len(jobs)) as show, stop_wish() as stop:
+        # After the progress bar has taken over stderr, so that log lines appear above it.
+        logs.configure(settings.log, sys.stderr)
         for job in jobs:
             if stop.is_set():
                 break
             try:
-                report(process_one(job, show, stop.is_set), as_json=as_json)
+                result = process_one(job, show, stop.is_set)
+                ends.append(result)
+                report(result, as_json=as_json)
             except DcnumdError as error:
-                failures += 1
-                misfit = misfit or isinstance(error, ConfigError)
+                ends.append(error)
                 report_failure(job, error, as_json=as_json)
-    if misfit:
+    if len(jobs) > 1 and not as_json:
+        summarize(jobs, ends)
+    if any(isinstance(end, ConfigError) for end in ends):
         return 2
-    return 1 if failures or stop.is_set() else 0
-
-
-def make_jobs(
-    settings: Settings,
-    files: tuple[pathlib.Path, ...],
-    output: pathlib.Path | None,
-    frames: FrameSelection | None,
-) -> list[Job]:
-    """Return the jobs, one for each distinct file.
-
-    Raises
-    ------
-    click.UsageError
-        If two files would have the same result.
-    """
-    jobs: dict[pathlib.Path, Job] = {}
-    for number, path in enumerate(files, start=1):
-        job = routing.job_for(settings, path, str(number))
-        if output is not None:
-            job = dataclasses.replace(job, path_out=output.absolute() / f"{path.stem}{settings.output.suffix}.rtdc")
-        if frames is not None:
-            job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, index_mapping=frames))
-        other = jobs.get(job.path_out)
-        if other is not None and os.path.realpath(other.path_in) == os.path.realpath(job.path_in):
-            continue
-        if other is not None:
-            raise click.UsageError(
-                f"{job.path_in} and {other.path_in} would both become {job.path_out}; "
-                "process them separately, with different -o"
-            )
-        jobs[job.path_out] = job
-    return list(jobs.values())
+    return 1 if stop.is_set() or any(isinstance(end, DcnumdError) for end in ends) else 0
 
 
 def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelled: Callable[[], bool]) -> JobResult:
@@ -170,6 +147,28 @@ def not_complete(verdict: Verdict) -> tuple[str, str]:
         case "changing":
             return "is being written", verdict
     assert_never(verdict)
+
+
+def announce(job: Job, *, as_json: bool) -> None:
+    """Print a file and the path of its result."""
+    exists = job.path_out.exists()
+    if as_json:
+        fields = {"path_in": os.fspath(job.path_in), "path_out": os.fspath(job.path_out), "exists": exists}
+        click.echo(json.dumps(fields))
+    else:
+        click.echo(printable(f"{job.path_in} -> {job.path_out}{' (exists)' if exists else ''}"))
+
+
+def summarize(jobs: Sequence[Job], ends: Sequence[JobResult | DcnumdError]) -> None:
+    """Print how many files came to which end, and a line for each that failed, on stderr."""
+    failed = [(job, end) for job, end in zip(jobs, ends, strict=False) if isinstance(end, DcnumdError)]
+    skipped = sum(isinstance(end, JobResult) and end.outcome == "skipped" for end in ends)
+    counts = {"done": len(ends) - skipped - len(failed), "skipped": skipped, "failed": len(failed)}
+    if len(ends) < len(jobs):
+        counts["not begun"] = len(jobs) - len(ends)
+    click.echo("\n" + ", ".join(f"{number} {end}" for end, number in counts.items()), err=True)
+    for job, error in failed:
+        click.echo(f"  {error.reason:16} {printable(os.fspath(job.path_in))}", err=True)
 
 
 def report(result: JobResult, *, as_json: bool) -> None:
@@ -235,7 +234,7 @@ def progress_of(number: int) -> Iterator[Callable[[Job, Progress | None], None]]
         def show(job: Job, progress: Progress | None) -> None:
             if progress is None:
                 text = f"[{job.job_id}/{number}] {job.path_in.name}".replace("[", r"\[")
-                bar.reset(task, description=text, total=None, stage="looking")
+                bar.reset(task, description=text, total=None, stage="inspection")
             else:
                 stage = f"{progress.stage}, {progress.events} events"
                 bar.update(task, completed=progress.frames_done, total=progress.frames, stage=stage)
