@@ -26,6 +26,7 @@ COMMANDS = {
     "why": ("dcnumd.commands.ledger:why", "Tell the way of one file, and why it is where it is."),
     "retry": ("dcnumd.commands.ledger:retry", "Have files processed again."),
     "forget": ("dcnumd.commands.ledger:forget", "Remove files from the ledger."),
+    "acknowledge": ("dcnumd.commands.ledger:acknowledge", "Say that failures and red lights have been seen."),
     "install-service": (
         "dcnumd.commands.install_service:install_service",
         "Write a systemd service and its config for chosen folders.",

@@ -150,6 +150,18 @@ class Totals:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Unacknowledged:
+    """What failed or got a red light since somebody acknowledged it last."""
+
+    failed: int = 0
+    """Number of measurements that failed."""
+    red: int = 0
+    """Number of measurements whose report has a red light."""
+    latest: Ended | None = None
+    """The latest failure or, without one, the latest measurement with a red light."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Snapshot:
     """State of the daemon at one moment."""
 
@@ -177,5 +189,7 @@ class Snapshot:
     last_success: str | None
     plot_id: int | None
     """Number of the measurement whose plot `Control.plot` returns."""
+    unacknowledged: Unacknowledged = dataclasses.field(default_factory=Unacknowledged)
+    """What nobody has acknowledged yet."""
     also_running: tuple[Running, ...] = ()
     """Further measurements that are being processed, if there are several at the same time."""

@@ -1,4 +1,4 @@
-"""The commands for single measurements: `why` shows their history, `retry` and `forget` change the ledger."""
+"""The commands about the ledger: `why` shows the history of a measurement, the others change the ledger."""
 
 from __future__ import annotations
 
@@ -95,6 +95,19 @@ def forget(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) -
             for entry in ledger.entries(path=latest.path):
                 ledger.forget(entry.id)
             _tell(latest, "forgotten", as_json=as_json)
+
+
+@click.command(epilog="Example: dcnumd acknowledge")
+@json_option
+@with_settings(config_needed=False)
+def acknowledge(settings: Settings, as_json: bool) -> None:
+    """Say that somebody has seen what failed or got a red light, so that the live page and `status` are calm again.
+
+    The measurements stay in the lists of history and of the live page.
+    """
+    with _changing(settings, ()) as (ledger, _):
+        number = ledger.acknowledge()
+    click.echo(json.dumps({"acknowledged": number}) if as_json else f"{number} acknowledged")
 
 
 def _tell(entry: Entry, outcome: str, *, as_json: bool) -> None:

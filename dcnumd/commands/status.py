@@ -74,6 +74,7 @@ def _document(settings: Settings, status: Status, owner: int | None) -> dict[str
         "ledger": os.fspath(ledger_path(settings.state_folder())),
         "counts": status.counts,
         "last_success": status.last_success,
+        "unacknowledged": {"failed": status.failed_news, "red": status.red_news},
         "blocked": [dataclasses.asdict(blocked) for blocked in status.blocked],
         "running": running,
         "waiting": [as_dict(entry) for entry in status.waiting],
@@ -90,5 +91,7 @@ def _print_plain(settings: Settings, status: Status, owner: int | None) -> None:
     click.echo(f"success  {status.last_success or 'none so far'}")
     for one in status.blocked:
         click.echo(f"blocked  {told_of_blocked(one.problem, one.reason, one.error, one.waiting)}")
+    if status.news:
+        click.echo(f"news     {status.news}; dcnumd acknowledge, once somebody has seen them")
     for entry in (*status.running, *status.waiting, *status.done, *status.failed):
         click.echo(entry_line(entry))

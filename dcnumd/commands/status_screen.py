@@ -233,7 +233,9 @@ def _head(view: View) -> list[rich.console.RenderableType]:
     else:
         told = ", ".join(f"{number:,} {state}" for state, number in status.counts.items() if number)
         numbers = words(told or "nothing was found yet", "dim")
-    return [line, numbers, *([words(view.trouble, "bold red")] if view.trouble else []), *_blocked(status.blocked)]
+    trouble = [words(view.trouble, "bold red")] if view.trouble else []
+    news = [words(f"{status.news}; dcnumd acknowledge, once somebody has seen them", "yellow")] if status.news else []
+    return [line, numbers, *trouble, *news, *_blocked(status.blocked)]
 
 
 def _blocked(folders: BlockedFolders) -> Iterator[rich.console.RenderableType]:

@@ -9,6 +9,7 @@ from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.parking import BlockedFolders, blocked_folders
+from dcnumd.report.wording import news_in_words
 
 LISTED = 10
 """Largest number of waiting, finished and failed measurements to show, each."""
@@ -27,6 +28,15 @@ class Status:
     done: list[Entry]
     failed: list[Entry]
     blocked: BlockedFolders
+    failed_news: int = 0
+    """Number of failures that nobody has acknowledged."""
+    red_news: int = 0
+    """Number of red lights that nobody has acknowledged."""
+
+    @property
+    def news(self) -> str:
+        """The failures and red lights that nobody has acknowledged, in words; empty without any."""
+        return news_in_words(self.failed_news, self.red_news)
 
     @classmethod
     def of(cls, settings: Settings, ledger: Ledger | None) -> Status:
@@ -52,6 +62,7 @@ class Status:
             ledger.history(State.DONE, limit=LISTED),
             ledger.history(State.FAILED, limit=LISTED),
             blocked_folders(settings, ledger),
+            *ledger.unacknowledged()[:2],
         )
 
 

@@ -51,6 +51,12 @@ def told_of_blocked(problem: str, reason: str, error: str, waiting: int) -> str:
     return f"{problem}: {cause.what}: {printable(error)}. {cause.cure} {who}."
 
 
+def news_in_words(failed: int, red: int) -> str:
+    """Return numbers of failures and red lights as text, such as ``2 failures and 1 red light``; empty for none."""
+    counts = ((failed, "failure"), (red, "red light"))
+    return " and ".join(f"{number:,} {noun}{'s' if number > 1 else ''}" for number, noun in counts if number)
+
+
 def explained(error: str, path: str) -> str:
     """Return an error without the path of the measurement at its beginning."""
     return printable(error).removeprefix(f"{printable(path)}: ")

@@ -49,6 +49,7 @@ class Api:
             web.get("/api/v1/measurements", self.measurements),
             web.get(measurement, self.measurement),
             web.post(f"{measurement}/retry", self.retry),
+            web.post("/api/v1/acknowledge", self.acknowledge),
             web.post("/api/v1/pause", self.pause),
             web.post("/api/v1/resume", self.resume),
             web.get("/api/v1/openapi.json", self.openapi),
@@ -89,6 +90,11 @@ class Api:
         await self._access.demand(request)
         return _answer(_json({"outcome": retried(self._control, request)}))
 
+    async def acknowledge(self, request: web.Request) -> web.Response:
+        """Note that somebody has seen what failed or got a red light."""
+        await self._access.demand(request)
+        return _answer(_json({"acknowledged": acknowledged(self._control)}))
+
     async def pause(self, request: web.Request) -> web.Response:
         """Start no measurements from now on."""
         await self._access.demand(request)
@@ -118,6 +124,20 @@ def retried(control: Control, request: web.Request) -> str:
         return control.retry(int(request.match_info["id"]))
     except KeyError:
         raise web.HTTPNotFound(text="There is no measurement of this number.") from None
+    except ValueError as error:
+        raise web.HTTPConflict(text=str(error)) from error
+
+
+def acknowledged(control: Control) -> int:
+    """Note that somebody has seen what failed or got a red light, and return the number of measurements.
+
+    Raises
+    ------
+    HTTPException
+        409 if that cannot be noted now.
+    """
+    try:
+        return control.acknowledge()
     except ValueError as error:
         raise web.HTTPConflict(text=str(error)) from error
 

@@ -50,6 +50,15 @@ class Control(Protocol):
             If it cannot be processed again now; the text says why.
         """
 
+    def acknowledge(self) -> int:
+        """Note that somebody has seen what failed or got a red light, and return the number of these measurements.
+
+        Raises
+        ------
+        ValueError
+            If that cannot be noted now; the text says why.
+        """
+
     def pause(self) -> None:
         """Start no job from now on."""
 

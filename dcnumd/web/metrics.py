@@ -94,6 +94,11 @@ def _work(snapshot: Snapshot) -> Iterator[Metric]:
     for state, count in snapshot.counts.items():
         known.add_metric([state], count)
     yield known
+    yield _gauge(
+        "dcnumd_unacknowledged",
+        "Measurements that failed or got a red light, and that nobody has acknowledged.",
+        snapshot.unacknowledged.failed + snapshot.unacknowledged.red,
+    )
     yield _gauge("dcnumd_queue_length", "Complete measurements that wait for their turn.", snapshot.queue)
     yield _gauge(
         "dcnumd_oldest_wait_seconds", "How long the one that waits longest has waited.", snapshot.oldest_wait_seconds

@@ -111,6 +111,7 @@ def _banner(snapshot: Snapshot, _: Totals) -> dict[str, Any]:
         "headline": words.headline(snapshot),
         "title": _title(snapshot),
         "paused": snapshot.paused,
+        "news": snapshot.unacknowledged.latest is not None,
         "recording": len(snapshot.recording),
         "waiting": max(snapshot.queue, len(snapshot.waiting)),
         "counts": dict(snapshot.counts),

@@ -13,7 +13,7 @@ from dcnumd.report.wording import told_of_blocked
 from dcnumd.status import Snapshot
 from dcnumd.web import metrics
 from dcnumd.web.access import REPORT_POLICY, Access
-from dcnumd.web.api import retried
+from dcnumd.web.api import acknowledged, retried
 from dcnumd.web.control import Control
 from dcnumd.web.feed import Feed, Frame
 from dcnumd.web.guard import address_of
@@ -64,6 +64,7 @@ class Pages:
             web.get(f"{measurement}/", self.report),
             web.get(rf"{measurement}/{{name:[^/]+\.json}}", self.figures),
             web.post(f"{measurement}/retry", self._button(self._retry)),
+            web.post("/acknowledge", self._button(self._acknowledge)),
             web.post("/pause", self._button(self._pause)),
             web.post("/resume", self._button(self._resume)),
             web.post("/sign-in", self.sign_in),
@@ -202,6 +203,10 @@ class Pages:
 
     def _retry(self, request: web.Request) -> str:
         return retried(self._control, request)
+
+    def _acknowledge(self, _: web.Request) -> str:
+        acknowledged(self._control)
+        return "Acknowledged. What failed is still in the list of failures."
 
     def _pause(self, _: web.Request) -> str:
         self._control.pause()

@@ -9,8 +9,12 @@ from typing import NamedTuple
 from dcnumd.errors import printable
 from dcnumd.reasons import CATALOGUE
 from dcnumd.report import wording
-from dcnumd.status import Blocked, Snapshot
+from dcnumd.status import Blocked, Ended, Snapshot, Unacknowledged
 from dcnumd.words import UNKNOWN, duration
+
+LONG_WAIT_SECONDS = 3600.0
+"""Waiting time of a complete measurement after which the headline says so [s]."""
+BEHIND = "This computer does not keep up with the recordings; it catches up when less is recorded."
 
 STAGES = {"background": "Background", "segmentation": "Cells", "writing": "Writing"}
 """Name of each stage of a job, in their order."""
@@ -47,6 +51,11 @@ def headline(snapshot: Snapshot) -> Headline:
     if snapshot.paused:
         text = "No measurement is started until somebody resumes."
         return Headline("yellow", "Paused", f"{file_name(running.path)} is finished first. {text}" if running else text)
+    if snapshot.unacknowledged.latest is not None:
+        return _unacknowledged(snapshot.unacknowledged, snapshot.unacknowledged.latest)
+    if snapshot.oldest_wait_seconds > LONG_WAIT_SECONDS and not (running and running.held):
+        text = f"{number(snapshot.queue)} wait, the first for {duration(snapshot.oldest_wait_seconds)}. {BEHIND}"
+        return Headline("yellow", "Measurements wait long", text)
     if running:
         if running.held:
             return Headline("green", "Recording", "The processing stands still until the recording has ended.")
@@ -56,6 +65,13 @@ def headline(snapshot: Snapshot) -> Headline:
     if snapshot.waiting:
         return Headline("green", "Waiting", _why_all_wait(snapshot))
     return Headline("green", "Ready", "Everything is processed. Record the next measurement.")
+
+
+def _unacknowledged(news: Unacknowledged, latest: Ended) -> Headline:
+    """Return the headline for failures and red lights that nobody has acknowledged."""
+    cause = wording.cause_of(latest.reason) if latest.state == "failed" else None
+    what = f"{cause.what}. {cause.cure}" if cause else f"{warning_words(latest.warnings)}. Look at its report."
+    return Headline("yellow", wording.news_in_words(news.failed, news.red), f"{printable(latest.name)}: {what}")
 
 
 def _why_blocked(blocked: Blocked) -> str:

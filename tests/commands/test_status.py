@@ -19,7 +19,7 @@ from dcnumd.cli import main
 from dcnumd.commands.status_screen import View, screen, shares
 from dcnumd.commands.status_values import Pace, Status
 from dcnumd.config.file import load_settings
-from dcnumd.daemon.ledger.records import State
+from dcnumd.daemon.ledger.records import State, utc_now
 from dcnumd.daemon.ledger.store import ledger_path
 from dcnumd.daemon.ownership import owner_lock
 from tests.commands.conftest import HOSTILE, World
@@ -248,6 +248,22 @@ def test_why_tells_cause_and_cure(world, capfd):
     lines = capfd.readouterr().out.splitlines()
     assert lines[0].endswith(f"wait0.rtdc  no_space: {FULL}")
     assert lines[1].strip().startswith("The disk for the results is full. Delete or move what is not needed")
+
+
+def test_status_tells_of_failures_until_they_are_acknowledged(world, capfd):
+    """What failed or got a red light is one line, and JSON, until somebody says that it was seen."""
+    now = utc_now()
+    world.failed("bad.rtdc", finished_at=now)
+    world.failed("worse.rtdc", finished_at=now)
+    world.done("red.rtdc", light="red", warnings="clogging", finished_at=now)
+    config = ["-c", str(world.config)]
+    assert main(["status", *config]) == 0
+    assert "news     2 failures and 1 red light; dcnumd acknowledge" in capfd.readouterr().out
+    assert main(["status", "--json", *config]) == 0
+    assert json.loads(capfd.readouterr().out)["unacknowledged"] == {"failed": 2, "red": 1}
+    assert "2 failures and 1 red light; dcnumd acknowledge" in "\n".join(drawn(world))
+    assert main(["acknowledge", *config]) == 0
+    assert capfd.readouterr().out == "3 acknowledged\n"
 
 
 @pytest.mark.parametrize("name", ["M001.rtdc", "M001_dcn.rtdc"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 import os
 import pathlib
 import sqlite3
@@ -44,6 +45,37 @@ def test_ledger_is_durable(ledger, tmp_path):
     assert raw.execute("PRAGMA user_version").fetchone()[0] >= 1
     raw.close()
     assert ledger._connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_failures_and_red_lights_are_news_until_they_are_acknowledged(ledger, tmp_path):
+    """A failure that was repeated with success is none, and nothing is before the ledger was made."""
+
+    def ended(path, state, finished_at="2026-11-21T10:00:00.000Z", **fields):
+        entry = queued(ledger, path, CONTENT._replace(identifier=f"{path} {finished_at}"))
+        ledger.move(entry.id, State.RUNNING)
+        ledger.move(entry.id, state)
+        ledger.amend(entry.id, finished_at=finished_at, **fields)
+
+    raw = sqlite3.connect(ledger_path(tmp_path))
+    (made,) = raw.execute("SELECT time FROM acknowledged").fetchone()
+    assert abs(dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(made)) < dt.timedelta(minutes=5)
+    with raw:
+        raw.execute("UPDATE acknowledged SET time = '2026-11-21T09:00:00.000Z'")
+    raw.close()
+    ended("/in/before.rtdc", State.FAILED, "2026-11-21T08:00:00.000Z")
+    ended("/in/good.rtdc", State.DONE, light="yellow")
+    assert ledger.unacknowledged() == (0, 0, None)
+    ended("/in/red.rtdc", State.DONE, "2026-11-21T11:00:00.000Z", light="red")
+    assert ledger.unacknowledged()[2].path == "/in/red.rtdc"
+    ended("/in/first.rtdc", State.FAILED)
+    ended("/in/second.rtdc", State.FAILED, "2026-11-21T10:30:00.000Z")
+    failed, red, latest = ledger.unacknowledged()
+    assert (failed, red, latest.path) == (2, 1, "/in/second.rtdc")
+    ended("/in/second.rtdc", State.DONE, "2026-11-21T12:00:00.000Z")
+    failed, red, latest = ledger.unacknowledged()
+    assert (failed, red, latest.path) == (1, 1, "/in/first.rtdc")
+    assert ledger.acknowledge() == 2
+    assert ledger.unacknowledged() == (0, 0, None)
 
 
 @pytest.mark.parametrize(

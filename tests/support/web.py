@@ -18,7 +18,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
 from dcnumd.config.values import WebSettings
-from dcnumd.status import Blocked, Ended, Folder, Latency, Output, Recording, Running, Snapshot, Totals, Waiting
+from dcnumd.status import (
+    Blocked,
+    Ended,
+    Folder,
+    Latency,
+    Output,
+    Recording,
+    Running,
+    Snapshot,
+    Totals,
+    Unacknowledged,
+    Waiting,
+)
 from dcnumd.web.server import LivePage
 
 R = TypeVar("R")
@@ -220,6 +232,11 @@ class Desk:
             raise ValueError(f"{entry.path}: it waits already")
         self.retried.append(entry_id)
         return f"{entry.path}: is processed again"
+
+    def acknowledge(self) -> int:
+        news, self.shown = self.shown.unacknowledged, dataclasses.replace(self.shown, unacknowledged=Unacknowledged())
+        self._task = asyncio.get_running_loop().create_task(self.touch())
+        return news.failed + news.red
 
     def pause(self) -> None:
         self._pause(paused=True)

@@ -17,6 +17,8 @@ from dcnumd.web.token import MAX_SESSIONS, SESSION_SECONDS, Keys, read_token
 from tests.support.web import TOKEN, Served, busy, write_token
 
 BUTTONS = [
+    "/api/v1/acknowledge",
+    "/acknowledge",
     "/api/v1/pause",
     "/api/v1/resume",
     "/api/v1/measurements/94/retry",

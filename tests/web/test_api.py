@@ -11,9 +11,21 @@ import jsonschema
 import openapi_spec_validator
 import pytest
 
-from dcnumd.status import Blocked, Ended, Folder, Latency, Output, Recording, Running, Snapshot, Totals, Waiting
+from dcnumd.status import (
+    Blocked,
+    Ended,
+    Folder,
+    Latency,
+    Output,
+    Recording,
+    Running,
+    Snapshot,
+    Totals,
+    Unacknowledged,
+    Waiting,
+)
 from dcnumd.web.api import OPENAPI
-from tests.support.web import TOKEN, busy, done, full, png, running, snapshot
+from tests.support.web import TOKEN, busy, done, failed, full, png, running, snapshot
 
 DOCUMENT = json.loads(OPENAPI.read_text("utf-8"))
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -41,7 +53,7 @@ def test_document_is_sound_and_served(serve):
 
 
 @pytest.mark.parametrize(
-    "kind", [Blocked, Ended, Folder, Latency, Output, Recording, Running, Snapshot, Totals, Waiting]
+    "kind", [Blocked, Ended, Folder, Latency, Output, Recording, Running, Snapshot, Totals, Unacknowledged, Waiting]
 )
 def test_document_has_every_field(kind):
     """What is added to a value is described, too."""
@@ -60,7 +72,10 @@ def test_every_route_is_in_the_document(serve):
     """All that can be asked is described, except what is for browsers alone."""
     served = serve()
     routes = served.call(lambda: [(r.method, r.resource.canonical) for r in served.page._runner.app.router.routes()])
-    forms = {("POST", path) for path in ("/pause", "/resume", "/sign-in", "/sign-out", "/measurements/{id}/retry")}
+    forms = {
+        ("POST", path)
+        for path in ("/acknowledge", "/pause", "/resume", "/sign-in", "/sign-out", "/measurements/{id}/retry")
+    }
     known = {(m, p) for m, p in routes if m != "HEAD"} - forms - {("GET", "/"), ("GET", "/static/{name}")}
     assert known == {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
 
@@ -112,6 +127,16 @@ def test_unknown_measurement(serve):
     served = serve()
     for path in ("/api/v1/measurements/7", "/api/v1/measurements/999999999999999999"):
         assert checked(served, path).status == 404
+
+
+def test_acknowledge(serve, token_file):
+    """Failures and red lights are in the status until somebody acknowledges them."""
+    served = serve(
+        snapshot(unacknowledged=Unacknowledged(2, 1, failed(94, "damaged", "chunk 3"))), token_file=token_file
+    )
+    assert checked(served, "/api/v1/status").json["unacknowledged"]["latest"]["reason"] == "damaged"
+    assert checked(served, "/api/v1/acknowledge", "POST", **BEARER).json == {"acknowledged": 3}
+    assert checked(served, "/api/v1/status").json["unacknowledged"] == {"failed": 0, "red": 0, "latest": None}
 
 
 def test_retry_pause_and_resume(serve, token_file):

@@ -29,6 +29,7 @@ def test_metrics_of_a_busy_day(serve):
         ("dcnumd_folder_reachable", "/srv/acquisition"): 1,
         ("dcnumd_measurements", "done"): 1234,
         ("dcnumd_queue_length",): 2,
+        ("dcnumd_unacknowledged",): 0,
         ("dcnumd_recording_files",): 1,
         ("dcnumd_recording_bytes_per_second",): 28_400_000,
         ("dcnumd_running",): 1,

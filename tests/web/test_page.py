@@ -7,7 +7,7 @@ import html.parser
 
 import pytest
 
-from dcnumd.status import Blocked, Folder, Output, Recording, Waiting
+from dcnumd.status import Blocked, Folder, Output, Recording, Unacknowledged, Waiting
 from tests.support.web import ago, busy, done, failed, full, png, running, snapshot
 
 HOSTILE = "<script>alert(1)</script>\"'&\n\t\u202e測定\udcff.rtdc"
@@ -103,6 +103,33 @@ def test_page_without_a_token_has_no_button(serve):
             "/mnt/results: The disk for the results is full, 12 measurements wait. Delete or move what is not needed",
         ),
         ({"blocked": full().blocked, "outputs": full().outputs[1:]}, "red", "No place for results", "12 measurements"),
+        (
+            {
+                "unacknowledged": Unacknowledged(2, 1, failed(94, "truncated", "ends at 12 of 40 MB")),
+                "running": running(),
+            },
+            "yellow",
+            "2 failures and 1 red light",
+            "M094_data.rtdc: The end of the file is missing. Copy it again from the instrument",
+        ),
+        (
+            {"unacknowledged": Unacknowledged(0, 1, done(97, light="red", warnings=("clogging", "few_events")))},
+            "yellow",
+            "1 red light",
+            "M097_data.rtdc: clogging, few events. Look at its report",
+        ),
+        (
+            {"oldest_wait_seconds": 5000.0, "queue": 12, "running": running()},
+            "yellow",
+            "Measurements wait long",
+            "12 wait, the first for 1:23 h",
+        ),
+        (
+            {"oldest_wait_seconds": 5000.0, "queue": 12, "running": running(held=True)},
+            "green",
+            "Recording",
+            "stands still",
+        ),
         ({"running": running()}, "green", "Processing", "M100_data.rtdc"),
         ({"running": running(held=True)}, "green", "Recording", "stands still"),
         ({"recording": (Recording("/a/b.rtdc", 1, 2.0, 3.0),)}, "green", "Recording", "as soon as it is complete"),

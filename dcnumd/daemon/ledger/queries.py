@@ -10,6 +10,10 @@ from dcnumd.daemon.ledger.records import FINAL, SURROUNDINGS, Content, Entry, St
 
 Record = TypeVar("Record", Entry, Transition)
 
+_IS_LATEST = """NOT EXISTS (SELECT 1 FROM measurements AS later
+    WHERE later.path = measurements.path AND later.revision > measurements.revision)"""
+"""Condition for the most recent row of a path."""
+
 
 class Made(NamedTuple):
     """The result of a measurement that is done."""
@@ -160,12 +164,27 @@ class LedgerQueries:
 
     def present_failures(self) -> list[Entry]:
         """Return the failed rows that are the most recent of their path, the most recently finished first."""
-        query = (
-            "state = 'failed' AND NOT EXISTS (SELECT 1 FROM measurements AS later"
-            " WHERE later.path = measurements.path AND later.revision > measurements.revision)"
-            " ORDER BY finished_at DESC, revision DESC"
-        )
+        query = f"state = 'failed' AND {_IS_LATEST} ORDER BY finished_at DESC, revision DESC"
         return [_read(Entry, row) for row in self._rows(query)]
+
+    def unacknowledged(self) -> tuple[int, int, Entry | None]:
+        """Return what failed or got a red light since the last call of `acknowledge`.
+
+        Only the most recent row of each path counts. A ledger of an earlier version, opened for reading, has none.
+
+        Returns
+        -------
+        failed, red, latest
+            Number of failures, number of red lights, and the latest failure or else the latest red light.
+        """
+        if self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'acknowledged'").fetchone() is None:
+            return 0, 0, None
+        numbers, latest = [], None
+        for condition in ("state = 'failed'", "state = 'done' AND light = 'red'"):
+            news = f"{condition} AND finished_at >= (SELECT time FROM acknowledged) AND {_IS_LATEST}"  # noqa: S608 -- own constants
+            numbers += self._connection.execute(f"SELECT count(*) FROM measurements WHERE {news}").fetchone()  # noqa: S608 -- likewise
+            latest = latest or self._one(f"{news} ORDER BY finished_at DESC")
+        return numbers[0], numbers[1], latest
 
     def wanting_reports(self) -> list[Entry]:
         """Return the rows whose report is still to be made, the most recently finished first."""

@@ -66,6 +66,12 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX by_content ON measurements (path, content_size, md5_5m, identifier, digest, pphash)
         WHERE md5_5m IS NOT NULL;
     """,
+    """
+    -- What somebody has seen: earlier failures and red lights are not shown in the headline any more.
+    CREATE TABLE acknowledged (time TEXT NOT NULL);
+    INSERT INTO acknowledged (time) VALUES (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'));
+    CREATE INDEX by_red ON measurements (finished_at) WHERE light = 'red';
+    """,
 )
 
 

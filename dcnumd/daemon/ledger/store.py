@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dcnumd.daemon.ledger.queries import LedgerQueries, text_of
-from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, Content, Entry, State, Transition, utc_now
+from dcnumd.daemon.ledger.records import FINAL, OUTPUT_GONE, TRANSITIONS, Content, Entry, State, Transition, utc_now
 from dcnumd.daemon.ledger.schema import migrate
 from dcnumd.errors import DcnumdError
 from dcnumd.logic.stamp import Stamp
@@ -37,6 +37,20 @@ def is_damage(error: BaseException) -> bool:
 def ledger_path(folder: pathlib.Path) -> pathlib.Path:
     """Return the path of the ledger in a state folder."""
     return folder / LEDGER_NAME
+
+
+def _set_aside(path: pathlib.Path) -> pathlib.Path:
+    """Rename a damaged ledger with all its parts, and return its new path."""
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    try:
+        for suffix in ("-wal", "-shm", ""):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
+    except OSError as error:
+        raise DcnumdError(f"{path}: the damaged ledger cannot be set aside: {error.strerror}", "ledger") from error
+    return aside
 
 
 class Ledger(LedgerQueries):
@@ -90,16 +104,7 @@ class Ledger(LedgerQueries):
 
         Only the daemon that owns the ledger may call this.
         """
-        path = ledger_path(folder)
-        stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
-        aside = path.with_name(f"{path.name}.damaged-{stamp}")
-        try:
-            for suffix in ("-wal", "-shm", ""):
-                part = path.with_name(path.name + suffix)
-                if part.exists():
-                    part.rename(aside.with_name(aside.name + suffix))
-        except OSError as error:
-            raise DcnumdError(f"{path}: the damaged ledger cannot be set aside: {error.strerror}", "ledger") from error
+        aside = _set_aside(ledger_path(folder))
         ledger = cls.open(folder)
         ledger.rebuilt = True
         return ledger, aside
@@ -253,8 +258,8 @@ class Ledger(LedgerQueries):
     def note_presence(self, entry_id: int, *, is_there: bool) -> None:
         """Record that the result of a row was removed or has returned; the row stays done."""
         with self.transaction():
-            self._record(entry_id, State.DONE, "output_returned" if is_there else "output_gone", "")
-            self._update(entry_id, reason="" if is_there else "output_gone", changed_at=utc_now())
+            self._record(entry_id, State.DONE, "output_returned" if is_there else OUTPUT_GONE, "")
+            self._update(entry_id, reason="" if is_there else OUTPUT_GONE, changed_at=utc_now())
 
     def remember_place(self, folder: str, place: str) -> None:
         """Record where `folder` is mounted."""
@@ -265,10 +270,16 @@ class Ledger(LedgerQueries):
                     (text_of(folder), text_of(place)),
                 )
 
+    def acknowledge(self) -> int:
+        """Record that somebody has seen what failed or got a red light until now; return the number of measurements."""
+        with self.transaction():
+            failed, red, _ = self.unacknowledged()
+            self._connection.execute("UPDATE acknowledged SET time = ?", (utc_now(),))
+        return failed + red
+
     def note_untidy(self, folder: str) -> None:
         """Record that a folder may contain temporary files if the daemon is killed from now on."""
-        known = self._connection.execute("SELECT 1 FROM untidy WHERE folder = CAST(? AS TEXT)", (text_of(folder),))
-        if known.fetchone() is None:
+        if folder not in self.untidy():
             with self.transaction():
                 self._connection.execute("INSERT INTO untidy (folder) VALUES (CAST(? AS TEXT))", (text_of(folder),))
 

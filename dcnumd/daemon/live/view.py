@@ -141,6 +141,7 @@ class View:
             also_running=running[1:],
             done=lists.done,
             failed=lists.failed,
+            unacknowledged=lists.unacknowledged,
             last_success=session.lifecycle.last_success if session else None,
             plot_id=self._plot[0],
         )
@@ -204,6 +205,21 @@ class View:
         self._session.look_again()
         self.touch()
         return outcome
+
+    def acknowledge(self) -> int:
+        """Record that somebody has seen what failed or got a red light; return the number of measurements.
+
+        Raises
+        ------
+        ValueError
+            If the ledger cannot be used now.
+        """
+        if self._session is None:
+            raise ValueError("the ledger cannot be used at this moment; try again")
+        number = self._session.ledger.acknowledge()
+        log.info("daemon.acknowledged", number=number)
+        self.touch()
+        return number
 
     def pause(self) -> None:
         """Start no further jobs; running jobs continue to their end."""

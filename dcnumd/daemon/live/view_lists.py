@@ -10,7 +10,7 @@ from typing import Literal
 
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.status import Ended, Waiting
+from dcnumd.status import Ended, Unacknowledged, Waiting
 
 SHOWN_WAITING = 50
 """Largest number of waiting measurements shown."""
@@ -26,16 +26,19 @@ class Lists:
     waiting: tuple[Waiting, ...] = ()
     done: tuple[Ended, ...] = ()
     failed: tuple[Ended, ...] = ()
+    unacknowledged: Unacknowledged = dataclasses.field(default_factory=Unacknowledged)
 
     @classmethod
     def of(cls, ledger: Ledger) -> Lists:
         """Return the lists from a ledger."""
+        failed, red, latest = ledger.unacknowledged()
         waiting = ledger.entries(State.SETTLING, State.QUEUED, limit=2 * SHOWN_WAITING)
         return cls(
             {str(state): number for state, number in ledger.counts().items()},
             tuple(waiting_row(entry) for entry in waiting),
             tuple(ended_row(entry) for entry in ledger.history(State.DONE, limit=SHOWN_ENDED)),
             tuple(ended_row(entry) for entry in ledger.history(State.FAILED, limit=SHOWN_ENDED)),
+            Unacknowledged(failed, red, ended_row(latest) if latest else None),
         )
 
 
