@@ -97,6 +97,11 @@ def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pa
     (watched_folder / "M2.rtdc").write_bytes(b"no measurement" * 100)
     failed = live.until(lambda now: now["failed"], "failed")["failed"][0]
     assert failed["reason"] == "not_hdf5"
+    assert live.status()["unacknowledged"]["latest"]["id"] == failed["id"]
+    assert "1 failure" in ask(live.address, "/").text
+    assert live.post("/api/v1/acknowledge").json == {"acknowledged": 1}
+    live.daemon.wait_for("daemon.acknowledged", number=1)
+    assert live.status()["unacknowledged"]["latest"] is None
     assert ask(live.address, f"/measurements/{failed['id']}/").status == 404
     assert live.post(f"/api/v1/measurements/{failed['id']}/retry").status == 200
     live.daemon.wait_for("job.failed", count=2, reason="not_hdf5")
