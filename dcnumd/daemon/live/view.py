@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import os
 import pathlib
 import stat
@@ -30,8 +31,21 @@ log = structlog.get_logger()
 
 TICK_SECONDS = 1.0
 """Time between two checks for changes without a notification, such as a growing file [s]."""
+CLOCK_ERROR = dt.timedelta(days=1)
+"""Largest difference between the clocks of the instrument and of this computer that is expected."""
 REPORT_BYTES = 2**26
 """Largest size of a report's page that is served [bytes]."""
+
+
+class Plot(NamedTuple):
+    """The scatter plot that is shown."""
+
+    id: int | None = None
+    """Number of its measurement."""
+    picture: bytes = b""
+    """The plot as a PNG."""
+    recorded: str = ""
+    """Date and time of the recording as the instrument wrote them; may be empty."""
 
 
 class StageProgress(NamedTuple):
@@ -73,7 +87,7 @@ class View:
         self._started = utc_now()
         self._progress: dict[str, StageProgress] = {}
         self._growth = Growth()
-        self._plot: tuple[int | None, bytes] = (None, b"")
+        self._plot = Plot()
         self._touched = asyncio.Event()
         self._seen: object = None
         self._lists: tuple[object, Lists] = (None, Lists())
@@ -99,9 +113,11 @@ class View:
         self.touch()
 
     def note_report(self, entry: Entry, summary: ReportSummary) -> None:
-        """Record a new report, whose plot is then shown."""
-        if summary.plot:
-            self._plot = entry.id, summary.plot
+        """Record a new report; its plot is shown unless a later recording is shown already."""
+        # A time in the future is that of an instrument whose clock is wrong; it must not keep later plots away.
+        recorded = summary.recorded if summary.recorded <= f"{dt.datetime.now().astimezone() + CLOCK_ERROR}" else ""
+        if summary.plot and (not recorded or recorded >= self._plot.recorded):
+            self._plot = Plot(entry.id, summary.plot, recorded)
         self.touch()
 
     async def changed(self, version: int) -> int:
@@ -143,7 +159,7 @@ class View:
             failed=lists.failed,
             unacknowledged=lists.unacknowledged,
             last_success=session.lifecycle.last_success if session else None,
-            plot_id=self._plot[0],
+            plot_id=self._plot.id,
         )
 
     def totals(self) -> Totals:
@@ -164,8 +180,8 @@ class View:
         )
 
     def plot(self) -> bytes:
-        """Return the scatter plot of the last report, a PNG; empty if there is none."""
-        return self._plot[1]
+        """Return the scatter plot of the last recording with a report, a PNG; empty if there is none."""
+        return self._plot.picture
 
     def entry(self, entry_id: int) -> Ended | Waiting | Running | None:
         """Return a measurement by the number of its row; None if there is none."""
