@@ -130,19 +130,22 @@ def install_service(
         raise ConfigError(
             f"--name {name}: letters, digits, '_', '.' and '-' are allowed, and not the name {STANDARD_CONFIG!r}"
         )
-    command = own_program() if program is None else (os.fspath(program.absolute()),)
-    service = Service(name, user, command, config_dir.absolute(), unit_dir.absolute())
-    check_program(service, given=program is not None)
-    user_exists = check_user(user)
-    new_config = make_config(service, folders, output, web, force=force)
-    settings = settings_of(folders, output, web) if new_config else load_settings(service.config_file)
-    access = Access.of(settings, service)
-    check_folders(access)
-    files = {
-        **({service.config_file: new_config} if new_config else {}),
-        service.unit_file: (importlib.resources.files(dcnumd) / "systemd" / service.unit_file.name).read_text("utf-8"),
-        service.site_file: site_drop_in(service, access, settings.web.listen),
-    }
+    with cure_of_forbidden_folders():
+        command = own_program() if program is None else (os.fspath(program.absolute()),)
+        service = Service(name, user, command, config_dir.absolute(), unit_dir.absolute())
+        check_program(service, given=program is not None)
+        user_exists = check_user(user)
+        new_config = make_config(service, folders, output, web, force=force)
+        settings = settings_of(folders, output, web) if new_config else load_settings(service.config_file)
+        access = Access.of(settings, service)
+        check_folders(access)
+        files = {
+            **({service.config_file: new_config} if new_config else {}),
+            service.unit_file: (importlib.resources.files(dcnumd) / "systemd" / service.unit_file.name).read_text(
+                "utf-8"
+            ),
+            service.site_file: site_drop_in(service, access, settings.web.listen),
+        }
     if dry_run:
         for path, content in files.items():
             click.echo(f"# would write {path}\n{content}")
@@ -150,6 +153,16 @@ def install_service(
         write(files)
     click.echo("\n".join(next_steps(service, access, user_exists=user_exists)))
     return 0
+
+
+@contextlib.contextmanager
+def cure_of_forbidden_folders() -> Iterator[None]:
+    """Raise a `ConfigError` instead of a `PermissionError` in this block."""
+    try:
+        yield
+    except PermissionError as error:
+        message = f"{error.filename}: this user may not look there; call dcnumd install-service with sudo"
+        raise ConfigError(message) from error
 
 
 def own_program() -> tuple[str, ...]:
@@ -175,8 +188,8 @@ def check_program(service: Service, *, given: bool) -> None:
         if hidden := next((place for place in (*HOMES, *TEMPORARY) if place in path.resolve().parents), None):
             raise ConfigError(
                 f"{path}: the service does not see {hidden}, where this dcnumd is installed; install it for all users "
-                "with a Python that is, too (python3 -m venv /opt/dcnumd, /opt/dcnumd/bin/pip install dcnumd) and call "
-                "/opt/dcnumd/bin/dcnumd install-service"
+                "with a Python that is, too (python3 -m venv /opt/dcnumd, then /opt/dcnumd/bin/pip install . in the "
+                "folder of its source), and call /opt/dcnumd/bin/dcnumd install-service"
             )
 
 

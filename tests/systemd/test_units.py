@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import shutil
@@ -188,3 +189,17 @@ def test_foreseeable_faults_are_one_line_with_the_cure(install, tmp_path):
     install.units.parent.parent.mkdir(parents=True)
     install.units.parent.write_text("")
     assert "as root" in install.refusal("--folder", "/srv")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user who may see less")
+def test_folders_that_the_user_may_not_see_are_told(install, tmp_path):
+    """A folder below one that is closed to this user ends with the cure, not with a traceback."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    os.seteuid(65534)
+    try:
+        error = install("--folder", str(closed / "acquisition")).exception
+    finally:
+        os.seteuid(0)
+    assert isinstance(error, ConfigError)
+    assert "call dcnumd install-service with sudo" in error.message
