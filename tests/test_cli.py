@@ -305,7 +305,7 @@ def test_check_only_warns_of_a_missing_folder(config):
         (["report.pairs=['bright_avg:deform']"], "report.pairs", ""),
     ],
 )
-def test_check_warns_of_what_is_hardly_meant(config, overrides, subject, text):
+def test_check_warns_of_probable_mistakes(config, overrides, subject, text):
     """What works, but gives results that nobody wants, is a warning and not a problem."""
     options = [part for override in overrides for part in ("--set", override)]
     ended = dcnumd("check", "--json", "-c", config, *options)

@@ -53,8 +53,8 @@ class Finding:
 def check(settings: Settings, as_json: bool) -> int:
     """Say whether the config is sound: folders, rights, space, methods; and which pipeline ID it makes.
 
-    A warning is about something that works but is hardly meant, such as a watched folder that is missing; the daemon
-    watches it when it appears. Exit code 2 if there is a problem.
+    A warning is about something that works but is probably a mistake, such as a watched folder that is missing; the
+    daemon watches it when it appears. Exit code 2 if there is a problem.
     """
     findings = list(look_at(settings))
     ppids: list[str] = []

@@ -141,7 +141,7 @@ def not_complete(verdict: Verdict) -> tuple[str, str]:
         case "open_for_writing":
             return "is open for writing, or its recording was interrupted", verdict
         case "truncated":
-            return "is shorter than it says itself: it is still being copied, or was cut off", verdict
+            return "is shorter than its header says: it is still being copied, or was cut off", verdict
         case "blank":
             return "has frames that are all zero, so it was not copied to its end; copy it again", "incomplete"
         case "changing":

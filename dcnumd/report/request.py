@@ -13,7 +13,7 @@ from dcnumd.config.choices import Format
 from dcnumd.config.values import ReportLimits
 
 Light = Literal["green", "yellow", "red", "grey"]
-"""Traffic light: all is well, something needs a look, the measurement is hardly of use, nothing is known."""
+"""Traffic light: no problem found, to be checked, unusable, not rated."""
 
 PAIR = ("area_um", "deform")
 """The features of the standard plot: area and deformation."""

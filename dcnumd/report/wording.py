@@ -17,10 +17,12 @@ class Verdict(NamedTuple):
 
 
 VERDICTS: dict[Light, Verdict] = {
-    "green": Verdict("Looks good", "None of the checks found anything that needs a look."),
-    "yellow": Verdict("Needs a look", "The measurement can be used; look at this before the next sample."),
-    "red": Verdict("Hardly of use", "Something is badly wrong with this measurement."),
-    "grey": Verdict("Not judged", "There is not enough in this result to judge it."),
+    "green": Verdict("Looks good", "No check found a problem."),
+    "yellow": Verdict(
+        "Please check", "The measurement can be used; read the warnings before the next sample."
+    ),
+    "red": Verdict("Unusable", "The measurement has a serious problem; record the sample again if you can."),
+    "grey": Verdict("Not rated", "The result contains too little to rate it."),
 }
 LIGHTS: dict[str, str] = {light: verdict.what for light, verdict in VERDICTS.items()}
 """Text of each traffic light, without its meaning."""

@@ -126,7 +126,7 @@ def test_index_shows_what_came_of_each_measurement(tmp_path):
     assert (good["name"], good["sample"], good["recorded"]) == ("M1.rtdc", "HL60", "2026-11-21 10:00:00")
     assert (good["events"], good["light"]) == ("12,345", "Looks good")
     assert good["picture"] == "data:image/png;base64,iVBORyBwaWN0dXJl"
-    assert looked_at["light"] == "Needs a look Only 3 events."
+    assert looked_at["light"] == "Please check Only 3 events."
     assert failed["light"] == "Failed no_images M2.rtdc: has no images"
     assert failed["events"] == ""
     assert page.links == ["a/M1_dcn.html"] * 2
@@ -272,8 +272,8 @@ def test_lost_index_is_made_of_the_reports(tmp_path):
     assert [row["key"] for row in page.rows] == [ROW.key, "odd.rtdc", "day 1/M7_dcn.rtdc"]
     _, odd, report = page.rows
     assert (report["sample"], report["recorded"], report["events"]) == ("Blut", "2026-11-20 08:00:00", "77")
-    assert report["light"] == "Needs a look Only 77 events."
-    assert (odd["sample"], odd["events"], odd["light"]) == ("", "", "Needs a look")
+    assert report["light"] == "Please check Only 77 events."
+    assert (odd["sample"], odd["events"], odd["light"]) == ("", "", "Please check")
     assert page.links == ["a/M1_dcn.html", "odd.json", "day%201/M7_dcn.html"]
 
 

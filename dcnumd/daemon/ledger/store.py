@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dcnumd.daemon.ledger.queries import LedgerQueries, text_of
-from dcnumd.daemon.ledger.records import FINAL, OUTPUT_GONE, TRANSITIONS, Content, Entry, State, Transition, utc_now
+from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, Content, Entry, State, Transition, utc_now
 from dcnumd.daemon.ledger.schema import migrate
 from dcnumd.errors import DcnumdError
 from dcnumd.logic.stamp import Stamp
@@ -258,8 +258,8 @@ class Ledger(LedgerQueries):
     def note_presence(self, entry_id: int, *, is_there: bool) -> None:
         """Record that the result of a row was removed or has returned; the row stays done."""
         with self.transaction():
-            self._record(entry_id, State.DONE, "output_returned" if is_there else OUTPUT_GONE, "")
-            self._update(entry_id, reason="" if is_there else OUTPUT_GONE, changed_at=utc_now())
+            self._record(entry_id, State.DONE, "output_returned" if is_there else "output_gone", "")
+            self._update(entry_id, reason="" if is_there else "output_gone", changed_at=utc_now())
 
     def remember_place(self, folder: str, place: str) -> None:
         """Record where `folder` is mounted."""

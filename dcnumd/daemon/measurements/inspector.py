@@ -120,7 +120,7 @@ def incomplete(candidate: Candidate, found: Look, quiet_seconds: float) -> Measu
         case "changing":
             problem = f"was changed whenever it was looked at {quiet}; copy or record it again"
         case "truncated":
-            problem, reason = f"is shorter than it says itself {quiet}; if it was copied, copy it again", "truncated"
+            problem, reason = f"is shorter than its header says {quiet}; if it was copied, copy it again", "truncated"
         case _ as never:
             assert_never(never)
     return MeasurementError(f"{candidate.path}: {problem}", reason)
