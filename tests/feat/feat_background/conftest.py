@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import shutil
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import dcnum.feat.feat_background.bg_roll_median as dcnum_rollmed
+import dcnum.feat.feat_background.bg_sparse_median as dcnum_sparsemed
 import h5py
 import hdf5plugin
 import numpy as np
@@ -42,6 +45,19 @@ def draw_frames(count: int, shape: tuple[int, int], seed: int, flicker: float = 
         light = 150 + 10 * np.sin(columns / 40) + 0.02 * i + flicker * rng.choice([0, 0, 1])
         frames[i] = np.clip(light + blob + rng.normal(0, 2, shape), 0, 255)
     return frames
+
+
+@pytest.fixture(autouse=True)
+def threads_of_dcnum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let dcnum's workers be threads: processes would have to import dcnum before they compute a median."""
+
+    def start(worker: Any) -> None:
+        worker.thread = threading.Thread(target=worker.run)
+        worker.thread.start()
+
+    for workers in (dcnum_rollmed.WorkerRollMed, dcnum_sparsemed.WorkerSparseMed):
+        monkeypatch.setattr(workers, "start", start)
+        monkeypatch.setattr(workers, "join", lambda worker: worker.thread.join())
 
 
 @pytest.fixture(scope="module")
