@@ -7,14 +7,15 @@ import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import h5py
 import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-PRELUDE = """
-import json, pathlib, sys
+CODE = """
+import json, os, pathlib, sys
 import numpy as np
 from dcnumd.daemon.measurements.probe import load, look
 from dcnumd.errors import DcnumdError
@@ -23,39 +24,52 @@ from dcnumd.read.frame_reader import FrameReader
 from dcnumd.read.frame_reader import FrameSource
 from dcnumd.read.hdf5_data import HDF5Data
 from tests.support.faulty_reads import fail_reads
-load()
-path, first_byte, number = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-try:
-"""
-END = """
-    print(json.dumps(["", False, ""]))
-except DcnumdError as error:
-    print(json.dumps([error.reason, error.transient, str(error)]))
-"""
-SCALARS = """
-    fail_reads(first_byte, number)
+
+path = pathlib.Path(sys.argv[1])
+
+def scalars(*fault):
+    fail_reads(*fault)
     with HDF5Data(path) as data:
         data.check_frames(), data["time"], data.logs, data.tables
-"""
-FRAMES = """
+
+def frames(*fault):
     with HDF5Data(path) as data:
         source = FrameSource.of(data.check_frames())
     with FrameReader(source) as reader:
-        fail_reads(first_byte, number)
+        fail_reads(*fault)
         reader.read_into(0, source.frame_count, np.empty((source.frame_count, *source.frame_shape), np.uint8))
-"""
-LOOK = """
-    fail_reads(first_byte, number)
+
+def look_inside(*fault):
+    fail_reads(*fault)
     look(Job(path, path.with_name("result.rtdc")))
+
+def outcome(steps, *fault):
+    try:
+        globals()[steps](*fault)
+    except DcnumdError as error:
+        return error.reason, error.transient, str(error)
+    return "", False, ""
+
+load()
+for case in json.loads(sys.argv[2]):
+    if (child := os.fork()) == 0:
+        print(json.dumps(outcome(*case)), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
 """
+NEVER = 2**31
 
 
-def outcome(steps, path, first_byte, number):
-    """Return reason, transience and message of what is done in a process whose reads fail from a byte on."""
-    command = [sys.executable, "-c", PRELUDE + steps + END, str(path), str(first_byte), str(number)]
+def outcomes(path: pathlib.Path, cases: Sequence[tuple[str, int, int]]) -> list[tuple[str, bool, str]]:
+    """Return reason, transience and message of what is done in processes whose reads fail from a byte on.
+
+    Each case says what is done (`scalars`, `frames` or `look_inside`), the byte, and the number of the error.
+    """
+    command = [sys.executable, "-c", CODE, str(path), json.dumps(cases)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    found = [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+    assert (done.returncode, len(found)) == (0, len(cases)), done.stderr
+    return found
 
 
 @pytest.fixture
@@ -68,29 +82,17 @@ def path(write_measurement, frames):
     return path
 
 
-@pytest.mark.parametrize(
-    ("steps", "number"),
-    [
-        (SCALARS, errno.EIO),
-        (SCALARS, errno.ESTALE),
-        (SCALARS, errno.ENOTCONN),
-        (SCALARS, errno.ETIMEDOUT),
-        (FRAMES, errno.EIO),
-        (LOOK, errno.ESTALE),
-    ],
-)
-@pytest.mark.parametrize("first_byte", [0, 600, 20000])
-def test_reads_that_fail_are_tried_again(path, number, steps, first_byte):
-    """Whichever part of a file cannot be read just now, the file is not called damaged."""
-    reason, transient, message = outcome(steps, path, first_byte, number)
-    assert (reason, transient) == ("unreadable", True), message
-    assert str(path) in message
-
-
-def test_reads_that_do_not_fail_are_fine(path):
-    """The filter of these tests does nothing else."""
-    for steps in (SCALARS, FRAMES, LOOK):
-        assert outcome(steps, path, 2**31, errno.EIO)[0] == ""
+def test_reads_that_fail_are_tried_again(path):
+    """Whichever part of a file cannot be read just now, the file is not called damaged; else nothing is amiss."""
+    usual = [("scalars", number) for number in (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)]
+    failing = [*usual, ("frames", errno.EIO), ("look_inside", errno.ESTALE)]
+    cases = [(steps, first_byte, number) for steps, number in failing for first_byte in (0, 600, 20000)]
+    sound = [(steps, NEVER, errno.EIO) for steps in ("scalars", "frames", "look_inside")]
+    found = outcomes(path, [*cases, *sound])
+    for case, (reason, transient, message) in zip(cases, found[: len(cases)], strict=True):
+        assert (reason, transient) == ("unreadable", True), (case, message)
+        assert str(path) in message
+    assert found[len(cases) :] == [("", False, "")] * len(sound), "the filter of these tests does nothing else"
 
 
 def test_damage_is_not_tried_again(path):
@@ -100,5 +102,5 @@ def test_damage_is_not_tried_again(path):
     with path.open("r+b") as stream:
         stream.seek(place)
         stream.write(b"\xff" * 500)
-    reason, transient, _ = outcome(FRAMES, path, 2**31, errno.EIO)
+    ((reason, transient, _),) = outcomes(path, [("frames", NEVER, errno.EIO)])
     assert (reason, transient) == ("damaged", False)
