@@ -1,11 +1,11 @@
-"""Brightness against numpy, percentiles against those of numba, which dcnum uses."""
+"""Brightness against numpy, percentiles against those of dcnum, which are numba's."""
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
+from dcnum.feat.feat_brightness.bright_all import compute_percentiles_10_90
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -16,10 +16,12 @@ COUNTS = np.zeros(511, np.int32)
 IMAGE_COUNTS = np.zeros((4, 256), np.int32)
 
 
-@numba.njit
-def numba_percentiles(values: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
-    """Return the 10th and 90th percentile by numba's own implementation."""
-    return np.percentile(values, np.array([10.0, 90.0]))
+def dcnum_percentiles(values: npt.NDArray[np.int16]) -> list[float]:
+    """Return the 10th and 90th percentile by dcnum's kernel."""
+    found: npt.NDArray[np.float64] = compute_percentiles_10_90(
+        values.reshape(1, 1, -1), np.ones((1, 1, len(values)), bool)
+    )
+    return found[0].tolist()
 
 
 @pytest.mark.slow
@@ -34,7 +36,7 @@ def test_brightness_of_any_mask_equals_numpy(picture: Picture, offset: float):
     padded_image, padded_corrected = np.append(image, np.uint8(77)), np.append(corrected, np.int16(-255))
     out = np.full(8, 123.0)
     brightness_features(padded_image, padded_corrected, len(image), 101.5, offset, COUNTS, out)
-    low, high = numba_percentiles(corrected)
+    low, high = dcnum_percentiles(corrected)
     expected = [
         101.5 + offset,
         image.mean(),
@@ -64,11 +66,11 @@ def test_median_of_any_image_equals_numpy(picture: Picture):
 
 
 @pytest.mark.parametrize("pixels", [*range(1, 12), 91, 101, 1001, 6001])
-def test_percentiles_of_few_and_many_pixels_equal_numba(pixels: int):
-    """Ranks that are whole numbers, or next to one, are numba's to the last bit."""
+def test_percentiles_of_few_and_many_pixels_equal_dcnum(pixels: int):
+    """Ranks that are whole numbers, or next to one, are dcnum's to the last bit."""
     rng = np.random.default_rng(pixels)
     for _ in range(20):
         corrected = rng.integers(-255, 256, pixels).astype(np.int16)
         out = np.empty(7)
         brightness_features(np.zeros(pixels, np.uint8), corrected, pixels, 0.0, 0.0, COUNTS, out)
-        assert out[4:6].tolist() == numba_percentiles(corrected).tolist()
+        assert out[4:6].tolist() == dcnum_percentiles(corrected)
