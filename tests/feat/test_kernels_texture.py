@@ -65,5 +65,6 @@ def test_texture_of_any_mask_equals_mahotas(picture: Picture):
     """All of a frame's objects as one mask, and the largest alone: flat, dark, and with contrasts that wrap around."""
     assume(picture.mask.any())
     assert_texture_equal(picture.mask, picture.corrected)
-    largest = 1 + int(np.argmax(np.bincount(picture.labels.ravel())[1:]))
-    assert_texture_equal(picture.labels == largest, picture.corrected)
+    if picture.labels.max() > 1:
+        largest = 1 + int(np.argmax(np.bincount(picture.labels.ravel())[1:]))
+        assert_texture_equal(picture.labels == largest, picture.corrected)
