@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import threading
 import warnings
@@ -56,6 +57,13 @@ def job_for(path, folder, **changes):
     return Job(path, folder / f"{path.stem}_dcn.rtdc", **settings)
 
 
+@pytest.fixture(scope="module")
+def usual(recordings, tmp_path_factory):
+    """Return what came of both measurements; nobody changes the results."""
+    folder = tmp_path_factory.mktemp("usual")
+    return [process_measurement(job_for(path, folder)) for path in recordings]
+
+
 def read_events(path):
     """Return all datasets of a result's events."""
     with h5py.File(path, locking=False) as h5:
@@ -71,9 +79,9 @@ def assert_same_events(path, other):
 
 
 def test_workers_and_memory_stay_across_files_of_different_shape(recordings, tmp_path):
-    """Ten measurements with frames of two shapes: the same processes, the same shared memory."""
+    """Six measurements with frames of two shapes: the same processes, the same shared memory."""
     pids, descriptors, sizes = set(), set(), []
-    for number in range(10):
+    for number in range(6):
         path = recordings[number % 2]
         result = process_measurement(job_for(path, tmp_path / str(number)))
         assert result.events > 0
@@ -86,17 +94,8 @@ def test_workers_and_memory_stay_across_files_of_different_shape(recordings, tmp
     assert len(set(sizes[1:])) == 1, "after the largest shape was seen, slots do not grow"
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_number_of_workers_does_not_change_the_result(workers, recordings, tmp_path):
-    """One worker or three: the same events in the same order."""
-    process_measurement(job_for(recordings[0], tmp_path / "two"))
-    process_measurement(job_for(recordings[0], tmp_path / "n", num_workers=workers))
-    assert_same_events(tmp_path / "two" / "small_dcn.rtdc", tmp_path / "n" / "small_dcn.rtdc")
-
-
-def test_worker_killed_in_the_middle_costs_nothing_but_time(recordings, tmp_path):
+def test_worker_killed_in_the_middle_costs_nothing_but_time(recordings, usual, tmp_path):
     """SIGKILL to a worker while frames are processed: the result is that of an undisturbed run."""
-    process_measurement(job_for(recordings[1], tmp_path / "calm"))
     killed = []
 
     def kill_one(progress):
@@ -104,15 +103,14 @@ def test_worker_killed_in_the_middle_costs_nothing_but_time(recordings, tmp_path
             killed.append(engine.pipeline(2).worker_pids[0])
             os.kill(killed[0], signal.SIGKILL)
 
-    result = process_measurement(job_for(recordings[1], tmp_path / "killed"), on_progress=kill_one)
+    result = process_measurement(job_for(recordings[1], tmp_path), on_progress=kill_one)
     assert killed
-    assert_same_events(tmp_path / "calm" / "other_dcn.rtdc", result.path_out)
+    assert_same_events(usual[1].path_out, result.path_out)
 
 
 @pytest.mark.slow
-def test_workers_die_with_the_server_they_were_forked_from(recordings, tmp_path):
+def test_workers_die_with_the_server_they_were_forked_from(recordings, usual, tmp_path):
     """SIGKILL to the server: none of its workers goes on in the slots of those that replace them."""
-    process_measurement(job_for(recordings[1], tmp_path / "calm"))
     workers = [psutil.Process(pid) for pid in engine.pipeline(2).worker_pids]
     (server,) = {worker.ppid() for worker in workers}
     killed = []
@@ -123,20 +121,19 @@ def test_workers_die_with_the_server_they_were_forked_from(recordings, tmp_path)
             os.kill(server, signal.SIGKILL)
             psutil.wait_procs(workers, timeout=5)
 
-    result = process_measurement(job_for(recordings[1], tmp_path / "killed"), on_progress=kill_server)
+    result = process_measurement(job_for(recordings[1], tmp_path), on_progress=kill_server)
     # nobody may care for the orphans, but none of them runs
     assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
-    assert_same_events(tmp_path / "calm" / "other_dcn.rtdc", result.path_out)
+    assert_same_events(usual[1].path_out, result.path_out)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 420])
-def test_chunks_of_the_input_do_not_change_the_result(chunk, recordings, tmp_path):
+def test_chunks_of_the_input_do_not_change_the_result(chunk, usual, tmp_path):
     """However the instrument stores its frames, the events are the same."""
     path = tmp_path / "chunked.rtdc"
     write_measurement(path, dataclasses.replace(SMALL, chunk=chunk, compression="gzip"))
-    process_measurement(job_for(recordings[0], tmp_path / "usual"))
     process_measurement(job_for(path, tmp_path))
-    assert_same_events(tmp_path / "usual" / "small_dcn.rtdc", tmp_path / "chunked_dcn.rtdc")
+    assert_same_events(usual[0].path_out, tmp_path / "chunked_dcn.rtdc")
 
 
 @pytest.mark.parametrize("stage", ["background", "segmentation"])
@@ -276,10 +273,11 @@ def spoil_chunks(h5):
 
 
 @pytest.mark.parametrize("spoil", [spoil_hash, spoil_yield, spoil_count, spoil_identifier, spoil_length, spoil_chunks])
-def test_existing_result_that_is_not_whole_is_not_taken_for_one(spoil, recordings, tmp_path):
+def test_existing_result_that_is_not_whole_is_not_taken_for_one(spoil, recordings, usual, tmp_path):
     """Whatever is wrong with the file in its place, it does not count as done, and is not touched."""
     job = job_for(recordings[0], tmp_path)
-    process_measurement(job)
+    shutil.copyfile(usual[0].path_out, job.path_out)
+    assert process_measurement(job).reason == "output_exists"
     with h5py.File(job.path_out, "r+") as h5:
         spoil(h5)
     before = job.path_out.read_bytes()
@@ -288,12 +286,10 @@ def test_existing_result_that_is_not_whole_is_not_taken_for_one(spoil, recording
     assert job.path_out.read_bytes() == before
 
 
-def test_whatever_has_the_name_of_the_result_stays(recordings, tmp_path):
+def test_whatever_has_the_name_of_the_result_stays(recordings, usual, tmp_path):
     """Text, a truncated result, a folder, a pipe, a broken link: nothing waits for it, and nothing harms it."""
     job = job_for(recordings[0], tmp_path)
-    process_measurement(job)
-    content = job.path_out.read_bytes()
-    job.path_out.unlink()
+    content = usual[0].path_out.read_bytes()
     makers = {
         "text": lambda path: path.write_text("not a measurement"),
         "half": lambda path: path.write_bytes(content[: len(content) // 2]),
@@ -310,10 +306,10 @@ def test_whatever_has_the_name_of_the_result_stays(recordings, tmp_path):
     assert len(list(tmp_path.iterdir())) == len(makers)
 
 
-def test_processed_input_is_not_computed_again(recordings, tmp_path):
+def test_processed_input_is_not_computed_again(usual, tmp_path):
     """The result of a result of the same pipeline has the same events."""
-    first = process_measurement(job_for(recordings[0], tmp_path / "first"))
-    second = process_measurement(job_for(first.path_out, tmp_path / "second"))
+    first = usual[0]
+    second = process_measurement(job_for(first.path_out, tmp_path))
     assert second.reason == "already_processed"
     assert second.pphash == first.pphash
     assert_same_events(first.path_out, second.path_out)
@@ -423,11 +419,9 @@ def source_image(path, frame):
         return h5["events/image"][frame]
 
 
-def test_inspection_tells_what_processing_will_say(recordings, tmp_path):
+def test_inspection_tells_what_processing_will_say(recordings, usual, tmp_path):
     """The identifier is known before the work, from the same settings."""
-    job = job_for(recordings[0], tmp_path)
-    inspection = inspect_measurement(job)
-    result = process_measurement(job)
+    inspection, result = inspect_measurement(job_for(recordings[0], tmp_path)), usual[0]
     assert (inspection.ppid, inspection.pphash, inspection.frames) == (result.ppid, result.pphash, result.frames)
 
 
@@ -502,7 +496,7 @@ def test_file_descriptors_do_not_add_up(recordings, tmp_path):
     gc.disable()
     try:
         counts = []
-        for number in range(6):
+        for number in range(4):
             process_measurement(job_for(recordings[0], tmp_path / str(number)))
             inspect_measurement(job_for(recordings[0], tmp_path / str(number)))
             counts.append(len(list(folder.iterdir())))
