@@ -34,6 +34,10 @@ print(dcnumd.kernels.cache.open_folder() is not None, fletcher32(numpy.arange(4,
 """
 CALL_PRINTS = "0x2050204"
 """Sums of the words 0x0001 and 0x0203."""
+FEW = """
+def groups():
+    return lambda: fletcher32(np.zeros(8, np.uint8)), lambda: wall_brightness(np.zeros(SHAPE, np.uint8))
+"""
 DAY = 24 * 3600
 
 
@@ -50,19 +54,28 @@ def few_kernels(tmp_path_factory):
     """Return a folder with a dcnumd of which only some of the kernels are compiled ahead, which is much quicker."""
     place = tmp_path_factory.mktemp("few kernels")
     copy = shutil.copytree(PACKAGE, place / "dcnumd", ignore=shutil.ignore_patterns("__pycache__"))
-    groups = "return (_extract, _label, _background, _rest)"
-    text = (copy / "logic" / "warm_up.py").read_text()
-    assert groups in text
-    (copy / "logic" / "warm_up.py").write_text(text.replace(groups, "return (_background, _rest)"))
+    with (copy / "logic" / "warm_up.py").open("a") as file:
+        file.write(FEW)
+    others_beside(place / "beside")
     return place
 
 
-def start(code, cache, folder=None):
-    """Start a process that keeps kernels below a folder; in another folder if there is a dcnumd to be imported."""
+def others_beside(folder):
+    """Write modules of the same names as ours, for processes whose current folder it is."""
+    for name in ("dcnumd", "numba"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text("raise SystemExit('not the one that was installed')")
+
+
+def start(code, cache, package=None):
+    """Start a process that keeps kernels below a folder, with a dcnumd of another folder beside modules of its name."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    if package is not None:
+        code = f"import sys; sys.path.pop(0)\n{code}"
+        environment["PYTHONPATH"] = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        cwd=folder,
+        cwd=package and package / "beside",
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -262,22 +275,18 @@ def test_use_is_noted_once_a_day(folder):
         assert ((folder / MARKER).stat().st_mtime > then + 1) == renewed
 
 
-def test_current_folder_has_no_part_in_what_is_loaded(tmp_path, few_kernels):
-    """Started beside modules of the same names, dcnumd compiles, forks and runs its own."""
-    for name in ("dcnumd", "numba"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise SystemExit('not the one that was installed')")
+def test_current_folder_has_no_part_in_what_is_loaded(tmp_path, folder):
+    """Started beside modules of the same names, dcnumd forks and runs its own; the tests above have it compile them."""
+    others_beside(tmp_path)
     (tmp_path / "start.py").write_text(
         "import sys; sys.path.pop(0)\n"
         "from dcnumd.logic.process import engine\n"
         "if __name__ == '__main__':\n"
         "    engine.start(1); print(engine.pipeline(1).worker_pids != ()); engine.close()\n"
     )
-    paths = os.pathsep.join([str(few_kernels), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": paths}
+    paths = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder.parent), "PYTHONPATH": paths}
     done = subprocess.run(
         [sys.executable, "start.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == ["True"], done.stderr
-    (folder,) = (tmp_path / "cache").iterdir()
-    assert (folder / MARKER).exists()
