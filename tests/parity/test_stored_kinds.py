@@ -112,19 +112,13 @@ def test_numbers_of_a_kind_equal_dcnum(kind, changed, oracle, tmp_path):
         assert h5.attrs["pipeline:dcnum yield"]
 
 
-@pytest.mark.parametrize("key", [key for key in COMPUTED_WITH if key != "imaging:pixel size"])
-def test_missing_number_equals_dcnum(key, changed, oracle, tmp_path):
-    """Without an attribute, what dcnum takes instead is taken."""
-    path = changed(lambda attributes: attributes.pop(key))
-    assert_equal_results(path, tmp_path, oracle, **SETTINGS)
-
-
 @pytest.mark.parametrize("key", list(COMPUTED_WITH))
-def test_attribute_without_a_value_counts_as_missing(key, changed, oracle, tmp_path):
-    """Dcnum ends with an error at most of these."""
-    path = changed(lambda attributes: attributes.pop(key))
+def test_missing_number_equals_dcnum(key, changed, oracle, tmp_path):
+    """Without an attribute, what dcnum takes instead is taken; one without a value counts as missing."""
     settings = {"pixel_size": 0.34} if key == "imaging:pixel size" else {}
-    expected = oracle.process(path, tmp_path / "dcnum.rtdc", **dcnum_settings(path, settings))
+    path = changed(lambda attributes: attributes.pop(key))
+    ours, expected = assert_equal_results(path, tmp_path, oracle, **SETTINGS, **settings)
+    ours.unlink()
     path = changed(lambda attributes: attributes.create(key, h5py.Empty("f8")))
     assert differences(process(path, **settings).path_out, expected) == []
 
