@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_random_measurements_equal_dcnum(tmp_path):
     """Whatever is stored in whichever way, and whatever is set: events, metadata and logs are the same."""
-    tally = many.run(tmp_path, count=12, seed=1)
+    tally = many.run(tmp_path, count=12, seed=2)
     assert tally.faults == []
     assert tally.compared >= 10
     assert tally.events
