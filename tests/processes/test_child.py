@@ -81,83 +81,80 @@ def test_calls_share_one_process_which_then_ends():
     assert not psutil.pid_exists(pids[0])
 
 
-def test_killed_child_is_reported_and_replaced():
-    """Death in the middle of a call is that call's failure only."""
+def test_dead_child_is_reported_and_replaced():
+    """Death in the middle of a call is that call's failure only, and named; idle, it is nobody's fault."""
 
     async def body(child):
         first = await child.call(os.getpid)
         with pytest.raises(WorkerError) as failure:
             await child.call(os._exit, 3)
         assert (failure.value.reason, failure.value.transient) == ("worker_killed", True)
-        assert await child.call(os.getpid) != first
-
-    with_child(body)
-
-
-def test_child_that_died_idle_is_nobodys_fault():
-    """The next call gets a new process and does not fail."""
-
-    async def body(child):
-        first = await child.call(os.getpid)
-        process = psutil.Process(first)
+        second = await child.call(os.getpid)
+        assert second != first
+        process = psutil.Process(second)
         child.kill()
         await asyncio.to_thread(process.wait, 10)
-        assert await child.call(os.getpid) != first
+        assert await child.call(os.getpid) != second
+        with pytest.raises(WorkerError, match="SIGSEGV") as failure:
+            await child.call(signal.raise_signal, signal.SIGSEGV)
+        assert failure.value.reason == "worker_killed"
 
     with_child(body)
 
 
 @pytest.mark.slow
-def test_job_reports_progress_and_can_be_stopped(tmp_path, measurement):
-    """What a job reports arrives; a job that is asked to stop raises; the next one is not affected."""
+def test_job_is_stopped_then_held_then_ended(tmp_path, measurement):
+    """A job that is asked to stop raises; the next one can be held, goes on, and its workers go with the child."""
     path = tmp_path / "M.rtdc"
     measurement(path, frames=4000, shape=(80, 320))
     heard = []
 
     async def body(child):
+        async def begin():
+            started = asyncio.Event()
+            child._on_note = lambda progress: (heard.append(progress), started.set())
+            running = asyncio.create_task(child.call(run_job, job_for(path, "job")))
+            await asyncio.wait_for(started.wait(), 120)
+            return running
+
         await child.start()
-        started = asyncio.Event()
-        child._on_note = lambda progress: (heard.append(progress), started.set())
         child.ask_to_stop()
-        running = asyncio.create_task(child.call(run_job, job_for(path, "job")))
-        await asyncio.wait_for(started.wait(), 120)
+        running = await begin()
         child.ask_to_stop()
         with pytest.raises(JobCancelledError):
             await running
         assert sorted(p.name for p in tmp_path.iterdir()) == ["M.rtdc"]
-        result = await child.call(run_job, job_for(path, "job"))
+        running = await begin()
+        await stands_still(child, running)
+        result = await running
         assert result.frames == 4000
+        workers = [psutil.Process(pid) for pid in result.worker_pids]
+        assert workers
+        # reason and text of an error in the child are those of the error here
+        (tmp_path / "N.rtdc").write_bytes(b"nothing")
+        with pytest.raises(MeasurementError, match=r"N\.rtdc") as failure:
+            await child.call(run_job, job_for(tmp_path / "N.rtdc"))
+        assert failure.value.reason != "error"
+        child.kill()
+        assert psutil.wait_procs(workers, timeout=10)[1] == []
 
     with_child(body, on_progress=heard.append)
     assert {progress.job_id for progress in heard} == {"job"}
     assert all(progress.frames == 4000 for progress in heard)
 
 
-def test_foreseen_fault_crosses_the_border_whole(tmp_path):
-    """Reason and text of an error in the child are those of the error here."""
-
-    async def body(child):
-        (tmp_path / "M.rtdc").write_bytes(b"nothing")
-        with pytest.raises(MeasurementError, match=r"M\.rtdc") as failure:
-            await child.call(run_job, job_for(tmp_path / "M.rtdc"))
-        assert failure.value.reason != "error"
-
-    with_child(body, on_progress=print)
-
-
-def test_killed_job_leaves_no_worker(tmp_path, measurement):
-    """The workers of a job go with their process."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
-
-    async def body(child):
-        result = await child.call(run_job, job_for(path))
-        workers = [psutil.Process(pid) for pid in result.worker_pids]
-        assert workers
-        child.kill()
-        assert psutil.wait_procs(workers, timeout=10)[1] == []
-
-    with_child(body, on_progress=print)
+async def stands_still(child, running):
+    """Hold a child during a job: all its processes stop at once and use no processor time; let them go on."""
+    child.hold()
+    family = group_of(child.pid)
+    assert len(family) >= 2
+    await until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in family))
+    before = [process.cpu_times() for process in family]
+    await asyncio.wait([running], timeout=0.5)
+    assert [process.cpu_times() for process in family] == before
+    assert child.alive
+    assert not running.done()
+    child.resume()
 
 
 def test_courtesy_holds_for_the_child_and_its_workers():
@@ -257,44 +254,6 @@ def test_system_without_processes_to_give_away_is_told(monkeypatch):
         assert await child.call(os.getpid) == child.pid
 
     with_child(body)
-
-
-def test_crash_is_named():
-    """The error of a call says which signal ended the process."""
-
-    async def body(child):
-        with pytest.raises(WorkerError, match="SIGSEGV") as failure:
-            await child.call(signal.raise_signal, signal.SIGSEGV)
-        assert failure.value.reason == "worker_killed"
-
-    with_child(body)
-
-
-@pytest.mark.slow
-def test_held_child_stands_still_with_its_workers_and_goes_on(tmp_path, measurement):
-    """Everybody stops at once and uses no processor time; the result comes when they are let go."""
-    path = tmp_path / "M.rtdc"
-    measurement(path, frames=4000, shape=(80, 320))
-
-    async def body(child):
-        await child.start()
-        started = asyncio.Event()
-        child._on_note = lambda _progress: started.set()
-        running = asyncio.create_task(child.call(run_job, job_for(path)))
-        await asyncio.wait_for(started.wait(), 120)
-        child.hold()
-        family = group_of(child.pid)
-        assert len(family) >= 2
-        await until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in family))
-        before = [process.cpu_times() for process in family]
-        await asyncio.wait([running], timeout=0.5)
-        assert [process.cpu_times() for process in family] == before
-        assert child.alive
-        assert not running.done()
-        child.resume()
-        assert (await running).frames == 4000
-
-    with_child(body, on_progress=print)
 
 
 @pytest.mark.slow
