@@ -169,12 +169,11 @@ def test_attributes_while_a_chunk_is_segmented(debug: bool) -> None:
     assert segmenter._workers == []
 
 
-@pytest.mark.parametrize("end", ["join_workers", "close"])
-def test_workers_are_stopped_and_come_again(end: str) -> None:
+def test_workers_are_stopped_and_come_again() -> None:
     """Both methods end all workers; a segmenter can go on afterwards, as dcnum's can."""
     slots = [dark_slot()]
     segmenter = SegmentDark(num_workers=2)
-    for _ in range(2):
+    for end in ("join_workers", "close"):
         segmenter.reinitialize_workers([])
         segmenter.reinitialize_workers(slots)
         assert segmenter.slot_list is slots
