@@ -120,7 +120,6 @@ def test_extract_events_generated_masks_equal_dcnum(kind: str, with_offset: bool
         )
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_extract_events_special_pictures_equal_dcnum():
     """Objects at all edges, nested rings, lines, flat and extreme grey values of all widths give dcnum's features.

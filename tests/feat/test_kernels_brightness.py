@@ -24,7 +24,6 @@ def dcnum_percentiles(values: npt.NDArray[np.int16]) -> list[float]:
     return found[0].tolist()
 
 
-@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @every_special_picture(offset=(0.0, 0.0, -3.25, 17.5))
 @given(pictures(), st.floats(-50, 50))
