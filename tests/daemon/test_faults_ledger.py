@@ -8,16 +8,18 @@ import os
 import pathlib
 import signal
 import sqlite3
-from collections.abc import Callable
 
 import pytest
 
 from tests.soak.results import Observer
 from tests.support.daemon import Daemon
 from tests.support.faults import JOB_SECONDS, published, result_of, wait_until
+from tests.support.once import assert_nothing_left_to_do, run_once
 from tests.support.places import mounted, needs_mount
 
 pytestmark = pytest.mark.timeout(300)
+
+SKIPPED = ("job.skipped", "output_exists")
 
 
 def garbage(ledger: pathlib.Path) -> None:
@@ -40,58 +42,59 @@ def nothing(ledger: pathlib.Path) -> None:
     os.truncate(ledger, 0)
 
 
-def test_damaged_ledger_is_set_aside_and_rebuilt(start_daemon, watched_folder, state_folder):
-    """What is on disk counts: whole results are done, and only what has none is processed."""
-    daemon = start_daemon()
-    done = [published(watched_folder, f"M{seed}.rtdc", seed=seed) for seed in range(2)]
-    for path in done:
-        daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    observer = Observer([watched_folder])
-    observer.look("before")
-    assert daemon.stop() == 0
-    ledger = state_folder / "ledger.sqlite"
-    for number, damage in enumerate((garbage, garbage_at_the_start, half, nothing), start=2):
-        damage(ledger)
-        new = published(watched_folder, f"M{number}.rtdc", seed=number)
-        daemon = start_daemon()
-        daemon.wait_for("job.finished", path=str(new), timeout=JOB_SECONDS)
-        damaged = daemon.wait_for("ledger.damaged")
-        assert pathlib.Path(damaged["set_aside"]).exists()
-        for path in done:
-            daemon.wait_for("job.skipped", path=str(path), reason="output_exists")
-        assert daemon.stop() == 0
-        observer.look(f"after {damage.__name__}")
-        assert observer.faults == []
-        assert not [event for event in daemon.matching("job.finished") if event["path"] != str(new)]
-        assert_sound(ledger)
-        done.append(new)
-    assert_nothing_left_to_do(start_daemon)
-
-
-def test_ledger_that_is_damaged_while_the_daemon_is_down_after_a_crash(start_daemon, watched_folder, state_folder):
-    """With a journal beside it the ledger may be repaired or rebuilt; either way nothing is done twice."""
-    daemon = start_daemon()
-    done = published(watched_folder, "done.rtdc", seed=1)
-    daemon.wait_for("job.finished", path=str(done), timeout=JOB_SECONDS)
-    observer = Observer([watched_folder])
+def test_damaged_ledger_costs_no_result(start_daemon, write_config, watched_folder, state_folder):
+    """Damaged after a crash, in use or at rest: the daemon goes on, whole results are done, and nothing is twice."""
+    ledger, config, observer = state_folder / "ledger.sqlite", write_config(), Observer([watched_folder])
+    daemon = start_daemon(config=config)
+    done = [processed(daemon, watched_folder, 0)]
     observer.look("before")
     daemon.stop(signal.SIGKILL)
-    garbage_at_the_start(state_folder / "ledger.sqlite")
-    new = published(watched_folder, "new.rtdc", seed=2)
-    daemon = start_daemon()
-    daemon.wait_for("job.finished", path=str(new), timeout=JOB_SECONDS)
+    assert_sound(ledger)
+
+    # with a journal beside it, it may be repaired or rebuilt
+    garbage_at_the_start(ledger)
+    daemon = start_daemon(config=config)
+    done.append(processed(daemon, watched_folder, 1))
+    observer.look("after damage to what a crash left")
+    garbage_at_the_start(ledger)
+    garbage(ledger)
+    done.append(published(watched_folder, "M2.rtdc", seed=2))
+    wait_until(lambda: result_of(done[2]).exists(), JOB_SECONDS)
+    done.append(published(watched_folder, "M3.rtdc", seed=3))
+    wait_until(lambda: recorded(daemon, done[3]), JOB_SECONDS)
+    daemon.stop()
+    assert_nothing_left_to_do(config)
+    observer.look("after damage in use")
+
+    garbage(ledger)
+    daemon = start_daemon(config=config)
+    done.append(processed(daemon, watched_folder, 4))
+    assert pathlib.Path(daemon.wait_for("ledger.damaged")["set_aside"]).exists()
+    for path in done[:-1]:
+        daemon.wait_for("job.skipped", path=str(path), reason="output_exists")
     assert daemon.stop() == 0
-    observer.look("after")
-    assert observer.faults == []
-    assert_nothing_left_to_do(start_daemon)
+    assert [event["path"] for event in daemon.matching("job.finished")] == [str(done[-1])]
+    assert_sound(ledger)
+    assert_nothing_left_to_do(config)
+    observer.look("after damage at rest")
+
+    for damage in (garbage_at_the_start, half, nothing):
+        damage(ledger)
+        heard = run_once(config)
+        assert "ledger.damaged" in {event["event"] for event in heard}
+        skipped = [event["path"] for event in heard if (event["event"], event.get("reason")) == SKIPPED]
+        assert sorted(skipped) == sorted(map(str, done))
+        assert_sound(ledger)
+        assert_nothing_left_to_do(config)
+        observer.look(f"after {damage.__name__}")
+    assert (observer.faults, observer.count) == ([], 5)
 
 
-def assert_nothing_left_to_do(start_daemon: Callable[..., Daemon]) -> None:
-    """Have another daemon look at everything; it finds a sound ledger and nothing new."""
-    again = start_daemon("--once", ready=False)
-    assert again.wait() == 0
-    assert not again.matching("job.started")
-    assert not again.matching("ledger.damaged")
+def processed(daemon: Daemon, folder: pathlib.Path, number: int) -> pathlib.Path:
+    """Have a daemon process a new measurement; return its path."""
+    path = published(folder, f"M{number}.rtdc", seed=number)
+    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    return path
 
 
 def assert_sound(path: pathlib.Path) -> None:
@@ -105,35 +108,19 @@ def recorded(daemon: Daemon, path: pathlib.Path) -> bool:
     return bool(daemon.matching("job.finished", path=str(path)) or daemon.matching("job.skipped", path=str(path)))
 
 
-def test_ledger_that_is_damaged_while_in_use(start_daemon, watched_folder, state_folder):
-    """The daemon survives it, and processes what comes; nothing is done twice."""
-    daemon = start_daemon()
-    observer = Observer([watched_folder])
-    first = published(watched_folder, "first.rtdc", seed=1)
-    daemon.wait_for("job.finished", path=str(first), timeout=JOB_SECONDS)
-    observer.look("before")
-    garbage_at_the_start(state_folder / "ledger.sqlite")
-    garbage(state_folder / "ledger.sqlite")
-    second = published(watched_folder, "second.rtdc", seed=2)
-    wait_until(lambda: result_of(second).exists(), JOB_SECONDS)
-    third = published(watched_folder, "third.rtdc", seed=3)
-    wait_until(lambda: recorded(daemon, third), JOB_SECONDS)
-    daemon.stop()
-    assert_nothing_left_to_do(start_daemon)
-    observer.look("after")
-    assert observer.faults == []
-    assert observer.count == 3
-
-
 @needs_mount
-def test_full_disk_for_the_ledger(start_daemon, write_config, watched_folder, state_folder):
-    """Without room for the ledger work stops, and goes on when there is some; nothing is done twice."""
-    with mounted(state_folder, megabytes=4) as place:
-        daemon = start_daemon()
-        first = published(watched_folder, "first.rtdc", seed=1)
-        daemon.wait_for("job.finished", path=str(first), timeout=JOB_SECONDS)
-        ballast = place.fill()
-        paths = [published(watched_folder, f"M{seed:02d}.rtdc", seed=seed) for seed in range(2, 12)]
+def test_full_disks_for_the_ledger_and_the_log(start_daemon, write_config, watched_folder, state_folder, tmp_path):
+    """Without room for the log the work goes on, for the ledger it stops until there is some; nothing is twice."""
+    with mounted(state_folder, megabytes=4) as ledger, mounted(tmp_path / "logs", megabytes=1) as logs:
+        ballast = logs.fill()
+        log = logs.folder / "dcnumd.log"
+        config = write_config(f"[log]\nfile = {json.dumps(str(log))}\n")
+        daemon = start_daemon(config=config)
+        processed(daemon, watched_folder, 1)
+        ballast.unlink()
+
+        ballast = ledger.fill()
+        paths = [published(watched_folder, f"M{seed}.rtdc", seed=seed) for seed in range(2, 12)]
         daemon.wait_for("ledger.unwritable", timeout=JOB_SECONDS)
         ballast.unlink()
         daemon.wait_for("ledger.recovered")
@@ -145,30 +132,8 @@ def test_full_disk_for_the_ledger(start_daemon, write_config, watched_folder, st
         observer.look("at the end")
         assert observer.faults == []
         assert not daemon.matching("job.failed")
-        assert_nothing_left_to_do(start_daemon)
 
-
-@needs_mount
-def test_full_disk_for_the_log(start_daemon, watched_folder, tmp_path):
-    """A log file that cannot be written stops nothing, and is written again when there is room."""
-    with mounted(tmp_path / "logs", megabytes=1) as place:
-        ballast = place.fill()
-        log = place.folder / "dcnumd.log"
-        daemon = start_daemon("--set", f"log.file={log}")
-        first = published(watched_folder, "first.rtdc", seed=1)
-        daemon.wait_for("job.finished", path=str(first), timeout=JOB_SECONDS)
-        ballast.unlink()
-        second = published(watched_folder, "second.rtdc", seed=2)
-        daemon.wait_for("job.finished", path=str(second), timeout=JOB_SECONDS)
-        assert daemon.stop() == 0
         lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
-        assert [line for line in lines if line["event"] == "job.finished" and line["path"] == str(second)]
-
-
-def test_ledger_is_sound_after_all_of_it(start_daemon, watched_folder, state_folder):
-    """The ledger that a killed daemon leaves is whole."""
-    daemon = start_daemon()
-    path = published(watched_folder, "M001.rtdc")
-    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    daemon.stop(signal.SIGKILL)
-    assert_sound(state_folder / "ledger.sqlite")
+        written = {line["path"] for line in lines if line["event"] in {"job.finished", "job.skipped"}}
+        assert written >= set(map(str, paths))
+        assert_nothing_left_to_do(config)
