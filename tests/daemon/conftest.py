@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.daemon import START_SECONDS, Daemon, draw_measurement
-from tests.support.faults import draw_long
+from tests.support.faults import LONG_FRAMES, draw_long, shorten
 
 
 @pytest.fixture
@@ -78,12 +78,14 @@ def long_store(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture
-def long_measurement(long_store: pathlib.Path, watched_folder: pathlib.Path) -> Callable[[str], pathlib.Path]:
-    """Return a function that puts a measurement that takes seconds into the watched folder."""
+def long_measurement(long_store: pathlib.Path, watched_folder: pathlib.Path) -> Callable[..., pathlib.Path]:
+    """Return a function that puts a measurement that takes seconds, or its beginning, into the watched folder."""
 
-    def publish(name: str = "long.rtdc") -> pathlib.Path:
+    def publish(name: str = "long.rtdc", frames: int = LONG_FRAMES) -> pathlib.Path:
         hidden = watched_folder / ".writing"
         hidden.write_bytes(long_store.read_bytes())
+        if frames < LONG_FRAMES:
+            shorten(hidden, frames)
         return hidden.rename(watched_folder / name)
 
     return publish

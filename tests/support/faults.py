@@ -71,6 +71,14 @@ def draw_long(path: pathlib.Path, *, frames: int = LONG_FRAMES, cells: int = 6, 
         )
 
 
+def shorten(path: pathlib.Path, frames: int) -> None:
+    """Leave only the first frames of a measurement that `draw_long` has written."""
+    with h5py.File(path, "a") as h5:
+        for dataset in h5["events"].values():
+            dataset.resize(frames, axis=0)
+        h5.attrs["experiment:event count"] = frames
+
+
 def workers_of(daemon: Daemon) -> list[psutil.Process]:
     """Return the workers of a daemon, which the fork server has forked."""
     family = psutil.Process(daemon.process.pid).children(recursive=True)
@@ -87,11 +95,15 @@ def wait_until(condition: Callable[[], object], seconds: float = HANG_SECONDS, d
 
 
 def working(daemon: Daemon, path: pathlib.Path) -> None:
-    """Wait until the workers of a job use the processor."""
+    """Wait until the workers of a job use the processor, or until it is over."""
     daemon.wait_for("job.started", path=str(path), timeout=JOB_SECONDS)
     wait_until(lambda: workers_of(daemon))
     before = {process.pid: cpu_seconds([process.pid]) for process in workers_of(daemon)}
-    wait_until(lambda: any(cpu_seconds([pid]) > used + 0.1 for pid, used in before.items()))
+
+    def busy() -> bool:
+        return any(cpu_seconds([pid]) > used + 0.1 for pid, used in before.items())
+
+    wait_until(lambda: busy() or daemon.matching("job.finished", path=str(path)))
 
 
 def assert_done_once(daemon: Daemon, *paths: pathlib.Path) -> None:
