@@ -16,6 +16,7 @@ from tests.support.faults import (
     draw_long,
     published,
     result_of,
+    shorten,
     wait_until,
     workers_busy,
     working,
@@ -156,6 +157,7 @@ def lose_watched_folder(daemon: Daemon, place: MountedFolder) -> None:
 def lose_share_in_a_job(daemon: Daemon, place: MountedFolder, store: pathlib.Path) -> pathlib.Path:
     """Unmount a folder while its measurement is being processed: it is done when the folder is back; return it."""
     (place.store / ".writing").write_bytes(store.read_bytes())
+    shorten(place.store / ".writing", 1200)
     path = (place.folder / ".writing").rename(place.folder / "long.rtdc")
     working(daemon, path)
     place.unmount()

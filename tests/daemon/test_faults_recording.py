@@ -7,13 +7,14 @@ import os
 import pathlib
 import random
 import time
+from collections.abc import Callable
 
 import psutil
 import pytest
 
 from tests.soak.processes import cpu_seconds
 from tests.soak.results import faults_of
-from tests.support.daemon import draw_measurement
+from tests.support.daemon import Daemon, draw_measurement
 from tests.support.faults import (
     JOB_SECONDS,
     Writer,
@@ -27,20 +28,34 @@ from tests.support.faults import (
     workers_of,
     working,
 )
+from tests.support.once import assert_nothing_left_to_do
 
 logger = logging.getLogger(__name__)
 pytestmark = pytest.mark.timeout(300)
 
+FRAMES = 1200
+"""Frames of a measurement that takes long enough to be disturbed."""
+LongMeasurement = Callable[..., pathlib.Path]
 
-def test_writer_appends_undisturbed_while_its_file_settles(start_daemon, watched_folder):
-    """A program that opens its file again and again, at any moment of the daemon's looks, never fails."""
-    daemon = start_daemon("--set", "watch.settle_seconds=0.05")
-    path = watched_folder / "growing.rtdc"
+
+def test_writers_and_dates_are_no_matter(start_daemon, write_config, watched_folder, long_measurement):
+    """A program that writes never fails, at any moment; the result is that of all frames, whatever dates files have."""
+    config = write_config(settle=0.05)
+    daemon = start_daemon(config=config)
+    write_while_settling(daemon, watched_folder / "growing.rtdc")
+    change_what_waits(daemon, watched_folder, long_measurement("long.rtdc", FRAMES))
+    write_while_running(daemon, long_measurement("running.rtdc", FRAMES))
+    dates_far_away(daemon, watched_folder)
+    assert daemon.stop() == 0
+    assert_nothing_left_to_do(config)
+
+
+def write_while_settling(daemon: Daemon, path: pathlib.Path) -> None:
+    """Open a file again and again, around the moments at which it is looked at, queued and begun."""
     writer = growing(path)
     rng = random.Random(5)
-    for _ in range(60):
+    for _ in range(40):
         writer.append()
-        # around the moments at which it is looked at, queued and begun
         time.sleep(rng.uniform(0.0, 0.25))
     writer.close()
     daemon.wait_for("file.settled", path=str(path))
@@ -49,48 +64,87 @@ def test_writer_appends_undisturbed_while_its_file_settles(start_daemon, watched
     assert not daemon.matching("job.failed", will_retry=False)
 
 
-def test_writer_appends_undisturbed_to_a_queued_measurement(start_daemon, watched_folder, long_measurement):
-    """What grows while it waits for its turn is taken as it is then."""
-    daemon = start_daemon()
-    long = long_measurement()
-    working(daemon, long)
-    # its job lasts until the other measurement has grown
+def change_what_waits(daemon: Daemon, folder: pathlib.Path, running: pathlib.Path) -> None:
+    """Have one queued measurement grow, which is taken as it is in its turn, and the date of another one jump."""
+    working(daemon, running)
+    # its job lasts until that is done
     workers = workers_of(daemon)
     for worker in workers:
         worker.suspend()
-    path = watched_folder / "queued.rtdc"
+    path, jumping = folder / "queued.rtdc", published(folder, "M001.rtdc")
     writer = growing(path)
     for count in range(1, 4):
         daemon.wait_for("job.queued", path=str(path), count=count)
         writer.append()
-    assert daemon.matching("job.started", path=str(path)) == []
     writer.close()
+    daemon.wait_for("job.queued", path=str(jumping))
+    for date in (0, 4e9, 1e9):
+        os.utime(jumping, (date, date))
+    assert not daemon.matching("job.started", path=str(path))
     for worker in workers:
         worker.resume()
-    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
     wait_until(lambda: frames_processed(daemon, path) == writer.frames, JOB_SECONDS, daemon)
-    assert len(daemon.matching("job.finished", path=str(path))) == 1
+    daemon.wait_for("job.finished", path=str(jumping), timeout=JOB_SECONDS)
+    for done in (running, path, jumping):
+        assert len(daemon.matching("job.finished", path=str(done))) == 1
 
 
-def test_writer_appends_undisturbed_to_a_running_measurement(start_daemon, long_measurement):
-    """What grows while it is processed is done again, as it is then; the first result is not kept."""
-    daemon = start_daemon()
-    path = long_measurement()
+def write_while_running(daemon: Daemon, path: pathlib.Path) -> None:
+    """Have a measurement grow while it is processed: it is done again, and the first result is not kept."""
     writer = Writer(path)
     working(daemon, path)
     for _ in range(3):
         writer.append()
     writer.close()
-    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
     wait_until(lambda: frames_processed(daemon, path) == writer.frames, JOB_SECONDS, daemon)
     assert len(daemon.matching("job.finished", path=str(path))) == 1
     assert faults_of(result_of(path)) == []
 
 
-def test_writer_appends_undisturbed_to_a_held_measurement(start_daemon, long_measurement):
-    """A job that is held because of another recording keeps no lock on its own measurement."""
+def dates_far_away(daemon: Daemon, folder: pathlib.Path) -> None:
+    """Have files of another time, which are processed once; a date that jumps only makes the daemon look again."""
+    for number, moment in enumerate((0.0, time.time() + 4e9)):
+        hidden = folder / ".writing"
+        draw_measurement(hidden, seed=number)
+        os.utime(hidden, (moment, moment))
+        path = hidden.rename(folder / f"far away {number}.rtdc")
+        daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+        for count, date in enumerate((1, time.time(), moment), start=1):
+            os.utime(path, (date, date))
+            daemon.wait_for("file.ignored", path=str(path), reason="already_done", count=count)
+        assert_done_once(daemon, path)
+        assert len(daemon.matching("job.queued", path=str(path))) == 1
+
+
+def test_recording_stops_the_work_at_once(start_daemon, watched_folder, long_measurement):
+    """While a file grows all work rests, within 200 ms, and dcnumd leaves the processor to the recording.
+
+    A job that is held keeps no lock on its own measurement, which can grow meanwhile.
+    """
     daemon = start_daemon("--set", "resources.pause_while_acquiring=true")
-    path = long_measurement()
+    write_while_held(daemon, long_measurement("held.rtdc", FRAMES))
+    delays: list[float] = []
+    shares: list[float] = []
+    paths: list[pathlib.Path] = []
+    while len(delays) < 3:
+        assert len(paths) < 8, "no job was held before its end"
+        paths.append(long_measurement(f"long {len(paths)}.rtdc"))
+        # as often as it can be held before it is over
+        while len(delays) < 3 and (measured := rest(daemon, paths[-1])) is not None:
+            delays.append(measured[0])
+            shares.append(measured[1])
+    for path in paths:
+        daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+    logger.info("seconds until the work rests: %s; processor during the pause: %s", delays, shares)
+    # A computer that others use, too, is late now and then; a fault of ours would be there each time.
+    assert min(delays) <= 0.2, delays
+    assert sorted(delays)[1] <= 0.5, delays
+    assert min(shares) <= 0.02, shares
+    assert_done_once(daemon, *paths)
+
+
+def write_while_held(daemon: Daemon, path: pathlib.Path) -> None:
+    """Have a measurement grow whose job is held because of another recording."""
     writer = Writer(path)
     working(daemon, path)
     with recording(path.with_name("other.rtdc")):
@@ -102,39 +156,28 @@ def test_writer_appends_undisturbed_to_a_held_measurement(start_daemon, long_mea
     assert len(daemon.matching("job.finished", path=str(path))) == 1
 
 
-def test_recording_stops_the_work_at_once(start_daemon, watched_folder, long_measurement):
-    """While a file grows all work rests, within 200 ms, and dcnumd leaves the processor to the recording."""
-    daemon = start_daemon("--set", "resources.pause_while_acquiring=true")
-    paths: list[pathlib.Path] = []
-    delays, shares = [], []
-    while len(delays) < 3:
-        assert len(paths) < 8, "no job was held before its end"
-        path = long_measurement(f"long {len(paths)}.rtdc")
-        paths.append(path)
-        working(daemon, path)
-        everybody = psutil.Process(daemon.process.pid).children(recursive=True)
-        pids = [process.pid for process in everybody]
-        held, resumed = (len(daemon.matching(name)) + 1 for name in ("pipeline.held", "pipeline.resumed"))
-        with recording(watched_folder / f"recording {len(paths)}.rtdc"):
-            delay = seconds_of_work(pids, seconds=1.0)
-            before, begin = cpu_seconds([daemon.process.pid, *pids]), time.monotonic()
-            time.sleep(1.5)
-            used = cpu_seconds([daemon.process.pid, *pids]) - before
-            share = used / (time.monotonic() - begin)
-            ended = daemon.matching("job.finished", path=str(path))
-        if not ended:
-            # else others kept this computer so busy that the job was over before the recording was seen
-            daemon.wait_for("pipeline.held", count=held)
-            daemon.wait_for("pipeline.resumed", count=resumed)
-            delays.append(delay)
-            shares.append(share)
-        daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    logger.info("seconds until the work rests: %s; processor during the pause: %s", delays, shares)
-    # A computer that others use, too, is late now and then; a fault of ours would be there each time.
-    assert min(delays) <= 0.2, delays
-    assert sorted(delays)[1] <= 0.5, delays
-    assert min(shares) <= 0.02, shares
-    assert_done_once(daemon, *paths)
+def rest(daemon: Daemon, path: pathlib.Path) -> tuple[float, float] | None:
+    """Record while a measurement is processed; return for how long work goes on [s], and its share of a processor.
+
+    None if the job was over before the recording was seen, because it is short or others keep this computer busy.
+    """
+    working(daemon, path)
+    pids = [process.pid for process in psutil.Process(daemon.process.pid).children(recursive=True)]
+    held, resumed = (len(daemon.matching(name)) + 1 for name in ("pipeline.held", "pipeline.resumed"))
+    if daemon.matching("job.finished", path=str(path)):
+        return None
+    with recording(path.with_name(f"recording {held}.rtdc")):
+        delay = seconds_of_work(pids, seconds=1.0)
+        before, begin = cpu_seconds([daemon.process.pid, *pids]), time.monotonic()
+        time.sleep(1.5)
+        used = cpu_seconds([daemon.process.pid, *pids]) - before
+        share = used / (time.monotonic() - begin)
+        ended = daemon.matching("job.finished", path=str(path))
+    if ended:
+        return None
+    daemon.wait_for("pipeline.held", count=held)
+    daemon.wait_for("pipeline.resumed", count=resumed)
+    return delay, share
 
 
 def seconds_of_work(pids: list[int], seconds: float) -> float:
@@ -149,37 +192,3 @@ def seconds_of_work(pids: list[int], seconds: float) -> float:
             last = time.monotonic()
             used = now
     return last - begin
-
-
-def test_dates_far_away_change_nothing(start_daemon, watched_folder):
-    """A file of another time is processed once; a date that jumps only makes the daemon look again."""
-    daemon = start_daemon()
-    for number, moment in enumerate((0.0, time.time() + 4e9)):
-        hidden = watched_folder / ".writing"
-        draw_measurement(hidden, seed=number)
-        os.utime(hidden, (moment, moment))
-        path = hidden.rename(watched_folder / f"M00{number}.rtdc")
-        daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-        for count, date in enumerate((1, time.time(), moment), start=1):
-            os.utime(path, (date, date))
-            daemon.wait_for("file.ignored", path=str(path), reason="already_done", count=count)
-        assert_done_once(daemon, path)
-        assert len(daemon.matching("job.queued", path=str(path))) == 1
-
-
-def test_dates_that_jump_while_a_measurement_waits(start_daemon, watched_folder, long_measurement):
-    """A queued measurement whose date jumps is processed once."""
-    daemon = start_daemon()
-    long = long_measurement()
-    working(daemon, long)
-    path = published(watched_folder, "M001.rtdc")
-    daemon.wait_for("job.queued", path=str(path))
-    for date in (0, 4e9, 1e9):
-        os.utime(path, (date, date))
-    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    again = pathlib.Path(daemon.wait_for("job.finished", path=str(path))["output"]).stat().st_ino
-    assert daemon.stop() == 0
-    second = start_daemon("--once", ready=False)
-    assert second.wait() == 0
-    assert not second.matching("job.started")
-    assert result_of(path).stat().st_ino == again
