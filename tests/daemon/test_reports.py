@@ -7,182 +7,175 @@ import os
 import pathlib
 import signal
 import sqlite3
+from collections.abc import Callable
 
 import psutil
 import pytest
 
+from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.logic.stamp import Stamp
-from tests.support.daemon import HANG_SECONDS, draw_measurement
-from tests.support.faults import wait_until
+from tests.support.daemon import HANG_SECONDS, Daemon, draw_measurement
+from tests.support.faults import published, result_of, wait_until
 
-# Without courtesy, reports do not wait until nobody else works on this computer.
 REPORTS = "[report]\nenabled = true\n"
-QUICK = ("--set", "resources.nice=0")
+NO_REPORTS = "[report]\nenabled = false\n"
+MAY_LEAVE_IDLE = os.geteuid() == 0
+"""Others may not leave the idle class."""
+COURTESY = int(MAY_LEAVE_IDLE)
+"""Any courtesy has these classes; with more of it, reports would wait until nobody else works on this computer."""
 SECONDS = HANG_SECONDS
 
 
-def row_of(state_folder, path):
+def row_of(state_folder: pathlib.Path, path: pathlib.Path) -> Entry:
     """Return the row of a measurement."""
     ledger = Ledger.open_to_read(state_folder)
     with ledger:
-        return ledger.latest(str(path))
+        entry = ledger.latest(str(path))
+    assert entry is not None
+    return entry
 
 
-def report_process(daemon):
-    """Return the process that makes reports."""
-    event = daemon.wait_for("worker.started", timeout=SECONDS, role="report")
-    return psutil.Process(event["pid"])
+def process_of(daemon: Daemon, role: str) -> psutil.Process:
+    """Return the process that has a role now."""
+    return psutil.Process(daemon.wait_for("worker.started", timeout=SECONDS, role=role)["pid"])
 
 
-def stamp_of(path):
-    """Return what changes when a file is written again."""
-    return Stamp.at(str(path))
-
-
-def text_of(path):
+def index_of(folder: pathlib.Path) -> str:
     """Return what is in an index."""
-    return path.read_text("utf-8")
+    return (folder / "index.html").read_text("utf-8")
 
 
-def test_each_result_gets_a_page_and_its_figures(start_daemon, write_config, watched_folder, state_folder):
-    """The report lies beside the result, the ledger and the log say so, and the index links it."""
-    daemon = start_daemon(*QUICK, config=write_config(REPORTS))
-    draw_measurement(watched_folder / "M001_data.rtdc", frames=200)
-    finished = daemon.wait_for("job.finished", timeout=SECONDS)
-    written = daemon.wait_for("report.written", timeout=SECONDS)
-    page, figures = (watched_folder / f"M001_data_dcn.{ending}" for ending in ("html", "json"))
-    assert written["report"] == [str(page), str(figures)]
-    assert written["job_id"] == finished["job_id"]
-    assert json.loads(figures.read_text())["events"] == finished["events"]
-    assert "M001_data" in page.read_text()
-    daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.wait(SECONDS) == 0
-    row = row_of(state_folder, watched_folder / "M001_data.rtdc")
-    assert (row.report, row.report_state, row.light) == (str(page), "written", written["light"])
-    assert row.warnings.split() == written["warnings"]
-    assert "M001_data_dcn.html" in text_of(watched_folder / "index.html")
+def test_reports_of_a_daemon(start_daemon, write_config, watched_folder, state_folder, tmp_path):
+    """Beside each result, where the config says, for each result once, and in the time that measurements leave."""
+
+    def config(report: str) -> pathlib.Path:
+        path: pathlib.Path = write_config(report)
+        path.write_text(path.read_text().replace("nice = 0", f"nice = {COURTESY}"))
+        return path
+
+    fails_until_it_is_repaired(start_daemon, config, watched_folder)
+    daemon = start_daemon(config=config(NO_REPORTS))
+
+    def reload(report: str) -> None:
+        count = len(daemon.matching("config.reloaded"))
+        config(report)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("config.reloaded", count=count + 1)
+
+    without_reports(daemon, watched_folder)
+    reload(REPORTS)
+    page_and_figures(daemon, watched_folder, state_folder)
+    killed_process(daemon, watched_folder)
+    if MAY_LEAVE_IDLE:
+        give_way(daemon, watched_folder)
+    reload(f"{REPORTS}folder = {json.dumps(str(tmp_path / 'reports'))}\nformats = ['html']\n")
+    folder_of_their_own(daemon, watched_folder, tmp_path / "reports")
+    (tmp_path / "file").write_text("in the way")
+    reload(f"{REPORTS}folder = {json.dumps(str(tmp_path / 'file' / 'reports'))}\n")
+    folder_in_the_way(daemon, watched_folder, tmp_path / "file")
+    reload(REPORTS)
+    path = killed_daemon(daemon, watched_folder, state_folder)
+    daemon = start_daemon(config=config(REPORTS))
+    assert daemon.wait_for("report.written", timeout=SECONDS)["path"] == str(path)
+    assert not daemon.matching("job.started")
+    assert daemon.stop() == 0
 
 
-def test_reports_have_a_folder_of_their_own(start_daemon, write_config, watched_folder, tmp_path):
-    """The tree is mirrored, and nothing but the result is put beside the measurement."""
-    reports = tmp_path / "reports"
-    daemon = start_daemon(
-        *QUICK, config=write_config(f"{REPORTS}folder = {json.dumps(str(reports))}\nformats = ['html']\n")
-    )
-    (watched_folder / "day").mkdir()
-    draw_measurement(watched_folder / "day" / "M001_data.rtdc")
-    daemon.wait_for("report.written", timeout=SECONDS)
-    daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.wait(SECONDS) == 0
-    assert (reports / "day" / "M001_data_dcn.html").exists()
-    assert "day/M001_data_dcn.html" in text_of(reports / "index.html")
-    assert sorted(path.name for path in watched_folder.rglob("*.*")) == ["M001_data.rtdc", "M001_data_dcn.rtdc"]
+def fails_until_it_is_repaired(
+    start_daemon: Callable[..., Daemon], config: Callable[[str], pathlib.Path], folder: pathlib.Path
+) -> None:
+    """Have ``--once`` wait for the reports: when it ends, they are there, and what failed is in the index."""
+    draw_measurement(folder / "first.rtdc")
+    (folder / "repaired.rtdc").write_bytes(b"no measurement")
+    assert start_daemon("--once", config=config(REPORTS), ready=False).wait(SECONDS) == 1
+    index = index_of(folder)
+    for part in ("first_dcn.html", "repaired.rtdc", "not_hdf5", "It is no measurement. Move it somewhere else."):
+        assert part in index
 
 
-def test_without_reports_nothing_is_made(start_daemon, write_config, watched_folder):
-    """Neither a page nor an index nor a process."""
-    daemon = start_daemon("--once", config=write_config("[report]\nenabled = false\n"), ready=False)
-    draw_measurement(watched_folder / "M001_data.rtdc")
-    assert daemon.wait(SECONDS) == 0
-    assert not list(watched_folder.glob("*.html"))
+def without_reports(daemon: Daemon, folder: pathlib.Path) -> None:
+    """Have a result without page or entry in the index; there is no process for them."""
+    path = published(folder, "without.rtdc", seed=1)
+    daemon.wait_for("job.finished", timeout=SECONDS, path=str(path))
+    assert not result_of(path).with_suffix(".html").exists()
+    assert "without" not in index_of(folder)
     assert not daemon.matching("worker.started", role="report")
 
 
-def test_once_waits_for_the_reports(start_daemon, write_config, watched_folder):
-    """When the command ends, everything is there."""
-    draw_measurement(watched_folder / "M001_data.rtdc")
-    (watched_folder / "M002_data.rtdc").write_bytes(b"no measurement")
-    daemon = start_daemon("--once", *QUICK, config=write_config(REPORTS), ready=False)
-    assert daemon.wait(SECONDS) == 1
-    index = text_of(watched_folder / "index.html")
-    assert "M001_data_dcn.html" in index
-    assert "not_hdf5" in index
+def page_and_figures(daemon: Daemon, folder: pathlib.Path, state_folder: pathlib.Path) -> None:
+    """Repair the file: report, figures and index lie beside the result; log and ledger say so."""
+    path = published(folder, "repaired.rtdc", frames=200, seed=2)
+    finished = daemon.wait_for("job.finished", timeout=SECONDS, path=str(path))
+    written = daemon.wait_for("report.written", timeout=SECONDS)
+    page, figures = (result_of(path).with_suffix(ending) for ending in (".html", ".json"))
+    assert written["report"] == [str(page), str(figures)]
+    assert written["job_id"] == finished["job_id"]
+    assert json.loads(figures.read_text())["events"] == finished["events"]
+    assert "repaired" in page.read_text()
+    row = row_of(state_folder, path)
+    assert (row.report, row.report_state, row.light) == (str(page), "written", written["light"])
+    assert row.warnings.split() == written["warnings"]
+    wait_until(lambda: "repaired_dcn.html" in index_of(folder) and "not_hdf5" not in index_of(folder))
 
 
-def test_failed_measurement_is_in_the_index_until_it_is_done(start_daemon, write_config, watched_folder):
-    """It is listed with its reason; when the file is repaired, its result takes the place."""
-    path, index = watched_folder / "M001_data.rtdc", watched_folder / "index.html"
-    path.write_bytes(b"no measurement")
-    assert start_daemon("--once", *QUICK, config=write_config(REPORTS), ready=False).wait(SECONDS) == 1
-    assert "not_hdf5" in text_of(index)
-    assert "It is no measurement. Move it somewhere else." in text_of(index)
-    path.unlink()
-    draw_measurement(path)
-    assert start_daemon("--once", *QUICK, config=write_config(REPORTS), ready=False).wait(SECONDS) == 0
-    assert "M001_data_dcn.html" in text_of(index)
-    assert "not_hdf5" not in text_of(index)
-
-
-def test_killed_process_makes_the_report_again(start_daemon, write_config, watched_folder):
-    """The result stays as it is, the report comes later, and nothing is left over."""
-    daemon = start_daemon(*QUICK, config=write_config(REPORTS))
-    draw_measurement(watched_folder / "M001_data.rtdc")
-    daemon.wait_for("report.written", timeout=SECONDS)
-    process = report_process(daemon)
+def killed_process(daemon: Daemon, folder: pathlib.Path) -> None:
+    """Kill the process of reports: the result stays as it is, the report comes later, and nothing is left over."""
+    process, count = process_of(daemon, "report"), len(daemon.matching("report.written"))
     process.suspend()
-    draw_measurement(watched_folder / "M002_data.rtdc", seed=2)
-    daemon.wait_for("job.finished", timeout=SECONDS, count=2)
-    before = stamp_of(watched_folder / "M002_data_dcn.rtdc")
+    path = published(folder, "killed.rtdc", seed=3)
+    daemon.wait_for("job.finished", timeout=SECONDS, path=str(path))
+    before = Stamp.at(str(result_of(path)))
     process.kill()
     # whether it was killed with the report or just before it got it
     daemon.wait_for("worker.lost", timeout=SECONDS, role="report")
-    assert stamp_of(watched_folder / "M002_data_dcn.rtdc") == before
-    daemon.wait_for("report.written", timeout=SECONDS, count=2)
-    assert stamp_of(watched_folder / "M002_data_dcn.rtdc") == before
-    daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.wait(SECONDS) == 0
-    assert not [path for path in watched_folder.rglob(".*") if path.is_file()]
+    assert Stamp.at(str(result_of(path))) == before
+    daemon.wait_for("report.written", timeout=SECONDS, count=count + 1)
+    assert Stamp.at(str(result_of(path))) == before
+    wait_until(lambda: not [path for path in folder.rglob(".*") if path.is_file()])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="others may not leave the idle class")
-def test_reports_give_way_to_measurements(start_daemon, write_config, watched_folder):
-    """A report leaves the processors to a measurement that is processed, and only as long as that."""
-    # any courtesy has these classes; with more of it, the reports would wait for what other tests compute
-    daemon = start_daemon("--set", "resources.nice=1", config=write_config(REPORTS))
-    draw_measurement(watched_folder / "M001_data.rtdc")
-    daemon.wait_for("report.written", timeout=SECONDS)
-    process, pipeline = (
-        psutil.Process(daemon.wait_for("worker.started", role=role)["pid"]) for role in ("report", "pipeline")
-    )
-    wait_until(lambda: os.sched_getscheduler(process.pid) == os.SCHED_BATCH)
+def give_way(daemon: Daemon, folder: pathlib.Path) -> None:
+    """Leave the processors to a measurement that is processed, and only as long as that."""
+    reporter, pipeline = process_of(daemon, "report"), process_of(daemon, "pipeline")
+    wait_until(lambda: os.sched_getscheduler(reporter.pid) == os.SCHED_BATCH)
     pipeline.suspend()
-    draw_measurement(watched_folder / "M002_data.rtdc", seed=2)
-    daemon.wait_for("job.started", timeout=SECONDS, count=2)
-    assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
+    path = published(folder, "gives way.rtdc", seed=4)
+    daemon.wait_for("job.started", timeout=SECONDS, path=str(path))
+    assert os.sched_getscheduler(reporter.pid) == os.SCHED_IDLE
     pipeline.resume()
-    daemon.wait_for("job.finished", timeout=SECONDS, count=2)
-    wait_until(lambda: os.sched_getscheduler(process.pid) == os.SCHED_BATCH)
+    daemon.wait_for("job.finished", timeout=SECONDS, path=str(path))
+    wait_until(lambda: os.sched_getscheduler(reporter.pid) == os.SCHED_BATCH)
+    daemon.wait_for("report.written", timeout=SECONDS, path=str(path))
 
 
-def test_report_that_was_not_made_is_made_after_the_restart(start_daemon, write_config, watched_folder, state_folder):
-    """The daemon is killed when the result is there and the report is not."""
-    config = write_config(REPORTS)
-    daemon = start_daemon(*QUICK, config=config)
-    draw_measurement(watched_folder / "M001_data.rtdc")
-    daemon.wait_for("report.written", timeout=SECONDS)
-    report_process(daemon).suspend()
-    draw_measurement(watched_folder / "M002_data.rtdc", seed=2)
-    daemon.wait_for("job.finished", timeout=SECONDS, count=2)
-    os.kill(daemon.process.pid, signal.SIGKILL)
-    daemon.close()
-    assert row_of(state_folder, watched_folder / "M002_data.rtdc").report_state == "wanted"
-    again = start_daemon(*QUICK, config=config)
-    written = again.wait_for("report.written", timeout=SECONDS)
-    assert written["path"] == str(watched_folder / "M002_data.rtdc")
-    assert not again.matching("job.started")
+def folder_of_their_own(daemon: Daemon, folder: pathlib.Path, reports: pathlib.Path) -> None:
+    """Mirror the tree in another folder; nothing but the result is put beside the measurement."""
+    (folder / "day").mkdir()
+    path = published(folder / "day", "M001_data.rtdc", seed=5)
+    daemon.wait_for("report.written", timeout=SECONDS, path=str(path))
+    assert (reports / "day" / "M001_data_dcn.html").exists()
+    wait_until(lambda: (reports / "index.html").exists() and "day/M001_data_dcn.html" in index_of(reports))
+    assert sorted(path.name for path in (folder / "day").iterdir()) == ["M001_data.rtdc", "M001_data_dcn.rtdc"]
 
 
-def test_folder_that_takes_no_reports_costs_no_result(start_daemon, write_config, watched_folder, tmp_path):
-    """One warning says what is wrong; the result is there and the daemon goes on."""
-    (tmp_path / "file").write_text("in the way")
-    folder = json.dumps(str(tmp_path / "file" / "reports"))
-    daemon = start_daemon(*QUICK, config=write_config(f"{REPORTS}folder = {folder}\n"))
-    for number in (1, 2):
-        draw_measurement(watched_folder / f"M00{number}_data.rtdc", seed=number)
-    daemon.wait_for("report.failed", timeout=SECONDS, count=2, will_retry=False)
-    assert len(daemon.matching("job.finished")) == 2
-    assert str(tmp_path / "file") in daemon.matching("report.failed")[0]["error"]
+def folder_in_the_way(daemon: Daemon, folder: pathlib.Path, file: pathlib.Path) -> None:
+    """Have no folder for reports: one warning says what is wrong, the result is there and the daemon goes on."""
+    for number in (6, 7):
+        path = published(folder, f"M{number}.rtdc", seed=number)
+        failed = daemon.wait_for("report.failed", timeout=SECONDS, path=str(path), will_retry=False)
+        assert str(file) in failed["error"]
+        assert len(daemon.matching("job.finished", path=str(path))) == 1
+
+
+def killed_daemon(daemon: Daemon, folder: pathlib.Path, state_folder: pathlib.Path) -> pathlib.Path:
+    """Kill the daemon when a result is there and its report is not; return the measurement."""
+    process_of(daemon, "report").suspend()
+    path = published(folder, "later.rtdc", seed=8)
+    daemon.wait_for("job.finished", timeout=SECONDS, path=str(path))
+    daemon.stop(signal.SIGKILL)
+    assert row_of(state_folder, path).report_state == "wanted"
+    return path
 
 
 def test_ledger_of_before_reports_is_read_and_brought_up_to_date(tmp_path):
