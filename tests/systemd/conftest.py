@@ -37,19 +37,20 @@ PYTHON = ("env", "LD_LIBRARY_PATH=/opt/python/lib", "PYTHONPATH=/opt/project", "
 PROGRAM = f"""#!/bin/sh
 exec {" ".join(PYTHON)} -m dcnumd "$@"
 """
-SLOW_GROUPS = "(_extract, _label, _background, _rest)"
-COPY = """
+GROUPS = "(_extract, _label, _background, _rest)"
+QUICK_GROUPS = "(_given, _rest)"
+GIVEN = """
 
-def _copy():
+def _given():
     import shutil
 
     if "fill" in sys.argv:
-        for path in pathlib.Path("/opt/kernels").glob("*.kernel"):
-            if path.name.startswith(("dcnumd.feat.kernels_events.", "dcnumd.segm.kernels_labeling.label")):
+        for name in ("*.kernels_events.*", "*.kernels_labeling.label*", "*median.median*", "*median.rolling*"):
+            for path in pathlib.Path("/opt/kernels").glob(f"{name}.kernel"):
                 shutil.copy(path, sys.argv[2])
     else:
-        _extract()
-        _label()
+        for group in (_extract, _label, _background):
+            group()
 """
 JOURNAL = "[Journal]\nStorage=volatile\nRateLimitBurst=0\n"
 
@@ -86,14 +87,14 @@ class Container:
         self._copy_package()
 
     def _copy_package(self) -> None:
-        """Have a dcnumd whose first start compiles some kernels only, and finds those that take longest."""
+        """Have a dcnumd whose first start compiles the quick kernels only, and is given the others."""
         compiled = ensure_compiled(print)
         assert compiled is not None
         shutil.copytree(compiled, self.root / "opt/kernels")
         copy = shutil.copytree(PACKAGE, self.root / "opt/project/dcnumd")
         text = (copy / "logic/warm_up.py").read_text()
-        assert SLOW_GROUPS in text
-        (copy / "logic/warm_up.py").write_text(text.replace(SLOW_GROUPS, "(_copy, _background, _rest)") + COPY)
+        assert GROUPS in text
+        (copy / "logic/warm_up.py").write_text(text.replace(GROUPS, QUICK_GROUPS) + GIVEN)
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the container: in the running one, or as its only process before it is booted."""
