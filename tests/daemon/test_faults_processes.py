@@ -29,16 +29,15 @@ def test_processes_that_die_are_replaced(start_daemon, watched_folder, long_meas
     for count, number in enumerate(DEATHS, start=1):
         kill_while_it_starts(daemon, number, count)
     daemon.wait_for("daemon.ready", timeout=JOB_SECONDS)
-    for role in ("pipeline", "probe"):
-        for number in DEATHS:
-            pid = daemon.wait_for("worker.started", role=role)["pid"]
-            count = len(daemon.matching("worker.started", role=role))
-            os.kill(pid, number)
-            daemon.wait_for("worker.lost", pid=pid)
-            if role == "pipeline":
-                # at once, before there is anything to do
-                daemon.wait_for("worker.started", role=role, count=count + 1)
-            come_out_once(daemon, published(watched_folder, f"{role} {number.name}.rtdc"))
+    for role, number in (("pipeline", DEATHS[0]), *(("probe", number) for number in DEATHS)):
+        pid = daemon.wait_for("worker.started", role=role)["pid"]
+        count = len(daemon.matching("worker.started", role=role))
+        os.kill(pid, number)
+        daemon.wait_for("worker.lost", pid=pid)
+        if role == "pipeline":
+            # at once, before there is anything to do
+            daemon.wait_for("worker.started", role=role, count=count + 1)
+        come_out_once(daemon, published(watched_folder, f"{role} {number.name}.rtdc"))
     kill_pipeline_in_a_job(daemon, long_measurement)
     kill_workers_in_a_job(daemon, long_measurement)
     kill_fork_server_in_a_job(daemon, long_measurement)
@@ -91,7 +90,7 @@ def kill_pipeline_in_a_job(daemon: Daemon, long_measurement: LongMeasurement) ->
 
 def kill_workers_in_a_job(daemon: Daemon, long_measurement: LongMeasurement) -> None:
     """Kill a worker: another one tries the frames again, which costs no attempt."""
-    for number in (*DEATHS, signal.SIGABRT):
+    for number in DEATHS:
         path = long_measurement(f"worker {number.name}.rtdc", FRAMES)
         working(daemon, path)
         victim = workers_of(daemon)[0].pid

@@ -140,7 +140,7 @@ def test_segmenter_that_crashes_fails_its_file_and_no_other(recording, hostile, 
     assert marked(hostile) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
 def test_worker_that_dies_is_replaced(number, recording, tmp_path):
     """A signal to a worker costs nothing but time."""
     hit = []
