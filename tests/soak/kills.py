@@ -173,8 +173,9 @@ def undisturbed(soak: Soak, store: Sequence[pathlib.Path]) -> None:
     """Have all measurements processed in peace, in the very place, and put the results away."""
     for number, path in enumerate(store):
         path.rename(published(soak, number, path))
-    state = json.dumps(str(soak.folder / "reference" / "state"))
-    daemon = Daemon.start(soak.folder / "config.toml", "--once", "--set", f"state.folder={state}")
+    settings = [f"state.folder={json.dumps(str(soak.folder / 'reference' / 'state'))}", "report.enabled=false"]
+    sets = itertools.chain.from_iterable(("--set", setting) for setting in settings)
+    daemon = Daemon.start(soak.folder / "config.toml", "--once", *sets)
     try:
         code = daemon.wait(START_SECONDS + FINISH_SECONDS)
         assert code == 0, f"exit code {code} of an undisturbed run:\n{daemon.log()}"
