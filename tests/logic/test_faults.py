@@ -95,29 +95,21 @@ def start_process(environment, path, folder, segmenter):
     return subprocess.Popen([*command, *settings], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def test_process_that_is_killed_takes_stuck_workers_along(recording, hostile, tmp_path):
-    """SIGKILL to ``dcnumd process`` while workers never come back from native code: nobody is left, and no socket."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 1)])
+def test_end_of_a_process_does_not_wait_for_stuck_workers(number, code, recording, hostile, tmp_path):
+    """Killed or asked to end while workers never come back from native code: nobody is left, no socket and no file."""
     with start_process(hostile, recording, tmp_path / "out", "stuck") as process:
         assert pathlib.Path(hostile["STUCK_PIPE"]).read_bytes().startswith(b"stuck")
         pids = marked(hostile)
         assert len(pids) >= 4, "the process, the fork server and two workers"
         wait = watch_end_of(pids)
-        process.kill()
+        process.send_signal(number)
+        assert process.wait(GONE_SECONDS) == code
         assert wait() == []
     assert marked(hostile) == []
     assert list(pathlib.Path(hostile["TMPDIR"]).iterdir()) == []
-    assert remove_leftovers(tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_stop_does_not_wait_for_stuck_workers(recording, hostile, tmp_path):
-    """Ctrl-C ends ``dcnumd process`` although workers never answer; no file is left."""
-    with start_process(hostile, recording, tmp_path / "out", "stuck") as process:
-        assert pathlib.Path(hostile["STUCK_PIPE"]).read_bytes().startswith(b"stuck")
-        wait = watch_end_of(marked(hostile))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(GONE_SECONDS) == 1
-        assert wait() == []
+    if number == signal.SIGKILL:
+        assert remove_leftovers(tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
