@@ -15,13 +15,15 @@ SECONDS_EACH = 4.0
 """Approximate duration of a slow test [s]."""
 SECONDS = {
     "tests/benchmarks/": 25.0,
+    "tests/daemon/test_faults_": 12.0,
+    "tests/daemon/test_reports.py": 15.0,
     "tests/docs/test_operator.py": 30.0,
     "tests/parity/test_many.py": 20.0,
     "tests/parity/": 1.5,
     "tests/browser/": 1.5,
     "tests/simulate/test_demo.py": 30.0,
     "tests/soak/": 20.0,
-    "tests/systemd/": 15.0,
+    "tests/systemd/": 8.0,
     "tests/web/test_browser.py": 1.5,
 }
 """Approximate duration of a slow test of these folders or files; the first key that is part of its ID counts [s]."""
