@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.daemon import START_SECONDS, Daemon, draw_measurement
 from tests.support.faults import LONG_FRAMES, draw_long, shorten
+from tests.support.usual import Usual
 
 
 @pytest.fixture
@@ -62,6 +63,13 @@ def start_daemon(write_config: Callable[..., pathlib.Path]) -> Iterator[Callable
             return daemon
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Usual]:
+    """Return a daemon that is started once for all tests that use it."""
+    with Usual.running_in(tmp_path_factory.mktemp("usual")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import errno
@@ -250,6 +251,42 @@ def test_row_that_goes_astray_stops_nobody(tmp_path, measurement):
         await works.until(lambda: sorted(works.states()) == [State.DONE, State.SKIPPED])
 
     with_jobs(tmp_path, body)
+
+
+def test_no_room_is_a_failure_if_nobody_waits_for_it(tmp_path, measurement):
+    """With ``once`` a measurement whose result has no room has failed, so that the run says so and ends."""
+    path = tmp_path / "M.rtdc"
+    measurement(path)
+    full = dataclasses.replace(SETTINGS, resources=ResourceSettings(min_free_gb=1e9))
+
+    async def body(works):
+        await works.offer(path)
+        await works.until(lambda: works.states() == [State.FAILED] and works.jobs.idle)
+        (entry,) = works.ledger.entries()
+        assert (entry.reason, works.lifecycle.failures) == ("no_space", 1)
+
+    with_jobs(tmp_path, body, settings=full, once=True)
+
+
+def test_no_job_starts_while_a_file_grows(tmp_path, measurement):
+    """With pause_while_acquiring a complete measurement waits until the recording beside it is over."""
+    path, growing = tmp_path / "M.rtdc", tmp_path / "growing.rtdc"
+    measurement(path)
+    patient = dataclasses.replace(
+        SETTINGS, resources=dataclasses.replace(SETTINGS.resources, pause_while_acquiring=True)
+    )
+
+    async def body(works):
+        for step in range(100):
+            with growing.open("ab") as file:
+                file.write(b"more")
+            await works.offer(growing, *([path] if step else []))
+            # in the time of this loop, which costs none
+            await asyncio.sleep(SETTINGS.watch.settle_seconds / 2)
+        assert sorted(works.states()) == [State.QUEUED, State.SETTLING]
+        await works.until(lambda: State.DONE in works.states())
+
+    with_jobs(tmp_path, body, settings=patient)
 
 
 def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_path, measurement, monkeypatch):

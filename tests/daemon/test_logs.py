@@ -196,8 +196,8 @@ def test_daemon_whose_log_nobody_reads_works_and_ends(write_config, watched_fold
     assert result_of(path).exists()
 
 
-def test_error_at_the_start_comes_last(write_config, state_folder):
-    """What the daemon logged before it gave up stands before the reason; also where the reason cannot be read."""
+def test_second_daemon_on_the_same_ledger_is_refused(write_config, state_folder):
+    """It says who owns the ledger, below what it logged before it gave up; also where that cannot be read."""
     config = write_config()
     command = [sys.executable, "-m", "dcnumd", "run", "-c", str(config)]
     with owner_lock(state_folder):
@@ -205,4 +205,7 @@ def test_error_at_the_start_comes_last(write_config, state_folder):
         with stalled() as stderr:
             unread = subprocess.run(command, stderr=stderr, timeout=60, check=False)
     assert (ended.returncode, unread.returncode) == (2, 2)
-    assert ended.stderr.splitlines()[-1].startswith("Error: ")
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert f"process {os.getpid()}" in last
+    assert "Traceback" not in ended.stderr
