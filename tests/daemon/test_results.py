@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
 
 import pytest
 import structlog
@@ -202,18 +201,15 @@ def test_policy_is_no_reason_to_look_into_files_again():
     assert settings_key(LEAVE) == settings_key(REMAKE)
 
 
-def test_archived_results_are_told_by_the_commands(start_daemon, watched_folder, state_folder, write_config):
-    """A real daemon leaves what was moved to an archive, and ``history`` says so; after SIGHUP it makes it again."""
-    config = write_config(rescan=0.3)
-    daemon = start_daemon(config=config)
-    path = published(watched_folder, "M.rtdc")
-    daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    result_of(path).unlink()
-    daemon.wait_for("output.gone", path=str(path), deleted="leave", timeout=JOB_SECONDS)
-    with Ledger.open_to_read(state_folder) as ledger:
+def test_archived_results_are_told_by_the_commands(usual):
+    """A real daemon leaves what was moved to an archive, and ``history`` says so; with "remake" it makes it again."""
+    path = published(usual.folder(), "M.rtdc")
+    with usual.changed(rescan_seconds=0.3):
+        usual.daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+        result_of(path).unlink()
+        usual.daemon.wait_for("output.gone", path=str(path), deleted="leave", timeout=JOB_SECONDS)
+    with Ledger.open_to_read(usual.config.with_name("state")) as ledger:
         assert entry_line(ledger.latest(str(path))).endswith(f"{result_of(path)} (gone)")
-    config.write_text(f'{config.read_text()}\n[output]\ndeleted = "remake"\n')
-    daemon.process.send_signal(signal.SIGHUP)
-    daemon.wait_for("job.finished", path=str(path), count=2, timeout=JOB_SECONDS)
+    with usual.changed('[output]\ndeleted = "remake"\n'):
+        usual.daemon.wait_for("job.finished", path=str(path), count=2, timeout=JOB_SECONDS)
     assert result_of(path).exists()
-    assert daemon.stop() == 0
