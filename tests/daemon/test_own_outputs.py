@@ -2,69 +2,80 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 
 import pytest
+import structlog
 
-from dcnumd.config.values import LogSettings, RetrySettings, Settings, WatchSettings
+from dcnumd.config.values import LogSettings, OutputSettings, RetrySettings, Settings, WatchSettings
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
 from tests.support.faults import JOB_SECONDS, published
+from tests.support.usual import table
 from tests.support.works import with_works
 
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.mark.parametrize("output", ["acquisition", "."])
-def test_results_may_go_to_where_measurements_come_from(start_daemon, watched_folder, output):
+def test_results_may_go_to_where_measurements_come_from(usual, tmp_path):
     """With an output folder that is watched, or holds the watched one, each measurement is processed once."""
-    where = os.path.normpath(watched_folder.parent / output)
-    options = ["--set", f"output.folder={where}", "--set", "watch.patterns=['*']", "--set", "report.enabled=true"]
-    daemon = start_daemon(*options, "--set", "watch.rescan_seconds=0.2")
-    path = published(watched_folder, "M1.rtdc")
-    finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    assert finished["output"] == f"{where}/M1_dcn.rtdc"
-    daemon.wait_for("report.written", timeout=JOB_SECONDS)
-    second = published(watched_folder, "M2.rtdc", seed=2)
-    daemon.wait_for("job.finished", path=str(second), timeout=JOB_SECONDS)
-    assert daemon.stop() == 0
-    assert {event["path"] for event in daemon.matching("file.detected")} == {str(path), str(second)}
+    into, around = tmp_path / "into", tmp_path / "around"
+    places = {into: into, around / "acquisition": around}
+    for folder in places:
+        folder.mkdir(parents=True)
+    tables = (
+        table(folder, rescan=0.2, more=f"patterns = ['*']\noutput.folder = '{output}'\n")
+        for folder, output in places.items()
+    )
+    daemon = usual.daemon
+    with usual.changed("".join(tables), enabled=True):
+        for folder, output in places.items():
+            path = published(folder, "M1.rtdc")
+            finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
+            assert finished["output"] == f"{output}/M1_dcn.rtdc"
+            daemon.wait_for("report.written", path=str(path), timeout=JOB_SECONDS)
+            second = published(folder, "M2.rtdc", seed=2)
+            daemon.wait_for("job.finished", path=str(second), timeout=JOB_SECONDS)
+    detected = [event["path"] for event in usual.about(tmp_path, "file.detected")]
+    assert sorted(detected) == sorted(f"{folder}/M{number}.rtdc" for folder in places for number in (1, 2))
 
 
-def test_measurement_that_is_called_like_a_result_is_one(start_daemon, write_config, watched_folder, state_folder):
+def test_measurement_that_is_called_like_a_result_is_one(usual):
     """Its name hides no measurement; our own results beside it are passed over without a word or a row."""
-    config = write_config(rescan=0.2)
-    path = published(watched_folder, "M001_dcn.rtdc")
-    daemon = start_daemon(config=config)
-    first = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    assert first["output"] == str(watched_folder / "M001_dcn_dcn.rtdc")
-    second = published(watched_folder, "M002.rtdc", seed=2)
-    daemon.wait_for("job.finished", path=str(second), timeout=JOB_SECONDS)
-    # by then, the results of the others were found by events and by scans
-    third = published(watched_folder, "M003.rtdc", seed=3)
-    daemon.wait_for("job.finished", path=str(third), timeout=JOB_SECONDS)
-    assert daemon.stop() == 0
-    again = start_daemon("--once", config=config, ready=False)
-    assert again.wait(JOB_SECONDS) == 0
-    heard = [*daemon.matching("file.detected"), *again.matching("file.detected")]
-    assert {event["path"] for event in heard} == {str(path), str(second), str(third)}
-    assert not daemon.matching("file.ignored") + again.matching("file.ignored")
-    with Ledger.open_to_read(state_folder) as ledger:
-        assert len(ledger.entries()) == 3
+    folder, paths = usual.folder(), []
+
+    def process(name, seed):
+        paths.append(str(published(folder, name, seed=seed)))
+        return usual.daemon.wait_for("job.finished", path=paths[-1], timeout=JOB_SECONDS)
+
+    with usual.changed(rescan_seconds=0.2):
+        assert process("M001_dcn.rtdc", 1)["output"] == str(folder / "M001_dcn_dcn.rtdc")
+        process("M002.rtdc", 2)
+        # by then, the results of the others were found by events and by scans
+        process("M003.rtdc", 3)
+    # and now by another session
+    process("M004.rtdc", 4)
+    assert sorted(event["path"] for event in usual.about(folder, "file.detected")) == sorted(paths)
+    assert not usual.about(folder, "file.ignored")
+    with Ledger.open_to_read(usual.config.with_name("state")) as ledger:
+        assert len([entry for entry in ledger.entries() if entry.path.startswith(f"{folder}/")]) == 4
 
 
-def test_measurement_that_has_the_name_of_another_ones_result_is_not_lost(start_daemon, watched_folder):
+def test_measurement_that_has_the_name_of_another_ones_result_is_not_lost(usual, tmp_path):
     """The other one is left out with a reason; both stay as they are."""
-    other, path = published(watched_folder, "M001.rtdc"), published(watched_folder, "M001_dcn.rtdc", seed=2)
-    daemon = start_daemon("--set", "watch.rescan_seconds=0.2")
-    skipped = daemon.wait_for("job.skipped", reason="output_differs", timeout=JOB_SECONDS)
-    assert skipped["path"] == str(other)
-    finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    assert finished["output"] == str(watched_folder / "M001_dcn_dcn.rtdc")
+    folder = usual.folder() / "both"
+    for number, name in enumerate(("M001.rtdc", "M001_dcn.rtdc")):
+        published(tmp_path, name, seed=number)
+    with usual.changed(rescan_seconds=0.2):
+        tmp_path.rename(folder)
+        path = str(folder / "M001.rtdc")
+        usual.daemon.wait_for("job.skipped", path=path, reason="output_differs", timeout=JOB_SECONDS)
+        path = str(folder / "M001_dcn.rtdc")
+        finished = usual.daemon.wait_for("job.finished", path=path, timeout=JOB_SECONDS)
+        assert finished["output"] == str(folder / "M001_dcn_dcn.rtdc")
 
 
 def test_measurement_in_the_place_of_a_recorded_result_is_processed(tmp_path, measurement):
@@ -180,29 +191,36 @@ def test_result_from_elsewhere_that_is_called_so_is_no_measurement(tmp_path, mea
 
 
 @pytest.mark.parametrize("with_ledger", [True, False])
-def test_old_results_are_no_measurements_after_a_change_of_the_suffix(
-    start_daemon, watched_folder, state_folder, with_ledger
-):
+def test_old_results_are_no_measurements_after_a_change_of_the_suffix(tmp_path, measurement, with_ledger):
     """Results with another name are known by what is in them, also without a ledger, and are looked at once."""
-    path = published(watched_folder, "M.rtdc")
-    for suffix in ("_a", "_b"):
-        assert start_daemon("--once", "--set", f"output.suffix={suffix}", ready=False).wait(JOB_SECONDS) == 0
-        shutil.rmtree(state_folder)
+    path, *results = (tmp_path / f"M{suffix}.rtdc" for suffix in ("", "_a", "_b"))
+    measurement(path)
+    for result in results:
+        process_measurement(Job(path, result, PipelineSettings(), "drain", num_workers=1))
+
+    async def scan(works):
+        await works.session.folders[0].scan()
+        await works.settling.all_admitted()
+        await works.until(lambda: works.settling.idle and works.jobs.idle)
+
+    def scan_with(suffix):
+        settings = Settings(WatchSettings(settle_seconds=0.05), OutputSettings(suffix=suffix))
+        with structlog.testing.capture_logs() as heard:
+            with_works(tmp_path, scan, settings, with_jobs=True)
+        return heard
+
     if with_ledger:
-        assert start_daemon("--once", "--set", "output.suffix=_b", ready=False).wait(JOB_SECONDS) == 0
-    results = [watched_folder / f"M{suffix}.rtdc" for suffix in ("_a", "_b")]
-    daemon = start_daemon("--once", "--set", "output.suffix=_c", ready=False)
-    assert daemon.wait(JOB_SECONDS) == 0
-    ignored = {event["path"] for event in daemon.matching("file.ignored", reason="own_output")}
-    assert ignored == set(map(str, results))
-    assert {event["path"] for event in daemon.matching("job.started")} <= {str(path)}
-    with Ledger.open_to_read(state_folder) as ledger:
+        scan_with("_b")
+    heard = scan_with("_c")
+    assert {event["path"] for event in heard if event["event"] == "job.started"} == (
+        set() if with_ledger else {str(path)}
+    )
+    with Ledger.open_to_read(tmp_path) as ledger:
         for result in results:
             (row,) = ledger.entries(path=str(result))
             assert (row.state, row.reason) == (State.SKIPPED, "own_output")
-    again = start_daemon("--once", "--set", "output.suffix=_c", ready=False)
-    assert again.wait(JOB_SECONDS) == 0
-    assert not again.matching("file.detected")
+    assert not [event for event in scan_with("_c") if event["event"] == "file.detected"]
+    engine.close()
 
 
 def test_recorded_result_is_known_until_it_is_something_else(tmp_path, measurement):
