@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import threading
 
 import pytest
 
-from dcnumd.config.values import LogSettings, Settings, WatchSettings
+from dcnumd.config.values import LogSettings, ResourceSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.folders.watch import FolderWatch
+from dcnumd.daemon.ledger.records import State
+from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.live.view import View
 from dcnumd.daemon.measurements.counters import Counters
+from dcnumd.logic.job import JobResult
 from dcnumd.logic.stamp import Stamp
-from tests.support.works import Works
+from tests.support.fakes import FakeExecutor
+from tests.support.works import Works, with_works
 
 SETTINGS = Settings(watch=WatchSettings(settle_seconds=600.0, rescan_seconds=600.0), log=LogSettings(level="error"))
 
@@ -98,10 +103,37 @@ def test_end_is_not_missed(waiting, turns, tmp_path, measurement):
     asyncio.run(run())
 
 
-def test_daemon_stops_between_two_jobs(start_daemon, watched_folder, measurement):
+class Instantly(concurrent.futures.Executor):
+    """Ends each job as soon as it gets it."""
+
+    def __init__(self):
+        self.asked = asyncio.Event()
+
+    def submit(self, _, job):
+        future = concurrent.futures.Future()
+        future.set_result(JobResult("done", "", job.path_in, job.path_out, "ppid", "hash", 10, 3))
+        self.asked.set()
+        return future
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_end_between_two_jobs_is_not_missed(turns, tmp_path, measurement):
     """Who stops it when a job has ended and the next one is about to begin waits for neither, nor for ever."""
-    for number in range(4):
-        measurement(watched_folder / f"M{number}.rtdc", seed=number)
-    daemon = start_daemon(ready=False)
-    daemon.wait_for("job.finished")
-    assert daemon.stop() == 0
+    paths = [tmp_path / f"M{number}.rtdc" for number in range(4)]
+    for number, path in enumerate(paths):
+        measurement(path, frames=10, shape=(40, 80), seed=number)
+    settings = Settings(resources=ResourceSettings(min_free_gb=0.001), log=LogSettings(level="error"))
+    executor = FakeExecutor(Instantly())
+
+    async def body(works):
+        works.jobs.pause(paused=True)
+        await works.offer(*paths)
+        await works.until(lambda: works.states() == [State.QUEUED] * 4)
+        works.jobs.pause(paused=False)
+        await executor.pool.asked.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    with_works(tmp_path, body, settings, with_jobs=True, executor=executor)
+    with Ledger.open(tmp_path) as ledger:
+        assert {entry.state for entry in ledger.entries()} == {State.DONE, State.QUEUED}
