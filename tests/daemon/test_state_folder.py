@@ -8,9 +8,12 @@ import shutil
 
 import pytest
 
+from dcnumd.config.values import LogSettings, Settings, WatchSettings
 from dcnumd.daemon import state_folder
+from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.state_folder import StateFolder
 from tests.support.faults import JOB_SECONDS, published, result_of
+from tests.support.works import with_works
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -86,7 +89,7 @@ def test_disk_that_does_not_answer_keeps_its_files(state):
 
 
 def test_daemon_ends_when_its_state_folder_is_deleted(start_daemon, watched_folder, state_folder):
-    """It says why and ends with 1; the next one begins anew, and finds by the result that all is done."""
+    """It says why and ends with 1; who begins anew finds by the result that all is done."""
     daemon = start_daemon()
     path = published(watched_folder, "M.rtdc")
     daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
@@ -97,6 +100,11 @@ def test_daemon_ends_when_its_state_folder_is_deleted(start_daemon, watched_fold
     assert stopped["error"].startswith(os.fspath(state_folder))
     assert not state_folder.exists()
     made = result_of(path).stat().st_mtime_ns
-    again = start_daemon("--once", ready=False)
-    assert again.wait(JOB_SECONDS) == 0
+
+    async def begin_anew(works):
+        await works.offer(path)
+        await works.until(lambda: works.states() == [State.DONE] and works.jobs.idle)
+
+    settings = Settings(WatchSettings(settle_seconds=0.1), log=LogSettings(level="error"))
+    with_works(watched_folder, begin_anew, settings, with_jobs=True)
     assert result_of(path).stat().st_mtime_ns == made
