@@ -68,7 +68,7 @@ def test_replaced_while_waiting_for_room(tmp_path, measurement, monkeypatch):
 def test_touched_while_running_is_processed_once(tmp_path, measurement):
     """A new date on the same content neither fails nor repeats the job that is running."""
     path = tmp_path / "M.rtdc"
-    measurement(path, frames=3000, shape=(80, 320))
+    measurement(path)
 
     async def body(works):
         move = works.ledger.move

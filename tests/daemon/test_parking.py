@@ -21,7 +21,7 @@ from dcnumd.errors import ResultError
 from dcnumd.logic.stamp import Stamp
 from tests.support.loop import in_loop
 
-MANY = 1200
+MANY = 300
 
 
 class Rows:
@@ -120,7 +120,7 @@ def test_what_waits_for_a_folder_says_so_in_the_ledger(rows, full, monkeypatch):
     asyncio.run(run())
 
 
-def test_thousands_that_wait_are_noted_at_once(rows, full, monkeypatch):
+def test_hundreds_that_wait_are_noted_at_once(rows, full, monkeypatch):
     """The first one is told immediately, all others together a moment later, and all are released together."""
     monkeypatch.setattr(parking, "NOTE_SECONDS", 3600.0)
     monkeypatch.setattr(parking, "LOOK_SECONDS", 3600.0)

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import structlog.testing
@@ -195,8 +196,9 @@ class Finds:
 
     async def until(self, expected) -> None:
         """Wait until all the expected paths were offered."""
+        missing = {os.fspath(path) for path in expected}
         async with asyncio.timeout(60):
-            while not self.names >= {os.fspath(path) for path in expected}:
+            while missing := missing - self.names:
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -228,6 +230,23 @@ def made(*paths: pathlib.Path) -> list[pathlib.Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return list(paths)
+
+
+@pytest.fixture
+def roomy(tmp_path):
+    """Return a folder in memory, if there is such a place, because many files on a disk take long."""
+    memory = pathlib.Path("/dev/shm")  # noqa: S108 -- a new folder in it has a name that nobody can guess
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
+        yield pathlib.Path(folder)
+
+
+def touch_many(folder: pathlib.Path, count: int) -> list[str]:
+    """Make many files in a folder quickly, and return their paths."""
+    folder.mkdir(exist_ok=True)
+    paths = [f"{folder}/{number}.rtdc" for number in range(count)]
+    for path in paths:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+    return paths
 
 
 def test_new_folders_with_a_file_at_once(tmp_path):
@@ -336,18 +355,15 @@ def test_tree_deeper_than_a_path_can_be_long_stops_nothing(tmp_path):
         subprocess.run(["rm", "-r", str(tmp_path / ("d" * 250))], check=True)
 
 
-def test_hundred_thousand_files_are_listed_and_offered_in_small_parts(tmp_path):
+def test_ten_thousand_files_are_listed_and_offered_in_small_parts(roomy):
     """Every file is offered, scan after scan, a few at a time, and memory does not grow with the scans."""
-    count = 100_000
-    for number in range(100):
-        folder = tmp_path / f"{number:03}"
-        folder.mkdir()
-        for name in range(count // 100):
-            os.close(os.open(folder / f"M{name:04}.rtdc", os.O_CREAT | os.O_WRONLY))
+    count = 10_000
+    for number in range(10):
+        touch_many(roomy / f"{number}", count // 10)
     seen = []
 
     async def body():
-        watch = FolderWatch(tmp_path, Settings(), lambda found: seen.append(len(found)))
+        watch = FolderWatch(roomy, Settings(), lambda found: seen.append(len(found)))
         used = []
         for _ in range(6):
             seen.clear()
@@ -355,25 +371,25 @@ def test_hundred_thousand_files_are_listed_and_offered_in_small_parts(tmp_path):
             assert sum(seen) == count
             assert max(seen) <= 100
             used.append(sys.getallocatedblocks())
-        # less than one block for a hundred files: nothing is kept of a scan
-        assert used[-1] - used[1] < count // 100
+        # less than one block for forty files of four scans: nothing is kept of a scan
+        assert used[-1] - used[1] < count // 10
 
     asyncio.run(body())
 
 
-def test_ten_thousand_folders_are_followed(tmp_path):
+def test_ten_thousand_folders_are_followed(roomy):
     """Each has its own watch, and they are all given back at the end."""
-    folders = [tmp_path / f"{number // 100:03}" / f"{number % 100:03}" for number in range(10_000)]
+    folders = [roomy / f"{number // 100:03}" / f"{number % 100:03}" for number in range(10_000)]
     for folder in folders:
         folder.mkdir(parents=True)
 
     async def body():
-        async with watched(tmp_path) as finds:
+        async with watched(roomy) as finds:
             await finds.until(made(*(folder / "M.rtdc" for folder in folders[::500])))
             # all of them get another name at once
             for number in range(100):
-                (tmp_path / f"{number:03}").rename(tmp_path / f"n{number:03}")
-            await finds.until([tmp_path / f"n{number:03}" / "000" / "M.rtdc" for number in range(0, 100, 5)])
+                (roomy / f"{number:03}").rename(roomy / f"n{number:03}")
+            await finds.until([roomy / f"n{number:03}" / "000" / "M.rtdc" for number in range(0, 100, 5)])
 
     asyncio.run(body())
 
@@ -430,7 +446,7 @@ def test_reached_watch_limit_is_reported_and_scans_go_on(tmp_path):
     assert ended.returncode == 0, ended.stderr
 
 
-def test_overflow_while_stopped_loses_nothing(tmp_path):
+def test_overflow_while_stopped_loses_nothing(roomy):
     """Twenty thousand files that come while the watching process is stopped are all found, without the timer."""
     script = (
         "import asyncio, pathlib, sys, structlog\n"
@@ -458,7 +474,7 @@ def test_overflow_while_stopped_loses_nothing(tmp_path):
     with contextlib.ExitStack() as stack:
         with kernel_limit("fs/inotify/max_queued_events", 512):
             process = subprocess.Popen(
-                [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, stderr=sys.stderr, text=True
+                [sys.executable, "-c", script, str(roomy)], stdout=subprocess.PIPE, stderr=sys.stderr, text=True
             )
             stack.callback(process.wait)
             stack.callback(process.kill)
@@ -466,8 +482,7 @@ def test_overflow_while_stopped_loses_nothing(tmp_path):
             stack.enter_context(process.stdout)
             assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGSTOP)
-        for number in range(20_000):
-            os.close(os.open(tmp_path / f"{number}.rtdc", os.O_CREAT | os.O_WRONLY))
+        touch_many(roomy, 20_000)
         process.send_signal(signal.SIGCONT)
         assert process.stdout.readline() == "all\n"
 
@@ -530,12 +545,12 @@ def test_what_is_of_no_interest_is_dropped_by_its_name(tmp_path):
     assert concerning == new | grown | {(change, "day") for change in Change}
 
 
-def test_twenty_thousand_files_while_the_loop_is_held(tmp_path):
+def test_twenty_thousand_files_while_the_loop_is_held(roomy):
     """However long nobody listens, events are kept, and none is lost."""
 
     async def body():
-        async with watched(tmp_path) as finds:
-            await finds.until(made(*(tmp_path / f"{number}.rtdc" for number in range(20_000))))
+        async with watched(roomy) as finds:
+            await finds.until(touch_many(roomy, 20_000))
 
     asyncio.run(body())
 
