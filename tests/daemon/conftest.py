@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
+import shutil
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -76,6 +78,23 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Usual]:
 def measurement() -> Callable[..., None]:
     """Return the function that writes a small measurement."""
     return draw_measurement
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path, measurement: Callable[..., None]) -> pathlib.Path:
+    """Return a small measurement."""
+    made = tmp_path / "M.rtdc"
+    measurement(made)
+    return made
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Have all disks be full, as long as the returned event is set."""
+    event, usage = threading.Event(), shutil.disk_usage("/")
+    event.set()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0 if event.is_set() else 10**12))
+    return event
 
 
 @pytest.fixture(scope="session")

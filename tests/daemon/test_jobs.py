@@ -40,23 +40,17 @@ def with_jobs(folder, body, settings=SETTINGS, **keywords):
     with_works(folder, body, settings, with_jobs=True, **keywords)
 
 
-def test_replaced_while_waiting_for_room(tmp_path, measurement, monkeypatch):
+def test_replaced_while_waiting_for_room(tmp_path, path, measurement, full, monkeypatch):
     """The head of the queue is recorded again while the disk is full: only its successor is processed."""
     monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
-    path = tmp_path / "M.rtdc"
-    measurement(path, seed=1)
-    usage = shutil.disk_usage(tmp_path)
-    full = True
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0) if full else usage)
 
     async def body(works):
-        nonlocal full
         await works.offer(path)
         await works.until(lambda: works.states() == [State.QUEUED])
         measurement(path, seed=2, frames=50)
         await works.offer(path)
         await works.until(lambda: sorted(works.states()) == [State.QUEUED, State.SKIPPED])
-        full = False
+        full.clear()
         await works.until(lambda: State.QUEUED not in works.states() and not works.jobs.running)
         old, new = sorted(works.ledger.entries(), key=lambda entry: entry.id)
         assert (old.state, old.reason, new.state, new.frames) == (State.SKIPPED, "replaced", State.DONE, 50)
@@ -65,10 +59,8 @@ def test_replaced_while_waiting_for_room(tmp_path, measurement, monkeypatch):
     with_jobs(tmp_path, body)
 
 
-def test_touched_while_running_is_processed_once(tmp_path, measurement):
+def test_touched_while_running_is_processed_once(tmp_path, path):
     """A new date on the same content neither fails nor repeats the job that is running."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def body(works):
         move = works.ledger.move
@@ -92,10 +84,8 @@ def test_touched_while_running_is_processed_once(tmp_path, measurement):
     with_jobs(tmp_path, body)
 
 
-def test_result_of_a_killed_run_is_done(tmp_path, measurement):
+def test_result_of_a_killed_run_is_done(tmp_path, path):
     """A daemon that was killed after the result was in place finds it at the next start, as its own."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def process(works):
         await works.offer(path)
@@ -182,10 +172,8 @@ def test_changes_during_a_job_cost_no_attempt(tmp_path, measurement):
     assert frames_made_of(tmp_path / "M_dcn.rtdc") == 64 + 5 * (SETTINGS.retry.attempts + 1)
 
 
-def test_row_of_an_earlier_version_counts_as_done(tmp_path, measurement):
+def test_row_of_an_earlier_version_counts_as_done(tmp_path, path):
     """A ledger that knows of a content only its first bytes does not have everything processed again."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def process(works):
         await works.offer(path)
@@ -205,11 +193,9 @@ def test_row_of_an_earlier_version_counts_as_done(tmp_path, measurement):
         assert (len(entry.digest), entry.state) == (32, State.DONE)
 
 
-def test_unreachable_output_comes_back(tmp_path, measurement, monkeypatch):
+def test_unreachable_output_comes_back(tmp_path, path, monkeypatch):
     """A share that is down when a job starts makes it wait, and costs no attempt."""
     monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
-    path = tmp_path / "M.rtdc"
-    measurement(path)
     usage = shutil.disk_usage(tmp_path)
     faults = [OSError(errno.ESTALE, os.strerror(errno.ESTALE))]
 
@@ -253,10 +239,8 @@ def test_row_that_goes_astray_stops_nobody(tmp_path, measurement):
     with_jobs(tmp_path, body)
 
 
-def test_no_room_is_a_failure_if_nobody_waits_for_it(tmp_path, measurement):
+def test_no_room_is_a_failure_if_nobody_waits_for_it(tmp_path, path):
     """With ``once`` a measurement whose result has no room has failed, so that the run says so and ends."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
     full = dataclasses.replace(SETTINGS, resources=ResourceSettings(min_free_gb=1e9))
 
     async def body(works):
@@ -311,17 +295,11 @@ def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_pa
     with_jobs(tmp_path, body)
 
 
-def test_touched_while_waiting_for_room_has_one_turn(tmp_path, measurement, monkeypatch):
+def test_touched_while_waiting_for_room_has_one_turn(tmp_path, path, full, monkeypatch):
     """However often its date changes while it waits, a measurement is in the queue once and is processed once."""
     monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
-    path = tmp_path / "M.rtdc"
-    measurement(path)
-    usage = shutil.disk_usage(tmp_path)
-    full = True
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0) if full else usage)
 
     async def body(works):
-        nonlocal full
         await works.offer(path)
         for date in (1e9, 2e9):
             await works.until(lambda: works.states() == [State.QUEUED] and not works.tracker.candidates)
@@ -330,7 +308,7 @@ def test_touched_while_waiting_for_room_has_one_turn(tmp_path, measurement, monk
         await works.until(lambda: works.states() == [State.QUEUED] and not works.tracker.candidates)
         # it is in no queue for the moment in which its folder is looked at again
         await works.until(lambda: len(works.queue) == 1)
-        full = False
+        full.clear()
         await works.until(lambda: works.states() == [State.DONE] and works.jobs.idle)
         (entry,) = works.ledger.entries()
         assert [step.state for step in works.ledger.transitions(entry.id)].count(State.RUNNING) == 1
@@ -338,10 +316,8 @@ def test_touched_while_waiting_for_room_has_one_turn(tmp_path, measurement, monk
     with_jobs(tmp_path, body)
 
 
-def test_queued_again_in_its_turn_waits_for_its_next_attempt(tmp_path, measurement):
+def test_queued_again_in_its_turn_waits_for_its_next_attempt(tmp_path, path):
     """A job that failed is tried again after the pause, although its file was touched just before it began."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
     patient = dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=3, backoff_seconds=3600.0))
 
     async def body(works):

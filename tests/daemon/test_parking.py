@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pathlib
-import shutil
 
 import pytest
 import structlog
@@ -60,15 +59,6 @@ class Rows:
     def reasons(self):
         """Return the reasons and errors that the ledger has."""
         return {(entry.reason, entry.error) for entry in self.ledger.entries(State.QUEUED)}
-
-
-@pytest.fixture
-def full(monkeypatch):
-    """Have all disks be full, as long as the returned event is set."""
-    event, usage = asyncio.Event(), shutil.disk_usage("/")
-    event.set()
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0 if event.is_set() else 10**12))
-    return event
 
 
 @contextlib.asynccontextmanager

@@ -28,10 +28,8 @@ def with_settling(folder, body, settings=SETTINGS, **keywords):
     with_works(folder, body, settings, with_jobs=False, **keywords)
 
 
-def test_quiet_measurement_passes_once(tmp_path, measurement):
+def test_quiet_measurement_passes_once(tmp_path, path):
     """However often it is offered, a file passes once, with its content and pipeline."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def body(harness):
         begin = asyncio.get_running_loop().time()
@@ -49,10 +47,9 @@ def test_quiet_measurement_passes_once(tmp_path, measurement):
     with_settling(tmp_path, body)
 
 
-def test_done_measurement_is_known_after_a_restart(tmp_path, measurement):
+def test_done_measurement_is_known_after_a_restart(tmp_path, path):
     """Neither an unchanged nor a touched file is repeated."""
-    path, output = tmp_path / "M.rtdc", tmp_path / "M_dcn.rtdc"
-    measurement(path)
+    output = tmp_path / "M_dcn.rtdc"
 
     async def first(harness):
         await harness.offer(path)
@@ -73,10 +70,8 @@ def test_done_measurement_is_known_after_a_restart(tmp_path, measurement):
         with_settling(tmp_path, body)
 
 
-def test_queued_measurement_goes_straight_to_the_queue_after_a_restart(tmp_path, measurement):
+def test_queued_measurement_goes_straight_to_the_queue_after_a_restart(tmp_path, path):
     """What was complete before the restart, and has not changed, need not settle again."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def first(harness):
         await harness.offer(path)
@@ -90,10 +85,8 @@ def test_queued_measurement_goes_straight_to_the_queue_after_a_restart(tmp_path,
     with_settling(tmp_path, second)
 
 
-def test_other_settings_make_another_job(tmp_path, measurement):
+def test_other_settings_make_another_job(tmp_path, path):
     """Under another pipeline a done measurement is new; back under the first one it is still done."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
     other = dataclasses.replace(SETTINGS, output=OutputSettings(folder=tmp_path / "other"))
     other = dataclasses.replace(
         other,
@@ -124,10 +117,9 @@ def test_other_settings_make_another_job(tmp_path, measurement):
     with_settling(tmp_path, back)
 
 
-def test_replaced_content_replaces_our_own_result_only(tmp_path, measurement):
+def test_replaced_content_replaces_our_own_result_only(tmp_path, path, measurement):
     """A new measurement under an old name may replace the result that we made from the old one."""
-    path, output = tmp_path / "M.rtdc", tmp_path / "M_dcn.rtdc"
-    measurement(path, seed=1)
+    output = tmp_path / "M_dcn.rtdc"
 
     async def body(harness):
         await harness.offer(path)
@@ -143,10 +135,8 @@ def test_replaced_content_replaces_our_own_result_only(tmp_path, measurement):
     with_settling(tmp_path, body)
 
 
-def test_changed_while_queued_is_taken_back(tmp_path, measurement):
+def test_changed_while_queued_is_taken_back(tmp_path, path, measurement):
     """A queued file that changes settles again; the entry of its old content is closed."""
-    path = tmp_path / "M.rtdc"
-    measurement(path, seed=1)
 
     async def body(harness):
         await harness.offer(path)
@@ -161,10 +151,8 @@ def test_changed_while_queued_is_taken_back(tmp_path, measurement):
     with_settling(tmp_path, body)
 
 
-def test_vanished_file_ends_as_skipped(tmp_path, measurement):
+def test_vanished_file_ends_as_skipped(tmp_path, path, measurement):
     """A file that is gone before it has settled leaves a trace, but no failure."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def body(harness):
         await harness.offer(path)
@@ -180,10 +168,8 @@ def test_vanished_file_ends_as_skipped(tmp_path, measurement):
     with_settling(tmp_path, body)
 
 
-def test_transient_fault_comes_back_permanent_one_does_not(tmp_path, measurement):
+def test_transient_fault_comes_back_permanent_one_does_not(tmp_path, path):
     """Faults that may pass are repeated with a pause, up to the limit; the others never."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def body(harness):
         await harness.offer(path)
@@ -224,10 +210,8 @@ def test_incomplete_copy_fails_after_deadline_and_passes_when_completed(tmp_path
     with_settling(tmp_path, body)
 
 
-def test_once_does_not_wait_for_a_growing_file(tmp_path, measurement):
+def test_once_does_not_wait_for_a_growing_file(tmp_path, path):
     """With ``once`` a file that changes while it is waited for is left for the next run."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def body(harness):
         await harness.offer(path)
@@ -239,10 +223,8 @@ def test_once_does_not_wait_for_a_growing_file(tmp_path, measurement):
     with_settling(tmp_path, body, once=True)
 
 
-def test_writing_is_noticed(tmp_path, measurement):
+def test_writing_is_noticed(tmp_path, path):
     """While a watched file grows this is known, and when it rests again, too."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def body(harness):
         assert harness.tracker.quiet.is_set()
@@ -256,10 +238,8 @@ def test_writing_is_noticed(tmp_path, measurement):
     with_settling(tmp_path, body)
 
 
-def test_forgotten_measurement_is_new(tmp_path, measurement):
+def test_forgotten_measurement_is_new(tmp_path, path):
     """What another process removes from the ledger is found anew."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def body(harness):
         await harness.offer(path)
@@ -271,21 +251,6 @@ def test_forgotten_measurement_is_new(tmp_path, measurement):
         assert again.id != entry.id
 
     with_settling(tmp_path, body)
-
-
-def test_probe_that_dies_is_replaced(tmp_path, measurement):
-    """A crash inside the reader costs an attempt, and nothing else."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
-
-    async def body(harness):
-        await harness.probe.start()
-        harness.probe.kill()
-        await harness.offer(path)
-        entry = await harness.next_passed()
-        assert entry.attempts <= 1
-
-    with_settling(tmp_path, body, processes=True)
 
 
 def test_backlog_is_a_few_transactions(tmp_path):
@@ -304,10 +269,8 @@ def test_backlog_is_a_few_transactions(tmp_path):
     assert statements.count("COMMIT") <= 300 / settle.SLICE
 
 
-def test_touched_while_running_stays_running(tmp_path, measurement):
+def test_touched_while_running_stays_running(tmp_path, path):
     """The row that is being processed takes the new stamp, and is not queued a second time."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def body(harness):
         await harness.offer(path)
@@ -336,33 +299,29 @@ async def stop_probe_while_it_looks(harness, path):
             await asyncio.sleep(0.01)
 
 
-def test_changed_during_a_look_that_fails_goes_on_settling(tmp_path, measurement):
-    """A verdict about bytes that are gone is none about the file."""
-    path = tmp_path / "M.rtdc"
-    measurement(path, seed=1)
+def test_probe_that_dies_or_hangs_is_replaced(tmp_path, path, measurement, monkeypatch):
+    """A crash in the reader, or a look that does not end, costs an attempt at most; none if the file has changed."""
+    changed, hangs = tmp_path / "changed.rtdc", tmp_path / "hangs.rtdc"
+    for number, file in enumerate((changed, hangs), start=1):
+        measurement(file, seed=number)
 
     async def body(harness):
-        await stop_probe_while_it_looks(harness, path)
-        measurement(path, seed=2, frames=50)
+        await harness.probe.start()
+        harness.probe.kill()
+        await harness.offer(path)
+        assert (await harness.next_passed()).attempts <= 1
+
+        # a verdict about bytes that are gone is none about the file
+        await stop_probe_while_it_looks(harness, changed)
+        measurement(changed, seed=3, frames=50)
         harness.probe.kill()
         entry = await harness.next_passed()
         assert (entry.frames, entry.attempts, harness.lifecycle.failures) == (50, 0, 0)
 
-    with_settling(
-        tmp_path, body, settings=dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=1)), processes=True
-    )
-
-
-def test_look_that_hangs_is_ended(tmp_path, measurement, monkeypatch):
-    """A probe that does not answer is replaced, and the file gets another attempt."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
-
-    async def body(harness):
         monkeypatch.setattr(inspector, "LOOK_SECONDS", 0.3)
-        await stop_probe_while_it_looks(harness, path)
-        await harness.until(lambda: harness.ledger.entries()[0].attempts)
-        (entry,) = harness.ledger.entries()
+        await stop_probe_while_it_looks(harness, hangs)
+        await harness.until(lambda: harness.ledger.latest(str(hangs)).attempts)
+        entry = harness.ledger.latest(str(hangs))
         assert (entry.reason, entry.attempts) == ("look_timeout", 1)
         monkeypatch.setattr(inspector, "LOOK_SECONDS", 60.0)
         assert (await harness.next_passed()).attempts == 1
@@ -370,10 +329,8 @@ def test_look_that_hangs_is_ended(tmp_path, measurement, monkeypatch):
     with_settling(tmp_path, body, processes=True)
 
 
-def test_successor_replaces_what_its_predecessor_was_to_replace(tmp_path, measurement):
+def test_successor_replaces_what_its_predecessor_was_to_replace(tmp_path, path, measurement):
     """An outdated result stays marked as such when the content changes before it was replaced."""
-    path = tmp_path / "M.rtdc"
-    measurement(path, seed=1)
 
     async def body(harness):
         await harness.offer(path)
@@ -390,10 +347,8 @@ def test_successor_replaces_what_its_predecessor_was_to_replace(tmp_path, measur
     with_settling(tmp_path, body)
 
 
-def test_unreachable_result_counts_as_present(tmp_path, measurement):
+def test_unreachable_result_counts_as_present(tmp_path, path):
     """Whoever cannot look whether a result is there neither ends nor repeats its measurement."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def body(harness):
         await harness.offer(path)
@@ -408,10 +363,8 @@ def test_unreachable_result_counts_as_present(tmp_path, measurement):
     with_settling(tmp_path, body)
 
 
-def test_measurement_that_is_done_is_waited_for_no_longer(tmp_path, measurement):
+def test_measurement_that_is_done_is_waited_for_no_longer(tmp_path, path):
     """What waits for another attempt, and is done meanwhile by whatever means, may be deleted like any other."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
     patient = dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=3, backoff_seconds=60.0))
 
     async def body(harness):
@@ -449,10 +402,8 @@ def test_impossible_step_costs_its_file_and_nobody_else(tmp_path, measurement):
     with_settling(tmp_path, body)
 
 
-def test_mistake_in_a_step_that_can_fail_ends_the_row(tmp_path, measurement, monkeypatch):
+def test_mistake_in_a_step_that_can_fail_ends_the_row(tmp_path, path, monkeypatch):
     """Whatever is wrong with dcnumd itself while it decides about a file, the file has failed and is left alone."""
-    path = tmp_path / "M.rtdc"
-    measurement(path)
 
     async def body(harness):
         monkeypatch.setattr(harness.ledger, "identify", lambda *_, **__: 1 / 0)
