@@ -12,9 +12,11 @@ import time
 import psutil
 import pytest
 
-from tests.support.faults import JOB_SECONDS, LONG_FRAMES, published, result_of, wait_until
+from tests.support.faults import JOB_SECONDS, LONG_FRAMES, draw_long, published, result_of, wait_until
 
 pytestmark = pytest.mark.timeout(300)
+
+FRAMES = 2 * LONG_FRAMES
 
 
 def visible(folder: pathlib.Path) -> list[str]:
@@ -26,7 +28,7 @@ def assert_all_end(processes: list[psutil.Process]) -> None:
     assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_measurement_outlives_its_daemons(usual, long_store):
+def test_measurement_outlives_its_daemons(usual):
     """SIGTERM, two SIGINT and SIGKILL in the middle of a job cost nothing, and its pipeline's death one attempt.
 
     What was done before is not repeated, and what comes while no daemon runs is found by the next one.
@@ -35,7 +37,9 @@ def test_measurement_outlives_its_daemons(usual, long_store):
     before = published(folder, "before.rtdc")
     usual.daemon.wait_for("job.finished", path=str(before), timeout=JOB_SECONDS)
     made = result_of(before).stat().st_mtime_ns
-    path = usual.copied(long_store, folder)
+    # long enough for a signal to come in the middle on a busy computer
+    draw_long(folder / ".writing", frames=FRAMES)
+    path = (folder / ".writing").rename(folder / "long.rtdc")
     job = usual.daemon.wait_for("job.started", path=str(path), timeout=JOB_SECONDS)["job_id"]
 
     # the first signal ends the daemon within 5 s
@@ -75,7 +79,7 @@ def test_measurement_outlives_its_daemons(usual, long_store):
     assert (failed["reason"], failed["will_retry"], failed["attempt"]) == ("worker_killed", True, 1)
     daemon.wait_for("worker.lost", pid=pipeline)
     finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    assert (finished["job_id"], finished["frames"]) == (job, LONG_FRAMES)
+    assert (finished["job_id"], finished["frames"]) == (job, FRAMES)
     assert [event["attempt"] for event in daemon.matching("job.started", path=str(path))] == [1, 2]
 
     daemon.wait_for("job.finished", path=str(between), timeout=JOB_SECONDS)
