@@ -52,6 +52,15 @@ def test_each_process_begins_with_what_is_slow(processes):
             assert numbers == [item.nodeid for item in slow if item.path == path]
 
 
+def test_tests_that_share_a_program_stay_together():
+    """Also those of several files: the program starts in one process only."""
+    files = [Item(f"slow{file}", number, "usual", marked=True) for file in range(3) for number in range(2)]
+    items = [item for file in files for item in (file, Item(file.path, "own", marked=True))]
+    order = dealt([*items, *(Item("quick", number) for number in range(40))], 2)
+    places = [order.index(item) for item in files]
+    assert places == list(range(places[0], places[0] + len(files)))
+
+
 def test_only_slow_tests_are_dealt_as_well():
     """More of them than fit into a part are no reason to lose one."""
     slow = [Item("one", number, marked=True) for number in range(9)]

@@ -11,6 +11,8 @@ WHOLE_PROGRAMS = frozenset(
     {"start_daemon", "usual", "browser", "container", "oracle", "few_kernels", "installed", "site", "long_store"}
 )
 """Fixtures that start a daemon, a browser, a computer, dcnum, a compiler, pip or another program."""
+SHARED = frozenset({"usual"})
+"""Those among them that tests of several files share."""
 SECONDS_EACH = 4.0
 """Approximate duration of a slow test [s]."""
 SECONDS = {
@@ -32,8 +34,12 @@ SECONDS = {
 def mark_slow(items: Iterable[pytest.Item]) -> None:
     """Mark tests with fixtures of `WHOLE_PROGRAMS` as slow; others are marked where they are defined."""
     for item in items:
-        if WHOLE_PROGRAMS & set(getattr(item, "fixturenames", ())):
+        if WHOLE_PROGRAMS & _fixtures(item):
             item.add_marker(pytest.mark.slow)
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    return set(getattr(item, "fixturenames", ()))
 
 
 def is_slow(item: pytest.Item) -> bool:
@@ -51,12 +57,14 @@ def dealt(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item]:
 
     pytest-xdist cuts the list into parts of equal length, one for each process. A process that has finished its part
     takes tests from the end of another one. Therefore each part begins with its share of the slow tests and ends with
-    quick ones. The slow tests of a file stay together, because they share fixtures.
+    quick ones. The slow tests of a file, or with a fixture of `SHARED`, stay together, because they share fixtures.
     """
-    files = [list(tests) for _, tests in itertools.groupby(filter(is_slow, items), lambda item: item.path)]
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in filter(is_slow, items):
+        groups.setdefault(min(SHARED & _fixtures(item), default=str(item.path)), []).append(item)
     parts: list[list[pytest.Item]] = [[] for _ in range(processes)]
     loads = [0.0] * processes
-    for tests in sorted(files, key=lambda tests: -sum(map(seconds, tests))):
+    for tests in sorted(groups.values(), key=lambda tests: -sum(map(seconds, tests))):
         part = loads.index(min(loads))
         loads[part] += sum(map(seconds, tests))
         parts[part] += tests
