@@ -18,7 +18,7 @@ from dcnumd.daemon.measurements.parking import OutputFolders, blocked_folders
 from dcnumd.daemon.measurements.queue import JobQueue
 from dcnumd.errors import ResultError
 from dcnumd.logic.stamp import Stamp
-from tests.support.loop import in_loop
+from tests.support.loop import in_loop, in_real_time
 
 MANY = 300
 
@@ -87,70 +87,61 @@ def rows(tmp_path):
     made.ledger.close()
 
 
-def test_what_waits_for_a_folder_says_so_in_the_ledger(rows, full, monkeypatch):
+@in_real_time
+async def test_what_waits_for_a_folder_says_so_in_the_ledger(rows, full, monkeypatch):
     """Reason and error are in the row as long as the folder takes nothing, and no longer."""
     monkeypatch.setattr(parking, "LOOK_SECONDS", 0.02)
     folder = str(rows.settings.watch.folders[0])
-
-    async def run():
-        rows.add(2)
-        async with looking(rows):
-            await rows.park(2)
-            await until(lambda: {reason for reason, _ in rows.reasons()} == {"no_space"})
-            ((_, error),) = rows.reasons()
-            assert error.startswith(f"{folder}: 0.0 GB are free")
-            (blocked,) = rows.folders.blocked()
-            assert (blocked.folder, blocked.problem, blocked.reason) == (folder, "disk.low", "no_space")
-            assert (blocked.error, blocked.waiting) == (error, 2)
-            assert blocked_folders(rows.settings, rows.ledger) == (blocked,)
-            full.clear()
-            await until(lambda: rows.reasons() == {("", "")})
-            assert rows.folders.blocked() == blocked_folders(rows.settings, rows.ledger) == ()
-
-    asyncio.run(run())
+    rows.add(2)
+    async with looking(rows):
+        await rows.park(2)
+        await until(lambda: {reason for reason, _ in rows.reasons()} == {"no_space"})
+        ((_, error),) = rows.reasons()
+        assert error.startswith(f"{folder}: 0.0 GB are free")
+        (blocked,) = rows.folders.blocked()
+        assert (blocked.folder, blocked.problem, blocked.reason) == (folder, "disk.low", "no_space")
+        assert (blocked.error, blocked.waiting) == (error, 2)
+        assert blocked_folders(rows.settings, rows.ledger) == (blocked,)
+        full.clear()
+        await until(lambda: rows.reasons() == {("", "")})
+        assert rows.folders.blocked() == blocked_folders(rows.settings, rows.ledger) == ()
 
 
-def test_hundreds_that_wait_are_noted_at_once(rows, full, monkeypatch):
+@in_real_time
+async def test_hundreds_that_wait_are_noted_at_once(rows, full, monkeypatch):
     """The first one is told immediately, all others together a moment later, and all are released together."""
     monkeypatch.setattr(parking, "NOTE_SECONDS", 3600.0)
     monkeypatch.setattr(parking, "LOOK_SECONDS", 3600.0)
-
-    async def run():
-        rows.add(MANY)
-        async with looking(rows):
-            await rows.park(1)
-            await until(lambda: len(rows.ledger.obstacles()) == 1)
-            before = rows.writes
-            await rows.park(MANY - 1)
-            assert rows.writes == before
-            rows.folders._note_at = 0.0
-            rows.folders._parked.set()
-            await until(lambda: len(rows.ledger.obstacles()) == MANY)
-            (root,) = rows.folders._obstacles
-            full.clear()
-            await rows.folders._look_again(root, rows.folders._obstacles[root])
-            assert rows.reasons() == {("", "")}
-            assert rows.writes == before + 2
-
-    asyncio.run(run())
-
-
-def test_folder_may_be_full_for_days(rows, full, monkeypatch):
-    """However often it was looked at in vain, it is looked at again."""
-    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.0)
-
-    async def run():
-        rows.add(1)
+    rows.add(MANY)
+    async with looking(rows):
         await rows.park(1)
+        await until(lambda: len(rows.ledger.obstacles()) == 1)
+        before = rows.writes
+        await rows.park(MANY - 1)
+        assert rows.writes == before
+        rows.folders._note_at = 0.0
+        rows.folders._parked.set()
+        await until(lambda: len(rows.ledger.obstacles()) == MANY)
         (root,) = rows.folders._obstacles
-        for _ in range(1100):
-            await rows.folders._look_again(root, rows.folders._obstacles[root])
-        assert rows.folders.blocked()
         full.clear()
         await rows.folders._look_again(root, rows.folders._obstacles[root])
-        assert not rows.folders.blocked()
+        assert rows.reasons() == {("", "")}
+        assert rows.writes == before + 2
 
-    asyncio.run(run())
+
+@in_real_time
+async def test_folder_may_be_full_for_days(rows, full, monkeypatch):
+    """However often it was looked at in vain, it is looked at again."""
+    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.0)
+    rows.add(1)
+    await rows.park(1)
+    (root,) = rows.folders._obstacles
+    for _ in range(1100):
+        await rows.folders._look_again(root, rows.folders._obstacles[root])
+    assert rows.folders.blocked()
+    full.clear()
+    await rows.folders._look_again(root, rows.folders._obstacles[root])
+    assert not rows.folders.blocked()
 
 
 @in_loop

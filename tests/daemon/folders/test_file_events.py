@@ -13,6 +13,7 @@ from watchfiles import Change
 from dcnumd.daemon.folders import events, hang_guard, watcher
 from dcnumd.daemon.folders.events import FileEvents, followable
 from dcnumd.daemon.folders.watcher import Watcher
+from tests.support.loop import in_real_time
 
 
 class Listener:
@@ -67,26 +68,24 @@ async def following(*listeners):
     assert not watchers()
 
 
-def test_all_folders_share_one_thread(tmp_path):
+@in_real_time
+async def test_all_folders_share_one_thread(tmp_path):
     """An idle watcher takes the same share of the processor for one folder and for many."""
     folders = [tmp_path / f"{number}" for number in range(10)]
     for folder in folders:
         folder.mkdir()
-
-    async def body():
-        listeners = [Listener(folder) for folder in folders]
-        async with following(*listeners):
-            assert len(watchers()) == 1
-            for folder in folders:
-                (folder / "M.rtdc").touch()
-            for listener, folder in zip(listeners, folders, strict=True):
-                await listener.until_heard(folder / "M.rtdc")
-                assert {path.rpartition("/")[0] for _, path in listener.heard} == {str(folder)}
-
-    asyncio.run(body())
+    listeners = [Listener(folder) for folder in folders]
+    async with following(*listeners):
+        assert len(watchers()) == 1
+        for folder in folders:
+            (folder / "M.rtdc").touch()
+        for listener, folder in zip(listeners, folders, strict=True):
+            await listener.until_heard(folder / "M.rtdc")
+            assert {path.rpartition("/")[0] for _, path in listener.heard} == {str(folder)}
 
 
-def test_nothing_is_lost_when_another_watcher_takes_over(tmp_path, monkeypatch):
+@in_real_time
+async def test_nothing_is_lost_when_another_watcher_takes_over(tmp_path, monkeypatch):
     """What the one before has heard and not handed over yet comes, too."""
     # else a busy computer may have everything scanned
     monkeypatch.setattr(watcher, "LATE_SECONDS", 1e9)
@@ -94,39 +93,33 @@ def test_nothing_is_lost_when_another_watcher_takes_over(tmp_path, monkeypatch):
     for folder in folders:
         folder.mkdir()
     files = []
-
-    async def body():
-        listener = Listener(tmp_path)
-        async with following(listener) as shared:
-            for folder in folders:
-                files.append(tmp_path / f"{folder.name}.rtdc")
-                files[-1].touch()
-                listener.followed[str(folder)] = (0, 0)
-                await shared.renew()
-                files.append(folder / "M.rtdc")
-                files[-1].touch()
-            await listener.until_heard(*files)
-            assert not shared.problem
-            assert not listener.scans
-
-    asyncio.run(body())
+    listener = Listener(tmp_path)
+    async with following(listener) as shared:
+        for folder in folders:
+            files.append(tmp_path / f"{folder.name}.rtdc")
+            files[-1].touch()
+            listener.followed[str(folder)] = (0, 0)
+            await shared.renew()
+            files.append(folder / "M.rtdc")
+            files[-1].touch()
+        await listener.until_heard(*files)
+        assert not shared.problem
+        assert not listener.scans
 
 
-def test_folder_that_has_vanished_keeps_no_other_from_being_followed(tmp_path, monkeypatch):
+@in_real_time
+async def test_folder_that_has_vanished_keeps_no_other_from_being_followed(tmp_path, monkeypatch):
     """Also if it vanishes at the last moment."""
     monkeypatch.setattr(events, "_readable", lambda folders: folders)
-
-    async def body():
-        listener = Listener(tmp_path, tmp_path / "missing")
-        async with following(listener) as shared:
-            (tmp_path / "M.rtdc").touch()
-            await listener.until_heard(tmp_path / "M.rtdc")
-            assert not shared.problem
-
-    asyncio.run(body())
+    listener = Listener(tmp_path, tmp_path / "missing")
+    async with following(listener) as shared:
+        (tmp_path / "M.rtdc").touch()
+        await listener.until_heard(tmp_path / "M.rtdc")
+        assert not shared.problem
 
 
-def test_disk_that_does_not_answer_keeps_no_other_from_being_followed(tmp_path, monkeypatch):
+@in_real_time
+async def test_disk_that_does_not_answer_keeps_no_other_from_being_followed(tmp_path, monkeypatch):
     """It is asked again, and followed as soon as it answers."""
     monkeypatch.setattr(hang_guard, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(events, "PAUSE_SECONDS", 0.1)
@@ -141,42 +134,35 @@ def test_disk_that_does_not_answer_keeps_no_other_from_being_followed(tmp_path, 
     monkeypatch.setattr(events, "_readable", readable)
     for folder in (silent, good):
         folder.mkdir()
-
-    async def body():
-        listeners = Listener(silent), Listener(good)
-        async with following(*listeners):
-            (good / "M.rtdc").touch()
-            await listeners[1].until_heard(good / "M.rtdc")
-            answers.set()
-            async with asyncio.timeout(60):
-                number = 0
-                while not listeners[0].heard:
-                    (silent / f"{number}.rtdc").touch()
-                    number += 1
-                    await asyncio.sleep(0.05)
-
-    asyncio.run(body())
+    listeners = Listener(silent), Listener(good)
+    async with following(*listeners):
+        (good / "M.rtdc").touch()
+        await listeners[1].until_heard(good / "M.rtdc")
+        answers.set()
+        async with asyncio.timeout(60):
+            number = 0
+            while not listeners[0].heard:
+                (silent / f"{number}.rtdc").touch()
+                number += 1
+                await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("sign", ["late", "many"])
-def test_events_that_the_kernel_may_have_dropped_are_suspected(tmp_path, sign):
+@in_real_time
+async def test_events_that_the_kernel_may_have_dropped_are_suspected(tmp_path, sign):
     """Watchfiles does not tell; a process that was stopped, or very many names at once, do."""
-
-    async def body():
-        lost = asyncio.Event()
-        asked = Watcher([tmp_path], [], 50, lost.set, lambda *_: None)
-        assert not asked.is_set()
-        assert not asked.is_set()
-        if sign == "late":
-            asked._last_turn -= 10
-        for number in range(asked._most_names + 1 if sign == "many" else 1):
-            asked._sort_in(Change.added, f"{number}")
-        assert not lost.is_set()
-        asked.is_set()
-        async with asyncio.timeout(10):
-            await lost.wait()
-
-    asyncio.run(body())
+    lost = asyncio.Event()
+    asked = Watcher([tmp_path], [], 50, lost.set, lambda *_: None)
+    assert not asked.is_set()
+    assert not asked.is_set()
+    if sign == "late":
+        asked._last_turn -= 10
+    for number in range(asked._most_names + 1 if sign == "many" else 1):
+        asked._sort_in(Change.added, f"{number}")
+    assert not lost.is_set()
+    asked.is_set()
+    async with asyncio.timeout(10):
+        await lost.wait()
 
 
 def test_folders_around_odd_names_are_left_out():

@@ -14,6 +14,7 @@ import threading
 import pytest
 
 from dcnumd.daemon.folders import hang_guard
+from tests.support.loop import in_real_time
 
 
 def test_answer_and_error_come_back(tmp_path):
@@ -23,18 +24,16 @@ def test_answer_and_error_come_back(tmp_path):
         asyncio.run(hang_guard.in_thread("/in", os.stat, tmp_path / "missing"))
 
 
-def test_share_that_gives_up_itself_has_answered(tmp_path):
+@in_real_time
+async def test_share_that_gives_up_itself_has_answered(tmp_path):
     """The error of a share that is mounted `soft` is an answer like others: the next call is made as usual."""
 
     def give_up():
         raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
-    async def run():
-        with pytest.raises(TimeoutError):
-            await hang_guard.in_thread("/in", give_up)
-        assert await hang_guard.in_thread("/in", os.path.exists, tmp_path) is True
-
-    asyncio.run(run())
+    with pytest.raises(TimeoutError):
+        await hang_guard.in_thread("/in", give_up)
+    assert await hang_guard.in_thread("/in", os.path.exists, tmp_path) is True
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -63,32 +62,29 @@ def test_error_that_nobody_waits_for_is_not_reported(turns, caplog):
     assert not caplog.records
 
 
-def test_call_that_gives_signs_of_life_may_take_long(monkeypatch):
+@in_real_time
+async def test_call_that_gives_signs_of_life_may_take_long(monkeypatch):
     """What is slow, and says so, is waited for; what comes back too late is told to whoever wants to know."""
     monkeypatch.setattr(hang_guard, "ANSWER_SECONDS", 1.0)
     go = threading.Event()
+    late = asyncio.Event()
+    guard = hang_guard.HangGuard(late.set)
 
-    async def run():
-        late = asyncio.Event()
-        guard = hang_guard.HangGuard(late.set)
+    def slow():
+        for _ in range(15):
+            guard.give_sign()
+            go.wait(0.1)
+        return "done"
 
-        def slow():
-            for _ in range(15):
-                guard.give_sign()
-                go.wait(0.1)
-            return "done"
-
-        assert await guard.call(slow) == "done"
-        assert not late.is_set()
-        for function in (go.wait, os.getpid):
-            with pytest.raises(TimeoutError, match="no answer for"):
-                await guard.call(function)
-        go.set()
-        async with asyncio.timeout(30):
-            await late.wait()
-        assert await guard.call(os.getpid) == os.getpid()
-
-    asyncio.run(run())
+    assert await guard.call(slow) == "done"
+    assert not late.is_set()
+    for function in (go.wait, os.getpid):
+        with pytest.raises(TimeoutError, match="no answer for"):
+            await guard.call(function)
+    go.set()
+    async with asyncio.timeout(30):
+        await late.wait()
+    assert await guard.call(os.getpid) == os.getpid()
 
 
 def test_call_that_hangs_is_given_up_and_keeps_nobody_waiting(tmp_path):

@@ -20,6 +20,7 @@ from dcnumd.daemon.folders import hang_guard
 from dcnumd.daemon.folders.mounts import NotMountedError, Place, read_mounts, see
 from dcnumd.daemon.folders.places import PlaceMemory
 from dcnumd.daemon.folders.watch import FolderWatch
+from tests.support.loop import in_real_time
 
 
 def mount_command(*arguments: object) -> None:
@@ -279,24 +280,21 @@ def test_unmounted_folder_is_unreachable_until_it_is_back(mount, tmp_path):
     assert PlaceMemory(memory).before(str(point)) == Place(str(point), "memory", "tmpfs", "/")
 
 
-def test_events_work_again_after_a_remount(mount, tmp_path):
+@in_real_time
+async def test_events_work_again_after_a_remount(mount, tmp_path):
     """A folder that was mounted anew is followed by events, not only by the next scan."""
     point = mount(tmp_path / "share")
-
-    async def body():
-        async with watching(point, rescan_seconds=3600.0) as seen:
-            await seen.event("watch.armed")
-            unmount(point)
-            seen.watch.look_again()
-            await seen.event("watch.unreachable")
-            mount(point)
-            seen.watch.look_again()
-            await seen.event("watch.recovered")
-            (point / "day").mkdir()
-            (point / "day" / "a.rtdc").touch()
-            await seen.until(lambda: seen.found == {"a.rtdc"})
-
-    asyncio.run(body())
+    async with watching(point, rescan_seconds=3600.0) as seen:
+        await seen.event("watch.armed")
+        unmount(point)
+        seen.watch.look_again()
+        await seen.event("watch.unreachable")
+        mount(point)
+        seen.watch.look_again()
+        await seen.event("watch.recovered")
+        (point / "day").mkdir()
+        (point / "day" / "a.rtdc").touch()
+        await seen.until(lambda: seen.found == {"a.rtdc"})
 
 
 @pytest.fixture
@@ -321,24 +319,21 @@ def silent_share(tmp_path):
         unmount(point)
 
 
-def test_share_that_hangs_stops_neither_others_nor_the_end(silent_share, tmp_path, monkeypatch):
+@in_real_time
+async def test_share_that_hangs_stops_neither_others_nor_the_end(silent_share, tmp_path, monkeypatch):
     """It is reported as unreachable while other folders are watched; when its server ends, so does the waiting."""
     monkeypatch.setattr(hang_guard, "ANSWER_SECONDS", 0.5)
     point, server = silent_share
     good = tmp_path / "good"
     good.mkdir()
-
-    async def body():
-        async with watching(good) as other, watching(point) as seen:
-            # one log for both: the second watch is heard
-            assert "no answer for" in (await seen.event("watch.unreachable"))["error"]
-            (good / "a.rtdc").touch()
-            await other.until(lambda: other.found == {"a.rtdc"})
-            os.close(server)
-            unmount(point)
-            await seen.event("watch.recovered")
-
-    asyncio.run(body())
+    async with watching(good) as other, watching(point) as seen:
+        # one log for both: the second watch is heard
+        assert "no answer for" in (await seen.event("watch.unreachable"))["error"]
+        (good / "a.rtdc").touch()
+        await other.until(lambda: other.found == {"a.rtdc"})
+        os.close(server)
+        unmount(point)
+        await seen.event("watch.recovered")
 
 
 def test_process_ends_while_a_share_hangs(silent_share):

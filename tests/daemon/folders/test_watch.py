@@ -23,6 +23,7 @@ from dcnumd.daemon.folders.listing import CandidateFilter, list_folder
 from dcnumd.daemon.folders.reader import FolderReader
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.read.trust import Trust
+from tests.support.loop import in_real_time
 
 TOP = pathlib.Path(__file__).parents[3]
 
@@ -249,75 +250,64 @@ def touch_many(folder: pathlib.Path, count: int) -> list[str]:
     return paths
 
 
-def test_new_folders_with_a_file_at_once(tmp_path):
+@in_real_time
+async def test_new_folders_with_a_file_at_once(tmp_path):
     """Files that come together with their folders are found although no event names them, four folders deep too."""
-
-    async def body():
-        async with watched(tmp_path) as finds:
-            files = [tmp_path / f"f{number}" / "M.rtdc" for number in range(200)]
-            files += [tmp_path / f"g{number}" / "a" / "b" / "c" / "M.rtdc" for number in range(200)]
-            await finds.until(made(*files))
-
-    asyncio.run(body())
+    async with watched(tmp_path) as finds:
+        files = [tmp_path / f"f{number}" / "M.rtdc" for number in range(200)]
+        files += [tmp_path / f"g{number}" / "a" / "b" / "c" / "M.rtdc" for number in range(200)]
+        await finds.until(made(*files))
 
 
-def test_folder_that_is_moved_in_is_found_with_its_files(tmp_path):
+@in_real_time
+async def test_folder_that_is_moved_in_is_found_with_its_files(tmp_path):
     """A tree that was filled elsewhere is found, and what comes into it afterwards as well."""
     inside = tmp_path / "in"
     inside.mkdir()
     made(tmp_path / "day" / "x" / "a.rtdc", tmp_path / "day" / "b.rtdc")
-
-    async def body():
-        async with watched(inside) as finds:
-            (tmp_path / "day").rename(inside / "day")
-            await finds.until([inside / "day" / "x" / "a.rtdc", inside / "day" / "b.rtdc"])
-            await finds.until(made(inside / "day" / "x" / "c.rtdc"))
-            # renamed inside: everything has another name
-            (inside / "day").rename(inside / "night")
-            await finds.until([inside / "night" / "x" / "c.rtdc"])
-            await finds.until(made(inside / "night" / "x" / "d.rtdc"))
-
-    asyncio.run(body())
+    async with watched(inside) as finds:
+        (tmp_path / "day").rename(inside / "day")
+        await finds.until([inside / "day" / "x" / "a.rtdc", inside / "day" / "b.rtdc"])
+        await finds.until(made(inside / "day" / "x" / "c.rtdc"))
+        # renamed inside: everything has another name
+        (inside / "day").rename(inside / "night")
+        await finds.until([inside / "night" / "x" / "c.rtdc"])
+        await finds.until(made(inside / "night" / "x" / "d.rtdc"))
 
 
 @pytest.mark.parametrize("which", ["in", "in/day"])
-def test_folder_that_is_deleted_and_made_again_is_followed(tmp_path, which):
+@in_real_time
+async def test_folder_that_is_deleted_and_made_again_is_followed(tmp_path, which):
     """The watched folder itself or one inside: its successor of the same name is watched like it."""
     inside = tmp_path / "in"
     (inside / "day").mkdir(parents=True)
-
-    async def body():
-        async with watched(inside, rescan_seconds=0.5) as finds:
-            for number in range(3):
-                shutil.rmtree(tmp_path / which)
-                await finds.until(made(tmp_path / "in" / "day" / f"{number}.rtdc"))
-
-    asyncio.run(body())
+    async with watched(inside, rescan_seconds=0.5) as finds:
+        for number in range(3):
+            shutil.rmtree(tmp_path / which)
+            await finds.until(made(tmp_path / "in" / "day" / f"{number}.rtdc"))
 
 
-def test_root_that_is_renamed_or_replaced_by_a_link(tmp_path):
+@in_real_time
+async def test_root_that_is_renamed_or_replaced_by_a_link(tmp_path):
     """What has the configured name counts: a renamed root is gone, a link in its place is followed."""
     inside, other = tmp_path / "in", tmp_path / "other"
     made(inside / "a.rtdc", other / "b.rtdc")
-
-    async def body():
-        async with watched(inside, rescan_seconds=0.5) as finds:
-            assert finds.watch.reachable
-            inside.rename(tmp_path / "away")
-            inside.symlink_to(other)
-            await finds.until([inside / "b.rtdc"])
-            await finds.until(made(other / "c.rtdc") and [inside / "c.rtdc"])
-            made(tmp_path / "away" / "d.rtdc")
-            inside.unlink()
-            (tmp_path / "away").rename(inside)
-            await finds.until([inside / "d.rtdc"])
-            await finds.until(made(inside / "e.rtdc"))
-        assert str(tmp_path / "away" / "d.rtdc") not in finds.names
-
-    asyncio.run(body())
+    async with watched(inside, rescan_seconds=0.5) as finds:
+        assert finds.watch.reachable
+        inside.rename(tmp_path / "away")
+        inside.symlink_to(other)
+        await finds.until([inside / "b.rtdc"])
+        await finds.until(made(other / "c.rtdc") and [inside / "c.rtdc"])
+        made(tmp_path / "away" / "d.rtdc")
+        inside.unlink()
+        (tmp_path / "away").rename(inside)
+        await finds.until([inside / "d.rtdc"])
+        await finds.until(made(inside / "e.rtdc"))
+    assert str(tmp_path / "away" / "d.rtdc") not in finds.names
 
 
-def test_strange_names_are_found_by_scan_and_by_event(tmp_path):
+@in_real_time
+async def test_strange_names_are_found_by_scan_and_by_event(tmp_path):
     """Names of 255 bytes, with newlines, or that are no UTF-8 are names like others."""
     names = [
         "a\nb.rtdc",
@@ -328,13 +318,9 @@ def test_strange_names_are_found_by_scan_and_by_event(tmp_path):
         "e\u0301.rtdc",
     ]
     before = made(*(tmp_path / name for name in names))
-
-    async def body():
-        async with watched(tmp_path) as finds:
-            await finds.until(before)
-            await finds.until(made(*(tmp_path / os.fsdecode(b"\xff\n") / name for name in names)))
-
-    asyncio.run(body())
+    async with watched(tmp_path) as finds:
+        await finds.until(before)
+        await finds.until(made(*(tmp_path / os.fsdecode(b"\xff\n") / name for name in names)))
 
 
 def test_tree_deeper_than_a_path_can_be_long_stops_nothing(tmp_path):
@@ -355,43 +341,37 @@ def test_tree_deeper_than_a_path_can_be_long_stops_nothing(tmp_path):
         subprocess.run(["rm", "-r", str(tmp_path / ("d" * 250))], check=True)
 
 
-def test_ten_thousand_files_are_listed_and_offered_in_small_parts(roomy):
+@in_real_time
+async def test_ten_thousand_files_are_listed_and_offered_in_small_parts(roomy):
     """Every file is offered, scan after scan, a few at a time, and memory does not grow with the scans."""
     count = 10_000
     for number in range(10):
         touch_many(roomy / f"{number}", count // 10)
     seen = []
-
-    async def body():
-        watch = FolderWatch(roomy, Settings(), lambda found: seen.append(len(found)))
-        used = []
-        for _ in range(6):
-            seen.clear()
-            await watch.scan()
-            assert sum(seen) == count
-            assert max(seen) <= 100
-            used.append(sys.getallocatedblocks())
-        # less than one block for forty files of four scans: nothing is kept of a scan
-        assert used[-1] - used[1] < count // 10
-
-    asyncio.run(body())
+    watch = FolderWatch(roomy, Settings(), lambda found: seen.append(len(found)))
+    used = []
+    for _ in range(6):
+        seen.clear()
+        await watch.scan()
+        assert sum(seen) == count
+        assert max(seen) <= 100
+        used.append(sys.getallocatedblocks())
+    # less than one block for forty files of four scans: nothing is kept of a scan
+    assert used[-1] - used[1] < count // 10
 
 
-def test_ten_thousand_folders_are_followed(roomy):
+@in_real_time
+async def test_ten_thousand_folders_are_followed(roomy):
     """Each has its own watch, and they are all given back at the end."""
     folders = [roomy / f"{number // 100:03}" / f"{number % 100:03}" for number in range(10_000)]
     for folder in folders:
         folder.mkdir(parents=True)
-
-    async def body():
-        async with watched(roomy) as finds:
-            await finds.until(made(*(folder / "M.rtdc" for folder in folders[::500])))
-            # all of them get another name at once
-            for number in range(100):
-                (roomy / f"{number:03}").rename(roomy / f"n{number:03}")
-            await finds.until([roomy / f"n{number:03}" / "000" / "M.rtdc" for number in range(0, 100, 5)])
-
-    asyncio.run(body())
+    async with watched(roomy) as finds:
+        await finds.until(made(*(folder / "M.rtdc" for folder in folders[::500])))
+        # all of them get another name at once
+        for number in range(100):
+            (roomy / f"{number:03}").rename(roomy / f"n{number:03}")
+        await finds.until([roomy / f"n{number:03}" / "000" / "M.rtdc" for number in range(0, 100, 5)])
 
 
 @contextlib.contextmanager
@@ -488,46 +468,40 @@ def test_overflow_while_stopped_loses_nothing(roomy):
 
 
 @pytest.mark.parametrize("courteous", [False, True])
-def test_growing_file_is_offered_again_and_again(tmp_path, courteous):
+@in_real_time
+async def test_growing_file_is_offered_again_and_again(tmp_path, courteous):
     """Each time that it has grown, without any scan."""
     path = tmp_path / "M.rtdc"
     sizes = []
+    heard = asyncio.Event()
 
-    async def body():
-        heard = asyncio.Event()
+    def offer(found):
+        sizes.extend(stamp.size for _, stamp in found)
+        heard.set()
 
-        def offer(found):
-            sizes.extend(stamp.size for _, stamp in found)
-            heard.set()
-
-        settings = Settings(
-            watch=WatchSettings(folders=(tmp_path,), rescan_seconds=3600.0),
-            resources=ResourceSettings(pause_while_acquiring=courteous),
-        )
-        async with running(FolderWatch(tmp_path, settings, offer)):
-            for size in range(1, 6):
-                with path.open("ab") as file:
-                    file.write(b"1")
-                async with asyncio.timeout(60):
-                    while size not in sizes:
-                        heard.clear()
-                        await heard.wait()
-
-    asyncio.run(body())
+    settings = Settings(
+        watch=WatchSettings(folders=(tmp_path,), rescan_seconds=3600.0),
+        resources=ResourceSettings(pause_while_acquiring=courteous),
+    )
+    async with running(FolderWatch(tmp_path, settings, offer)):
+        for size in range(1, 6):
+            with path.open("ab") as file:
+                file.write(b"1")
+            async with asyncio.timeout(60):
+                while size not in sizes:
+                    heard.clear()
+                    await heard.wait()
 
 
-def test_file_behind_a_hidden_one_is_found_by_its_event(tmp_path):
+@in_real_time
+async def test_file_behind_a_hidden_one_is_found_by_its_event(tmp_path):
     """A program that writes under a hidden name first is heard of when it has given the final one."""
-
-    async def body():
-        async with watched(tmp_path) as finds:
-            for number in range(5):
-                hidden = tmp_path / ".writing"
-                hidden.write_bytes(b"1" * 1000)
-                await finds.until([hidden.rename(tmp_path / f"M{number}.rtdc")])
-            assert str(hidden) not in finds.names
-
-    asyncio.run(body())
+    async with watched(tmp_path) as finds:
+        for number in range(5):
+            hidden = tmp_path / ".writing"
+            hidden.write_bytes(b"1" * 1000)
+            await finds.until([hidden.rename(tmp_path / f"M{number}.rtdc")])
+        assert str(hidden) not in finds.names
 
 
 def test_what_is_of_no_interest_is_dropped_by_its_name(tmp_path):
@@ -545,33 +519,27 @@ def test_what_is_of_no_interest_is_dropped_by_its_name(tmp_path):
     assert concerning == new | grown | {(change, "day") for change in Change}
 
 
-def test_twenty_thousand_files_while_the_loop_is_held(roomy):
+@in_real_time
+async def test_twenty_thousand_files_while_the_loop_is_held(roomy):
     """However long nobody listens, events are kept, and none is lost."""
-
-    async def body():
-        async with watched(roomy) as finds:
-            await finds.until(touch_many(roomy, 20_000))
-
-    asyncio.run(body())
+    async with watched(roomy) as finds:
+        await finds.until(touch_many(roomy, 20_000))
 
 
-def test_name_that_is_not_utf8_stops_events_for_a_moment_only(tmp_path):
+@in_real_time
+async def test_name_that_is_not_utf8_stops_events_for_a_moment_only(tmp_path):
     """It is found all the same, also when it is deleted later nothing else is missed, and the log tells both times."""
     strange = tmp_path / os.fsdecode(b"caf\xe9.rtdc")
-
-    async def body():
-        with structlog.testing.capture_logs() as entries:
-            async with watched(tmp_path) as finds:
-                for number, happen in enumerate((strange.touch, strange.unlink)):
-                    happen()
-                    await until_logged(entries, "watch.degraded", number + 1)
-                    await finds.until([strange, *made(tmp_path / f"before {number}.rtdc")])
-                    await until_logged(entries, "watch.recovered", number + 1)
-                    await finds.until(made(tmp_path / f"after {number}.rtdc"))
-        problems = [entry["error"] for entry in entries if entry["event"] == "watch.degraded"]
-        assert all("caf" in problem and "not UTF-8" in problem for problem in problems)
-
-    asyncio.run(body())
+    with structlog.testing.capture_logs() as entries:
+        async with watched(tmp_path) as finds:
+            for number, happen in enumerate((strange.touch, strange.unlink)):
+                happen()
+                await until_logged(entries, "watch.degraded", number + 1)
+                await finds.until([strange, *made(tmp_path / f"before {number}.rtdc")])
+                await until_logged(entries, "watch.recovered", number + 1)
+                await finds.until(made(tmp_path / f"after {number}.rtdc"))
+    problems = [entry["error"] for entry in entries if entry["event"] == "watch.degraded"]
+    assert all("caf" in problem and "not UTF-8" in problem for problem in problems)
 
 
 async def until_logged(entries, event, count):
@@ -580,19 +548,16 @@ async def until_logged(entries, event, count):
             await asyncio.sleep(0.01)
 
 
-def test_folder_whose_name_is_not_utf8_is_scanned_more_often(tmp_path):
+@in_real_time
+async def test_folder_whose_name_is_not_utf8_is_scanned_more_often(tmp_path):
     """Events from it and from the folder around it would stop all others, so both are polled; the rest has events."""
     odd = tmp_path / os.fsdecode(b"caf\xe9")
     made(odd / "a.rtdc", tmp_path / "day" / "b.rtdc")
-
-    async def body():
-        with structlog.testing.capture_logs() as entries:
-            async with watched(tmp_path, poll_seconds=0.2) as finds:
-                await finds.until(made(odd / "c.rtdc", tmp_path / "d.rtdc", tmp_path / "day" / "e.rtdc"))
-                await until_logged(entries, "watch.degraded", 1)
-                odd.rename(tmp_path / "coffee")
-                await until_logged(entries, "watch.armed", 1)
-        assert [entry["event"] for entry in entries] == ["watch.degraded", "watch.recovered", "watch.armed"]
-        assert repr(os.fsencode(odd)) in entries[0]["error"]
-
-    asyncio.run(body())
+    with structlog.testing.capture_logs() as entries:
+        async with watched(tmp_path, poll_seconds=0.2) as finds:
+            await finds.until(made(odd / "c.rtdc", tmp_path / "d.rtdc", tmp_path / "day" / "e.rtdc"))
+            await until_logged(entries, "watch.degraded", 1)
+            odd.rename(tmp_path / "coffee")
+            await until_logged(entries, "watch.armed", 1)
+    assert [entry["event"] for entry in entries] == ["watch.degraded", "watch.recovered", "watch.armed"]
+    assert repr(os.fsencode(odd)) in entries[0]["error"]
