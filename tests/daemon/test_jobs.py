@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import functools
 import math
 import os
 import shutil
@@ -24,7 +25,7 @@ from dcnumd.daemon.measurements.running_job import RunningJob
 from dcnumd.logic.job import Job, Progress
 from dcnumd.logic.stamp import Stamp
 from tests.soak.growth import append, frames_made_of
-from tests.support.works import with_works
+from tests.support.works import in_works, with_works
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,52 +37,46 @@ SETTINGS = Settings(
 )
 
 
-def with_jobs(folder, body, settings=SETTINGS, **keywords):
-    with_works(folder, body, settings, with_jobs=True, **keywords)
+with_jobs = functools.partial(with_works, settings=SETTINGS, with_jobs=True)
+processing = functools.partial(in_works, SETTINGS, with_jobs=True)
 
 
-def test_replaced_while_waiting_for_room(tmp_path, path, measurement, full, monkeypatch):
+@processing()
+async def test_replaced_while_waiting_for_room(works, path, measurement, full, monkeypatch):
     """The head of the queue is recorded again while the disk is full: only its successor is processed."""
     monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
-
-    async def body(works):
-        await works.offer(path)
-        await works.until(lambda: works.states() == [State.QUEUED])
-        measurement(path, seed=2, frames=50)
-        await works.offer(path)
-        await works.until(lambda: sorted(works.states()) == [State.QUEUED, State.SKIPPED])
-        full.clear()
-        await works.until(lambda: State.QUEUED not in works.states() and not works.jobs.running)
-        old, new = sorted(works.ledger.entries(), key=lambda entry: entry.id)
-        assert (old.state, old.reason, new.state, new.frames) == (State.SKIPPED, "replaced", State.DONE, 50)
-        assert not [step for step in works.ledger.transitions(old.id) if step.state is State.RUNNING]
-
-    with_jobs(tmp_path, body)
+    await works.offer(path)
+    await works.until(lambda: works.states() == [State.QUEUED])
+    measurement(path, seed=2, frames=50)
+    await works.offer(path)
+    await works.until(lambda: sorted(works.states()) == [State.QUEUED, State.SKIPPED])
+    full.clear()
+    await works.until(lambda: State.QUEUED not in works.states() and not works.jobs.running)
+    old, new = sorted(works.ledger.entries(), key=lambda entry: entry.id)
+    assert (old.state, old.reason, new.state, new.frames) == (State.SKIPPED, "replaced", State.DONE, 50)
+    assert not [step for step in works.ledger.transitions(old.id) if step.state is State.RUNNING]
 
 
-def test_touched_while_running_is_processed_once(tmp_path, path):
+@processing()
+async def test_touched_while_running_is_processed_once(works, path):
     """A new date on the same content neither fails nor repeats the job that is running."""
+    move = works.ledger.move
 
-    async def body(works):
-        move = works.ledger.move
+    def touch_when_running(entry_id, state, *args, **changes):
+        entry = move(entry_id, state, *args, **changes)
+        if state is State.RUNNING:
+            os.utime(path)
+            works.settling.offer([(str(path), Stamp.at(str(path)))])
+        return entry
 
-        def touch_when_running(entry_id, state, *args, **changes):
-            entry = move(entry_id, state, *args, **changes)
-            if state is State.RUNNING:
-                os.utime(path)
-                works.settling.offer([(str(path), Stamp.at(str(path)))])
-            return entry
-
-        works.ledger.move = touch_when_running
-        await works.offer(path)
-        await works.until(lambda: works.states() == [State.DONE] and not works.tracker.candidates)
-        (entry,) = works.ledger.entries()
-        assert entry.stamp == Stamp.at(str(path))
-        states = [step.state for step in works.ledger.transitions(entry.id)]
-        assert states.count(State.RUNNING) == 1
-        assert works.lifecycle.failures == 0
-
-    with_jobs(tmp_path, body)
+    works.ledger.move = touch_when_running
+    await works.offer(path)
+    await works.until(lambda: works.states() == [State.DONE] and not works.tracker.candidates)
+    (entry,) = works.ledger.entries()
+    assert entry.stamp == Stamp.at(str(path))
+    states = [step.state for step in works.ledger.transitions(entry.id)]
+    assert states.count(State.RUNNING) == 1
+    assert works.lifecycle.failures == 0
 
 
 def test_result_of_a_killed_run_is_done(tmp_path, path):
@@ -126,24 +121,21 @@ def test_result_of_a_killed_run_is_not_taken_for_a_file_that_grew_since(ledger, 
     assert frames_made_of(tmp_path / "M_dcn.rtdc") == 80
 
 
-def test_correction_far_behind_the_beginning_is_processed(tmp_path, measurement):
+@processing()
+async def test_correction_far_behind_the_beginning_is_processed(works, tmp_path, measurement):
     """Frames that change in place, at the same size and behind the first 5 MiB, are another content."""
     path = tmp_path / "M.rtdc"
     measurement(path, frames=1200, shape=(48, 96))
     assert path.stat().st_size > 5.2 * 2**20
-
-    async def body(works):
-        await works.offer(path)
-        await works.until(lambda: works.states() == [State.DONE] and not works.jobs.running)
-        with h5py.File(path, "r+") as h5:
-            h5["events/image"][1180:] = 180
-        await works.offer(path)
-        await works.until(lambda: works.states() == [State.DONE] * 2 and not works.jobs.running)
-        first, second = sorted(works.ledger.entries(), key=lambda entry: entry.id)
-        assert (first.md5_5m, first.content_size) == (second.md5_5m, second.content_size)
-        assert second.events < first.events
-
-    with_jobs(tmp_path, body)
+    await works.offer(path)
+    await works.until(lambda: works.states() == [State.DONE] and not works.jobs.running)
+    with h5py.File(path, "r+") as h5:
+        h5["events/image"][1180:] = 180
+    await works.offer(path)
+    await works.until(lambda: works.states() == [State.DONE] * 2 and not works.jobs.running)
+    first, second = sorted(works.ledger.entries(), key=lambda entry: entry.id)
+    assert (first.md5_5m, first.content_size) == (second.md5_5m, second.content_size)
+    assert second.events < first.events
 
 
 def test_changes_during_a_job_cost_no_attempt(tmp_path, measurement):
@@ -215,28 +207,25 @@ def test_unreachable_output_comes_back(tmp_path, path, monkeypatch):
     with_jobs(tmp_path, body)
 
 
-def test_row_that_goes_astray_stops_nobody(tmp_path, measurement):
+@processing()
+async def test_row_that_goes_astray_stops_nobody(works, tmp_path, measurement):
     """A row that was closed behind its running job costs its own record only; the next one is processed."""
     astray, after = tmp_path / "astray.rtdc", tmp_path / "next.rtdc"
     measurement(astray, seed=1)
     measurement(after, seed=2)
+    move = works.ledger.move
 
-    async def body(works):
-        move = works.ledger.move
+    def close_when_running(entry_id, state, *args, **changes):
+        entry = move(entry_id, state, *args, **changes)
+        if state is State.RUNNING and entry.path == str(astray):
+            move(entry_id, State.SKIPPED, "vanished")
+        return entry
 
-        def close_when_running(entry_id, state, *args, **changes):
-            entry = move(entry_id, state, *args, **changes)
-            if state is State.RUNNING and entry.path == str(astray):
-                move(entry_id, State.SKIPPED, "vanished")
-            return entry
-
-        works.ledger.move = close_when_running
-        await works.offer(astray)
-        await works.until(lambda: works.states() == [State.SKIPPED] and not works.jobs.running)
-        await works.offer(after)
-        await works.until(lambda: sorted(works.states()) == [State.DONE, State.SKIPPED])
-
-    with_jobs(tmp_path, body)
+    works.ledger.move = close_when_running
+    await works.offer(astray)
+    await works.until(lambda: works.states() == [State.SKIPPED] and not works.jobs.running)
+    await works.offer(after)
+    await works.until(lambda: sorted(works.states()) == [State.DONE, State.SKIPPED])
 
 
 def test_no_room_is_a_failure_if_nobody_waits_for_it(tmp_path, path):
@@ -295,25 +284,22 @@ def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_pa
     with_jobs(tmp_path, body)
 
 
-def test_touched_while_waiting_for_room_has_one_turn(tmp_path, path, full, monkeypatch):
+@processing()
+async def test_touched_while_waiting_for_room_has_one_turn(works, path, full, monkeypatch):
     """However often its date changes while it waits, a measurement is in the queue once and is processed once."""
     monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
-
-    async def body(works):
-        await works.offer(path)
-        for date in (1e9, 2e9):
-            await works.until(lambda: works.states() == [State.QUEUED] and not works.tracker.candidates)
-            os.utime(path, (date, date))
-            await works.offer(path)
+    await works.offer(path)
+    for date in (1e9, 2e9):
         await works.until(lambda: works.states() == [State.QUEUED] and not works.tracker.candidates)
-        # it is in no queue for the moment in which its folder is looked at again
-        await works.until(lambda: len(works.queue) == 1)
-        full.clear()
-        await works.until(lambda: works.states() == [State.DONE] and works.jobs.idle)
-        (entry,) = works.ledger.entries()
-        assert [step.state for step in works.ledger.transitions(entry.id)].count(State.RUNNING) == 1
-
-    with_jobs(tmp_path, body)
+        os.utime(path, (date, date))
+        await works.offer(path)
+    await works.until(lambda: works.states() == [State.QUEUED] and not works.tracker.candidates)
+    # it is in no queue for the moment in which its folder is looked at again
+    await works.until(lambda: len(works.queue) == 1)
+    full.clear()
+    await works.until(lambda: works.states() == [State.DONE] and works.jobs.idle)
+    (entry,) = works.ledger.entries()
+    assert [step.state for step in works.ledger.transitions(entry.id)].count(State.RUNNING) == 1
 
 
 def test_queued_again_in_its_turn_waits_for_its_next_attempt(tmp_path, path):

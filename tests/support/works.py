@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import inspect
 
 from dcnumd.daemon import logs
 from dcnumd.daemon.ledger.records import State
@@ -128,3 +129,23 @@ def with_works(folder, body, settings, *, processes=False, **keywords):
         asyncio.run(run())
     else:
         run_jumping(run())
+
+
+def in_works(settings, **keywords):
+    """Decorate a test that is a coroutine function; it gets the working parts of a daemon in `tmp_path` as `works`."""
+
+    def decorate(test):
+        wanted = inspect.signature(test).parameters
+
+        @functools.wraps(test)
+        def run(tmp_path, **fixtures):
+            fixtures |= {"tmp_path": tmp_path} if "tmp_path" in wanted else {}
+            with_works(tmp_path, lambda works: test(works=works, **fixtures), settings, **keywords)
+
+        names = dict.fromkeys(["tmp_path", *(name for name in wanted if name != "works")])
+        run.__signature__ = inspect.Signature(
+            [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
+        )
+        return run
+
+    return decorate
