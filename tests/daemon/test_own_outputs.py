@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import dataclasses
 
 import pytest
 import structlog
@@ -13,11 +13,36 @@ from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.process import engine, process_measurement
-from tests.support.faults import JOB_SECONDS, published
+from tests.support.faults import JOB_SECONDS, published, result_of
 from tests.support.usual import table
-from tests.support.works import with_works
+from tests.support.works import in_works, with_works
 
 pytestmark = pytest.mark.timeout(300)
+
+
+SETTINGS = Settings(
+    WatchSettings(settle_seconds=0.05), retry=RetrySettings(backoff_seconds=0.05), log=LogSettings(level="error")
+)
+
+
+@pytest.fixture(scope="module")
+def process():
+    """Return a function that makes the result of a measurement."""
+    yield lambda path, result: process_measurement(Job(path, result, PipelineSettings(), "drain", num_workers=1))
+    engine.close()
+
+
+@pytest.fixture
+def process_elsewhere(tmp_path_factory, measurement, process):
+    """Return a function that makes a result, of a measurement that is on another computer."""
+
+    def make(result):
+        source = tmp_path_factory.mktemp("elsewhere") / "M.rtdc"
+        measurement(source)
+        process(source, result)
+        source.unlink()
+
+    return make
 
 
 def test_results_may_go_to_where_measurements_come_from(usual, tmp_path):
@@ -78,38 +103,30 @@ def test_measurement_that_has_the_name_of_another_ones_result_is_not_lost(usual,
         assert finished["output"] == str(folder / "M001_dcn_dcn.rtdc")
 
 
-def test_measurement_in_the_place_of_a_recorded_result_is_processed(tmp_path, measurement):
+@in_works(SETTINGS, with_jobs=False)
+async def test_measurement_in_the_place_of_a_recorded_result_is_processed(works, path, measurement):
     """A file that came there after the result is looked at, whatever the ledger says of its name."""
-    settings = Settings(WatchSettings((tmp_path,), settle_seconds=0.05), log=LogSettings(level="error"))
-    path, result = tmp_path / "M001.rtdc", tmp_path / "M001_dcn.rtdc"
-    measurement(path)
-
-    async def body(works):
-        await works.offer(path)
-        done = works.finish(await works.next_passed(), result)
-        await works.offer(result)
-        assert not works.tracker.candidates
-        works.ledger.amend(done.id, finished_at="2020-01-01T00:00:00.000Z")
-        measurement(result, seed=2)
-        await works.offer(result)
-        assert (await works.next_passed()).path == str(result)
-
-    with_works(tmp_path, body, settings, with_jobs=False)
+    result = result_of(path)
+    await works.offer(path)
+    done = works.finish(await works.next_passed(), result)
+    await works.offer(result)
+    assert not works.tracker.candidates
+    works.ledger.amend(done.id, finished_at="2020-01-01T00:00:00.000Z")
+    measurement(result, seed=2)
+    await works.offer(result)
+    assert (await works.next_passed()).path == str(result)
 
 
-def test_result_that_was_not_recorded_is_awaited_until_its_measurement_has_ended(tmp_path, measurement):
+def test_result_that_was_not_recorded_is_awaited_until_its_measurement_has_ended(tmp_path, path, process):
     """Who made it was killed before it could say so: the result gets no row, neither now nor after a restart."""
-    settings = Settings(WatchSettings((tmp_path,), settle_seconds=0.05), retry=RetrySettings(backoff_seconds=0.05))
-    path, result = tmp_path / "M001.rtdc", tmp_path / "M001_dcn.rtdc"
-    measurement(path)
-    rows = []
+    result, rows = result_of(path), []
 
     async def lost_pipeline(works):
         await works.offer(path)
         entry = await works.next_passed()
         rows.append(entry.id)
         works.ledger.move(entry.id, State.RUNNING)
-        process_measurement(Job(path, result, PipelineSettings(), "drain", num_workers=1))
+        process(path, result)
         works.lifecycle.fail(entry, WorkerError("killed", "worker_lost", transient=True))
         await works.offer(result)
         again = await works.next_passed()
@@ -133,15 +150,13 @@ def test_result_that_was_not_recorded_is_awaited_until_its_measurement_has_ended
         assert (row.state, row.reason) == (State.SKIPPED, "own_output")
 
     for body in (lost_pipeline, lost_daemon, given_up):
-        with_works(tmp_path, body, settings, with_jobs=False)
-    engine.close()
+        with_works(tmp_path, body, SETTINGS, with_jobs=False)
 
 
-def test_result_whose_measurement_is_gone_is_looked_at(tmp_path, measurement):
+def test_result_whose_measurement_is_gone_is_looked_at(tmp_path, measurement, process):
     """It is awaited no longer, whether its measurement went away during another attempt or while nobody watched."""
-    settings = Settings(WatchSettings((tmp_path,), settle_seconds=0.05), retry=RetrySettings(backoff_seconds=0.05))
     gone = [tmp_path / f"M00{number}.rtdc" for number in range(2)]
-    results = [path.with_name(f"{path.stem}_dcn.rtdc") for path in gone]
+    results = [result_of(path) for path in gone]
     for path in gone:
         measurement(path)
 
@@ -150,7 +165,7 @@ def test_result_whose_measurement_is_gone_is_looked_at(tmp_path, measurement):
         for entry in [await works.next_passed() for _ in gone]:
             works.ledger.move(entry.id, State.RUNNING)
         for path, result in zip(gone, results, strict=True):
-            process_measurement(Job(path, result, PipelineSettings(), "drain", num_workers=1))
+            process(path, result)
             path.unlink()
         works.lifecycle.fail(
             works.ledger.entries(path=str(gone[0]))[0], WorkerError("killed", "worker_lost", transient=True)
@@ -164,39 +179,27 @@ def test_result_whose_measurement_is_gone_is_looked_at(tmp_path, measurement):
         await works.offer(results[1])
         assert [candidate.path for candidate in works.tracker.candidates] == [str(results[1])]
 
-    with_works(tmp_path, body, settings, with_jobs=False)
-    with_works(tmp_path, later, settings, with_jobs=False)
-    engine.close()
+    for work in (body, later):
+        with_works(tmp_path, work, SETTINGS, with_jobs=False)
 
 
-def test_result_from_elsewhere_that_is_called_so_is_no_measurement(tmp_path, measurement):
+@in_works(SETTINGS, with_jobs=False)
+async def test_result_from_elsewhere_that_is_called_so_is_no_measurement(works, tmp_path, process_elsewhere):
     """What dcnum made on another computer and somebody copied here says that it is a result, and has its name."""
-    source, path = tmp_path / "elsewhere" / "M.rtdc", tmp_path / "acquisition" / "M_dcn.rtdc"
-    for file in (source, path):
-        file.parent.mkdir()
-    measurement(source)
-    settings = Settings(WatchSettings((path.parent,), settle_seconds=0.05), log=LogSettings(level="error"))
-    process_measurement(Job(source, source.with_name("M_dcn.rtdc"), PipelineSettings(), "drain", num_workers=1))
-    engine.close()
-    shutil.copyfile(source.with_name("M_dcn.rtdc"), path)
-    shutil.rmtree(source.parent)
-
-    async def body(works):
-        await works.offer(path)
-        await works.next_left()
-        (entry,) = works.ledger.entries(path=str(path))
-        assert (entry.state, entry.reason) == (State.SKIPPED, "own_output")
-
-    with_works(path.parent, body, settings, with_jobs=False)
+    path = tmp_path / "M_dcn.rtdc"
+    process_elsewhere(path)
+    await works.offer(path)
+    await works.next_left()
+    (entry,) = works.ledger.entries(path=str(path))
+    assert (entry.state, entry.reason) == (State.SKIPPED, "own_output")
 
 
 @pytest.mark.parametrize("with_ledger", [True, False])
-def test_old_results_are_no_measurements_after_a_change_of_the_suffix(tmp_path, measurement, with_ledger):
+def test_old_results_are_no_measurements_after_a_change_of_the_suffix(tmp_path, path, process, with_ledger):
     """Results with another name are known by what is in them, also without a ledger, and are looked at once."""
-    path, *results = (tmp_path / f"M{suffix}.rtdc" for suffix in ("", "_a", "_b"))
-    measurement(path)
+    results = [tmp_path / f"M{suffix}.rtdc" for suffix in ("_a", "_b")]
     for result in results:
-        process_measurement(Job(path, result, PipelineSettings(), "drain", num_workers=1))
+        process(path, result)
 
     async def scan(works):
         await works.session.folders[0].scan()
@@ -204,47 +207,35 @@ def test_old_results_are_no_measurements_after_a_change_of_the_suffix(tmp_path, 
         await works.until(lambda: works.settling.idle and works.jobs.idle)
 
     def scan_with(suffix):
-        settings = Settings(WatchSettings(settle_seconds=0.05), OutputSettings(suffix=suffix))
+        settings = dataclasses.replace(SETTINGS, output=OutputSettings(suffix=suffix))
         with structlog.testing.capture_logs() as heard:
             with_works(tmp_path, scan, settings, with_jobs=True)
         return heard
 
     if with_ledger:
         scan_with("_b")
-    heard = scan_with("_c")
-    assert {event["path"] for event in heard if event["event"] == "job.started"} == (
-        set() if with_ledger else {str(path)}
-    )
+    started = [event["path"] for event in scan_with("_c") if event["event"] == "job.started"]
+    assert started == ([] if with_ledger else [str(path)])
     with Ledger.open_to_read(tmp_path) as ledger:
         for result in results:
             (row,) = ledger.entries(path=str(result))
             assert (row.state, row.reason) == (State.SKIPPED, "own_output")
     assert not [event for event in scan_with("_c") if event["event"] == "file.detected"]
-    engine.close()
 
 
-def test_recorded_result_is_known_until_it_is_something_else(tmp_path, measurement):
+@in_works(SETTINGS, with_jobs=False)
+async def test_recorded_result_is_known_until_it_is_something_else(works, tmp_path, measurement, process_elsewhere):
     """What the ledger has as a result is passed over and left alone; a measurement in its place is a measurement."""
-    source, path = tmp_path / "elsewhere" / "M.rtdc", tmp_path / "acquisition" / "M_mine.rtdc"
-    for file in (source, path):
-        file.parent.mkdir()
-    measurement(source)
-    settings = Settings(WatchSettings((path.parent,), settle_seconds=0.05), log=LogSettings(level="error"))
-
-    async def body(works):
-        await works.offer(path)
-        await works.next_left()
-        (entry,) = works.ledger.entries(path=str(path))
-        assert (entry.state, entry.reason) == (State.SKIPPED, "own_output")
-        await works.offer(path)
-        assert not works.tracker.candidates
-        measurement(path, seed=2)
-        await works.offer(path)
-        assert (await works.next_passed()).path == str(path)
-
-    with Ledger.open(path.parent) as ledger:
-        made = ledger.add(str(path.with_name("M.rtdc")), None, "job")
-        ledger.amend(made.id, output=str(path))
-    process_measurement(Job(source, path, PipelineSettings(), "drain", num_workers=1))
-    engine.close()
-    with_works(path.parent, body, settings, with_jobs=False)
+    path = tmp_path / "M_mine.rtdc"
+    made = works.ledger.add(str(tmp_path / "M.rtdc"), None, "job")
+    works.ledger.amend(made.id, output=str(path))
+    process_elsewhere(path)
+    await works.offer(path)
+    await works.next_left()
+    (entry,) = works.ledger.entries(path=str(path))
+    assert (entry.state, entry.reason) == (State.SKIPPED, "own_output")
+    await works.offer(path)
+    assert not works.tracker.candidates
+    measurement(path, seed=2)
+    await works.offer(path)
+    assert (await works.next_passed()).path == str(path)
