@@ -31,9 +31,7 @@ from playwright.sync_api import (
 
 Theme = Literal["light", "dark"]
 
-THEMES: tuple[Theme, ...] = ("light", "dark")
 PHONE, DESK = 390, 1400
-WIDTHS = (PHONE, DESK)
 """Widths of the window [px]."""
 HEIGHT = 900
 
@@ -120,6 +118,17 @@ class Sight:
         found = [*self.faults, *self.page.evaluate(LOOK)]
         assert not found, "\n".join(found)
 
+    def check_access(self) -> None:
+        """Fail if axe-core finds serious or critical faults of accessibility."""
+        results = Axe().run(self.page, options={"resultTypes": ["violations"], "preload": False})
+        found = [
+            f"{one['impact']} {one['id']}: {one['help']}: {node['target']} {node['failureSummary']}"
+            for one in results.response["violations"]
+            if one["impact"] in {"serious", "critical"}
+            for node in one["nodes"]
+        ]
+        assert not found, "\n".join(found)
+
     def keep(self, name: str) -> None:
         """Save a screenshot of the whole page, and fail if one of the plots or pictures in it is empty."""
         # The browser may skip rendering what is outside of the window, so the window is made as high as the page.
@@ -134,6 +143,26 @@ class Sight:
         picture = PIL.Image.open(io.BytesIO(content)).convert("RGB")
         found = empty_in(picture, self.page.evaluate(PICTURES))
         assert not found, "\n".join(found)
+
+    def look(self, name: str, theme: Theme, width: int) -> None:
+        """Fail if the page, shown in a theme at a width, has faults or empty pictures; keep a screenshot."""
+        self.page.emulate_media(color_scheme=theme)
+        self.page.set_viewport_size({"width": width, "height": HEIGHT})
+        self.keep(f"{name}-{theme}-{width}")
+        self.check()
+
+    def look_everywhere(self, name: str) -> list[pypdf.PdfReader]:
+        """Look at the page in each theme at each width; return what is printed in the themes.
+
+        Axe looks at each theme and at each width, but as it takes longer than all else, not at each pair of them.
+        """
+        printed = []
+        for theme, widths in (("light", (DESK, PHONE)), ("dark", (PHONE, DESK))):
+            for width in widths:
+                self.look(name, theme, width)
+            self.check_access()
+            printed.append(self.print(f"{name}-{theme}"))
+        return printed
 
     def print(self, name: str) -> pypdf.PdfReader:
         """Print the page on A4, save the PDF, and return its reader."""
@@ -188,17 +217,6 @@ def empty_in(picture: PIL.Image.Image, places: list[dict[str, Any]]) -> list[str
             size = f"{width} x {height} px"
             found.append(f"empty: {place['name']}, {size}, {colours} colours, {ink} px of data")
     return found
-
-
-def serious_faults(page: Page) -> list[str]:
-    """Return the serious and critical accessibility faults of a page that axe-core finds."""
-    results = Axe().run(page, options={"resultTypes": ["violations"], "preload": False})
-    return [
-        f"{one['impact']} {one['id']}: {one['help']}: {node['target']} {node['failureSummary']}"
-        for one in results.response["violations"]
-        if one["impact"] in {"serious", "critical"}
-        for node in one["nodes"]
-    ]
 
 
 HELPERS = """

@@ -22,6 +22,7 @@ SECONDS = {
     "tests/docs/test_operator.py": 30.0,
     "tests/parity/test_many.py": 20.0,
     "tests/parity/": 1.5,
+    "tests/browser/test_live.py": 15.0,
     "tests/browser/": 1.5,
     "tests/simulate/test_demo.py": 30.0,
     "tests/soak/": 20.0,
