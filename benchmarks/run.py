@@ -43,6 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=usable_cores(), help="worker processes of both programs")
     parser.add_argument("--workers-up-to", type=int, default=0, help="in the case scaling; 0: as --workers")
     parser.add_argument("--idle-seconds", type=float, default=120.0, help="in the case idle")
+    parser.add_argument("--cold", action="store_true", help="try out without warming up: durations mean little")
     parser.add_argument("--timeout", type=float, default=900.0, help="of one run [s]")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="work in DIR, a new folder; keep what differs")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all numbers")
@@ -69,14 +70,14 @@ def all_cases(options: argparse.Namespace) -> list[Case]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; return the exit code."""
     options = parse_arguments(arguments)
-    # so that daemons are stopped and folders removed
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     cases = [case for case in all_cases(options) if case.name in options.cases or not options.cases]
     if options.list:
         for case in cases:
             print(f"{case.name:12} about {case.seconds / 60:4.1f} min  {case.what}")
         print(f"{GUARD:12} about  1.0 min  {GUARD_TEXT}")
         return 0
+    # so that daemons are stopped and folders removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with work_folder(options.keep) as folder:
         bench = Bench(
             folder=folder,
@@ -94,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         machine = describe_machine(options.workers)
         if options.readme:
             fill_section(options.readme.read_text(encoding="utf-8"), "")
+        if not options.cold:
+            warm_up(cases, bench)
         outcome, failed = run_cases(cases, bench, lambda so_far: save(so_far, machine, options))
     print(markdown(outcome, machine, options.runs))
     for difference in outcome.differences:
@@ -131,7 +134,6 @@ def run_cases(cases: Sequence[Case], bench: Bench, on_case: Callable[[Outcome], 
         Whether a case could not be measured.
     """
     outcome, failed = Outcome(), False
-    warm_up(cases, bench)
     expected = [expected_seconds(case, bench) for case in cases]
     begin = time.perf_counter()
     for number, case in enumerate(cases):

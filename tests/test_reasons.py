@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 import re
 import typing
 from collections.abc import Iterator
@@ -47,8 +48,14 @@ def reason_positions() -> dict[str, int]:
     return positions
 
 
-def given_reasons() -> Iterator[tuple[ast.expr, str, ast.Call]]:
-    """Yield each expression in the place of a reason, where it is, and in which call."""
+@functools.cache
+def given_reasons() -> list[tuple[ast.expr, str, ast.Call]]:
+    """Return each expression in the place of a reason, where it is, and in which call."""
+    return list(found_reasons())
+
+
+def found_reasons() -> Iterator[tuple[ast.expr, str, ast.Call]]:
+    """Yield what `given_reasons` returns."""
     positions = reason_positions()
     for module, tree in modules():
         for node in ast.walk(tree):

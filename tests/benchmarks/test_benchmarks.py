@@ -24,6 +24,7 @@ from benchmarks.memory import PeakMemory, pss_bytes
 from benchmarks.procfs import bytes_read, cpu_seconds, process_tree
 from benchmarks.programs import ROOT
 from benchmarks.report import fill_section, markdown, verdict
+from benchmarks.run import main
 from benchmarks.timeline import Span, busy_share, draw_timeline
 from dcnumd.logic.process import engine
 from dcnumd.read.hdf5_data import HDF5Data
@@ -218,20 +219,14 @@ def test_work_for_a_measurement_does_not_grow(tmp_path):
     assert str(Check("bytes", 2.0, 1.5)).startswith("EXCEEDED")
 
 
-def run_benchmark(*arguments, **keywords):
-    """Run ``python -m benchmarks`` as a user would."""
-    command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=False, **keywords)
-
-
 @pytest.mark.slow
 def test_one_command_runs_cases_and_fills_the_readme(tmp_path):
     """Both programs and a real daemon run on a small measurement; results agree, tables and numbers are written."""
     readme, numbers = tmp_path / "README.md", tmp_path / "numbers.json"
     readme.write_text("a\n<!-- benchmark: begin -->\n<!-- benchmark: end -->\nb\n")
-    done = run_benchmark(
-        "main", "growth", "limit", "--frames", 300, "--runs", 1, "--readme", readme, "--json", numbers
-    )  # fmt: skip
+    options = ("--frames", 300, "--runs", 1, "--workers", 1, "--cold", "--readme", readme, "--json", numbers)
+    command = [sys.executable, "-m", "benchmarks", "main", "growth", "limit", *map(str, options)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(numbers.read_text())
     assert [row["case"] for row in told["timings"]] == ["main", "main", "growth", "growth"]
@@ -250,9 +245,10 @@ def test_one_command_runs_cases_and_fills_the_readme(tmp_path):
     assert done.stdout.strip() in text
 
 
-def test_cases_are_listed_and_unknown_ones_refused():
+def test_cases_are_listed_and_unknown_ones_refused(capsys):
     """A wrong name is answered with the right ones."""
-    assert "rollmed" in run_benchmark("--list").stdout
-    refused = run_benchmark("nonsense")
-    assert refused.returncode == 2
-    assert "unknown case 'nonsense'; there are main, tap, short" in refused.stderr
+    assert main(["--list"]) == 0
+    assert "rollmed" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(["nonsense"])
+    assert "unknown case 'nonsense'; there are main, tap, short" in capsys.readouterr().err

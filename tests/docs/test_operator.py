@@ -41,7 +41,7 @@ class Windows:
         """Run the commands of a block, and return what they print."""
         kept = [line for line in text.splitlines() if "pip install" not in line]
         script = "\n".join(["set -e", *kept]).replace("127.0.0.1:8480", f"127.0.0.1:{self.port}")
-        script = script.replace(" simulate practice/recordings", " simulate practice/recordings --frames 3000")
+        script = script.replace(" simulate practice/recordings", " simulate practice/recordings --frames 1200")
         # what other tests compute at the same time must not starve it
         script = script.replace("\nEND\n", "\n[resources]\nnice = 0\nEND\n")
         options = {"cwd": self.folder, "capture_output": True, "text": True, "timeout": 120}

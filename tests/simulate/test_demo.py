@@ -18,7 +18,7 @@ SHORT_DEMO = """
 import dataclasses, sys
 from dcnumd.simulate import demo
 from dcnumd.cli import main
-demo.RECORDINGS = tuple(dataclasses.replace(spec, frames=spec.frames // 5) for spec in demo.RECORDINGS)
+demo.RECORDINGS = tuple(dataclasses.replace(spec, frames=spec.frames // 10) for spec in demo.RECORDINGS)
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -95,7 +95,7 @@ def test_failed_measurement_ends_the_demo():
 def test_demo_processes_what_it_records(tmp_path):
     """`dcnumd demo` ends with three measurements whose cells were found, and their reports; no process is left.
 
-    They are a fifth as long as for a newcomer, who is to see that they take their time.
+    They are a tenth as long as for a newcomer, who is to see that they take their time.
     """
     keep = tmp_path / "kept"
     command = [sys.executable, "-c", SHORT_DEMO, "demo", "--keep", str(keep)]
