@@ -6,14 +6,13 @@ import contextlib
 import pathlib
 import re
 import signal
-import subprocess
-import sys
 import time
 import urllib.parse
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dcnumd.cli import main
 from tests.support.daemon import START_SECONDS, Daemon, draw_measurement
 from tests.support.faults import published
 from tests.support.web import TOKEN, ask, hang, write_token
@@ -57,7 +56,10 @@ def live(start_daemon, write_config, tmp_path) -> Live:
 
 
 def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pathlib.Path):
-    """One measurement after the other: recorded, paused, resumed, processed, reported; one fails and is retried."""
+    """One measurement after the other: recorded, paused, resumed, processed, reported; one fails and is retried.
+
+    The end waits for no client.
+    """
     assert ask(live.address, "/healthz").json == {"status": "ok", "reasons": []}
     idle = live.status()
     assert (idle["ready"], idle["running"], idle["done"]) == (True, None, [])
@@ -111,17 +113,32 @@ def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pa
     assert found["dcnumd_frames_processed_total",] == 400
     assert found["dcnumd_result_latency_seconds_count",] == 1
     assert found["dcnumd_measurements_failed_total", "not_hdf5"] == 2
-    assert live.daemon.stop() == 0
+    check_end_does_not_wait_for_clients(live)
 
 
-def command(config, *arguments):
-    """Return what a command prints."""
-    line = [sys.executable, "-m", "dcnumd", *arguments, "-c", str(config)]
-    return subprocess.run(line, capture_output=True, text=True, check=True, timeout=60).stdout
+def check_end_does_not_wait_for_clients(live: Live) -> None:
+    """Stop the daemon: it waits neither for those who listen, nor for those who hang."""
+    requests = [
+        b"",
+        b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\n",
+    ]
+    with contextlib.ExitStack() as stack:
+        for request in requests * 3:
+            stack.enter_context(contextlib.closing(hang(live.address, request)))
+        assert ask(live.address, "/healthz").status == 200
+        began = time.monotonic()
+        assert live.daemon.stop(signal.SIGTERM, timeout=CLOSE_SECONDS) == 0
+        assert time.monotonic() - began < CLOSE_SECONDS
 
 
-def test_everybody_is_told_that_results_have_no_place(start_daemon, write_config, watched_folder):
+def test_everybody_is_told_that_results_have_no_place(start_daemon, write_config, watched_folder, capsys):
     """The page, the API, health, metrics, `status` and `why` say so as long as it lasts, also while nothing runs."""
+
+    def command(*arguments):
+        assert main([*arguments, "-c", str(config)]) == 0
+        return capsys.readouterr().out
+
     extra = '[web]\nlisten = "127.0.0.1:0"\n'
     config = write_config(extra)
     roomy = config.read_text()
@@ -144,31 +161,15 @@ def test_everybody_is_told_that_results_have_no_place(start_daemon, write_config
         in ask(live.address, "/metrics").text
     )
     assert "No place for results" in ask(live.address, "/").text
-    assert f"blocked  {told}" in command(config, "status")
-    assert "The disk for the results is full. Delete or move" in command(config, "why", str(path))
+    assert f"blocked  {told}" in command("status")
+    assert "The disk for the results is full. Delete or move" in command("why", str(path))
     assert live.daemon.stop() == 0
-    assert f"blocked  {told}" in command(config, "status")
+    assert f"blocked  {told}" in command("status")
 
     config.write_text(roomy)
     live = Live(start_daemon(config=config))
     live.until(lambda now: now["done"], "done")
     assert live.status()["blocked"] == []
     assert ask(live.address, "/healthz").status == 200
-    assert "blocked" not in command(config, "status")
+    assert "blocked" not in command("status")
     assert live.daemon.stop() == 0
-
-
-def test_end_does_not_wait_for_clients(live: Live):
-    """Not for those who listen, nor for those who hang."""
-    requests = [
-        b"",
-        b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\n",
-    ]
-    with contextlib.ExitStack() as stack:
-        for request in requests * 3:
-            stack.enter_context(contextlib.closing(hang(live.address, request)))
-        assert ask(live.address, "/healthz").status == 200
-        began = time.monotonic()
-        assert live.daemon.stop(signal.SIGTERM, timeout=CLOSE_SECONDS) == 0
-        assert time.monotonic() - began < CLOSE_SECONDS
