@@ -19,7 +19,6 @@ from dcnumd.logic.job import Job
 from dcnumd.logic.process import engine, process_measurement
 from dcnumd.report.make import make_report
 from dcnumd.report.processing import read_run
-from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 from tests.support.daemon import draw_measurement
 from tests.support.reports import Page, request_for, write_result
 
@@ -159,30 +158,12 @@ def test_files_that_are_no_results(tmp_path, make):
     assert not [name for name in names_in(tmp_path) if name != path.name]
 
 
-@pytest.fixture(scope="module")
-def processed(tmp_path_factory):
-    """Process a simulated measurement twice: with images in the result, and with references to them."""
-    folder = tmp_path_factory.mktemp("processed")
-    measurement = folder / "M001_data.rtdc"
-    write_measurement(measurement, MeasurementSpec(size=(80, 160), frames=600, density=0.9, seed=3))
-    for strategy in ("drain", "tap"):
-        command = [sys.executable, "-m", "dcnumd", "process", str(measurement), "-o", str(folder / strategy)]
-        command += ["--set", f"output.basin_strategy={strategy}", "--set", "resources.num_workers=1"]
-        subprocess.run(command, check=True, capture_output=True, timeout=200)
-    return folder
-
-
-def page_of(processed: pathlib.Path, strategy: str):
-    result = processed / strategy / "M001_data_dcn.rtdc"
-    summary = make_report(request_for(result, gallery=8))
-    return summary, Page(summary.paths[0].read_text("utf-8"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["drain", "tap"])
-def test_results_of_the_pipeline(processed, strategy):
+def test_results_of_the_pipeline(simulate, strategy):
     """Everything is shown, whether the images lie in the result or in the measurement."""
-    summary, page = page_of(processed, strategy)
+    summary = make_report(request_for(simulate(strategy=strategy), gallery=8))
+    page = Page(summary.paths[0].read_text("utf-8"))
     assert summary.events > 100
     assert summary.frames == 600 or strategy == "drain", "only the measurement knows"
     assert len(page.of("li", "cell")) == len(page.of("path", "contour")) == 8
@@ -193,20 +174,22 @@ def test_results_of_the_pipeline(processed, strategy):
 
 
 @pytest.mark.slow
-def test_measurement_that_is_gone(processed, tmp_path):
+def test_measurement_that_is_gone(simulate, tmp_path):
     """A result that refers to it has numbers but no images: the page says which file is missing."""
+    result = simulate(strategy="tap")
+    measurement = result.with_name("usual-tap.rtdc")
     moved = tmp_path / "alone_dcn.rtdc"
-    moved.write_bytes((processed / "tap" / "M001_data_dcn.rtdc").read_bytes())
-    hidden = (processed / "M001_data.rtdc").rename(processed / "hidden")
+    moved.write_bytes(result.read_bytes())
+    hidden = measurement.rename(measurement.with_name("hidden"))
     try:
         summary = make_report(request_for(moved))
     finally:
-        hidden.rename(processed / "M001_data.rtdc")
+        hidden.rename(measurement)
     page = Page(summary.paths[0].read_text("utf-8"))
     assert summary.plot
     assert not page.of("li", "cell")
     said = page.text[page.text.index("What this report cannot show") :]
-    assert "M001_data.rtdc" in said
+    assert measurement.name in said
 
 
 def test_features_that_a_missing_basin_has_are_named(tmp_path):
