@@ -56,7 +56,7 @@ def test_index_looks_right(browser, results):
 )
 def test_report_of_anything_looks_right(browser, results, request, name, looks):
     """Also with warnings, without events or images, and with names that are made to break pages."""
-    with looking(browser, results.report(name)) as sight:
+    with looking(browser, results.report(name), *looks[0]) as sight:
         expect(sight.page.get_by_role("heading", level=1)).to_have_text(MEASUREMENTS[name].sample)
         for theme, width in looks:
             sight.look(f"report-{request.node.callspec.id}", theme, width)

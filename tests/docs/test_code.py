@@ -76,20 +76,11 @@ def test_the_comparison_with_dcnum(recording, tmp_path):
     assert "events/area_um: 1 of" in found
 
 
-def test_statistics_with_dclab(recording, tmp_path):
-    """A reader who opens a result with dclab sees events with images."""
-    run("-m", "dcnumd", "process", recording, "-o", tmp_path, "--set", "report.enabled=false")
-    output = run("-c", program("scientist.md", "statistics"), tmp_path / "M001_data_dcn.rtdc")
-    with h5py.File(tmp_path / "M001_data_dcn.rtdc", "r", locking=False) as h5:
-        area, segmenter = np.mean(h5["events/area_um"][:]), h5.attrs["pipeline:dcnum segmenter"]
-    assert f"{area:.6g}" in output
-    assert output.splitlines()[-1].startswith(segmenter)
-    assert output.splitlines()[-1].endswith("60, 160)")
-
-
-def test_the_background_of_the_developers_guide(recording, tmp_path):
-    """Installed under its entry point it is used by name, and each event has the median of the first frames."""
-    site = tmp_path / "site"
+@pytest.fixture(scope="module")
+def result(recording, tmp_path_factory):
+    """Process the measurement with the background of the developer's guide, installed under its entry point."""
+    folder = tmp_path_factory.mktemp("result")
+    site = folder / "site"
     described = site / "our_backgrounds-1.0.dist-info"
     described.mkdir(parents=True)
     (site / "our_backgrounds.py").write_text(program("developer.md", "BackgroundFirstMed"))
@@ -97,11 +88,26 @@ def test_the_background_of_the_developers_guide(recording, tmp_path):
     (described / "entry_points.txt").write_text("[dcnumd.backgrounds]\nfirstmed = our_backgrounds:BackgroundFirstMed\n")
     settings = ["pipeline.background.code=firstmed", "pipeline.background.kernel_size=50", "report.enabled=false"]
     options = [part for setting in settings for part in ("--set", setting)]
-    run("-m", "dcnumd", "process", recording, "-o", tmp_path, *options, PYTHONPATH=str(site))
+    run("-m", "dcnumd", "process", recording, "-o", folder, *options, PYTHONPATH=str(site))
+    return folder / "M001_data_dcn.rtdc"
+
+
+def test_the_background_of_the_developers_guide(recording, result):
+    """It is used by name, and each event has the median of the first frames."""
     with h5py.File(recording, locking=False) as h5:
         expected = np.median(h5["events/image"][:50], axis=0).astype(np.uint8)
-    with h5py.File(tmp_path / "M001_data_dcn.rtdc", "r", locking=False) as h5:
+    with h5py.File(result, "r", locking=False) as h5:
         assert h5.attrs["pipeline:dcnum background"] == "firstmed:k=50"
         assert h5["events/area_um"].shape[0] > 50
         np.testing.assert_array_equal(h5["basin_events/image_bg"][:], [expected])
         assert not h5["events/basinmap1"][:].any()
+
+
+def test_statistics_with_dclab(result):
+    """A reader who opens a result with dclab sees events with images."""
+    output = run("-c", program("scientist.md", "statistics"), result)
+    with h5py.File(result, "r", locking=False) as h5:
+        area, segmenter = np.mean(h5["events/area_um"][:]), h5.attrs["pipeline:dcnum segmenter"]
+    assert f"{area:.6g}" in output
+    assert output.splitlines()[-1].startswith(segmenter)
+    assert output.splitlines()[-1].endswith("60, 160)")
