@@ -109,24 +109,22 @@ def test_history_comes_in_pages(serve):
     assert [one["reason"] for one in failed["measurements"]] == ["damaged", "incomplete"]
 
 
-@pytest.mark.parametrize(
-    "query", ["state=queued", "state=", "limit=0", "limit=201", "limit=x", "limit=%D9%A1", "before=-1", "before=1e3"]
-)
-def test_wrong_questions_are_told_what_is_expected(serve, query):
-    answer = checked(serve(busy()), f"/api/v1/measurements?{query}")
-    assert answer.status == 400
-    assert "expected" in answer.json["error"]
+def test_wrong_questions_are_told_what_is_expected(serve):
+    served = serve(busy())
+    for query in (
+        "state=queued", "state=", "limit=0", "limit=201", "limit=x", "limit=%D9%A1", "before=-1", "before=1e3",
+    ):  # fmt: skip
+        answer = checked(served, f"/api/v1/measurements?{query}")
+        assert answer.status == 400, query
+        assert "expected" in answer.json["error"], query
 
 
-@pytest.mark.parametrize(("number", "state"), [(99, "done"), (94, "failed"), (101, "queued"), (100, "running")])
-def test_one_measurement(serve, number, state):
-    assert checked(serve(busy()), f"/api/v1/measurements/{number}").json["state"] == state
-
-
-def test_unknown_measurement(serve):
-    served = serve()
-    for path in ("/api/v1/measurements/7", "/api/v1/measurements/999999999999999999"):
-        assert checked(served, path).status == 404
+def test_one_measurement(serve):
+    served = serve(busy())
+    for number, state in ((99, "done"), (94, "failed"), (101, "queued"), (100, "running")):
+        assert checked(served, f"/api/v1/measurements/{number}").json["state"] == state
+    for unknown in (7, 999_999_999_999_999_999):
+        assert checked(served, f"/api/v1/measurements/{unknown}").status == 404
 
 
 def test_acknowledge(serve, token_file):
