@@ -11,6 +11,11 @@ from tests.support.browser import DESK, PHONE, looking
 GOOD, BAD, EMPTY, ONE, MOVED, ODD, LONG = MEASUREMENTS
 
 
+def drawn(document):
+    """Return all that is drawn on each page, with its colours; paper is white in each theme."""
+    return [page.get_contents().get_data() for page in document.pages]
+
+
 def test_report_looks_right(browser, results):
     """Nothing overlaps, is cut, empty or wider than the window, and nothing is asked from elsewhere.
 
@@ -19,27 +24,28 @@ def test_report_looks_right(browser, results):
     with looking(browser, results.report(GOOD)) as sight:
         expect(sight.page.get_by_role("heading", level=1)).to_have_text("bone marrow")
         headings = sight.page.locator("h1, h2").all_inner_texts()
-        printed = sight.look_everywhere("report")
-    for document in printed:
-        texts = [page.extract_text() for page in document.pages]
-        assert 2 <= len(texts) <= 4
-        assert all(len(text.split()) > 20 for text in texts)
-        assert round(document.pages[0].mediabox.width) in range(590, 600)
-        whole = " ".join(" ".join(texts).split())
-        assert not [heading for heading in headings if heading not in whole]
+        light, dark = sight.look_everywhere("report")
+    texts = [page.extract_text() for page in light.pages]
+    assert 2 <= len(texts) <= 4
+    assert all(len(text.split()) > 20 for text in texts)
+    assert round(light.pages[0].mediabox.width) in range(590, 600)
+    whole = " ".join(" ".join(texts).split())
+    assert not [heading for heading in headings if heading not in whole]
+    assert drawn(dark) == drawn(light)
 
 
 def test_index_looks_right(browser, results):
     """Nothing overlaps, is cut, empty or wider than the window; on paper, it has every measurement."""
     with looking(browser, results.index) as sight:
         expect(sight.page.locator("tbody tr")).to_have_count(len(MEASUREMENTS) + 1)
-        printed = sight.look_everywhere("index")
-    for document in printed:
-        whole = "".join("".join(page.extract_text() for page in document.pages).split())
-        assert 1 <= len(document.pages) <= 3
-        # The table begins right below its heading.
-        assert "Looks good" in document.pages[0].extract_text().partition("Verdict")[2]
-        assert not [name for name in (GOOD, BAD, EMPTY, "not_hdf5") if name not in whole]
+        light, dark = sight.look_everywhere("index")
+    texts = [page.extract_text() for page in light.pages]
+    assert 1 <= len(texts) <= 3
+    # The table begins right below its heading.
+    assert "Looks good" in texts[0].partition("Verdict")[2]
+    whole = "".join("".join(texts).split())
+    assert not [name for name in (GOOD, BAD, EMPTY, "not_hdf5") if name not in whole]
+    assert drawn(dark) == drawn(light)
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,9 @@ def empty_in(picture: PIL.Image.Image, places: list[dict[str, Any]]) -> list[str
         left, top, width, height = (round(place[key]) for key in ("x", "y", "width", "height"))
         part = picture.crop((left, top, left + width, top + height))
         colours = len(part.getcolors(maxcolors=max(width * height, 1)))
-        ink = int(np.sum(np.ptp(np.asarray(part, np.int16), axis=2) > COLOURFUL))
+        red, green, blue = np.moveaxis(np.asarray(part), 2, 0)
+        most, least = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+        ink = int(np.sum(most - least > COLOURFUL))
         if not place["loaded"] or colours < FEW_COLOURS or (place["plot"] and ink < INK):
             size = f"{width} x {height} px"
             found.append(f"empty: {place['name']}, {size}, {colours} colours, {ink} px of data")
