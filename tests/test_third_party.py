@@ -118,8 +118,9 @@ def test_foreign_segmenter_that_does_the_same_gives_the_same_events(installed, r
 
 
 def test_segmenter_that_is_not_installed_is_refused_with_a_list(recording, tmp_path):
-    """One line names what there is; the exit code is that of a wrong configuration."""
+    """One line names what there is; the exit code is that of a wrong configuration, and nothing is written."""
     arguments = ("process", recording, "-o", tmp_path, "--set", "pipeline.segmenter.code=band")
     _, error = dcnumd(*arguments, environment=dict(os.environ), expected=2)
     assert "unknown segmenter 'band', available are thresh" in error
     assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())

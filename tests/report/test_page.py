@@ -103,8 +103,11 @@ def test_plots_are_chosen_without_script(page):
 
 
 def test_one_plot_needs_no_choice(tmp_path):
-    """Nor has it an empty row of buttons."""
-    page = page_of(write_result(tmp_path / "M001_dcn.rtdc"))
+    """Nor has it an empty row of buttons, nor marks if no gallery is wanted."""
+    page = page_of(write_result(tmp_path / "M001_dcn.rtdc"), gallery=0)
+    assert not page.of("li", "cell")
+    assert not page.of("a", "mark")
+    assert page.of("div", "panel")
     assert not page.of("input", "pick")
     assert not page.of("div", "tabs")
     assert "#panel-0{display:block}" in page.source
@@ -149,27 +152,15 @@ def test_names_from_files_stay_text(tmp_path):
 
 
 def test_link_to_the_data_works_for_any_name(tmp_path):
-    """It is an address, not a name."""
-    result = write_result(tmp_path / "a b#1?%41:ü_dcn.rtdc", 30)
-    page = page_of(result)
-    assert "./a%20b%231%3F%2541%3A%C3%BC_dcn.json" in page.addresses()
-
-
-def test_names_that_are_no_text_do_no_harm(tmp_path):
-    """A file system allows any bytes."""
-    path = os.fsdecode(os.fsencode(tmp_path) + b"/M\xff01_dcn.rtdc")
+    """It is an address, not a name; a file system allows any bytes."""
+    path = os.fsdecode(os.fsencode(tmp_path) + "/a b#1?%41:ü".encode() + b"\xff_dcn.rtdc")
     result = write_result(tmp_path / "M.rtdc", 30)
-    result.rename(path)
-    summary = make_report(request_for(type(result)(path)))
-    page, data = summary.paths
-    assert "%FF01_dcn.json" in page.read_text("utf-8")
+    page, data = make_report(request_for(result.rename(path))).paths
+    assert "./a%20b%231%3F%2541%3A%C3%BC%FF_dcn.json" in Page(page.read_text("utf-8")).addresses()
     json.loads(data.read_text("utf-8"))
 
 
-@pytest.mark.parametrize(
-    ("events", "said"),
-    [(0, "no events"), (1, "1 event,")],
-)
+@pytest.mark.parametrize(("events", "said"), [(0, "no events"), (1, "1 event,")])
 def test_few_events(tmp_path, events, said):
     """None: no plot at all, and the page says so. One: a plot with one point."""
     page = page_of(write_result(tmp_path / "M001_dcn.rtdc", events))
@@ -217,14 +208,6 @@ def test_result_without_masks(tmp_path):
     assert not page.of("path", "contour")
     assert "contours" not in page.ids()
     assert "without a contour" in page.text
-
-
-def test_no_gallery_wanted(tmp_path):
-    """Then there are no marks in the plot either."""
-    page = page_of(write_result(tmp_path / "M001_dcn.rtdc"), gallery=0)
-    assert not page.of("li", "cell")
-    assert not page.of("a", "mark")
-    assert page.of("div", "panel")
 
 
 def test_a_huge_gallery_stays_small(tmp_path):

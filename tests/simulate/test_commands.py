@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import h5py
 
@@ -64,9 +62,3 @@ def test_demo_refuses_a_folder_with_content(tmp_path, capsys):
     assert main(["demo", "--keep", str(tmp_path)]) == 2
     output = capsys.readouterr().err
     assert "is not empty" in output
-
-
-def test_importing_the_commands_loads_no_numerical_code():
-    """The command line stays quick: numpy and h5py come when a command runs."""
-    code = "import sys, dcnumd.simulate.commands; sys.exit(bool({'numpy', 'h5py', 'scipy'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

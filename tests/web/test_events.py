@@ -89,17 +89,6 @@ def test_names_that_are_no_text_can_be_told(serve):
         assert "\\udcff\\n.rtdc" in listener.next()[1]["now"]
 
 
-def test_crowds_are_sent_away(serve, monkeypatch):
-    monkeypatch.setattr(pages, "MAX_LISTENERS", 2)
-    served = serve()
-    with served.listening() as one, served.listening() as two:
-        one.next()
-        two.next()
-        answer = served.ask("/events")
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
-        assert served.ask("/").status == 200
-
-
 def test_a_desk_that_fails_ends_the_stream_and_not_the_page(serve, caplog):
     served = serve()
     with served.listening() as listener:

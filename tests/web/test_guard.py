@@ -157,6 +157,9 @@ def test_listeners_of_one_client_shut_nobody_out(serve, monkeypatch):
 
         crowd = [listen("127.0.0.1") for _ in range(4)]
         assert [status for _, status in crowd] == [b"200", b"200", b"200", b"503"]
+        refused = served.ask("/events")
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "30")
+        assert served.ask("/").status == 200
         assert listen("127.0.0.2")[1] == b"200"
         told = b""
         while not told.endswith(b"\r\n0\r\n\r\n"):
