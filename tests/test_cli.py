@@ -137,6 +137,7 @@ def test_help_teaches_by_example(name, capsys):
         (["status", "--set", "watch.setle_seconds=3"], "did you mean watch.settle_seconds?"),
         (["process", "a.rtdc", "--set", "log.level=loud"], "log.level: got 'loud'"),
         (["process", "a.rtdc", "--frames", "some"], "expected 1000 (the first 1000)"),
+        (["simulate", "new", "--size", "big"], "expected height x width in pixels, for example 80x320"),
     ],
 )
 def test_wrong_usage_exits_2_with_one_reason(arguments, complaint, capsys, monkeypatch, tmp_path):

@@ -42,13 +42,6 @@ def test_simulate_refuses_a_wrong_setting_in_one_line(tmp_path, capsys):
     assert "expected some of bead, cell, doublet, border" in output
 
 
-def test_simulate_refuses_a_wrong_size(tmp_path, capsys):
-    """A size that is no size ends with exit code 2 and an example."""
-    assert main(["simulate", str(tmp_path), "--size", "big"]) == 2
-    output = capsys.readouterr().err
-    assert "for example 80x320" in output
-
-
 def test_simulate_refuses_to_record_nothing(tmp_path, capsys):
     """A measurement without frames would only be an error of what reads it."""
     assert main(["simulate", str(tmp_path / "new"), "--frames", "0"]) == 2
