@@ -18,9 +18,7 @@ class Verdict(NamedTuple):
 
 VERDICTS: dict[Light, Verdict] = {
     "green": Verdict("Looks good", "No check found a problem."),
-    "yellow": Verdict(
-        "Please check", "The measurement can be used; read the warnings before the next sample."
-    ),
+    "yellow": Verdict("Please check", "The measurement can be used; read the warnings before the next sample."),
     "red": Verdict("Unusable", "The measurement has a serious problem; record the sample again if you can."),
     "grey": Verdict("Not rated", "The result contains too little to rate it."),
 }
