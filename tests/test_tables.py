@@ -12,7 +12,7 @@ from dcnumd.commands import report, rich_parts, status_screen
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, State
 from dcnumd.daemon.measurements.inspector import incomplete
-from dcnumd.daemon.measurements.probe import Look, Verdict
+from dcnumd.daemon.measurements.probe import Inspection, Verdict
 from dcnumd.daemon.measurements.tracker import Candidate
 from dcnumd.logic.job_line import Stage
 from dcnumd.logic.stamp import Stamp
@@ -59,6 +59,6 @@ def test_every_verdict_ends_the_wait(verdict):
     """A file that stays as it is fails for a reason that has words, whichever way it is incomplete."""
     stamp = Stamp(1000, 0, 0, 0)
     candidate = Candidate("/in/a.rtdc", stamp, 1, "/in", Settings(), changed_at=0.0)
-    error = incomplete(candidate, Look(verdict, stamp), 60.0)
+    error = incomplete(candidate, Inspection(verdict, stamp), 60.0)
     assert error.reason in FAILURES
     assert "/in/a.rtdc: " in error.message

@@ -56,7 +56,7 @@ def check(settings: Settings, as_json: bool) -> int:
     A warning is about something that works but is probably a mistake, such as a watched folder that is missing; the
     daemon watches it when it appears. Exit code 2 if there is a problem.
     """
-    findings = list(look_at(settings))
+    findings = list(check_settings(settings))
     ppids: list[str] = []
     for group in settings.groups:
         try:
@@ -77,7 +77,7 @@ def check(settings: Settings, as_json: bool) -> int:
     return 0 if sound else 2
 
 
-def look_at(settings: Settings) -> Iterator[Finding]:
+def check_settings(settings: Settings) -> Iterator[Finding]:
     """Check everything that a config names, without changing anything, and yield the findings."""
     yield Finding("ok", "config", f"{settings.source}")
     for folder in settings.folders():

@@ -118,11 +118,11 @@ def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelle
     DcnumdError
         If the file is not complete or cannot be processed.
     """
-    from dcnumd.daemon.measurements.probe import look  # noqa: PLC0415 -- see `process`
+    from dcnumd.daemon.measurements.probe import inspect_file  # noqa: PLC0415 -- see `process`
     from dcnumd.logic.process import process_measurement  # noqa: PLC0415 -- likewise
 
     show(job, None)
-    found = look(job)
+    found = inspect_file(job)
     if found.verdict != "complete":
         problem, reason = not_complete(found.verdict)
         raise MeasurementError(f"{job.path_in}: {problem}", reason)

@@ -33,7 +33,7 @@ from dcnumd.words import duration
 
 REDRAW_SECONDS = 1.0
 """Seconds after which the screen is redrawn even if the ledger has not changed."""
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 """Seconds between two checks of whether the ledger has changed."""
 WIDE = 100
 """Width of the terminal from which on numbers of events have their unit beside them [columns]."""
@@ -74,13 +74,13 @@ def watch(settings: Settings) -> None:
     """
     console = rich.console.Console(highlight=False)
     with contextlib.closing(Watched(settings)) as watched, contextlib.suppress(KeyboardInterrupt), _Ending() as ending:
-        watched.look()
+        watched.read()
         with rich.live.Live(console=console, screen=True, auto_refresh=False) as live:
             while not ending.asked:
                 live.update(screen(watched.view(), console.width, console.height), refresh=True)
                 deadline = time.monotonic() + REDRAW_SECONDS
                 while time.monotonic() < deadline and not ending.asked and not watched.has_changed():
-                    time.sleep(LOOK_SECONDS)
+                    time.sleep(POLL_SECONDS)
 
 
 class _Ending:
@@ -124,7 +124,7 @@ class Watched:
             self._ledger.close()
             self._ledger = None
 
-    def look(self) -> None:
+    def read(self) -> None:
         """Reopen and read the ledger.
 
         Raises
@@ -147,7 +147,7 @@ class Watched:
         try:
             owner = lock_owner(self._folder)
             if self._trouble or self.has_changed():
-                self.look()
+                self.read()
             self._trouble = ""
         except DcnumdError as error:
             # The screen has one line for it, so the path is left out.

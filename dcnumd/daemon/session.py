@@ -18,7 +18,7 @@ from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.folders.events import FileEvents
-from dcnumd.daemon.folders.places import PlaceMemory
+from dcnumd.daemon.folders.locations import LocationMemory
 from dcnumd.daemon.folders.watch import FolderWatch
 from dcnumd.daemon.ledger.records import Entry, job_log
 from dcnumd.daemon.ledger.store import Ledger
@@ -108,10 +108,10 @@ class Session:
         """Whether no work is left for files, jobs and reports."""
         return self.settling.idle and self.jobs.idle and self.reports.idle
 
-    def look_again(self) -> None:
+    def request_scan(self) -> None:
         """Request a scan of all folders."""
         for folder in self.folders:
-            folder.look_again()
+            folder.request_scan()
 
     def finish_up(self) -> None:
         """Start no further jobs, and end the session when the running ones have ended."""
@@ -166,17 +166,17 @@ class Session:
             self._listener.on_report(entry, summary)
 
     def _watch(self, folder: pathlib.Path, group: Settings) -> FolderWatch:
-        places, trusted = PlaceMemory(self.ledger), self._settings.trusted_folders()
+        places, trusted = LocationMemory(self.ledger), self._settings.trusted_folders()
         return FolderWatch(folder, group, self.settling.offer, places, trusted, self._events)
 
     def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {
             "admit": self.settling.keep_admitting(),
             "settle": self.settling.keep_settling(),
-            "results": self.results.keep_looking(self.settling.make_again),
-            "look": self._run_looks(),
+            "results": self.results.keep_checking(self.settling.make_again),
+            "inspect": self._run_inspections(),
             "jobs": self._run_jobs(),
-            "outputs": self.jobs.outputs.keep_looking(),
+            "outputs": self.jobs.outputs.keep_checking(),
             "ready": self._report_ready(),
             "reports": self.reports.keep_reporting(),
             "tidy": self._keep_tidying(),
@@ -208,7 +208,7 @@ class Session:
             for entry in running:
                 job_log(entry).info("pipeline.resumed", seconds=round(now() - begin, 1))
 
-    async def _run_looks(self) -> None:
+    async def _run_inspections(self) -> None:
         # Wait for the executor, which checks the configured methods: a missing one is not the fault of a measurement.
         # The probe starts after it, not at the same time, to leave the processors to it; files settle meanwhile.
         await self._workers.ready.wait()
@@ -216,7 +216,7 @@ class Session:
             await self._workers.probe.start(load)
         except WorkerError as error:
             log.warning("worker.failed", role=self._workers.probe.name, error=error.message, retry_in_seconds=0)
-        await self.settling.keep_looking()
+        await self.settling.keep_inspecting()
 
     async def _run_jobs(self) -> None:
         # Wait for the executor: its failure to start must not count as an attempt of a measurement.

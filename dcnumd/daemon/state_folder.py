@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pathlib
 
-LOOK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
 """Time between two looks [s]."""
 
 
@@ -49,5 +49,5 @@ class StateFolder:
     async def wait_until_gone(self) -> pathlib.Path:
         """Return a file soon after it is gone."""
         while (gone := self.gone()) is None:  # noqa: ASYNC110 -- no event tells of all the ways to go
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
         return gone

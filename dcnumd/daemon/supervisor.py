@@ -182,7 +182,7 @@ class Supervisor:
 
     async def _work_with(self, ledger: Ledger) -> None:
         self._session = Session(self._settings, ledger, self._workers, self._counters, self, once=self._once)
-        self._view.look_at(self._session)
+        self._view.attach(self._session)
         try:
             await self._session.run(self._stop)
         except BaseExceptionGroup as group:
@@ -191,7 +191,7 @@ class Supervisor:
                 raise
             self._lose_ledger(next(_leaves(faults)))
         finally:
-            self._view.look_at(None)
+            self._view.attach(None)
 
     def _lose_ledger(self, error: BaseException) -> None:
         if self._once:
@@ -368,7 +368,7 @@ class Supervisor:
 
     def _on_rescan_signal(self) -> None:
         if self._session is not None:
-            self._session.look_again()
+            self._session.request_scan()
 
 
 def _fixed(settings: Settings) -> tuple[object, ...]:

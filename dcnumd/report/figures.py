@@ -17,7 +17,7 @@ from dcnumd.report.pipeline_words import PARTS, PipelinePart, parts_in_words
 from dcnumd.report.processing import Processing
 from dcnumd.report.request import Light
 from dcnumd.report.result_file import ResultData
-from dcnumd.report.sample import FrameLook, look_at_frames
+from dcnumd.report.sample import FrameSample, sample_frames
 
 __all__ = ["Check", "Course", "FeatureFigures", "Figures", "PipelinePart", "Processing", "measure"]
 
@@ -134,18 +134,18 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
         frames = len(data.source_frames)
     times = event_times(data, rate)
     duration = _duration(data, times, frames, rate)
-    look = look_at_frames(data)
-    background = _background(data, times, duration, look, rate)
+    sample = sample_frames(data)
+    background = _background(data, times, duration, sample, rate)
     processing = data.run.processing
     checks = judge(
         Observations(
             events=events,
             masks_dropped=processing.masks_dropped,
-            flicker=_flicker(data, look),
+            flicker=_flicker(data, sample),
             background=background.values,
-            saturated=look.saturated,
-            cells=look.cells,
-            border_cells=look.border_cells,
+            saturated=sample.saturated,
+            cells=sample.cells,
+            border_cells=sample.border_cells,
             event_times=times,
             # The end of the recording is only known from the number of frames or their times; without them, the
             # duration ends with the last event.
@@ -249,7 +249,7 @@ def _event_rate(times: Values | None, duration: float | None) -> Course:
 
 
 def _background(
-    data: ResultData, times: Values | None, duration: float | None, look: FrameLook, rate: float | None
+    data: ResultData, times: Values | None, duration: float | None, sample: FrameSample, rate: float | None
 ) -> Course:
     """Return the brightness of the background over time: that of the events, or else of the sampled frames."""
     level, time = data.scalar("bg_med"), _unsorted_times(data, times, rate)
@@ -262,8 +262,8 @@ def _background(
         sums = np.bincount(place, level[known], minlength=count)
         filled = np.flatnonzero(events)
         return Course(tuple(((filled + 0.5) * width).tolist()), tuple((sums[filled] / events[filled]).tolist()))
-    if rate and look.level:
-        return Course(tuple(position / rate for position in look.position), look.level)
+    if rate and sample.level:
+        return Course(tuple(position / rate for position in sample.position), sample.level)
     return Course()
 
 
@@ -277,17 +277,17 @@ def _unsorted_times(data: ResultData, times: Values | None, rate: float | None) 
     return data.positions / rate if data.positions is not None and rate else None
 
 
-def _flicker(data: ResultData, look: FrameLook) -> float | None:
+def _flicker(data: ResultData, sample: FrameSample) -> float | None:
     """Return the standard deviation of the brightness from its slow changes [grey levels]; None if not known."""
     offset, position = data.scalar("bg_off"), data.positions
     if offset is None or position is None:
-        return look.flicker
+        return sample.flicker
     known = np.isfinite(offset) & np.isfinite(position)
     # All events of a frame have the same offset.
     _, first = np.unique(position[known], return_index=True)
     series = offset[known][first]
     if series.size < FEWEST_OFFSETS:
-        return look.flicker
+        return sample.flicker
     return float(np.std(series - ndimage.median_filter(series, min(COURSE_FRAMES, series.size), mode="nearest")))
 
 

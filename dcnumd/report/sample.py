@@ -28,7 +28,7 @@ SATURATED = 255
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FrameLook:
+class FrameSample:
     """The evaluation of the sample; values are None, or empty, if the images for them cannot be reached.
 
     Attributes
@@ -53,16 +53,16 @@ class FrameLook:
     border_cells: int | None = None
 
 
-def look_at_frames(data: ResultData) -> FrameLook:
+def sample_frames(data: ResultData) -> FrameSample:
     """Evaluate up to 100 frames of the measurement, or a few images of events if its frames cannot be reached."""
     bursts = _read_bursts(data)
     if not bursts:
-        return _look_at_events(data)
+        return _sample_events(data)
     walls = [wall_brightness(frames) for _, frames in bursts]
     spare = sum(len(wall) - 1 for wall in walls)
     squares = sum(float(((wall - wall.mean()) ** 2).sum()) for wall in walls)
     cells, border_cells = _count_cells(data, bursts)
-    return FrameLook(
+    return FrameSample(
         position=tuple(start for start, _ in bursts),
         level=tuple(float(np.median(frames)) for _, frames in bursts),
         flicker=float(np.sqrt(squares / spare)) if spare >= BURST - 1 else None,
@@ -94,13 +94,13 @@ def _read_bursts(data: ResultData) -> list[tuple[int, Frames]]:
     return bursts
 
 
-def _look_at_events(data: ResultData) -> FrameLook:
+def _sample_events(data: ResultData) -> FrameSample:
     """Evaluate a few images of events."""
     if not len(data):
-        return FrameLook()
+        return FrameSample()
     chosen = np.unique(np.linspace(0, len(data) - 1, min(EVENT_IMAGES, len(data))).astype(np.int64)).tolist()
     images = [image for event in chosen if (image := data.image(event)) is not None]
-    return FrameLook(saturated=_saturated(images) if images else None)
+    return FrameSample(saturated=_saturated(images) if images else None)
 
 
 def _saturated(stacks: list[Frames]) -> float | None:

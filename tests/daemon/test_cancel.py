@@ -49,7 +49,7 @@ async def settling(folder, measurement):
 async def watching(folder, measurement):
     """Watch a folder that is to be scanned at once."""
     watch = FolderWatch(folder, SETTINGS, list)
-    yield watch.keep_watching(), watch._rescan._waiters, watch.look_again
+    yield watch.keep_watching(), watch._rescan._waiters, watch.request_scan
 
 
 @contextlib.asynccontextmanager

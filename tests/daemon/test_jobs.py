@@ -44,7 +44,7 @@ processing = functools.partial(in_works, SETTINGS, with_jobs=True)
 @processing()
 async def test_replaced_while_waiting_for_room(works, path, measurement, full, monkeypatch):
     """The head of the queue is recorded again while the disk is full: only its successor is processed."""
-    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(parking, "CHECK_SECONDS", 0.05)
     await works.offer(path)
     await works.until(lambda: works.states() == [State.QUEUED])
     measurement(path, seed=2, frames=50)
@@ -187,7 +187,7 @@ def test_row_of_an_earlier_version_counts_as_done(tmp_path, path):
 
 def test_unreachable_output_comes_back(tmp_path, path, monkeypatch):
     """A share that is down when a job starts makes it wait, and costs no attempt."""
-    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(parking, "CHECK_SECONDS", 0.05)
     usage = shutil.disk_usage(tmp_path)
     faults = [OSError(errno.ESTALE, os.strerror(errno.ESTALE))]
 
@@ -264,7 +264,7 @@ def test_no_job_starts_while_a_file_grows(tmp_path, measurement):
 
 def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_path, measurement, monkeypatch):
     """What waits for room is not forgotten when something smaller fits meanwhile."""
-    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(parking, "CHECK_SECONDS", 0.05)
     large, small = tmp_path / "large.rtdc", tmp_path / "small.rtdc"
     measurement(large, frames=400, seed=1)
     measurement(small, frames=50, seed=2)
@@ -287,7 +287,7 @@ def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_pa
 @processing()
 async def test_touched_while_waiting_for_room_has_one_turn(works, path, full, monkeypatch):
     """However often its date changes while it waits, a measurement is in the queue once and is processed once."""
-    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(parking, "CHECK_SECONDS", 0.05)
     await works.offer(path)
     for date in (1e9, 2e9):
         await works.until(lambda: works.states() == [State.QUEUED] and not works.tracker.candidates)

@@ -322,8 +322,8 @@ def test_ledger_of_the_first_version_is_brought_up_to_date(tmp_path):
         connection.commit()
     with Ledger.open(tmp_path) as ledger:
         assert [entry.path for entry in ledger.entries()] == ["/in/M.rtdc"]
-        ledger.remember_place("/in", "there")
-        assert (ledger.place("/in"), ledger.place("/elsewhere")) == ("there", None)
+        ledger.remember_location("/in", "there")
+        assert (ledger.location("/in"), ledger.location("/elsewhere")) == ("there", None)
 
 
 def test_untidy_folders_are_remembered_until_they_are_tidy(tmp_path):

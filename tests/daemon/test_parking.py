@@ -52,7 +52,7 @@ class Rows:
         """Look at the folder for each of so many measurements, which all have to wait."""
         for _ in range(number):
             waiting = self.queue.take()
-            error = await self.folders.look(waiting.entry)
+            error = await self.folders.check(waiting.entry)
             assert error is not None
             self.folders.park(waiting, error)
 
@@ -64,7 +64,7 @@ class Rows:
 @contextlib.asynccontextmanager
 async def looking(rows):
     """Have the folders looked at."""
-    task = asyncio.create_task(rows.folders.keep_looking())
+    task = asyncio.create_task(rows.folders.keep_checking())
     try:
         yield
     finally:
@@ -90,7 +90,7 @@ def rows(tmp_path):
 @in_real_time
 async def test_what_waits_for_a_folder_says_so_in_the_ledger(rows, full, monkeypatch):
     """Reason and error are in the row as long as the folder takes nothing, and no longer."""
-    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(parking, "CHECK_SECONDS", 0.02)
     folder = str(rows.settings.watch.folders[0])
     rows.add(2)
     async with looking(rows):
@@ -111,7 +111,7 @@ async def test_what_waits_for_a_folder_says_so_in_the_ledger(rows, full, monkeyp
 async def test_hundreds_that_wait_are_noted_at_once(rows, full, monkeypatch):
     """The first one is told immediately, all others together a moment later, and all are released together."""
     monkeypatch.setattr(parking, "NOTE_SECONDS", 3600.0)
-    monkeypatch.setattr(parking, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(parking, "CHECK_SECONDS", 3600.0)
     rows.add(MANY)
     async with looking(rows):
         await rows.park(1)
@@ -124,7 +124,7 @@ async def test_hundreds_that_wait_are_noted_at_once(rows, full, monkeypatch):
         await until(lambda: len(rows.ledger.obstacles()) == MANY)
         (root,) = rows.folders._obstacles
         full.clear()
-        await rows.folders._look_again(root, rows.folders._obstacles[root])
+        await rows.folders._check_again(root, rows.folders._obstacles[root])
         assert rows.reasons() == {("", "")}
         assert rows.writes == before + 2
 
@@ -132,15 +132,15 @@ async def test_hundreds_that_wait_are_noted_at_once(rows, full, monkeypatch):
 @in_real_time
 async def test_folder_may_be_full_for_days(rows, full, monkeypatch):
     """However often it was looked at in vain, it is looked at again."""
-    monkeypatch.setattr(parking, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(parking, "CHECK_SECONDS", 0.0)
     rows.add(1)
     await rows.park(1)
     (root,) = rows.folders._obstacles
     for _ in range(1100):
-        await rows.folders._look_again(root, rows.folders._obstacles[root])
+        await rows.folders._check_again(root, rows.folders._obstacles[root])
     assert rows.folders.blocked()
     full.clear()
-    await rows.folders._look_again(root, rows.folders._obstacles[root])
+    await rows.folders._check_again(root, rows.folders._obstacles[root])
     assert not rows.folders.blocked()
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
-from dcnumd.daemon.measurements.probe import look
+from dcnumd.daemon.measurements.probe import inspect_file
 from dcnumd.errors import MeasurementError
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 
@@ -29,7 +29,7 @@ def libver(request):
 
 
 def verdict(path):
-    return look(routing.job_for(Settings(), path, "")).verdict
+    return inspect_file(routing.job_for(Settings(), path, "")).verdict
 
 
 LAYOUTS = {
@@ -176,7 +176,7 @@ def test_endless_loop_in_hdf5_ends_the_process(tmp_path, measurement):
         "probe.load()\n"
         "probe.CPU_SECONDS = 0.2\n"
         "path = pathlib.Path(sys.argv[1])\n"
-        "probe.look(Job(path, path.with_name('out.rtdc')))\n"
+        "probe.inspect_file(Job(path, path.with_name('out.rtdc')))\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], timeout=60, check=False)
     assert done.returncode == -signal.SIGVTALRM
@@ -196,7 +196,7 @@ def test_complete_measurement_is_known_by_content_and_pipeline(tmp_path, measure
     first, second = tmp_path / "a.rtdc", tmp_path / "b.rtdc"
     measurement(first, seed=1)
     measurement(second, seed=2)
-    found = [look(routing.job_for(Settings(), path, "")) for path in (first, first, second)]
+    found = [inspect_file(routing.job_for(Settings(), path, "")) for path in (first, first, second)]
     assert [one.verdict for one in found] == ["complete"] * 3
     assert found[0] == found[1]
     assert found[0].content != found[2].content

@@ -15,7 +15,7 @@ import pytest
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
-from dcnumd.daemon.measurements.probe import is_locked_for_writing, look
+from dcnumd.daemon.measurements.probe import inspect_file, is_locked_for_writing
 from dcnumd.read.open_file import open_measurement
 from dcnumd.read.superblock import HEAD_BYTES, read_superblock
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
@@ -90,7 +90,7 @@ def writers():
 
 
 def verdict(path):
-    return look(routing.job_for(Settings(), path, "")).verdict
+    return inspect_file(routing.job_for(Settings(), path, "")).verdict
 
 
 def clear_flags(path):

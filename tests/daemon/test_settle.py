@@ -268,7 +268,7 @@ async def stop_probe_while_it_looks(works, path):
     await works.offer(path)
     candidate = works.tracker.candidate(str(path))
     async with asyncio.timeout(30):
-        while not (candidate.busy and works.session._inspector._looking.locked()):  # noqa: ASYNC110 -- there is no event for it
+        while not (candidate.busy and works.session._inspector._busy.locked()):  # noqa: ASYNC110 -- there is no event for it
             await asyncio.sleep(0.01)
 
 
@@ -290,12 +290,12 @@ async def test_probe_that_dies_or_hangs_is_replaced(works, tmp_path, path, measu
     entry = await works.next_passed()
     assert (entry.frames, entry.attempts, works.lifecycle.failures) == (50, 0, 0)
 
-    monkeypatch.setattr(inspector, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(inspector, "INSPECTION_SECONDS", 0.3)
     await stop_probe_while_it_looks(works, hangs)
     await works.until(lambda: works.ledger.latest(str(hangs)).attempts)
     entry = works.ledger.latest(str(hangs))
     assert (entry.reason, entry.attempts) == ("look_timeout", 1)
-    monkeypatch.setattr(inspector, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(inspector, "INSPECTION_SECONDS", 60.0)
     assert (await works.next_passed()).attempts == 1
 
 

@@ -47,7 +47,7 @@ def state(tmp_path):
 @pytest.mark.parametrize("depart", DEPARTURES.values(), ids=DEPARTURES)
 def test_files_that_go_are_noticed_soon(state, depart, monkeypatch):
     """However they go; what else happens in the folder does not matter."""
-    monkeypatch.setattr(state_folder, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(state_folder, "CHECK_SECONDS", 0.05)
     folder, watched = state
 
     async def run():
@@ -65,7 +65,7 @@ def test_files_that_go_are_noticed_soon(state, depart, monkeypatch):
 def test_folder_that_went_with_the_one_above_is_noticed(state, monkeypatch):
     """The names of the files count, not their folder."""
     folder, watched = state
-    monkeypatch.setattr(state_folder, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(state_folder, "CHECK_SECONDS", 0.05)
 
     async def run():
         waiting = asyncio.create_task(watched.wait_until_gone())

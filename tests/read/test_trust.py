@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dcnumd.daemon.measurements.probe import look
+from dcnumd.daemon.measurements.probe import inspect_file
 from dcnumd.errors import MeasurementError
 from dcnumd.logic.inspect import inspect_measurement
 from dcnumd.logic.job import Job
@@ -280,8 +280,8 @@ def test_measurement_that_is_a_link_itself_is_judged(places, outside):
     inside.symlink_to("base.rtdc")
     path.symlink_to(places[2] / "base.rtdc")
     jobs = [Job(file, places[0] / "out.rtdc", trusted_folders=tuple(places[:2])) for file in (inside, path)]
-    assert look(jobs[0]).verdict == "complete"
-    for judge in (look, process_measurement):
+    assert inspect_file(jobs[0]).verdict == "complete"
+    for judge in (inspect_file, process_measurement):
         with pytest.raises(MeasurementError, match=r"symbolic link leads to .*move or copy") as caught:
             judge(jobs[1])
         assert caught.value.reason == "outside"

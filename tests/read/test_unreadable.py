@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 CODE = """
 import json, os, pathlib, sys
 import numpy as np
-from dcnumd.daemon.measurements.probe import load, look
+from dcnumd.daemon.measurements.probe import load, inspect_file
 from dcnumd.errors import DcnumdError
 from dcnumd.logic.job import Job
 from dcnumd.read.frame_reader import FrameReader
@@ -41,7 +41,7 @@ def frames(*fault):
 
 def look_inside(*fault):
     fail_reads(*fault)
-    look(Job(path, path.with_name("result.rtdc")))
+    inspect_file(Job(path, path.with_name("result.rtdc")))
 
 def outcome(steps, *fault):
     try:

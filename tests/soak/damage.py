@@ -88,7 +88,7 @@ def serve() -> None:
 
 
 def _work_on(path: pathlib.Path) -> tuple[str, str, str]:
-    from dcnumd.daemon.measurements.probe import look  # noqa: PLC0415 -- only the process that works needs it
+    from dcnumd.daemon.measurements.probe import inspect_file  # noqa: PLC0415 -- only the process that works needs it
     from dcnumd.errors import DcnumdError  # noqa: PLC0415
     from dcnumd.logic.job import Job  # noqa: PLC0415
     from dcnumd.logic.process import process_measurement  # noqa: PLC0415
@@ -104,7 +104,7 @@ def _work_on(path: pathlib.Path) -> tuple[str, str, str]:
         trust_basins=False,
     )
     try:
-        found = look(job)
+        found = inspect_file(job)
         if found.verdict != "complete":
             return "waits", found.verdict, ""
         result = process_measurement(job)

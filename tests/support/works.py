@@ -46,11 +46,11 @@ class Works:
     def work(self):
         """Return the coroutines that a daemon would run."""
         settling, session = self.settling, self.session
-        work = [settling.keep_admitting(), settling.keep_settling(), settling.keep_looking()]
-        work.append(session.results.keep_looking(settling.make_again))
+        work = [settling.keep_admitting(), settling.keep_settling(), settling.keep_inspecting()]
+        work.append(session.results.keep_checking(settling.make_again))
         if self.with_jobs:
             patient = self.settings.resources.pause_while_acquiring
-            work += [self.jobs.keep_running(patient=patient), self.jobs.outputs.keep_looking()]
+            work += [self.jobs.keep_running(patient=patient), self.jobs.outputs.keep_checking()]
             work.append(session.keep_courteous())
         return work
 

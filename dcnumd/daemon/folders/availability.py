@@ -11,8 +11,7 @@ from collections.abc import Mapping
 
 from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.hang_guard import in_thread
-from dcnumd.daemon.folders.mounts import NotMountedError, Place, see
-from dcnumd.daemon.folders.places import PlaceMemory
+from dcnumd.daemon.folders.locations import Location, LocationMemory, NotMountedError, locate
 from dcnumd.daemon.ledger.queries import LedgerQueries
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.errors import ResultError
@@ -34,7 +33,7 @@ class Availability:
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._places = PlaceMemory(ledger)
+        self._locations = LocationMemory(ledger)
 
     def root_of(self, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
         """Return the folder that must be there, and mounted, for `path` to be written, or to be gone if it is missing.
@@ -48,7 +47,7 @@ class Availability:
         """
         return root_of(self._ledger, root, path)
 
-    async def look_for(self, outputs: Mapping[str, pathlib.Path]) -> dict[str, bool]:
+    async def find_results(self, outputs: Mapping[str, pathlib.Path]) -> dict[str, bool]:
         """Return of each result whether it is there or certainly gone; of one that cannot be reached, nothing.
 
         Parameters
@@ -59,10 +58,10 @@ class Availability:
         found: dict[str, bool] = {}
         roots = self._roots_of(outputs)
         for root in set(roots.values()):
-            before = self._places.before(os.fspath(root))
+            before = self._locations.before(os.fspath(root))
             paths = [path for path, its_root in roots.items() if its_root == root]
             with contextlib.suppress(OSError):
-                found |= await in_thread(os.fspath(root), _look_for, paths, root, before)
+                found |= await in_thread(os.fspath(root), _find_results, paths, root, before)
                 folders = {pathlib.Path(path).parent for path in paths if found.get(path)}
                 self._remember(await in_thread(os.fspath(root), _mounted_inside, root, folders))
         return found
@@ -82,9 +81,9 @@ class Availability:
         needed = size + self._settings.resources.min_free_gb * GB
         root = self.root_of(root, path_out)
         folder = os.fspath(root)
-        before = self._places.before(folder)
+        before = self._locations.before(folder)
         try:
-            self._remember(await in_thread(folder, _places_of, root, before, {path_out.parent}))
+            self._remember(await in_thread(folder, _locations_of, root, before, {path_out.parent}))
             return await in_thread(folder, _obstacle, path_out.parent, needed)
         except NotMountedError as error:
             return ResultError(f"{root}: {error.strerror}", "output_not_mounted")
@@ -94,7 +93,7 @@ class Availability:
     async def free_bytes(self, root: pathlib.Path) -> int | None:
         """Return how much room there is in a folder of results; None if that cannot be found out now."""
         folder = os.fspath(root)
-        before = self._places.before(folder)
+        before = self._locations.before(folder)
         try:
             return await in_thread(folder, _free_bytes, root, before)
         except OSError:
@@ -106,9 +105,9 @@ class Availability:
         roots = {key: self.root_of(key[0], pathlib.Path(key[1], "result")) for key in set(folders.values())}
         return {path: roots[key] for path, key in folders.items()}
 
-    def _remember(self, places: Mapping[str, Place]) -> None:
-        for folder, place in places.items():
-            self._places.remember(folder, place)
+    def _remember(self, locations: Mapping[str, Location]) -> None:
+        for folder, location in locations.items():
+            self._locations.remember(folder, location)
 
 
 def root_of(ledger: LedgerQueries, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
@@ -116,13 +115,13 @@ def root_of(ledger: LedgerQueries, root: pathlib.Path, path: pathlib.Path) -> pa
     for folder in path.parents:
         if folder == root or root not in folder.parents:
             break
-        if ledger.place(os.fspath(folder)) is not None:
+        if ledger.location(os.fspath(folder)) is not None:
             return folder
     return root
 
 
-def _free_bytes(root: pathlib.Path, before: Place | None) -> int:
-    see(os.fspath(root), before)
+def _free_bytes(root: pathlib.Path, before: Location | None) -> int:
+    locate(os.fspath(root), before)
     return shutil.disk_usage(_existing(root)).free
 
 
@@ -131,7 +130,7 @@ def _existing(folder: pathlib.Path) -> pathlib.Path:
     return next(parent for parent in (folder, *folder.parents) if _is_there(parent))
 
 
-def _look_for(paths: list[str], root: pathlib.Path, before: Place | None) -> dict[str, bool]:
+def _find_results(paths: list[str], root: pathlib.Path, before: Location | None) -> dict[str, bool]:
     found = {}
     for path in paths:
         with contextlib.suppress(OSError):
@@ -141,17 +140,17 @@ def _look_for(paths: list[str], root: pathlib.Path, before: Place | None) -> dic
     return {path: True for path, is_there in found.items() if is_there}
 
 
-def _places_of(root: pathlib.Path, before: Place | None, folders: set[pathlib.Path]) -> dict[str, Place]:
+def _locations_of(root: pathlib.Path, before: Location | None, folders: set[pathlib.Path]) -> dict[str, Location]:
     """Return where `root` lies, and what is mounted inside of it on the way to these folders."""
-    place = see(os.fspath(root), before)
-    return _mounted_inside(root, folders) | ({} if place is None else {os.fspath(root): place})
+    location = locate(os.fspath(root), before)
+    return _mounted_inside(root, folders) | ({} if location is None else {os.fspath(root): location})
 
 
-def _mounted_inside(root: pathlib.Path, folders: set[pathlib.Path]) -> dict[str, Place]:
+def _mounted_inside(root: pathlib.Path, folders: set[pathlib.Path]) -> dict[str, Location]:
     """Return the mount points between `root` and these folders, with what is mounted there."""
     points = {point for folder in folders if (point := _mount_point_inside(root, folder)) is not None}
-    places = {os.fspath(point): Place.of(os.fspath(point)) for point in points}
-    return {point: place for point, place in places.items() if place is not None}
+    locations = {os.fspath(point): Location.of(os.fspath(point)) for point in points}
+    return {point: location for point, location in locations.items() if location is not None}
 
 
 def _mount_point_inside(root: pathlib.Path, folder: pathlib.Path) -> pathlib.Path | None:
@@ -163,11 +162,11 @@ def _mount_point_inside(root: pathlib.Path, folder: pathlib.Path) -> pathlib.Pat
     return next((above for above, own, outer in zip(way, devices, devices[1:], strict=False) if own != outer), None)
 
 
-def _is_reached(root: pathlib.Path, before: Place | None) -> bool:
+def _is_reached(root: pathlib.Path, before: Location | None) -> bool:
     """Return whether a folder is there and mounted, so that what is missing in it is gone."""
     try:
         root.stat()
-        see(os.fspath(root), before)
+        locate(os.fspath(root), before)
     except OSError:
         return False
     return True

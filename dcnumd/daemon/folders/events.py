@@ -33,7 +33,7 @@ class Follower(Listener, Protocol):
     def followed(self) -> Mapping[str, object]:
         """The folders to watch, `followable` ones only: itself and those inside."""
 
-    def look_again(self) -> None:
+    def request_scan(self) -> None:
         """List everything, because events may have been lost, or there are none any more, or there are some again."""
 
 
@@ -161,7 +161,7 @@ class FileEvents:
 
     def _request_scans(self) -> None:
         for follower in self._followers:
-            follower.look_again()
+            follower.request_scan()
 
     def _mend_soon(self) -> None:
         self._mend_after(0.0)

@@ -17,8 +17,7 @@ from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.events import FileEvents, followable, is_text
 from dcnumd.daemon.folders.hang_guard import HangGuard
 from dcnumd.daemon.folders.listing import Folders, Found, Listing
-from dcnumd.daemon.folders.mounts import Place, see
-from dcnumd.daemon.folders.places import PlaceMemory
+from dcnumd.daemon.folders.locations import Location, LocationMemory, locate
 from dcnumd.daemon.folders.reader import FolderReader
 from dcnumd.daemon.folders.watch_log import WatchLog
 
@@ -37,7 +36,7 @@ class FolderWatch:
         What to look for, how often, and by which means.
     offer
         Receives what is found.
-    places
+    locations
         Remembers where the folder lies, also for later runs; None: nobody does.
     trusted
         Symbolic links may lead to files in these folders; None: to any file.
@@ -50,7 +49,7 @@ class FolderWatch:
         folder: pathlib.Path,
         settings: Settings,
         offer: Callable[[Found], None],
-        places: PlaceMemory | None = None,
+        locations: LocationMemory | None = None,
         trusted: tuple[pathlib.Path, ...] | None = None,
         events: FileEvents | None = None,
     ) -> None:
@@ -64,8 +63,8 @@ class FolderWatch:
         self._watch = settings.watch
         self._reader = FolderReader(folder, settings, trusted)
         self._offer = offer
-        self._places = places
-        self._place = places.before(self.folder) if places is not None else None
+        self._locations = locations
+        self._location = locations.before(self.folder) if locations is not None else None
         self._log = WatchLog(self.folder)
         self._events = events or FileEvents(courteous=settings.resources.pause_while_acquiring)
         self._joined = False
@@ -74,20 +73,20 @@ class FolderWatch:
         self._news = asyncio.Event()
         self._rescan = asyncio.Event()
         # What events name must not wait for a long scan.
-        self._scanner = HangGuard(self.look_again)
-        self._naming = HangGuard(self.look_again)
+        self._scanner = HangGuard(self.request_scan)
+        self._naming = HangGuard(self.request_scan)
 
     @property
     def polled(self) -> bool:
         """Whether the folder is only scanned, because there are no events or none are wanted."""
-        return self._watch.force_polling or (self._place is not None and self._place.is_network)
+        return self._watch.force_polling or (self._location is not None and self._location.is_network)
 
-    def look_again(self) -> None:
+    def request_scan(self) -> None:
         """Scan now instead of at the next turn."""
         self._rescan.set()
 
     async def keep_watching(self) -> None:
-        """Scan now and then regularly, and whenever `look_again` asks for it; follow file events in between."""
+        """Scan now and then regularly, and whenever `request_scan` asks for it; follow file events in between."""
         if self._watch.force_polling:
             await self._keep_scanning()
         self._events.join(self)
@@ -142,26 +141,26 @@ class FolderWatch:
 
     def _request_reading(self, paths: set[str]) -> None:
         if self.folder in paths:
-            self.look_again()
+            self.request_scan()
         elif paths:
             self._named |= paths
             self._news.set()
 
     async def _read(self) -> Listing:
-        place, listing = await self._scanner.call(self._list)
+        location, listing = await self._scanner.call(self._list)
         self.reachable = True
         self._log.reached()
-        if place is not None and place != self._place:
-            self._place = place
-            if self._places is not None:
-                self._places.remember(self.folder, place)
+        if location is not None and location != self._location:
+            self._location = location
+            if self._locations is not None:
+                self._locations.remember(self.folder, location)
         return listing
 
-    def _list(self) -> tuple[Place | None, Listing]:
-        place = see(self.folder, self._place)
+    def _list(self) -> tuple[Location | None, Listing]:
+        location = locate(self.folder, self._location)
         listing = self._reader.read(self._scanner.give_sign)
         # It may have been unmounted in the meantime: then what was listed is not what was meant.
-        return see(self.folder, place or self._place), listing
+        return locate(self.folder, location or self._location), listing
 
     async def _follow(self, folders: Folders, *, instead_of: Folders | None = None) -> set[str]:
         """Have file events of folders.
@@ -203,7 +202,8 @@ class FolderWatch:
         while True:
             await self.scan()
             if self.reachable:
-                mode, kind = "polling" if self.polled else "events", self._place.kind if self._place else "unknown"
+                mode = "polling" if self.polled else "events"
+                kind = self._location.kind if self._location else "unknown"
                 self._log.means(mode, kind, self._pause_seconds(), "" if self.polled else self._problem())
             self.ready.set()
             with contextlib.suppress(TimeoutError):
@@ -233,7 +233,7 @@ class FolderWatch:
                 listing = await self._naming.call(self._reader.read_named, paths, self._naming.give_sign)
             except OSError:
                 # The folder does not answer: the next scan, which finds them as well, reports that.
-                self.look_again()
+                self.request_scan()
                 continue
             await self._offer_slowly(listing.found)
             # Once more what is in new ones, as it raised no events until now.

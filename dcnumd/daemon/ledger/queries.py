@@ -224,8 +224,8 @@ class LedgerQueries:
         )
         return [_read(Transition, row) for row in rows]
 
-    def place(self, folder: str) -> str | None:
-        """Return where `folder` was mounted when it was last seen, as passed to `remember_place`."""
+    def location(self, folder: str) -> str | None:
+        """Return where `folder` was mounted when it was last seen, as passed to `remember_location`."""
         row = self._connection.execute("SELECT place FROM places WHERE path = CAST(? AS TEXT)", (text_of(folder),))
         found = row.fetchone()
         return str(found[0]) if found else None

@@ -261,9 +261,9 @@ class Ledger(LedgerQueries):
             self._record(entry_id, State.DONE, "output_returned" if is_there else "output_gone", "")
             self._update(entry_id, reason="" if is_there else "output_gone", changed_at=utc_now())
 
-    def remember_place(self, folder: str, place: str) -> None:
+    def remember_location(self, folder: str, place: str) -> None:
         """Record where `folder` is mounted."""
-        if self.place(folder) != place:
+        if self.location(folder) != place:
             with self.transaction():
                 self._connection.execute(
                     "INSERT OR REPLACE INTO places (path, place) VALUES (CAST(? AS TEXT), CAST(? AS TEXT))",

@@ -92,7 +92,7 @@ class View:
         self._seen: object = None
         self._lists: tuple[object, Lists] = (None, Lists())
 
-    def look_at(self, session: Session | None) -> None:
+    def attach(self, session: Session | None) -> None:
         """Show a session from now on; None means that there is none at present."""
         self._session = session
         if session is not None and self._paused:
@@ -218,7 +218,7 @@ class View:
         ledger = self._session.ledger
         outcome = begin_anew(ledger, ledger.get(entry_id))
         self._session.lifecycle.tracker.doubt()
-        self._session.look_again()
+        self._session.request_scan()
         self.touch()
         return outcome
 

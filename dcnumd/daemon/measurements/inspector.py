@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar, assert_never
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
-from dcnumd.daemon.measurements.probe import Look, look
+from dcnumd.daemon.measurements.probe import Inspection, inspect_file
 from dcnumd.daemon.measurements.tracker import Candidate
 from dcnumd.errors import MeasurementError
 from dcnumd.processes.child import Child
@@ -18,9 +18,9 @@ from dcnumd.words import duration
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LOOK_SECONDS = 60.0
+INSPECTION_SECONDS = 60.0
 """Time limit of the inspection of a file [s], besides the time to read it; a share that is down would block it."""
-LOOK_BYTES_PER_SECOND = 20e6
+INSPECTION_BYTES_PER_SECOND = 20e6
 """Speed of a slow share [bytes/s]; a file without checksums may have to be read completely."""
 KILL_SECONDS = 5.0
 """Time to wait for a killed probe to end [s]; a process in an uninterruptible system call does not end."""
@@ -40,9 +40,9 @@ class Inspector:
     def __init__(self, settings: Settings, probe: Child) -> None:
         self._settings = settings
         self._probe = probe
-        self._looking = asyncio.Lock()
+        self._busy = asyncio.Lock()
 
-    async def look_into(self, path: str, size: int, *, recorded: bool = False) -> Look:
+    async def inspect(self, path: str, size: int, *, recorded: bool = False) -> Inspection:
         """Inspect a file in the probe process, within a time limit that depends on its size.
 
         Parameters
@@ -55,11 +55,12 @@ class Inspector:
         Raises
         ------
         DcnumdError
-            If `look` raises it. The reason is ``look_timeout`` if the inspection exceeded its time limit, and
+            If `inspect_file` raises it. The reason is ``look_timeout`` if the inspection exceeded its time limit, and
             ``unreachable`` if in addition the probe could not be killed.
         """
         job = routing.watched_job_for(self._settings, pathlib.Path(path), "")
-        return await self._call(LOOK_SECONDS + size / LOOK_BYTES_PER_SECOND, path, look, job, recorded=recorded)
+        seconds = INSPECTION_SECONDS + size / INSPECTION_BYTES_PER_SECOND
+        return await self._call(seconds, path, inspect_file, job, recorded=recorded)
 
     async def have(self, path: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function in the probe process, within the time limit for an empty file.
@@ -74,14 +75,14 @@ class Inspector:
         Raises
         ------
         DcnumdError
-            As for `look_into`.
+            As for `inspect`.
         """
-        return await self._call(LOOK_SECONDS, path, function, *args, **kwargs)
+        return await self._call(INSPECTION_SECONDS, path, function, *args, **kwargs)
 
     async def _call(self, seconds: float, path: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         # The lock is taken before the clock starts, so that a file's time does not pass while it waits for the probe.
-        async with self._looking:
-            call = asyncio.create_task(self._probe.call(function, *args, **kwargs), name=f"look {path}")
+        async with self._busy:
+            call = asyncio.create_task(self._probe.call(function, *args, **kwargs), name=f"inspect {path}")
             try:
                 await asyncio.wait([call], timeout=seconds)
                 if not call.done():
@@ -103,7 +104,7 @@ class Inspector:
         raise MeasurementError(message, "unreachable")
 
 
-def incomplete(candidate: Candidate, found: Look, quiet_seconds: float) -> MeasurementError:
+def incomplete(candidate: Candidate, found: Inspection, quiet_seconds: float) -> MeasurementError:
     """Return the error for a file that has not become complete, with advice on what to do."""
     quiet = f"({candidate.stamp.size} bytes), and nothing was added for {duration(quiet_seconds)}"
     reason = "incomplete"

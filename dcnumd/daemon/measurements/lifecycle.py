@@ -23,7 +23,7 @@ from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, Entry, ReportState, State, job_log, settings_key, utc_now
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.backoff import backoff_seconds
-from dcnumd.daemon.measurements.probe import Look
+from dcnumd.daemon.measurements.probe import Inspection
 from dcnumd.daemon.measurements.queue import JobQueue
 from dcnumd.daemon.measurements.tracker import Candidate, Tracker
 from dcnumd.errors import DcnumdError, MeasurementError
@@ -112,7 +112,7 @@ class Lifecycle:
             self.ledger.amend(candidate.entry_id, stamp=candidate.stamp)
             self.ledger.move(candidate.entry_id, State.SETTLING, verdict)
 
-    def settle(self, candidate: Candidate, found: Look, missing: frozenset[str]) -> None:
+    def settle(self, candidate: Candidate, found: Inspection, missing: frozenset[str]) -> None:
         """Queue a complete measurement, unless it is done."""
         if found.content is None:
             raise ValueError(f"a complete file has a content: {found}")

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 BlockedFolders = tuple[Blocked, ...]
 """Folders that currently accept no results, and for which measurements wait."""
-LOOK_SECONDS = 10.0
+CHECK_SECONDS = 10.0
 """Longest time between two checks of a folder that accepts no results [s]; the first checks follow sooner."""
 NOTE_SECONDS = 1.0
 """Shortest time between two updates of the ledger [s], since thousands of measurements may begin to wait at once."""
@@ -43,7 +43,7 @@ class Obstacle:
     """The reason why a folder accepts no results, and the schedule of its checks."""
 
     error: ResultError
-    look_at: float
+    check_at: float
     """Time of the next check, on the clock of the event loop [s]."""
     doublings: int = 0
     """Number of times that the delay before the next check was doubled."""
@@ -53,10 +53,10 @@ class Obstacle:
     """Numbers of waiting rows whose error is not in the ledger yet, with that error."""
 
     def pause(self) -> float:
-        """Return the delay before the next check [s], and double the one after it up to `LOOK_SECONDS`."""
-        seconds = min(2.0**self.doublings, LOOK_SECONDS)
+        """Return the delay before the next check [s], and double the one after it up to `CHECK_SECONDS`."""
+        seconds = min(2.0**self.doublings, CHECK_SECONDS)
         # Not at every call: after hours of checks the power would overflow.
-        self.doublings += seconds < LOOK_SECONDS
+        self.doublings += seconds < CHECK_SECONDS
         return seconds
 
 
@@ -111,10 +111,10 @@ class OutputFolders:
             routing.output_root_of(self._settings, path), routing.output_for(self._settings, path)
         )
 
-    async def look(self, entry: Entry) -> ResultError | None:
+    async def check(self, entry: Entry) -> ResultError | None:
         """Return the reason why the result of a measurement cannot be written; None if it can."""
         obstacle = self._obstacles.get(self.root_of(entry))
-        if obstacle is not None and obstacle.error.reason != "no_space" and now() < obstacle.look_at:
+        if obstacle is not None and obstacle.error.reason != "no_space" and now() < obstacle.check_at:
             # A new check of a folder that does not answer would delay all other measurements. Free space, however, is
             # checked for each measurement, since a small result may fit where a large one does not.
             return obstacle.error
@@ -147,7 +147,7 @@ class OutputFolders:
         obstacle.error = error
         obstacle.failures += failed
         pause = backoff_seconds(self._settings.retry, obstacle.failures) if obstacle.failures else 0.0
-        obstacle.look_at = now() + max(obstacle.pause(), pause)
+        obstacle.check_at = now() + max(obstacle.pause(), pause)
         self._queue.park(waiting, root)
         if (waiting.entry.reason, waiting.entry.error) != (error.reason, error.message):
             obstacle.unnoted[waiting.entry.id] = error
@@ -164,20 +164,20 @@ class OutputFolders:
             del self._obstacles[root]
             self._report_end(root, obstacle)
 
-    async def keep_looking(self) -> None:
+    async def keep_checking(self) -> None:
         """Check the folders that accept no results, and release their measurements when they accept results again."""
         while True:
             self._parked.clear()
             self._note_parked()
-            times = [obstacle.look_at for root, obstacle in self._obstacles.items() if self._queue.parked(root)]
+            times = [obstacle.check_at for root, obstacle in self._obstacles.items() if self._queue.parked(root)]
             times += [self._note_at for obstacle in self._obstacles.values() if obstacle.unnoted]
             timeout = max(0.0, min(times) - now()) if times else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._parked.wait()
             for root, obstacle in list(self._obstacles.items()):
-                if self._queue.parked(root) and obstacle.look_at <= now():
-                    await self._look_again(root, obstacle)
+                if self._queue.parked(root) and obstacle.check_at <= now():
+                    await self._check_again(root, obstacle)
 
     async def keep_measuring(self) -> None:
         """Measure the free space in the folders at regular intervals."""
@@ -199,10 +199,10 @@ class OutputFolders:
                 rows.clear()
             self._note_at = now() + NOTE_SECONDS
 
-    async def _look_again(self, root: pathlib.Path, obstacle: Obstacle) -> None:
+    async def _check_again(self, root: pathlib.Path, obstacle: Obstacle) -> None:
         smallest = min((waiting.entry for waiting in self._queue.parked(root)), key=lambda entry: entry.size or 0)
         if await self._check_now(smallest) is not None:
-            obstacle.look_at = now() + obstacle.pause()
+            obstacle.check_at = now() + obstacle.pause()
             return
         if not obstacle.failures:
             # After failed jobs a check is no proof that the folder accepts results; only a written result is.

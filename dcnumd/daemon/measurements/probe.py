@@ -36,7 +36,7 @@ CPU_SECONDS = 20.0
 """Limit of processor time for an inspection [s], besides the time to read the file; usually it takes milliseconds."""
 CPU_BYTES_PER_SECOND = 100e6
 """Speed at which a slow computer reads and digests data without checksums [bytes/s]."""
-LOOK_BYTES = 2**30
+INSPECTION_BYTES = 2**30
 """Limit of memory for an inspection [bytes]: enough for the largest accepted chunk, compressed and decompressed."""
 BLANK_END = 512
 """Number of bytes at the end of a file that are all zero if it was not copied completely [bytes]."""
@@ -45,7 +45,7 @@ SUSPECT = frozenset({"not_hdf5", "damaged", "checksum", "truncated"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Look:
+class Inspection:
     """Result of an inspection; all fields after `stamp` are set only for a complete file."""
 
     verdict: Verdict
@@ -95,7 +95,7 @@ def _may_have_open(pid: str, status: os.stat_result) -> bool:
     return False
 
 
-def look(job: Job, *, recorded: bool = False) -> Look:
+def inspect_file(job: Job, *, recorded: bool = False) -> Inspection:
     """Inspect the input of `job`: whether it is complete, its content, and its pipeline.
 
     Parameters
@@ -114,7 +114,7 @@ def look(job: Job, *, recorded: bool = False) -> Look:
     Trust(job.trusted_folders).require_input(job.path_in)
     first = _first_bytes(job)
     with _bounded(first.status.st_size):
-        return _look(job, first, recorded=recorded)
+        return _inspect(job, first, recorded=recorded)
 
 
 @contextlib.contextmanager
@@ -128,7 +128,7 @@ def _bounded(file_size: int) -> Iterator[None]:
     """
     size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limits = [limit for limit in (size + LOOK_BYTES, soft, hard) if limit != resource.RLIM_INFINITY]
+    limits = [limit for limit in (size + INSPECTION_BYTES, soft, hard) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
     # Some damaged files put HDF5 into an endless loop. Python's signal handlers do not run there; the default action
     # of the signal ends the process.
@@ -140,34 +140,34 @@ def _bounded(file_size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _look(job: Job, first: _FirstBytes, *, recorded: bool) -> Look:
+def _inspect(job: Job, first: _FirstBytes, *, recorded: bool) -> Inspection:
     stamp, superblock = Stamp.of(first.status), read_superblock(first.head)
     if not stamp.size:
-        return Look("truncated", stamp)
+        return Inspection("truncated", stamp)
     if superblock is not None and superblock.open_for_writing:
-        return Look("open_for_writing", stamp)
+        return Inspection("open_for_writing", stamp)
     if is_locked_for_writing(_locks(), first.status, first.device):
-        return Look("open_for_writing", stamp)
+        return Inspection("open_for_writing", stamp)
     if superblock is not None and superblock.end_of_file > stamp.size:
-        return Look("truncated", stamp)
+        return Inspection("truncated", stamp)
     from dcnumd.logic.inspect import inspect_measurement  # noqa: PLC0415 -- numerical code, see `load`
     from dcnumd.logic.own_output import is_own_output  # noqa: PLC0415 -- likewise
 
     try:
         if is_own_output(job, recorded=recorded):
-            return Look("own_output", stamp)
+            return Inspection("own_output", stamp)
         found = inspect_measurement(job)
     except MemoryError as error:
         raise WorkerError(f"{job.path_in}: not enough memory", "memory") from error
     except MeasurementError as error:
         if first.blank and error.reason in SUSPECT:
-            return Look("blank", stamp)
+            return Inspection("blank", stamp)
         raise
     if (after := Stamp.of(_first_bytes(job).status)) != stamp:
-        return Look("changing", after)
+        return Inspection("changing", after)
     if found.blank or (found.damaged and first.blank):
-        return Look("blank", stamp)
-    return Look(
+        return Inspection("blank", stamp)
+    return Inspection(
         "complete",
         stamp,
         Content(found.size, found.md5_5m, found.identifier or "", found.digest),
@@ -179,7 +179,7 @@ def _look(job: Job, first: _FirstBytes, *, recorded: bool) -> Look:
 
 
 def load() -> None:
-    """Import the modules that `look` needs, before the first file is inspected."""
+    """Import the modules that `inspect_file` needs, before the first file is inspected."""
     # Not at the top: the supervisor imports this module and must not load numerical code. Only the child calls this.
     import dcnumd.logic.inspect  # noqa: PLC0415 -- see above
     import dcnumd.logic.own_output  # noqa: F401, PLC0415 -- likewise

@@ -57,14 +57,14 @@ class Results:
         """Whether no check is pending."""
         return not self._waiting and not self._busy
 
-    def look_for(self, measurements: Iterable[tuple[str, Stamp]]) -> None:
+    def request_checks(self, measurements: Iterable[tuple[str, Stamp]]) -> None:
         """Request a check of the results of these measurements; measurements without a result are ignored."""
         self._waiting.update(measurements)
         if self._waiting:
             self._filled.set()
 
-    async def keep_looking(self, make_again: Callable[[str, Stamp], None]) -> None:
-        """Carry out the checks requested with `look_for`, until cancelled.
+    async def keep_checking(self, make_again: Callable[[str, Stamp], None]) -> None:
+        """Carry out the checks requested with `request_checks`, until cancelled.
 
         Parameters
         ----------
@@ -93,13 +93,13 @@ class Results:
             for entry in entries
             if entry is not None and entry.output and not (entry.state is State.DONE and self._are_left(entry.path))
         }
-        there = await self._availability.look_for(outputs)
+        there = await self._availability.find_results(outputs)
         return frozenset(output for output, is_there in there.items() if not is_there)
 
     async def _check(self, measurements: dict[str, Stamp], make_again: Callable[[str, Stamp], None]) -> None:
         results = {path: found for path in measurements if (found := self._ledger.result_of(path)) is not None}
         roots = {found.output: self._root_of(path, found.output) for path, found in results.items()}
-        there = await self._availability.look_for(roots)
+        there = await self._availability.find_results(roots)
         changed: dict[str, tuple[Made, bool]] = {}
         for path, found in results.items():
             # Skip a result whose folder cannot be reached, and a row that changed during the check.

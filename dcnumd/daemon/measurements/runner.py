@@ -225,7 +225,7 @@ class JobRunner:
         entry = waiting.entry
         if not await self._is_as_queued(entry):
             return None
-        if (obstacle := await self.outputs.look(entry)) is not None:
+        if (obstacle := await self.outputs.check(entry)) is not None:
             if self._once:
                 self._lifecycle.fail(entry, obstacle)
             else:
@@ -331,7 +331,7 @@ class JobRunner:
     async def _recheck(self, entry: Entry, stamp: Stamp | None) -> Stamp | None:
         """Inspect a changed file and return its stamp; update the row's stamp if only the date has changed."""
         try:
-            found = await self._inspector.look_into(entry.path, entry.size or 0)
+            found = await self._inspector.inspect(entry.path, entry.size or 0)
         except DcnumdError:
             return stamp
         if found.verdict == "complete" and found.content == entry.content:

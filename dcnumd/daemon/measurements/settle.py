@@ -10,7 +10,7 @@ from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.measurements.inspector import Inspector, incomplete
 from dcnumd.daemon.measurements.lifecycle import Lifecycle, one_file
-from dcnumd.daemon.measurements.probe import Look
+from dcnumd.daemon.measurements.probe import Inspection
 from dcnumd.daemon.measurements.results import Results
 from dcnumd.daemon.measurements.tracker import Candidate, Found
 from dcnumd.errors import MeasurementError
@@ -61,8 +61,8 @@ class Settling:
             # `retry` or `forget` was called: measurements that wait for another attempt are tried now.
             for waiting in self._tracker.candidates:
                 if waiting.repeated and not waiting.busy:
-                    self._tracker.look_after(waiting, 0.0)
-        self._results.look_for(self._tracker.settled(found))
+                    self._tracker.reschedule(waiting, 0.0)
+        self._results.request_checks(self._tracker.settled(found))
         if not (news := self._tracker.news(found)):
             return
         # Candidates are updated first, not in `keep_admitting`: a recording must suspend running jobs at once.
@@ -105,14 +105,14 @@ class Settling:
             await asyncio.gather(*(self._check_stats(folder, due) for folder, due in folders.items()))
             self._tracker.update_quiet()
 
-    async def keep_looking(self) -> None:
+    async def keep_inspecting(self) -> None:
         """Inspect unchanged files, one after the other, and decide what to do with each; until cancelled."""
         while True:
             candidate = await self._to_inspect.get()
             before = candidate.stamp
             try:
                 recorded = self._tracker.may_be_result(candidate.path)
-                found = await self._inspector.look_into(candidate.path, candidate.stamp.size, recorded=recorded)
+                found = await self._inspector.inspect(candidate.path, candidate.stamp.size, recorded=recorded)
                 known = found.content and self._ledger.find(candidate.path, found.content, found.pphash)
                 missing = await self._results.to_make(known or None)
             except sqlite3.Error:
@@ -157,7 +157,7 @@ class Settling:
                     continue
                 with one_file(self._lifecycle, path):
                     if self._lifecycle.admit(path, stamp, missing):
-                        self._results.look_for([(path, stamp)])
+                        self._results.request_checks([(path, stamp)])
 
     async def _check_stats(self, folder: str, due: list[Candidate]) -> None:
         """Decide from their stat which candidates in one watched folder to inspect."""
@@ -171,7 +171,7 @@ class Settling:
                     continue
                 if isinstance(stamp, OSError):
                     # If the share does not answer, nothing is known about the file: try again later.
-                    self._tracker.look_after(candidate, candidate.settle_seconds)
+                    self._tracker.reschedule(candidate, candidate.settle_seconds)
                 else:
                     with one_file(self._lifecycle, candidate.path, candidate.entry_id):
                         self._check(candidate, stamp)
@@ -187,7 +187,7 @@ class Settling:
             candidate.busy = True
             self._to_inspect.put_nowait(candidate)
 
-    def _judge(self, candidate: Candidate, found: Look, missing: frozenset[str]) -> None:
+    def _judge(self, candidate: Candidate, found: Inspection, missing: frozenset[str]) -> None:
         """Decide from the result of its inspection what to do with a candidate."""
         candidate.busy = False
         if found.stamp != candidate.stamp:
@@ -203,7 +203,7 @@ class Settling:
         else:
             self._wait_on(candidate, found)
 
-    def _wait_on(self, candidate: Candidate, found: Look) -> None:
+    def _wait_on(self, candidate: Candidate, found: Inspection) -> None:
         """Schedule the next inspection of an incomplete file, at growing intervals; refuse it in the end."""
         settle = candidate.settle_seconds
         candidate.open_for_writing = found.verdict == "open_for_writing"
@@ -213,10 +213,10 @@ class Settling:
         elif self._once or quiet_seconds > PATIENCE * settle:
             self._refuse(candidate, incomplete(candidate, found, quiet_seconds))
         else:
-            candidate.looks += 1
+            candidate.inspections += 1
             self._tracker.note_writing(candidate)
-            self._tracker.look_after(
-                candidate, min(settle * 2**candidate.looks, candidate.settings.watch.rescan_seconds)
+            self._tracker.reschedule(
+                candidate, min(settle * 2**candidate.inspections, candidate.settings.watch.rescan_seconds)
             )
             self._lifecycle.note_incomplete(candidate, found.verdict)
 
@@ -231,14 +231,14 @@ class Settling:
             self._refuse(candidate, error)
         else:
             # The file changed during the inspection, when `take_due` passed it over if it became due.
-            self._tracker.look_after(candidate, candidate.changed_at + candidate.settle_seconds - now())
+            self._tracker.reschedule(candidate, candidate.changed_at + candidate.settle_seconds - now())
 
     def _refuse(self, candidate: Candidate, error: Exception) -> None:
         if isinstance(error, MeasurementError) and error.reason == "vanished":
             self._lifecycle.drop(candidate)
         elif isinstance(error, MeasurementError) and error.reason == "unreachable":
             # The share does not answer at all, so nothing is known about the file.
-            self._tracker.look_after(candidate, MAX_PAUSE_SECONDS)
+            self._tracker.reschedule(candidate, MAX_PAUSE_SECONDS)
         else:
             self._lifecycle.refuse(candidate, error)
 

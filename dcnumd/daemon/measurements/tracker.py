@@ -50,7 +50,7 @@ class Candidate:
     """Whether the file has changed since it was found, so that it is probably being written."""
     open_for_writing: bool = False
     """Whether the last inspection found the file open for writing."""
-    looks: int = 0
+    inspections: int = 0
     """Number of inspections since the last change."""
     busy: bool = False
     """Whether an inspection is pending or in progress."""
@@ -126,9 +126,9 @@ class Tracker:
         folder, group = self.folder_of(path), self.group_of(path)
         candidate = Candidate(path, stamp, entry_id, folder, group, changed_at=now(), repeated=repeated)
         self._candidates[path] = candidate
-        self.look_after(candidate, seconds)
+        self.reschedule(candidate, seconds)
 
-    def look_after(self, candidate: Candidate, seconds: float) -> None:
+    def reschedule(self, candidate: Candidate, seconds: float) -> None:
         """Reschedule a candidate to become due after `seconds` [s]."""
         if candidate.timer is not None:
             candidate.timer.cancel()
@@ -161,10 +161,10 @@ class Tracker:
             return
         candidate.stamp = stamp
         candidate.grew = True
-        candidate.looks = 0
+        candidate.inspections = 0
         candidate.changed_at = now()
         self.note_writing(candidate)
-        self.look_after(candidate, candidate.settle_seconds)
+        self.reschedule(candidate, candidate.settle_seconds)
 
     def note_writing(self, candidate: Candidate) -> None:
         """Record that a file is being written, or may be."""

@@ -33,7 +33,7 @@ class Listener:
         self.heard |= changes
         self._news.set()
 
-    def look_again(self):
+    def request_scan(self):
         self.scans += 1
         self._news.set()
 

@@ -17,8 +17,8 @@ import structlog.testing
 
 from dcnumd.config.values import Settings, WatchSettings
 from dcnumd.daemon.folders import hang_guard
-from dcnumd.daemon.folders.mounts import NotMountedError, Place, read_mounts, see
-from dcnumd.daemon.folders.places import PlaceMemory
+from dcnumd.daemon.folders.locations import Location, LocationMemory, NotMountedError, locate
+from dcnumd.daemon.folders.mounts import read_mounts
 from dcnumd.daemon.folders.watch import FolderWatch
 from tests.support.loop import in_real_time
 
@@ -50,8 +50,8 @@ def mount():
         yield mount
 
 
-def place(**changes: str) -> Place:
-    share = Place("/mnt/share", "server:/acq", "nfs4", "/acq/today")
+def location(**changes: str) -> Location:
+    share = Location("/mnt/share", "server:/acq", "nfs4", "/acq/today")
     return dataclasses.replace(share, **changes)
 
 
@@ -73,97 +73,97 @@ def test_table_is_read_with_blanks_and_bytes(tmp_path):
 )
 def test_network_file_systems_are_known(kind):
     """Where others may change files, no events can be relied on."""
-    assert place(kind=kind).is_network
+    assert location(kind=kind).is_network
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "overlay", "tmpfs", "zfs", "fuseblk", "vfat"])
 def test_local_file_systems_are_known(kind):
     """Local disks raise events, also those that a driver outside of the kernel reads."""
-    assert not place(kind=kind).is_network
+    assert not location(kind=kind).is_network
 
 
 @pytest.mark.parametrize(
     ("now", "lacks"),
     [
-        (place(), False),
-        (place(mount_point="/", source="/dev/sda1", kind="ext4", inner="/mnt/share/today"), True),
-        (place(mount_point="/mnt", source="/dev/sdb1", kind="ext4", inner="/share/today"), True),
+        (location(), False),
+        (location(mount_point="/", source="/dev/sda1", kind="ext4", inner="/mnt/share/today"), True),
+        (location(mount_point="/mnt", source="/dev/sdb1", kind="ext4", inner="/share/today"), True),
         # the same folder of the same share, mounted further up
-        (place(mount_point="/mnt"), False),
+        (location(mount_point="/mnt"), False),
         # another disk at the same point, or further down: somebody put it there
-        (place(source="/dev/sdc1", kind="ext4"), False),
-        (place(mount_point="/mnt/share/today", source="/dev/sdc1", kind="ext4", inner="/"), False),
+        (location(source="/dev/sdc1", kind="ext4"), False),
+        (location(mount_point="/mnt/share/today", source="/dev/sdc1", kind="ext4", inner="/"), False),
         # the automounter holds the place of what it could not mount
-        (place(source="systemd-1", kind="autofs"), True),
+        (location(source="systemd-1", kind="autofs"), True),
         # a name that only begins alike
-        (place(mount_point="/mnt/sh", source="/dev/sdc1", kind="ext4"), False),
+        (location(mount_point="/mnt/sh", source="/dev/sdc1", kind="ext4"), False),
     ],
 )
 def test_file_system_is_lacking_when_another_one_shows_through(now, lacks):
     """What was mounted is missing only if what is below of it is seen, and that is another folder."""
-    assert now.lacks(place()) is lacks
+    assert now.lacks(location()) is lacks
 
 
-def test_place_survives_as_text():
+def test_location_survives_as_text():
     """What was seen can be kept between runs, whatever the names; what cannot be read says nothing."""
-    odd = place(source=os.fsdecode(b"\xe9\n \\"))
-    assert Place.from_text(odd.to_text()) == odd
-    assert [Place.from_text(text) for text in (None, "", "[", '{"a": 1}', "5")] == [None] * 5
+    odd = location(source=os.fsdecode(b"\xe9\n \\"))
+    assert Location.from_text(odd.to_text()) == odd
+    assert [Location.from_text(text) for text in (None, "", "[", '{"a": 1}', "5")] == [None] * 5
 
 
 def test_folder_belongs_to_the_uppermost_mount(mount, tmp_path):
     """Mounts over mounts, a mount in a mount, and one that hides another: what a program would see counts."""
     outer = mount(tmp_path / "outer", source="first")
     mount(outer / "inner", source="second")
-    assert Place.of(str(outer / "inner" / "missing" / "deep")) == Place(
+    assert Location.of(str(outer / "inner" / "missing" / "deep")) == Location(
         str(outer / "inner"), "second", "tmpfs", "/missing/deep"
     )
     mount(outer, source="third")
-    assert Place.of(str(outer / "inner")) == Place(str(outer), "third", "tmpfs", "/inner")
+    assert Location.of(str(outer / "inner")) == Location(str(outer), "third", "tmpfs", "/inner")
     unmount(outer)
-    assert Place.of(str(outer / "inner")) == Place(str(outer / "inner"), "second", "tmpfs", "/")
+    assert Location.of(str(outer / "inner")) == Location(str(outer / "inner"), "second", "tmpfs", "/")
 
 
 def test_links_and_strange_names_lead_to_the_mount(mount, tmp_path):
     """A link to a mount point, with blanks and other bytes in its name, is that mount; also when it leads nowhere."""
     point = mount(tmp_path / os.fsdecode(b"a b\\\n\xe9"))
     (tmp_path / "link").symlink_to(point / "day")
-    expected = Place(str(point), "memory", "tmpfs", "/day")
-    assert Place.of(str(tmp_path / "link")) == expected
+    expected = Location(str(point), "memory", "tmpfs", "/day")
+    assert Location.of(str(tmp_path / "link")) == expected
     (point / "day").mkdir()
-    assert Place.of(str(tmp_path / "link")) == expected
+    assert Location.of(str(tmp_path / "link")) == expected
 
 
 def test_empty_mount_point_is_not_an_empty_folder(mount, tmp_path):
     """After the end of a mount the bare folder is refused, missing or empty, and the error names the cure."""
     point = mount(tmp_path / "share")
     (point / "acq").mkdir()
-    seen = {folder: see(str(folder), None) for folder in (point, point / "acq")}
-    assert [see(str(folder), before) for folder, before in seen.items()] == list(seen.values())
+    seen = {folder: locate(str(folder), None) for folder in (point, point / "acq")}
+    assert [locate(str(folder), before) for folder, before in seen.items()] == list(seen.values())
     unmount(point)
     for folder, before in seen.items():
         with pytest.raises(NotMountedError, match=r"not mounted: memory \(tmpfs\).*mount it, or put a file into"):
-            see(str(folder), before)
+            locate(str(folder), before)
     # hidden marks of an administrator are no data
     (point / ".not_mounted").touch()
     with pytest.raises(NotMountedError):
-        see(str(point), seen[point])
+        locate(str(point), seen[point])
 
 
 def test_move_to_another_disk_is_accepted(mount, tmp_path):
     """Data in the folder, or another disk at the same point, are taken for what is meant."""
     point = mount(tmp_path / "share")
-    before = see(str(point), None)
+    before = locate(str(point), None)
     unmount(point)
     (point / "moved.rtdc").touch()
-    after = see(str(point), before)
+    after = locate(str(point), before)
     assert after is not None
     assert after.mount_point != str(point)
     # once it was seen there, it may be emptied
     (point / "moved.rtdc").unlink()
-    assert see(str(point), after) == after
+    assert locate(str(point), after) == after
     mount(point, source="another")
-    assert see(str(point), before) == Place(str(point), "another", "tmpfs", "/")
+    assert locate(str(point), before) == Location(str(point), "another", "tmpfs", "/")
 
 
 def test_bind_mount_of_a_service_manager_is_the_same_place(mount, tmp_path):
@@ -171,18 +171,18 @@ def test_bind_mount_of_a_service_manager_is_the_same_place(mount, tmp_path):
     point = tmp_path / "results"
     point.mkdir()
     mount(point, "bind", point)
-    before = see(str(point), None)
+    before = locate(str(point), None)
     assert before is not None
     assert before.mount_point == str(point)
     unmount(point)
-    assert see(str(point), before) is not None
+    assert locate(str(point), before) is not None
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     mount(point, "bind", elsewhere)
-    before = see(str(point), None)
+    before = locate(str(point), None)
     unmount(point)
     with pytest.raises(NotMountedError):
-        see(str(point), before)
+        locate(str(point), before)
 
 
 @dataclasses.dataclass
@@ -217,11 +217,11 @@ class Memory:
     def __init__(self):
         self.texts: dict[str, str] = {}
 
-    def place(self, folder):
+    def location(self, folder):
         return self.texts.get(folder)
 
-    def remember_place(self, folder, place):
-        self.texts[folder] = place
+    def remember_location(self, folder, location):
+        self.texts[folder] = location
 
 
 @contextlib.asynccontextmanager
@@ -244,7 +244,7 @@ async def watching(folder: pathlib.Path, memory: Memory | None = None, **setting
     before = structlog.get_config()["processors"]
     structlog.configure(processors=[capture])
     options = Settings(watch=WatchSettings(**{"folders": (folder,), "rescan_seconds": 0.2, **settings}))
-    watch = FolderWatch(folder, options, offer, PlaceMemory(memory or Memory()))
+    watch = FolderWatch(folder, options, offer, LocationMemory(memory or Memory()))
     task = asyncio.create_task(watch.keep_watching())
     try:
         yield Watched(watch, found, heard, capture.entries)
@@ -277,7 +277,7 @@ def test_unmounted_folder_is_unreachable_until_it_is_back(mount, tmp_path):
             await seen.until(lambda: "b.rtdc" in seen.found)
 
     asyncio.run(body())
-    assert PlaceMemory(memory).before(str(point)) == Place(str(point), "memory", "tmpfs", "/")
+    assert LocationMemory(memory).before(str(point)) == Location(str(point), "memory", "tmpfs", "/")
 
 
 @in_real_time
@@ -287,10 +287,10 @@ async def test_events_work_again_after_a_remount(mount, tmp_path):
     async with watching(point, rescan_seconds=3600.0) as seen:
         await seen.event("watch.armed")
         unmount(point)
-        seen.watch.look_again()
+        seen.watch.request_scan()
         await seen.event("watch.unreachable")
         mount(point)
-        seen.watch.look_again()
+        seen.watch.request_scan()
         await seen.event("watch.recovered")
         (point / "day").mkdir()
         (point / "day" / "a.rtdc").touch()
