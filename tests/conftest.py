@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import sys
 import zipfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
+import structlog
 
+from dcnumd.daemon import logs
 from dcnumd.kernels.cache import ensure_compiled
 from tests.support.daemon import forget_ended, heard_of
 from tests.support.order import dealt, mark_slow
@@ -50,6 +53,21 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def compiled_kernels() -> None:
     """Compile the kernels once for all processes of a test run."""
     ensure_compiled(print)
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """Undo what a command in the process of a test has configured about logs."""
+    before, level = structlog.get_config() if structlog.is_configured() else None, logging.getLogger().level
+    yield
+    if before is None:
+        structlog.reset_defaults()
+    else:
+        structlog.configure(**before)
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, logs._Forward)]
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
 
 
 @pytest.fixture(scope="session")
