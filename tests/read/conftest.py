@@ -11,11 +11,13 @@ import pytest
 from dcnum import read as dcnum_read
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def frames():
-    """Return 43 compressible frames of 250 by 80 pixels."""
+    """Return 43 compressible frames of 250 by 80 pixels, which nobody changes."""
     rng = np.random.default_rng(4)
-    return (rng.integers(0, 12, (43, 80, 250)) + np.arange(250) // 4).astype(np.uint8)
+    drawn = (rng.integers(0, 12, (43, 80, 250)) + np.arange(250) // 4).astype(np.uint8)
+    drawn.flags.writeable = False
+    return drawn
 
 
 @pytest.fixture
