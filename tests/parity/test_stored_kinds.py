@@ -52,13 +52,16 @@ def plain(tmp_path_factory):
 
 @pytest.fixture
 def changed(plain, tmp_path):
-    """Return a function that changes the attributes of a copy of the measurement, and gives its path."""
+    """Return a function that changes attributes and features of a copy of the measurement, and gives its path."""
 
-    def change(store):
+    def change(store, features=()):
         path = tmp_path / "M.rtdc"
         shutil.copy(plain, path)
         with h5py.File(path, "r+") as h5:
             store(h5.attrs)
+            for name in features:
+                h5["events"].pop(name, None)
+                h5["events"][name] = features[name]
         return path
 
     return change
@@ -91,8 +94,11 @@ def process(path, **settings):
 
 @pytest.mark.parametrize("kind", [*FLOATS, *WHOLE, "bool"])
 def test_numbers_of_a_kind_equal_dcnum(kind, changed, oracle, tmp_path):
-    """All attributes are of one kind, as far as dcnum takes it."""
-    values = dict(COMPUTED_WITH)
+    """All attributes and features of frames are of one kind, as far as dcnum takes it; for times see the background."""
+    values, features = dict(COMPUTED_WITH), {}
+    if kind != "bool":
+        columns = {"frame": np.arange(FRAMES), "bg_off": np.arange(FRAMES) % 2, "temp": np.linspace(22, 24, FRAMES)}
+        features = {name: column.astype(kind) for name, column in columns.items()}
     if kind in WHOLE:
         values["experiment:event count"] = FRAMES
     elif kind in FLOATS:
@@ -107,7 +113,8 @@ def test_numbers_of_a_kind_equal_dcnum(kind, changed, oracle, tmp_path):
             if value is not None:
                 store_number(attributes, key, value, kind)
 
-    ours, _ = assert_equal_results(changed(store), tmp_path, oracle, **SETTINGS)
+    settings = {"background_kwargs": {**SETTINGS["background_kwargs"], "offset_correction": kind == "bool"}}
+    ours, _ = assert_equal_results(changed(store, features), tmp_path, oracle, **(SETTINGS | settings))
     with h5py.File(ours) as h5:
         assert h5.attrs["pipeline:dcnum yield"]
 
@@ -155,22 +162,3 @@ def test_pixel_size_of_a_kind_that_dcnum_cannot_log(kind, changed, reference):
     assert differences(result.path_out, expected) == []
     with h5py.File(expected, locking=False) as h5:
         assert result.pphash == h5.attrs["pipeline:dcnum hash"]
-
-
-@pytest.mark.parametrize("kind", [*FLOATS, *WHOLE])
-def test_features_of_a_kind_equal_dcnum(kind, plain, oracle, tmp_path):
-    """Times and offsets of frames are of one kind."""
-    path = tmp_path / "M.rtdc"
-    shutil.copy(plain, path)
-    with h5py.File(path, "r+") as h5:
-        columns = {
-            "time": np.arange(FRAMES) // 3,
-            "frame": np.arange(FRAMES),
-            "bg_off": np.arange(FRAMES) % 2,
-            "temp": np.linspace(22, 24, FRAMES),
-        }
-        for name, values in columns.items():
-            h5["events"].pop(name, None)
-            h5[f"events/{name}"] = values.astype(kind)
-    settings = SETTINGS | {"background_kwargs": {"kernel_size": 10, "split_time": 4, "offset_correction": False}}
-    assert_equal_results(path, tmp_path, oracle, **settings)

@@ -24,6 +24,7 @@ from dcnumd.feat.feat_background.bg_sparse_median import (
 from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
 from dcnumd.feat.feat_background.time_axis import frame_rate, nominal_time, time_axis, time_axis_ends
 from dcnumd.read.hdf5_data import HDF5Data
+from tests.parity.stored_kinds import FLOATS, WHOLE
 
 dcnum_module = pytest.importorskip("dcnum.feat.feat_background.bg_sparse_median")
 dcnum_read = pytest.importorskip("dcnum.read")
@@ -111,7 +112,7 @@ def stored_times(feature: str, kind: str) -> npt.NDArray[Any]:
     [
         *(("frame", kind, "float64") for kind in ("float32", "float16", "uint64", "int32")),
         *(("frame", "float32", rate) for rate in STORED_RATES if rate != "float64"),
-        *(("time", kind, "float64") for kind in ("float32", "float16", "int64", "uint16")),
+        *(("time", kind, "float64") for kind in (*FLOATS, *WHOLE)),
     ],
 )
 def test_time_axis_has_the_precision_of_dcnum(
