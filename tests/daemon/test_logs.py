@@ -36,9 +36,12 @@ except ZeroDivisionError as error:
 """
 
 
-def run(level="info", form="auto", file=""):
-    script = SCRIPT.format(level=level, format=form, file=file)
+def python(script):
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+
+
+def run(level="info", form="auto", file=""):
+    return python(SCRIPT.format(level=level, format=form, file=file))
 
 
 def test_lines_are_json_where_there_is_no_terminal():
@@ -83,8 +86,7 @@ def test_configuring_twice_does_not_double_lines():
     before = list(logging.getLogger().handlers)
     script = SCRIPT.format(level="info", format="json", file="")
     doubled = script.replace("log = structlog", "logs.configure(LogSettings(format='json'))\nlog = structlog")
-    ended = subprocess.run([sys.executable, "-c", doubled], capture_output=True, text=True, timeout=60, check=True)
-    assert len(ended.stderr.splitlines()) == 5
+    assert len(python(doubled).stderr.splitlines()) == 5
     assert logging.getLogger().handlers == before
 
 
@@ -143,9 +145,7 @@ logs.configure(LogSettings(format={form!r}))
 line_writer.MAX_WAITING = 0
 structlog.get_logger().info("test.event")
 """
-        command = [sys.executable, "-c", script]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        (line,) = ended.stderr.splitlines()
+        (line,) = python(script).stderr.splitlines()
         if form == "json":
             assert fault_of(json.loads(line)) is None
             assert json.loads(line)["lines"] == 1

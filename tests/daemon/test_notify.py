@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -31,6 +30,9 @@ class Manager:
         self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
         self.socket.settimeout(10)
 
+    def close(self) -> None:
+        self.socket.close()
+
     def hear(self) -> list[str]:
         """Wait for the next message and return its lines."""
         return self.socket.recv(4096).decode().split("\n")
@@ -46,21 +48,19 @@ class Manager:
             return messages
 
 
-@pytest.fixture(params=["path", "abstract"])
-def manager(request: pytest.FixtureRequest) -> Iterator[Manager]:
-    with tempfile.TemporaryDirectory() as folder:
-        name = f"@dcnumd-test-{os.getpid()}" if request.param == "abstract" else str(pathlib.Path(folder) / "notify")
-        listening = Manager(name)
-        yield listening
-        listening.socket.close()
-
-
 @pytest.fixture
 def at_path() -> Iterator[Manager]:
-    with tempfile.TemporaryDirectory() as folder:
-        listening = Manager(str(pathlib.Path(folder) / "notify"))
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(Manager(f"{folder}/notify")) as listening:
         yield listening
-        listening.socket.close()
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, at_path: Manager) -> Iterator[Manager]:
+    if request.param == "path":
+        yield at_path
+        return
+    with contextlib.closing(Manager(f"@dcnumd-test-{os.getpid()}")) as listening:
+        yield listening
 
 
 def test_each_state_is_told_in_its_own_message(manager):

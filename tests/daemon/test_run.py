@@ -37,9 +37,13 @@ def test_ready_means_that_a_measurement_would_be_processed(usual):
 
 
 def test_file_dropped_while_running_comes_out_once(usual):
-    """A file that appears in a watched folder is processed; its whole story is logged with its pipeline."""
-    daemon, folder = usual.daemon, usual.folder()
-    path = published(folder, "M001_data.rtdc")
+    """A file that appears in a watched folder is processed; its whole story is logged with its pipeline.
+
+    Spaces, umlauts and folders that are made at the last moment are nothing special.
+    """
+    daemon, folder = usual.daemon, usual.folder() / "Größe 2" / "Zellen; 50 %"
+    folder.mkdir(parents=True)
+    path = published(folder, "Übung 1 (data).rtdc")
     finished = daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
     assert finished["output"] == str(result_of(path))
     assert finished["frames"] == 60
@@ -52,16 +56,7 @@ def test_file_dropped_while_running_comes_out_once(usual):
     heard = [event for event in about if event["event"] not in {"job.progress", "log.message"}]
     assert [event["event"] for event in heard] == story
     assert len({(event["job_id"], event["ppid"], event["pphash"]) for event in heard[2:]}) == 1
-    assert sorted(p.name for p in folder.iterdir()) == ["M001_data.rtdc", "M001_data_dcn.rtdc"]
-
-
-def test_name_with_spaces_umlauts_and_folders_is_found(usual):
-    """Spaces, umlauts and folders that are made at the last moment are nothing special."""
-    folder = usual.folder() / "Größe 2" / "Zellen; 50 %"
-    folder.mkdir(parents=True)
-    path = published(folder, "Übung 1 (data).rtdc")
-    usual.daemon.wait_for("job.finished", path=str(path), timeout=JOB_SECONDS)
-    assert_sound(result_of(path))
+    assert sorted(p.name for p in folder.iterdir()) == ["Übung 1 (data).rtdc", "Übung 1 (data)_dcn.rtdc"]
 
 
 SLOW_WRITER = """
