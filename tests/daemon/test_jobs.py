@@ -37,8 +37,11 @@ SETTINGS = Settings(
 )
 
 
+FULL = dataclasses.replace(SETTINGS, resources=ResourceSettings(min_free_gb=1e9))
+COURTEOUS = dataclasses.replace(SETTINGS, resources=dataclasses.replace(SETTINGS.resources, pause_while_acquiring=True))
+PATIENT = dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=3, backoff_seconds=3600.0))
 with_jobs = functools.partial(with_works, settings=SETTINGS, with_jobs=True)
-processing = functools.partial(in_works, SETTINGS, with_jobs=True)
+processing = functools.partial(in_works, settings=SETTINGS, with_jobs=True)
 
 
 @processing()
@@ -185,7 +188,8 @@ def test_row_of_an_earlier_version_counts_as_done(tmp_path, path):
         assert (len(entry.digest), entry.state) == (32, State.DONE)
 
 
-def test_unreachable_output_comes_back(tmp_path, path, monkeypatch):
+@processing()
+async def test_unreachable_output_comes_back(works, tmp_path, path, monkeypatch):
     """A share that is down when a job starts makes it wait, and costs no attempt."""
     monkeypatch.setattr(parking, "CHECK_SECONDS", 0.05)
     usage = shutil.disk_usage(tmp_path)
@@ -197,14 +201,10 @@ def test_unreachable_output_comes_back(tmp_path, path, monkeypatch):
         return usage
 
     monkeypatch.setattr(shutil, "disk_usage", look)
-
-    async def body(works):
-        await works.offer(path)
-        await works.until(lambda: works.states() == [State.DONE])
-        (entry,) = works.ledger.entries()
-        assert entry.attempts == 1
-
-    with_jobs(tmp_path, body)
+    await works.offer(path)
+    await works.until(lambda: works.states() == [State.DONE])
+    (entry,) = works.ledger.entries()
+    assert entry.attempts == 1
 
 
 @processing()
@@ -228,41 +228,34 @@ async def test_row_that_goes_astray_stops_nobody(works, tmp_path, measurement):
     await works.until(lambda: sorted(works.states()) == [State.DONE, State.SKIPPED])
 
 
-def test_no_room_is_a_failure_if_nobody_waits_for_it(tmp_path, path):
+@processing(settings=FULL, once=True)
+async def test_no_room_is_a_failure_if_nobody_waits_for_it(works, path):
     """With ``once`` a measurement whose result has no room has failed, so that the run says so and ends."""
-    full = dataclasses.replace(SETTINGS, resources=ResourceSettings(min_free_gb=1e9))
-
-    async def body(works):
-        await works.offer(path)
-        await works.until(lambda: works.states() == [State.FAILED] and works.jobs.idle)
-        (entry,) = works.ledger.entries()
-        assert (entry.reason, works.lifecycle.failures) == ("no_space", 1)
-
-    with_jobs(tmp_path, body, settings=full, once=True)
+    await works.offer(path)
+    await works.until(lambda: works.states() == [State.FAILED] and works.jobs.idle)
+    (entry,) = works.ledger.entries()
+    assert (entry.reason, works.lifecycle.failures) == ("no_space", 1)
 
 
-def test_no_job_starts_while_a_file_grows(tmp_path, measurement):
+@processing(settings=COURTEOUS)
+async def test_no_job_starts_while_a_file_grows(works, tmp_path, measurement):
     """With pause_while_acquiring a complete measurement waits until the recording beside it is over."""
     path, growing = tmp_path / "M.rtdc", tmp_path / "growing.rtdc"
     measurement(path)
-    patient = dataclasses.replace(
-        SETTINGS, resources=dataclasses.replace(SETTINGS.resources, pause_while_acquiring=True)
-    )
-
-    async def body(works):
-        for step in range(100):
-            with growing.open("ab") as file:
-                file.write(b"more")
-            await works.offer(growing, *([path] if step else []))
-            # in the time of this loop, which costs none
-            await asyncio.sleep(SETTINGS.watch.settle_seconds / 2)
-        assert sorted(works.states()) == [State.QUEUED, State.SETTLING]
-        await works.until(lambda: State.DONE in works.states())
-
-    with_jobs(tmp_path, body, settings=patient)
+    for step in range(100):
+        with growing.open("ab") as file:
+            file.write(b"more")
+        await works.offer(growing, *([path] if step else []))
+        # in the time of this loop, which costs none
+        await asyncio.sleep(SETTINGS.watch.settle_seconds / 2)
+    assert sorted(works.states()) == [State.QUEUED, State.SETTLING]
+    await works.until(lambda: State.DONE in works.states())
 
 
-def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_path, measurement, monkeypatch):
+@processing()
+async def test_large_measurement_goes_on_although_a_small_one_found_room_before(
+    works, tmp_path, measurement, monkeypatch
+):
     """What waits for room is not forgotten when something smaller fits meanwhile."""
     monkeypatch.setattr(parking, "CHECK_SECONDS", 0.05)
     large, small = tmp_path / "large.rtdc", tmp_path / "small.rtdc"
@@ -271,17 +264,12 @@ def test_large_measurement_goes_on_although_a_small_one_found_room_before(tmp_pa
     usage = shutil.disk_usage(tmp_path)
     free = (small.stat().st_size + large.stat().st_size) // 2 + int(SETTINGS.resources.min_free_gb * 1e9)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
-
-    async def body(works):
-        nonlocal free
-        await works.offer(large)
-        await works.until(lambda: works.states() == [State.QUEUED] and works.jobs.outputs.blocked())
-        await works.offer(small)
-        await works.until(lambda: sorted(works.states()) == [State.DONE, State.QUEUED])
-        free = usage.free
-        await works.until(lambda: works.states() == [State.DONE, State.DONE])
-
-    with_jobs(tmp_path, body)
+    await works.offer(large)
+    await works.until(lambda: works.states() == [State.QUEUED] and works.jobs.outputs.blocked())
+    await works.offer(small)
+    await works.until(lambda: sorted(works.states()) == [State.DONE, State.QUEUED])
+    free = usage.free
+    await works.until(lambda: works.states() == [State.DONE, State.DONE])
 
 
 @processing()
@@ -302,30 +290,26 @@ async def test_touched_while_waiting_for_room_has_one_turn(works, path, full, mo
     assert [step.state for step in works.ledger.transitions(entry.id)].count(State.RUNNING) == 1
 
 
-def test_queued_again_in_its_turn_waits_for_its_next_attempt(tmp_path, path):
+@processing(settings=PATIENT, processes=True)
+async def test_queued_again_in_its_turn_waits_for_its_next_attempt(works, path):
     """A job that failed is tried again after the pause, although its file was touched just before it began."""
-    patient = dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=3, backoff_seconds=3600.0))
+    move = works.ledger.move
 
-    async def body(works):
-        move = works.ledger.move
+    def queue_again(entry_id, state, *args, **changes):
+        if state is State.RUNNING:
+            works.queue.put(works.ledger.get(entry_id), 0)
+        return move(entry_id, state, *args, **changes)
 
-        def queue_again(entry_id, state, *args, **changes):
-            if state is State.RUNNING:
-                works.queue.put(works.ledger.get(entry_id), 0)
-            return move(entry_id, state, *args, **changes)
-
-        works.ledger.move = queue_again
-        works.jobs.on_progress = lambda _: works.executor.child.kill()
-        await works.offer(path)
-        await works.until(lambda: works.ledger.entries()[0].attempts and works.jobs.idle)
-        (entry,) = works.ledger.entries()
-        assert (entry.state, entry.reason, entry.attempts) == (State.QUEUED, "worker_killed", 1)
-        assert [waiting.entry_id for waiting in works.tracker.candidates] == [entry.id]
-        path.unlink()
-        works.tracker.doubt()
-        await works.until(lambda: (works.settling.offer([]), works.states() == [State.SKIPPED])[1])
-
-    with_jobs(tmp_path, body, settings=patient, processes=True)
+    works.ledger.move = queue_again
+    works.jobs.on_progress = lambda _: works.executor.child.kill()
+    await works.offer(path)
+    await works.until(lambda: works.ledger.entries()[0].attempts and works.jobs.idle)
+    (entry,) = works.ledger.entries()
+    assert (entry.state, entry.reason, entry.attempts) == (State.QUEUED, "worker_killed", 1)
+    assert [waiting.entry_id for waiting in works.tracker.candidates] == [entry.id]
+    path.unlink()
+    works.tracker.doubt()
+    await works.until(lambda: (works.settling.offer([]), works.states() == [State.SKIPPED])[1])
 
 
 def test_progress_is_logged_sparingly(tmp_path):

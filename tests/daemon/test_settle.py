@@ -25,8 +25,9 @@ SETTINGS = Settings(
 )
 
 
+PATIENT = dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=3, backoff_seconds=60.0))
 with_settling = functools.partial(with_works, settings=SETTINGS, with_jobs=False)
-settling = functools.partial(in_works, SETTINGS, with_jobs=False)
+settling = functools.partial(in_works, settings=SETTINGS, with_jobs=False)
 
 
 @settling()
@@ -327,20 +328,16 @@ async def test_unreachable_result_counts_as_present(works, tmp_path, path):
     assert not works.tracker.candidates
 
 
-def test_measurement_that_is_done_is_waited_for_no_longer(tmp_path, path):
+@settling(settings=PATIENT)
+async def test_measurement_that_is_done_is_waited_for_no_longer(works, tmp_path, path):
     """What waits for another attempt, and is done meanwhile by whatever means, may be deleted like any other."""
-    patient = dataclasses.replace(SETTINGS, retry=RetrySettings(attempts=3, backoff_seconds=60.0))
-
-    async def body(works):
-        await works.offer(path)
-        entry = await works.next_passed()
-        works.ledger.move(entry.id, State.RUNNING)
-        works.lifecycle.fail(entry, MeasurementError("share gone", "unreachable", transient=True))
-        assert [waiting.entry_id for waiting in works.tracker.candidates] == [entry.id]
-        works.finish(entry, tmp_path / "M_dcn.rtdc")
-        assert not works.tracker.candidates
-
-    with_settling(tmp_path, body, settings=patient)
+    await works.offer(path)
+    entry = await works.next_passed()
+    works.ledger.move(entry.id, State.RUNNING)
+    works.lifecycle.fail(entry, MeasurementError("share gone", "unreachable", transient=True))
+    assert [waiting.entry_id for waiting in works.tracker.candidates] == [entry.id]
+    works.finish(entry, tmp_path / "M_dcn.rtdc")
+    assert not works.tracker.candidates
 
 
 @settling()
