@@ -1,1 +1,1 @@
-"""Folders: what is in them, what changes there, and whether they are mounted and can take results."""
+"""Folders: listing, file events, and whether they are mounted and can accept results."""

@@ -1,4 +1,4 @@
-"""Whether folders are there, mounted, writable and large enough; nothing here waits for a share without end."""
+"""Checks of whether folders exist, are mounted, are writable and have enough space; each check has a time limit."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ GB = 1e9
 
 
 class Availability:
-    """Knows the folders of results, also from earlier runs.
+    """Checks folders of results, and records where they are mounted.
 
     Parameters
     ----------
     settings
-        Which folders there are, and how much space must stay free.
+        Settings with the space that must stay free.
     ledger
-        Remembers where folders were mounted.
+        Ledger that contains where folders were mounted, also in earlier runs.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
@@ -36,24 +36,24 @@ class Availability:
         self._locations = LocationMemory(ledger)
 
     def root_of(self, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
-        """Return the folder that must be there, and mounted, for `path` to be written, or to be gone if it is missing.
+        """Return the folder that must exist and be mounted so that `path` can be written, or is gone if it is missing.
 
         Parameters
         ----------
         root
-            The folder that stands for all results in and below it.
+            Folder that represents all results in and below it.
         path
-            A result in or below it.
+            Path of a result in or below it.
         """
         return root_of(self._ledger, root, path)
 
     async def find_results(self, outputs: Mapping[str, pathlib.Path]) -> dict[str, bool]:
-        """Return of each result whether it is there or certainly gone; of one that cannot be reached, nothing.
+        """Return whether each result exists or is certainly gone; results that cannot be reached are left out.
 
         Parameters
         ----------
         outputs
-            Each result with the folder that stands for all results in and below it.
+            Path of each result, with the folder that represents all results in and below it.
         """
         found: dict[str, bool] = {}
         roots = self._roots_of(outputs)
@@ -67,14 +67,14 @@ class Availability:
         return found
 
     async def obstacle(self, root: pathlib.Path, path_out: pathlib.Path, size: int) -> ResultError | None:
-        """Return why a result cannot be written now, None if it can.
+        """Return the reason why a result cannot be written now; None if it can.
 
         Parameters
         ----------
         root
-            The folder that stands for all results in and below it.
+            Folder that represents all results in and below it.
         path_out
-            The result.
+            Path of the result.
         size
             Size of the measurement [bytes]; the result is expected to be no larger.
         """
@@ -91,7 +91,7 @@ class Availability:
             return ResultError(f"{root}: cannot be reached: {error.strerror}", "output_unreachable")
 
     async def free_bytes(self, root: pathlib.Path) -> int | None:
-        """Return how much room there is in a folder of results; None if that cannot be found out now."""
+        """Return the free space in a folder of results [bytes]; None if it cannot be determined now."""
         folder = os.fspath(root)
         before = self._locations.before(folder)
         try:
@@ -100,7 +100,7 @@ class Availability:
             return None
 
     def _roots_of(self, outputs: Mapping[str, pathlib.Path]) -> dict[str, pathlib.Path]:
-        """Return `root_of` each result, asking once for each folder."""
+        """Return the result of `root_of` for each result, with one call per folder."""
         folders = {path: (root, os.path.dirname(path)) for path, root in outputs.items()}  # noqa: PTH120 -- thousands
         roots = {key: self.root_of(key[0], pathlib.Path(key[1], "result")) for key in set(folders.values())}
         return {path: roots[key] for path, key in folders.items()}
@@ -111,7 +111,7 @@ class Availability:
 
 
 def root_of(ledger: LedgerQueries, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
-    """Return the innermost folder above `path` whose mount is remembered, `root` if there is none inside of it."""
+    """Return the innermost folder between `root` and `path` whose location is recorded; `root` if there is none."""
     for folder in path.parents:
         if folder == root or root not in folder.parents:
             break
@@ -126,7 +126,7 @@ def _free_bytes(root: pathlib.Path, before: Location | None) -> int:
 
 
 def _existing(folder: pathlib.Path) -> pathlib.Path:
-    """Return a folder, or the nearest one above it that is there already."""
+    """Return a folder, or its nearest ancestor that exists."""
     return next(parent for parent in (folder, *folder.parents) if _is_there(parent))
 
 
@@ -141,29 +141,29 @@ def _find_results(paths: list[str], root: pathlib.Path, before: Location | None)
 
 
 def _locations_of(root: pathlib.Path, before: Location | None, folders: set[pathlib.Path]) -> dict[str, Location]:
-    """Return where `root` lies, and what is mounted inside of it on the way to these folders."""
+    """Return the locations of `root`, and of the innermost mount points between it and these folders."""
     location = locate(os.fspath(root), before)
     return _mounted_inside(root, folders) | ({} if location is None else {os.fspath(root): location})
 
 
 def _mounted_inside(root: pathlib.Path, folders: set[pathlib.Path]) -> dict[str, Location]:
-    """Return the mount points between `root` and these folders, with what is mounted there."""
+    """Return the locations of the innermost mount points between `root` and these folders."""
     points = {point for folder in folders if (point := _mount_point_inside(root, folder)) is not None}
     locations = {os.fspath(point): Location.of(os.fspath(point)) for point in points}
     return {point: location for point, location in locations.items() if location is not None}
 
 
 def _mount_point_inside(root: pathlib.Path, folder: pathlib.Path) -> pathlib.Path | None:
-    """Return the innermost mount point below `root` that is a folder or lies above it."""
+    """Return the innermost mount point below `root` that is `folder` or contains it; None if there is none."""
     way = [above for above in (folder, *folder.parents) if root in above.parents and above.exists()]
-    # what is to be made yet is on no other file system
+    # A folder that does not exist yet is on no other file system than its parent.
     devices = [above.stat().st_dev for above in (*way, root)] if way else []
-    # if one further up is not mounted, this one is missing, too
+    # The innermost one is sufficient: if an outer one is not mounted, the inner one is missing as well.
     return next((above for above, own, outer in zip(way, devices, devices[1:], strict=False) if own != outer), None)
 
 
 def _is_reached(root: pathlib.Path, before: Location | None) -> bool:
-    """Return whether a folder is there and mounted, so that what is missing in it is gone."""
+    """Return whether a folder exists and is mounted, so that files missing in it are gone."""
     try:
         root.stat()
         locate(os.fspath(root), before)
@@ -173,7 +173,7 @@ def _is_reached(root: pathlib.Path, before: Location | None) -> bool:
 
 
 def _obstacle(folder: pathlib.Path, needed: float) -> ResultError | None:
-    """Look at the folder of a result, or at the nearest one above it that is there already."""
+    """Return the reason why a folder, or its nearest ancestor that exists, accepts no result; None if it does."""
     existing = _existing(folder)
     if os.statvfs(existing).f_flag & os.ST_RDONLY:
         cure = "mount it for writing; for a service, name the folder to dcnumd install-service"

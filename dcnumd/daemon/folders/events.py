@@ -1,4 +1,4 @@
-"""File events for all watched folders: keeps one watcher running over all of them, and starts it again."""
+"""File events of all watched folders, from one watcher that is restarted if it fails."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.folders.watcher import Listener, Watcher
 
 STEP_MS = 100
-"""Time between looks at what has come [ms]; it is heard of after one to two of them."""
+"""Time between two checks for new events [ms]; a change is reported after one to two of these times."""
 COURTEOUS_STEP_MS = 40
-"""The same where a recording has to stop the work at once."""
+"""Value of `STEP_MS` for the case that jobs must be suspended at once when a recording begins [ms]."""
 PAUSE_SECONDS = 1.0
-"""Time until a watcher that failed is started again [s]; it doubles as long as they fail."""
+"""Delay before a failed watcher is started again [s]; it doubles with each further failure."""
 LONGEST_PAUSE_SECONDS = 60.0
 LIMITS = {"watch limit reached": "fs.inotify.max_user_watches", "os error 24": "fs.inotify.max_user_instances"}
-"""What is in watchfiles' errors when a limit of the system is reached."""
+"""Texts in errors of watchfiles when a limit of the system is reached, with the name of the limit."""
 
 
 class Follower(Listener, Protocol):
-    """Who follows one watched folder."""
+    """Interface of an object that follows one watched folder."""
 
     @property
     def folder(self) -> str:
-        """The watched folder."""
+        """Path of the watched folder."""
 
     @property
     def followed(self) -> Mapping[str, object]:
-        """The folders to watch, `followable` ones only: itself and those inside."""
+        """Folders to watch: the watched folder and those inside, `followable` ones only."""
 
     def request_scan(self) -> None:
-        """List everything, because events may have been lost, or there are none any more, or there are some again."""
+        """Request a full scan, because events may have been lost, have stopped, or have started again."""
 
 
 class FileEvents:
-    """Hears what changes in the folders of all its followers.
+    """Reports changes in the folders of all followers.
 
-    There is one watcher for all of them, as each takes the same share of the processor, however few its folders are.
-    watchfiles cannot be told of further folders; another watcher then takes over, before the one before it ends.
+    There is one watcher for all followers, as each watcher takes the same processor time, however few folders it has.
+    Folders cannot be added to a running watcher of watchfiles; a new watcher replaces it, and starts before it ends.
 
     Parameters
     ----------
     courteous
-        Whether a recording must be heard of as soon as possible.
+        Whether a recording must be noticed as soon as possible.
     """
 
     def __init__(self, *, courteous: bool = False) -> None:
         self.problem = ""
-        """Why there are no events, or not from all folders; empty if there are."""
+        """Why there are no events, or not from all folders; empty if there is no problem."""
         self._step_ms = COURTEOUS_STEP_MS if courteous else STEP_MS
         self._followers: list[Follower] = []
         self._watchers: list[Watcher] = []
@@ -64,25 +64,25 @@ class FileEvents:
         self._renewals = 0
 
     def join(self, follower: Follower) -> None:
-        """Let a follower hear of changes as soon as it calls `renew`."""
+        """Add a follower; changes are reported to it after its call of `renew`."""
         self._followers.append(follower)
 
     async def leave(self, follower: Follower) -> None:
-        """Let a follower hear of nothing any more; with the last one, the watcher ends."""
+        """Remove a follower; end the watcher after the last one."""
         self._followers.remove(follower)
         if self._followers:
             return
         if self._mending is not None:
             self._mending.cancel()
         self._current = None
-        # A thread that is inside of watchfiles must not meet the end of Python.
+        # No thread may be inside of watchfiles when Python exits.
         await self._end(*self._watchers)
 
     async def renew(self) -> None:
-        """Hear from now on of all folders that the followers have; `problem` says whether that has succeeded."""
+        """Watch the present folders of all followers; `problem` tells whether that succeeded."""
         before = self._renewals
         async with self._lock:
-            # One that began in the meantime knows the same folders.
+            # A call that began in the meantime has used the same folders.
             if self._renewals == before:
                 self._renewals += 1
                 await self._replace()
@@ -92,19 +92,19 @@ class FileEvents:
         gap = False
         error = await self._start(lenient=False)
         if error is not None and before is not None:
-            # There may not be enough watches for both.
+            # The system may not allow enough watches for both watchers.
             await self._end(before)
             gap = True
             error = await self._start(lenient=False)
         if error is not None and await self._start(lenient=True) is None and not _limit(error):
-            # A folder has vanished.
+            # A folder vanished; the others are watched.
             error = None
         if before is not None and not before.ended.is_set():
             before.retire()
         self._set_problem("" if error is None else _described(error), gap=gap)
 
     async def _start(self, *, lenient: bool) -> Exception | None:
-        """Start a watcher, and return why that has failed, None if it has not."""
+        """Start a watcher, and return the error if that fails; None otherwise."""
         self._watchers = [running for running in self._watchers if not running.ended.is_set()]
         followers = tuple(self._followers)
         if not (folders := await self._present(followers)):
@@ -113,17 +113,17 @@ class FileEvents:
         self._watchers.append(started)
         try:
             await started.start(lenient=lenient)
-        except Exception as error:  # noqa: BLE001 -- watchfiles raises whatever it likes
+        except Exception as error:  # noqa: BLE001 -- watchfiles raises various errors
             return error
         self._current = started
         self._began = now()
         return None
 
     async def _present(self, followers: Collection[Follower]) -> set[str]:
-        """Return the folders that can be watched, without those on disks that do not answer.
+        """Return the folders that can be watched, without those on file systems that do not respond.
 
-        watchfiles keeps all of Python waiting while it begins to watch, so the folders are looked at before, in
-        threads: what was just looked at is remembered by the kernel, and answers at once.
+        watchfiles blocks all threads of Python while it starts to watch. The folders are therefore accessed first in
+        separate threads; afterwards the kernel has them in its cache and responds at once.
         """
         present: set[str] = set()
         self._unanswered = False
@@ -131,7 +131,7 @@ class FileEvents:
             try:
                 present |= await in_thread(follower.folder, _readable, set(follower.followed))
             except OSError:
-                # Its own scan reports that; the others have their events.
+                # The scan of this follower reports that; the others get their events.
                 self._unanswered = True
         return present
 
@@ -143,7 +143,7 @@ class FileEvents:
 
     def _on_failure(self, failed: Watcher, error: Exception) -> None:
         if failed is not self._current:
-            # What it had to hand over is lost.
+            # Changes that it had not handed over yet are lost.
             self._mend_soon()
             return
         self._current = None
@@ -171,7 +171,7 @@ class FileEvents:
             self._mending = asyncio.create_task(self._mend(seconds), name="file events")
 
     async def _mend(self, seconds: float) -> None:
-        """Watch everything anew, until that succeeds, and have it scanned, too."""
+        """Watch all folders again until that succeeds, and request a scan each time."""
         while True:
             await asyncio.sleep(seconds)
             await self.renew()
@@ -184,15 +184,15 @@ class FileEvents:
 def followable(folders: Collection[str]) -> set[str]:
     """Return the folders that watchfiles can follow.
 
-    A name that is not UTF-8 makes it stop, also when a folder of that name is merely listed; so the folder around it
-    is not followed, either.
+    A name that is not valid UTF-8 makes it stop, even if a folder of that name is only listed; so the parent of such a
+    folder is left out as well.
     """
     odd = {folder for folder in folders if not is_text(folder)}
     return set(folders) - odd - {os.path.dirname(folder) for folder in odd}  # noqa: PTH120 -- thousands
 
 
 def is_text(path: str) -> bool:
-    """Return whether a path is UTF-8."""
+    """Return whether a path is valid UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -205,12 +205,12 @@ def _readable(folders: set[str]) -> set[str]:
 
 
 def _limit(error: Exception) -> str:
-    """Return which limit of the system is reached, empty if none is."""
+    """Return the name of the system's limit that is reached; empty if none is."""
     return next((limit for sign, limit in LIMITS.items() if sign in str(error)), "")
 
 
 def _described(error: Exception) -> str:
-    """Return what an operator can do about missing file events."""
+    """Return why there are no file events, with the remedy if one is known."""
     if limit := _limit(error):
         return f"the system's limit {limit} is reached; raise it with sysctl"
     if "Unable to decode" in str(error):

@@ -1,4 +1,4 @@
-"""Calls that a share may keep waiting for ever: each has a thread of its own, and nobody waits for it without end."""
+"""Calls that may block forever because of a share: each has its own thread, and callers wait for a limited time."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ANSWER_SECONDS = 30.0
-"""Time without an answer after which a file system counts as down [s]."""
+"""Time without a response after which a file system counts as unavailable [s]."""
 
 
 class HangGuard:
-    """Makes calls about one folder in threads that may hang.
+    """Runs calls about one folder in threads that may block.
 
-    A call is given up when there is no sign of life for `ANSWER_SECONDS`; one that takes long but gives such signs
-    is not. As long as a call that was given up hangs, no other begins, so that threads do not pile up.
+    A call is given up if there is no sign of progress for `ANSWER_SECONDS`; a long call that gives such signs is not.
+    As long as a call that was given up blocks, no other call begins, so that threads do not accumulate.
 
-    Not a `ThreadPoolExecutor`, and not `asyncio.to_thread`: at its end Python waits for the threads of both.
+    Why not a `ThreadPoolExecutor` or `asyncio.to_thread`? Python waits for the threads of both when it exits.
 
     Parameters
     ----------
     on_late
-        Called when a call that was given up has ended after all.
+        Function that is called when a call that was given up has ended after all.
     """
 
     def __init__(self, on_late: Callable[[], None] | None = None) -> None:
@@ -39,17 +39,17 @@ class HangGuard:
         self._silent_since = 0.0
 
     def give_sign(self) -> None:
-        """Note that a call goes on; to be called by what is being called."""
+        """Record that a call makes progress; the called function calls this."""
         self._last_sign = time.monotonic()
 
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return what `function` returns in a thread that does not keep this process from ending.
+        """Return the result of `function`, called in a thread that does not prevent this process from exiting.
 
         Raises
         ------
         OSError
-            ETIMEDOUT if there was no sign of life for too long, in this call or in an earlier one that still hangs.
-            A call that was given up goes on, and nobody hears what it returns.
+            ETIMEDOUT if there was no sign of progress for too long, in this call or in an earlier one that still hangs.
+            The thread of a call that was given up continues, and its result is dropped.
         """
         if self._hanging:
             raise self._silence()
@@ -61,7 +61,7 @@ class HangGuard:
         def work() -> None:
             try:
                 results.append(function(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 -- it belongs to whoever waits
+            except BaseException as error:  # noqa: BLE001 -- it is raised in the caller
                 errors.append(error)
             # The loop may be closed by now.
             with contextlib.suppress(RuntimeError):
@@ -71,7 +71,7 @@ class HangGuard:
         await self._wait_for(ended)
         if errors:
             raise errors.pop()
-        # The thread may be slow to end, and must not keep what it found.
+        # Remove the result from the list, which the thread keeps alive until it ends.
         return results.pop()
 
     async def _wait_for(self, ended: asyncio.Future[None]) -> None:
@@ -95,24 +95,24 @@ class HangGuard:
         return OSError(errno.ETIMEDOUT, f"no answer for {time.monotonic() - self._silent_since:.0f} s")
 
 
-# A thread that hangs keeps its guard alive, so a folder is forgotten only when all calls have come back.
+# A blocked thread keeps its guard alive, so the guard of a folder is removed only when all its calls have ended.
 _guards: weakref.WeakValueDictionary[str, HangGuard] = weakref.WeakValueDictionary()
 
 
 async def in_thread(folder: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call `function` as `HangGuard.call` does, with one guard for everybody who asks about a folder.
+    """Call `function` like `HangGuard.call`, with one guard for all calls about the same folder.
 
     Parameters
     ----------
     folder
-        The watched folder, or that of results, which the call is about.
+        Watched folder, or folder of results, that the call is about.
     function
-        What to call, with all further arguments.
+        Function to call with all further arguments.
 
     Raises
     ------
     OSError
-        ETIMEDOUT if there is no answer in time, or if an earlier call there still hangs.
+        ETIMEDOUT if there is no response in time, or if an earlier call about this folder still blocks.
     """
     guard = _guards.get(folder)
     if guard is None:

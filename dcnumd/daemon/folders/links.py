@@ -1,4 +1,4 @@
-"""Symbolic links in watched folders that have the name of a measurement: where they may lead."""
+"""Symbolic links with the name of a measurement in watched folders, and where they may lead."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ BROKEN = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class LinkFault(NamedTuple):
-    """Why a symbolic link is no measurement, and what to do."""
+    """Reason why a symbolic link is no measurement, as a code and as a text for the operator."""
 
     reason: Literal["outside", "broken_link"]
     text: str
 
 
 def stat_of(path: str, trust: Trust) -> os.stat_result | LinkFault:
-    """Return the stat of a file, through a symbolic link only if it leads to where files may be read.
+    """Return the status of a file; a symbolic link is followed only if it leads to where files may be read.
 
-    What lies elsewhere is not even looked up.
+    Files elsewhere are not accessed at all.
 
     Raises
     ------
     OSError
-        There is no such name any more, or the system does not give its stat.
+        If the file no longer exists, or its status cannot be determined.
     """
     result = os.lstat(path)
     return _followed(path, trust) if stat.S_ISLNK(result.st_mode) else result

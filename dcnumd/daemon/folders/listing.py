@@ -1,4 +1,4 @@
-"""Lists folders: which files in them may be measurements, as far as names and types of files tell."""
+"""Listing of folders: the files that may be measurements, as far as names and types of files tell."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from dcnumd.logic.stamp import Stamp
 from dcnumd.read.trust import Trust
 
 Found = list[tuple[str, Stamp]]
-"""Absolute paths of possible measurements, with their stat."""
+"""Absolute paths of possible measurements, with their stamps."""
 Folders = dict[str, tuple[int, int]]
-"""Absolute paths of folders, with the numbers of the device and the inode: another folder may get the same path."""
+"""Absolute paths of folders, with device and inode numbers, since another folder may get the same path."""
 
 MEASUREMENT_SUFFIX = ".rtdc"
 RESULT_SUFFIX = "_dcn"
-"""Results of dcnum carry this, whatever our own suffix is."""
+"""Suffix of the results of dcnum, independent of the configured suffix."""
 FOREIGN_SUFFIX = "_dce"
-"""Results of dcnum's predecessor carry this; nothing in them says what they are."""
+"""Suffix of the results of dcnum's predecessor; their content does not identify them as results."""
 REPORT_SUFFIXES = (".html", ".json", ".png")
-"""Reports and indexes have such names, and no measurement has."""
+"""Suffixes of reports and indexes; no measurement has them."""
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
 
 
@@ -35,26 +35,26 @@ TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial")
 class CandidateFilter:
     """Decides by its name whether a file may be a measurement; results of dcnum and dcnumd may be, too.
 
-    Capitals mean nothing in it: some file systems and shares give names in capitals.
+    The case of names is ignored, since some file systems and shares return names in capitals.
     """
 
     patterns: tuple[str, ...]
     output_folders: tuple[str, ...]
-    """In these are results only, so they are not looked into."""
+    """Folders that contain only results, and are therefore not searched."""
 
     @classmethod
     def of(cls, settings: Settings) -> CandidateFilter:
-        """Return the filter that `settings` ask for.
+        """Return the filter for `settings`.
 
-        Results are known by what is in them, and by the ledger. A folder of results that is watched, or holds a
-        watched folder, is therefore looked into.
+        A folder of results that is watched, or contains a watched folder, is searched nevertheless, since results are
+        recognized by their content and by the ledger.
         """
         watched = {above for folder in settings.watch.folders for above in (folder, *folder.parents)}
         folders = {output.folder for output in settings.outputs if output.folder is not None} - watched
         return cls(settings.watch.patterns, tuple(map(os.fspath, folders)))
 
     def refusal(self, path: str) -> str:
-        """Return why `path` is not taken, as a code; empty if it is."""
+        """Return the reason why `path` is not accepted, as a code; empty if it is accepted."""
         name = path.rpartition("/")[2].lower()
         if name.startswith("."):
             return "hidden"
@@ -71,12 +71,12 @@ class CandidateFilter:
         return ""
 
     def is_output(self, path: str) -> bool:
-        """Return whether `path` is a folder of results or lies in one."""
+        """Return whether `path` is a folder of results or is in one."""
         return any(path == folder or path.startswith(f"{folder.rstrip('/')}/") for folder in self.output_folders)
 
 
 def has_result_name(path: str, settings: Settings) -> bool:
-    """Return whether a file is called like a result of dcnum, or of dcnumd with these settings."""
+    """Return whether a file has the name of a result of dcnum, or of dcnumd with these settings."""
     name = path.rpartition("/")[2].lower()
     stem = name.removesuffix(MEASUREMENT_SUFFIX)
     suffixes = (RESULT_SUFFIX, *(output.suffix.lower() for output in settings.outputs))
@@ -90,15 +90,15 @@ def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]
 
 @dataclasses.dataclass(slots=True)
 class Listing:
-    """What a look into one watched folder found."""
+    """Result of listing one watched folder."""
 
     found: Found = dataclasses.field(default_factory=list)
     not_files: list[str] = dataclasses.field(default_factory=list)
-    """Folders and the like that have the name of a measurement."""
+    """Folders and other non-regular files with the name of a measurement."""
     left_out: list[str] = dataclasses.field(default_factory=list)
-    """Files that look like measurements, but fit no pattern."""
+    """Files with the suffix of a measurement that match no pattern."""
     links: dict[str, LinkFault] = dataclasses.field(default_factory=dict)
-    """Symbolic links that look like measurements, but lead to where none is read, or nowhere."""
+    """Symbolic links with the name of a measurement that are broken, or lead to where no files may be read."""
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     """Folders inside that could not be listed, with the reason."""
     folders: Folders = dataclasses.field(default_factory=dict)
@@ -113,29 +113,29 @@ def list_folder(
     trust: Trust | None = None,
     give_sign: Callable[[], None] | None = None,
 ) -> Listing:
-    """Look for measurements below `root`.
+    """Return the possible measurements in `root`.
 
     Parameters
     ----------
     root
-        The folder.
+        Path of the folder.
     accepts
-        What may be a measurement.
+        Filter of names.
     recursive
-        Whether to look into the folders inside, too; symbolic links to folders are not followed.
+        Whether to list the folders inside as well; symbolic links to folders are not followed.
     trust
-        Where symbolic links to files may lead; None: anywhere.
+        Where symbolic links to files may lead; None means anywhere.
     give_sign
-        Called after each name: a share that is slow is not one that is gone.
+        Function that is called after each name, so that a slow share is not mistaken for one that does not respond.
 
     Raises
     ------
     OSError
-        If `root` itself cannot be listed; folders inside that cannot are noted in the listing.
+        If `root` itself cannot be listed; folders inside that cannot be listed are recorded in the result.
     """
     listing = Listing()
     trust = trust or Trust()
-    waiting = [root]
+    waiting = [root]  # Why not `os.walk`? It gives no sign until it has listed a whole folder.
     while waiting:
         folder = waiting.pop()
         try:
@@ -148,7 +148,7 @@ def list_folder(
         except OSError as error:
             if folder == root:
                 raise
-            # What vanished between two calls is no trouble.
+            # A folder that vanished between two calls is no error.
             if error.errno != errno.ENOENT:
                 listing.unreadable[folder] = error.strerror or str(error)
     return listing
@@ -175,7 +175,7 @@ def _sort_in(
     try:
         result = stat_of(entry.path, trust) if entry.is_symlink() else entry.stat()
     except OSError:
-        # It vanished: there is nothing to settle.
+        # The file vanished.
         return
     if isinstance(result, LinkFault):
         listing.links[entry.path] = result

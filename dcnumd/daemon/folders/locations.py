@@ -1,4 +1,4 @@
-"""Where folders lie; a folder whose share is not mounted is not taken for an empty one."""
+"""Locations of folders, so that a folder whose share is not mounted is not mistaken for an empty one."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ NETWORK_KINDS = frozenset({
     "wekafs",
 })
 # fmt: on
-"""File systems that others change as well: the kernel tells nothing about what they do."""
+"""Types of file systems that other computers can change; the kernel reports no events for these changes."""
 NETWORK_PREFIXES = ("fuse.", "nfs", "smb")
-"""A program behind a file system (sshfs, glusterfs, rclone, …) raises no events for what it finds changed, either."""
+"""Prefixes of further such types; programs behind FUSE (sshfs, glusterfs, rclone, …) report no changes, either."""
 AUTOMOUNT = "autofs"
 
 
 class NotMountedError(OSError):
-    """What a folder used to lie on is not mounted, and nothing is there in its place."""
+    """The file system on which a folder used to be is not mounted, and the folder is missing or empty."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Location:
-    """Where a folder lies: what is to be remembered of it across restarts."""
+    """Data about the location of a folder that is kept across restarts."""
 
     mount_point: str
-    """What the folder is, or is below of."""
+    """Path of the mount point, which is the folder or one above it."""
     source: str
     kind: str
     inner: str
@@ -41,14 +41,14 @@ class Location:
 
     @classmethod
     def of(cls, folder: str) -> Location | None:
-        """Return where `folder` lies, or would lie if it were made; None if the system does not tell.
+        """Return the location of `folder`, or that of the folder if it were created; None if it is unknown.
 
-        The kernel itself says to which mount a path leads, through links, bind mounts and mounts over others.
+        The kernel determines to which mount a path leads, through links, bind mounts and mounts over others.
 
         Raises
         ------
         OSError
-            If a folder on the way cannot be looked at. On a share that does not answer, this call does not return.
+            If a folder on the way cannot be accessed. On a share that does not respond, this call does not return.
         """
         path = os.path.realpath(folder)
         mount = mount_of(path)
@@ -59,14 +59,14 @@ class Location:
 
     @classmethod
     def from_text(cls, text: str | None) -> Location | None:
-        """Return what `to_text` was called on; None for no text, or one that says nothing."""
+        """Return the location from the result of `to_text`; None if the text is None or invalid."""
         try:
             return cls(**json.loads(text or "null"))
         except (ValueError, TypeError):
             return None
 
     def to_text(self) -> str:
-        """Return all of it as text."""
+        """Return the location as JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     @property
@@ -75,10 +75,10 @@ class Location:
         return self.kind in NETWORK_KINDS or self.kind == "fuse" or self.kind.startswith(NETWORK_PREFIXES)
 
     def lacks(self, before: Location) -> bool:
-        """Return whether a file system that was there `before` is not mounted any more.
+        """Return whether the file system of the former location `before` is not mounted any more.
 
-        It is not when another one shows through: what is seen now is mounted further up, or is the automounter.
-        The same files seen through another mount are the same place; so a service manager may bind-mount at will.
+        This is the case if another one is visible in its place, which is mounted further up or is the automounter. The
+        same files in another mount are the same location, so that a service manager may use bind mounts.
         """
         if (self.source, self.kind, self.inner) == (before.source, before.kind, before.inner):
             return False
@@ -88,37 +88,37 @@ class Location:
 
 
 def locate(folder: str, before: Location | None) -> Location | None:
-    """Return where `folder` lies now, unless it is the bare place of something that is not mounted.
+    """Return the present location of `folder`, unless it is not mounted.
 
-    The rule: a folder is *not mounted* if all of this is true.
+    A folder is *not mounted* if all of these conditions are met:
 
     1. When it was last seen, it was a mount point, or below one.
     2. Nothing is mounted there now: the path leads to a file system that is mounted further up.
     3. It is not the same folder of the same file system, reached through another mount.
-    4. It is missing, or nothing is in it but hidden names.
+    4. It is missing, or contains only hidden names.
 
-    Such a folder is neither read as an empty one, nor is anything written there. It is usable again as soon as
-    something is mounted, whatever that is: another disk under the same path is taken as it is. To use the folder
-    without a mount, on purpose, put any file with a visible name into it; moving the data there does just that.
+    Such a folder is not treated as an empty one, and nothing is written to it. It is usable again as soon as any file
+    system is mounted there, which may also be that of another disk. To use the folder without a mount, put any file
+    with a visible name into it, for example by moving the data there.
 
     Parameters
     ----------
     folder
-        A watched folder, or one for results.
+        A watched folder, or a folder of results.
     before
-        What this function returned the last time, also in an earlier run; None if there was none.
+        Result of the previous call, which may have been in an earlier run; None if there was none.
 
     Returns
     -------
     location
-        What is to be remembered for the next time; None if the system does not tell where the folder lies.
+        Location to pass to the next call; None if the system does not tell it.
 
     Raises
     ------
     NotMountedError
-        If it is not mounted; the text says what is missing and names the cure.
+        If the folder is not mounted; the text says what is missing, with the remedy.
     OSError
-        If the folder, or one on the way to it, cannot be looked at.
+        If the folder, or one on the way to it, cannot be accessed.
     """
     location = Location.of(folder)
     if location is not None and before is not None and location.lacks(before) and _shows_nothing(folder):
@@ -129,33 +129,33 @@ def locate(folder: str, before: Location | None) -> Location | None:
 
 
 class LocationStore(Protocol):
-    """What keeps text about folders across restarts: the ledger."""
+    """Interface of the ledger, which keeps text about folders across restarts."""
 
     def location(self, folder: str) -> str | None:
-        """Return what was remembered of a folder, None if that is nothing."""
+        """Return the text about a folder; None if there is none."""
 
     def remember_location(self, folder: str, location: str) -> None:
-        """Remember something of a folder."""
+        """Record a text about a folder."""
 
 
 class LocationMemory:
-    """Knows where folders lay when they were last seen, also in earlier runs.
+    """Locations of folders when they were last seen, also in earlier runs.
 
     Parameters
     ----------
     store
-        Keeps it.
+        Storage of the locations.
     """
 
     def __init__(self, store: LocationStore) -> None:
         self._store = store
 
     def before(self, folder: str) -> Location | None:
-        """Return where a folder lay when it was last seen; None if it never was."""
+        """Return the location of a folder when it was last seen; None if it never was."""
         return Location.from_text(self._store.location(folder))
 
     def remember(self, folder: str, location: Location) -> None:
-        """Note where a folder lies now."""
+        """Record the present location of a folder."""
         self._store.remember_location(folder, location.to_text())
 
 

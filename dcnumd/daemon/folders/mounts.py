@@ -1,4 +1,4 @@
-"""The mount table of the system: which file system a path leads to."""
+"""The mount table of the system, and the mount to which a path leads."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of the mount table."""
+    """Line of the mount table."""
 
     number: int
-    """Identifies the mount as long as it lasts."""
+    """Identifier of the mount, unique as long as it exists."""
     device: int
-    """The file system as the kernel numbers it; on btrfs and overlays its files say another number."""
+    """Device number of the file system in the kernel; on btrfs and overlays, its files report another number."""
     point: str
-    """Where it is mounted."""
+    """Path of the mount point."""
     root: str
-    """Which folder of the file system is mounted there; not ``/`` for bind mounts and subvolumes."""
+    """Path of the mounted folder within the file system; not ``/`` for bind mounts and subvolumes."""
     kind: str
-    """Type of the file system, as ``ext4`` or ``nfs4``."""
+    """Type of the file system, such as ``ext4`` or ``nfs4``."""
     source: str
     """Device or share."""
 
 
 def read_mounts(table: pathlib.Path = MOUNT_TABLE) -> dict[int, Mount]:
-    """Return what is mounted, by the number of each mount; see proc(5), mountinfo."""
+    """Return all mounts by their number; see mountinfo in proc(5)."""
     mounts = {}
     for line in table.read_bytes().splitlines():
-        # A variable number of optional fields ends with a lone hyphen.
+        # A single hyphen ends a variable number of optional fields.
         fields, _, rest = line.partition(b" - ")
         number, _, device, root, point, *_ = fields.split(b" ")
         kind, source, *_ = rest.split(b" ")
@@ -50,9 +50,9 @@ def read_mounts(table: pathlib.Path = MOUNT_TABLE) -> dict[int, Mount]:
 
 
 def device_of(descriptor: int) -> int:
-    """Return the number of the file system on which an open file lies, as the kernel's tables have it.
+    """Return the device number of the file system of an open file, as in the tables of the kernel.
 
-    Where the system does not tell, it is the number that the file says.
+    If it cannot be determined, return the number that the file reports.
     """
     with contextlib.suppress(OSError):
         mount = read_mounts().get(_mount_number(descriptor))
@@ -62,11 +62,11 @@ def device_of(descriptor: int) -> int:
 
 
 def mount_of(path: str) -> Mount | None:
-    """Return the mount to which `path`, or the nearest folder above it that is there, belongs."""
+    """Return the mount of `path`, or of its nearest ancestor that exists; None if it cannot be determined."""
     number = -1
     for existing in (path, *map(os.fspath, pathlib.PurePath(path).parents)):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            # A name that cannot be opened for reading can be opened like this. An automounter notices it as well.
+            # With O_PATH, a folder can be opened without permission to read it; an automounter is triggered as well.
             descriptor = os.open(existing, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 number = _mount_number(descriptor)
@@ -88,5 +88,5 @@ def _mount_number(descriptor: int) -> int:
 
 
 def _text(field: bytes) -> str:
-    """Decode a field, in which blanks and the like are octal numbers; names need not be UTF-8."""
+    """Decode a field, in which blanks and some others are octal escapes; names need not be valid UTF-8."""
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field))

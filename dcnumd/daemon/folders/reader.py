@@ -1,4 +1,4 @@
-"""Reads a watched folder: all of it, or what file events name in it, by the same rules."""
+"""Reading of a watched folder: of all of it, or of the paths in file events, by the same rules."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from dcnumd.read.trust import Trust
 
 
 class FolderReader:
-    """Knows what is looked at in one watched folder; all of its methods may hang with the share.
+    """Finds possible measurements in one watched folder; `read` and `read_named` may block on a share.
 
     Parameters
     ----------
     root
-        The folder.
+        Path of the folder.
     settings
-        What to look for.
+        Settings of the search: patterns, recursion, and folders of results.
     trusted
-        Symbolic links may lead to files in these folders; None: to any file.
+        Folders to whose files symbolic links may lead; None means any file.
     """
 
     def __init__(self, root: pathlib.Path, settings: Settings, trusted: tuple[pathlib.Path, ...] | None = None) -> None:
@@ -34,7 +34,7 @@ class FolderReader:
         self._trusted = trusted
 
     def read(self, give_sign: Callable[[], None]) -> Listing:
-        """Return everything that is there.
+        """Return the listing of the folder.
 
         Raises
         ------
@@ -44,9 +44,9 @@ class FolderReader:
         return self._listed(os.fspath(self._root), Trust(self._trusted), give_sign)
 
     def read_named(self, paths: Iterable[str], give_sign: Callable[[], None]) -> Listing:
-        """Return the possible measurements among these paths, and what is in those that are folders."""
+        """Return the possible measurements among these paths, and those in folders among the paths."""
         listing = Listing()
-        # anew each time, as links on the way to the folders may change
+        # Why not once in the constructor? Links on the way to the folders may change.
         trust = Trust(self._trusted)
         for path in paths:
             give_sign()
@@ -54,7 +54,7 @@ class FolderReader:
                 if not self._follows(path):
                     continue
                 if self._is_folder(path):
-                    # Files that came with a new folder raise no events of their own.
+                    # Files that came with a new folder raise no events.
                     inside = self._listed(path, trust, give_sign)
                     listing.found += inside.found
                     listing.folders |= inside.folders
@@ -63,25 +63,25 @@ class FolderReader:
                     if not isinstance(result, LinkFault) and stat.S_ISREG(result.st_mode):
                         listing.found.append((path, Stamp.of(result)))
             except OSError:
-                # It is gone already, or will be found by the next scan.
+                # The file is gone already, or the next scan will find it.
                 continue
         return listing
 
     def may_be_measurement(self, path: str) -> bool:
-        """Return whether a file of this name would be taken; its folder is not looked at, so this never hangs."""
+        """Return whether a file with this name would be accepted; this accesses no files, and never blocks."""
         return not self._accepts.refusal(path)
 
     def _listed(self, folder: str, trust: Trust, give_sign: Callable[[], None]) -> Listing:
         return list_folder(folder, self._accepts, recursive=self._recursive, trust=trust, give_sign=give_sign)
 
     def _is_folder(self, path: str) -> bool:
-        """Return whether a path is a folder that is looked into."""
+        """Return whether a path is a folder that is searched."""
         if not self._recursive or self._accepts.is_output(path):
             return False
         return stat.S_ISDIR(pathlib.Path(path).lstat().st_mode)
 
     def _follows(self, path: str) -> bool:
-        """Return whether a scan would come to `path` too: not through links to folders, not into hidden ones."""
+        """Return whether a scan would reach `path`: not through links to folders, and not in hidden folders."""
         inner = pathlib.Path(path)
         if inner.name.startswith("."):
             return False

@@ -1,6 +1,6 @@
-"""Finds files: listing the folders is the mechanism, file events only make it quicker.
+"""Search for files in watched folders: scans are the mechanism, and file events only make it faster.
 
-Everything found is handed to one function, the gate; nothing is decided here but what a measurement is called.
+All files found are passed to one function; files are selected here only by their names.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from dcnumd.daemon.folders.reader import FolderReader
 from dcnumd.daemon.folders.watch_log import WatchLog
 
 SLICE = 100
-"""Number of files that are offered at once."""
+"""Number of files that are passed on at once."""
 
 
 class FolderWatch:
-    """Follows one watched folder through its life: missing, present, unmounted, replaced, silent.
+    """Follows one watched folder, which may be missing, unmounted, replaced or unavailable at times.
 
     Parameters
     ----------
     folder
-        The folder.
+        Path of the folder.
     settings
-        What to look for, how often, and by which means.
+        Settings of the search: patterns, intervals, and whether to poll.
     offer
-        Receives what is found.
+        Function that receives the files found.
     locations
-        Remembers where the folder lies, also for later runs; None: nobody does.
+        Storage of the location of the folder, also for later runs; None stores nothing.
     trusted
-        Symbolic links may lead to files in these folders; None: to any file.
+        Folders to whose files symbolic links may lead; None means any file.
     events
-        File events that it shares with other watches; None: it has its own.
+        File events that are shared with other watches; None creates separate ones.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class FolderWatch:
     ) -> None:
         self.folder = os.fspath(folder)
         self.followed: Folders = {}
-        """The folders of which file events are wanted: itself and those inside."""
+        """Folders whose file events are wanted: the watched folder and those inside."""
         self.reachable = False
-        """Whether the last look at the folder saw it."""
+        """Whether the last scan reached the folder."""
         self.ready = asyncio.Event()
-        """Set once everything that is there was offered and what comes will be noticed."""
+        """Set when all present files have been passed on, and new files will be noticed."""
         self._watch = settings.watch
         self._reader = FolderReader(folder, settings, trusted)
         self._offer = offer
@@ -72,7 +72,7 @@ class FolderWatch:
         self._named: set[str] = set()
         self._news = asyncio.Event()
         self._rescan = asyncio.Event()
-        # What events name must not wait for a long scan.
+        # Two guards, since files in events must not wait for a long scan.
         self._scanner = HangGuard(self.request_scan)
         self._naming = HangGuard(self.request_scan)
 
@@ -82,11 +82,11 @@ class FolderWatch:
         return self._watch.force_polling or (self._location is not None and self._location.is_network)
 
     def request_scan(self) -> None:
-        """Scan now instead of at the next turn."""
+        """Request a scan now instead of at the regular time."""
         self._rescan.set()
 
     async def keep_watching(self) -> None:
-        """Scan now and then regularly, and whenever `request_scan` asks for it; follow file events in between."""
+        """Scan now, regularly, and when `request_scan` is called; follow file events in between."""
         if self._watch.force_polling:
             await self._keep_scanning()
         self._events.join(self)
@@ -99,12 +99,12 @@ class FolderWatch:
             await self._events.leave(self)
 
     async def scan(self) -> None:
-        """List the folder and offer what is there; report when it vanishes or returns."""
+        """List the folder and pass on its files; log when the folder vanishes or returns."""
         before = self.followed
         try:
             listing = await self._read()
             if await self._follow(listing.folders, instead_of=before):
-                # What has come since it was listed raised no events.
+                # Files that came after the listing raised no events.
                 listing = await self._read()
         except OSError as error:
             self.reachable = False
@@ -117,21 +117,21 @@ class FolderWatch:
         self._request_reading(await self._follow(listing.folders))
 
     def concerns(self, change: Change, path: str) -> bool:
-        """Return whether a change may bring a measurement or a folder, or takes a folder away."""
+        """Return whether a change may add a measurement or a folder, or removes a folder."""
         followed = self.followed
         if path in followed:
             return True
         folder, _, name = path.rpartition("/")
         if change is Change.deleted or name.startswith(".") or (folder or "/") not in followed:
             return False
-        # A file that grows is known by its name; what is new may be a folder, whatever it is called.
+        # A file that grows is known by its name; a new path with any name may be a folder.
         return change is Change.added or self._reader.may_be_measurement(path)
 
     def take(self, changes: set[tuple[Change, str]]) -> None:
-        """Have what file events name looked at."""
+        """Request that the paths in file events are read."""
         left = {path for change, path in changes if change is not Change.modified and path in self.followed}
         if left:
-            # They are gone, or others have their names. One pass, as ten thousand may be renamed at once.
+            # These folders are gone, or others have their names. One pass, since ten thousand may be renamed at once.
             self.followed = {
                 folder: identity
                 for folder, identity in self.followed.items()
@@ -159,23 +159,23 @@ class FolderWatch:
     def _list(self) -> tuple[Location | None, Listing]:
         location = locate(self.folder, self._location)
         listing = self._reader.read(self._scanner.give_sign)
-        # It may have been unmounted in the meantime: then what was listed is not what was meant.
+        # Check again: the folder may have been unmounted in the meantime, so that another one was listed.
         return locate(self.folder, location or self._location), listing
 
     async def _follow(self, folders: Folders, *, instead_of: Folders | None = None) -> set[str]:
-        """Have file events of folders.
+        """Watch folders for file events.
 
         Parameters
         ----------
         folders
             The folders.
         instead_of
-            What was followed before all folders were listed, and is not there any more if it is not among these.
+            Folders that were followed before all folders were listed; those that are not in `folders` are gone.
 
         Returns
         -------
         new
-            Those that raised no events before.
+            Folders that raised no events before.
         """
         if self.polled or not self._joined:
             self.followed = {}
@@ -195,7 +195,7 @@ class FolderWatch:
     async def _offer_slowly(self, found: Found) -> None:
         for start in range(0, len(found), SLICE):
             self._offer(found[start : start + SLICE])
-            # A backlog of many files must not keep signals and jobs waiting.
+            # A backlog of many files must not delay signals and jobs.
             await asyncio.sleep(0)
 
     async def _keep_scanning(self) -> None:
@@ -216,32 +216,32 @@ class FolderWatch:
         return min(self._watch.poll_seconds, seconds) if self.polled or self._odd else seconds
 
     def _problem(self) -> str:
-        """Return why there are no file events, or not of all folders; empty if there are."""
+        """Return why there are no file events, or not from all folders; empty if there is no problem."""
         if self._odd:
             return f"{os.fsencode(self._odd)!r}: no file events here, as names that are not UTF-8 stop them; rename it"
         return self._events.problem
 
     async def _keep_reading_named(self) -> None:
-        """Offer what file events name, and follow the folders among it."""
+        """Pass on the files in file events, and follow the folders in them."""
         while True:
             await self._news.wait()
             self._news.clear()
             paths, self._named = self._named, set()
-            # A folder is looked into with all that is in it.
+            # Paths in a folder that is read itself are redundant.
             paths = {path for path in paths if paths.isdisjoint(list(_with_those_above(path))[1:])}
             try:
                 listing = await self._naming.call(self._reader.read_named, paths, self._naming.give_sign)
             except OSError:
-                # The folder does not answer: the next scan, which finds them as well, reports that.
+                # The folder does not respond: the next scan, which finds the files as well, reports that.
                 self.request_scan()
                 continue
             await self._offer_slowly(listing.found)
-            # Once more what is in new ones, as it raised no events until now.
+            # Read new folders again, since their files raised no events until now.
             self._request_reading(await self._follow(listing.folders))
 
 
 def _with_those_above(path: str) -> Iterator[str]:
-    """Yield a path and all paths above it."""
+    """Yield a path and its ancestors."""
     while path:
         yield path
         path = path.rpartition("/")[0]

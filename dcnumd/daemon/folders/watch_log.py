@@ -1,4 +1,4 @@
-"""Tells what becomes of a watched folder: each state once, when it begins."""
+"""Logging of the state of a watched folder: each state once, when it begins."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ log = structlog.get_logger()
 
 
 class WatchLog:
-    """Remembers what was told of one watched folder.
+    """Logs the state of one watched folder if it has changed.
 
     Parameters
     ----------
     folder
-        The folder.
+        Path of the folder.
     """
 
     def __init__(self, folder: str) -> None:
@@ -26,30 +26,30 @@ class WatchLog:
         self._odd: set[str] = set()
 
     def unreachable(self, error: OSError) -> None:
-        """Tell that the folder is missing, not mounted, or does not answer."""
+        """Log that the folder is missing, is not mounted, or does not respond."""
         if not self._unreachable:
             log.warning("watch.unreachable", folder=self._folder, error=error.strerror or str(error))
         self._unreachable = True
 
     def reached(self) -> None:
-        """Tell that the folder is there, if it was not."""
+        """Log that the folder is reachable again, if it was not."""
         if self._unreachable:
             log.info("watch.recovered", folder=self._folder)
         self._unreachable = False
 
     def means(self, mode: str, filesystem: str, rescan_seconds: float, problem: str) -> None:
-        """Tell by which means the folder is followed.
+        """Log how the folder is followed.
 
         Parameters
         ----------
         mode
             ``events`` or ``polling``.
         filesystem
-            The type of the file system on which the folder lies.
+            Type of the file system of the folder.
         rescan_seconds
             Time between scans [s].
         problem
-            Why there are no file events, or not of everything; empty if there are, or none are wanted.
+            Why there are no file events, or not from all folders; empty without a problem, or if none are wanted.
         """
         if problem and not self._degraded:
             log.warning("watch.degraded", folder=self._folder, error=problem, rescan_seconds=rescan_seconds)
@@ -62,7 +62,7 @@ class WatchLog:
             log.info("watch.armed", folder=self._folder, **told)
 
     def odd(self, listing: Listing) -> None:
-        """Tell what looks like a measurement and is none, or cannot be read."""
+        """Log new paths that look like measurements but are none, and folders that cannot be read."""
         odd = dict.fromkeys(listing.not_files, "not_a_file") | dict.fromkeys(listing.unreadable, "unreadable")
         odd |= dict.fromkeys(listing.left_out, "pattern") | {path: link.reason for path, link in listing.links.items()}
         errors = listing.unreadable | {path: link.text for path, link in listing.links.items()}

@@ -1,4 +1,4 @@
-"""One run of watchfiles over a list of folders, in a thread of its own."""
+"""One run of watchfiles over a list of folders, in its own thread."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ from watchfiles import Change, watch
 
 QUEUE_LIMIT = pathlib.Path("/proc/sys/fs/inotify/max_queued_events")
 EVENTS_PER_NAME = 8
-"""More than a new file usually raises: it is made, opened, written, closed, renamed, and gets an owner and a mode."""
+"""Assumed number of events per name; a new file usually has 7: create, open, write, close, rename, chown, chmod."""
 LATE_SECONDS = 2.0
-"""Time after which a turn counts as late [s]: while a process is stopped, the kernel may drop events."""
+"""Time after which an iteration counts as late [s]: while a process is stopped, the kernel may drop events."""
 LAST_TURNS = 3
-"""Turns in which a watcher hands over what it knows: one to notice it, one to see that no more comes, one to end."""
+"""Number of iterations until a retired watcher ends: one to read events, one to find no more, and one to end."""
 
 
 class Listener(Protocol):
-    """Who wants to hear of changes."""
+    """Interface of an object that receives changes."""
 
     def concerns(self, change: Change, path: str) -> bool:
-        """Return whether it wants to hear of this one; called in the watcher's thread, many times a second."""
+        """Return whether this change is wanted; called in the watcher's thread, many times a second."""
 
     def take(self, changes: set[tuple[Change, str]]) -> None:
-        """Take note of changes; called in the event loop."""
+        """Handle changes; called in the event loop."""
 
 
 class Watcher:
-    """Hears what changes in folders, not in those inside of them, until it ends or fails.
+    """Reports changes in folders, but not in folders inside of them, until it ends or fails.
 
-    The event loop hears of a change after one to two steps. `watchfiles.awatch` is not used, because it begins to
-    watch in the event loop, which a slow disk would stop, and waits in a thread that keeps Python from ending.
+    Changes arrive in the event loop after one to two steps. Why not `watchfiles.awatch`? It starts to watch in the
+    event loop, which a slow disk would block, and waits in a thread that prevents Python from exiting.
 
     Parameters
     ----------
     folders
-        What to watch. Folders inside are watched only if they are named here: watchfiles itself would follow symbolic
-        links, look into hidden folders, and lose files in a new folder that are there before it is watched.
+        Folders to watch. Folders inside are watched only if they are listed here: watchfiles itself would follow
+        symbolic links, watch hidden folders, and miss files that are in a new folder before it is watched.
     listeners
-        Who hears of it.
+        Objects that receive the changes.
     step_ms
-        Time between looks at what has come [ms].
+        Time between two checks for new events [ms].
     on_lost
-        Called in the event loop when the kernel may have dropped events.
+        Function that is called in the event loop when the kernel may have dropped events.
     on_failure
-        Called in the event loop when this watcher has failed after its start.
+        Function that is called in the event loop when this watcher has failed after its start.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Watcher:
         on_failure: Callable[[Watcher, Exception], None],
     ) -> None:
         self.ended = asyncio.Event()
-        """Set when its thread is about to end."""
+        """Set when the thread is about to end."""
         self._folders = tuple(folders)
         self._listeners = tuple(listeners)
         self._step_ms = step_ms
@@ -78,7 +78,7 @@ class Watcher:
         self._changes: dict[Listener, set[tuple[Change, str]]] = collections.defaultdict(set)
 
     async def start(self, *, lenient: bool) -> None:
-        """Begin, and return when changes are heard from now on.
+        """Start to watch, and return when changes are reported from now on.
 
         Parameters
         ----------
@@ -88,26 +88,26 @@ class Watcher:
         Raises
         ------
         Exception
-            If it fails; watchfiles says why in words.
+            If watching fails; the message is that of watchfiles.
         """
         threading.Thread(target=self._run, args=(lenient,), name="file events", daemon=True).start()
         await self._armed
 
     def retire(self) -> None:
-        """End when all that has been heard so far is handed over."""
+        """End when all changes so far have been passed on."""
         self._turns_left = LAST_TURNS
 
     def end(self) -> None:
-        """End at the next turn."""
+        """End at the next iteration."""
         self._turns_left = 0
 
     def is_set(self) -> bool:
-        """Return whether watchfiles shall stop, which it asks at each turn, before it looks whether something came."""
+        """Return whether watchfiles has to stop; it calls this in each iteration, before it checks for events."""
         now = time.monotonic()
         if self._last_turn is None:
             self._tell(lambda: None if self._armed.done() else self._armed.set_result(None))
         elif now > self._last_turn + LATE_SECONDS or self._names > self._most_names:
-            # watchfiles does not tell when the kernel's queue has overflowed.
+            # watchfiles does not report an overflow of the kernel's queue.
             self._tell(self._on_lost)
         self._last_turn, self._names = now, 0
         if self._turns_left is None:
@@ -127,12 +127,12 @@ class Watcher:
                 rust_timeout=0,
                 force_polling=False,
                 recursive=False,
-                # With this, watchfiles passes over all that it cannot watch, for whatever reason.
+                # With this, watchfiles skips all folders that it cannot watch, for any reason.
                 ignore_permission_denied=lenient,
             ):
                 changes, self._changes = self._changes, collections.defaultdict(set)
                 self._tell(functools.partial(_hand_out, changes))
-        except Exception as problem:  # noqa: BLE001 -- names that are not UTF-8, and all else, are told to the owner
+        except Exception as problem:  # noqa: BLE001 -- passed to the owner, for example for a name that is not UTF-8
             error = problem
         self._tell(lambda: self._finish(error))
 
@@ -164,7 +164,7 @@ def _hand_out(changes: dict[Listener, set[tuple[Change, str]]]) -> None:
 
 
 def _queue_length() -> int:
-    """Return how many events the kernel keeps for one watcher."""
+    """Return the number of events that the kernel queues for one watcher."""
     try:
         return int(QUEUE_LIMIT.read_text())
     except (OSError, ValueError):
