@@ -1,1 +1,1 @@
-"""The ledger: a row for each measurement, its transitions between states, and queries."""
+"""The ledger: rows for measurements, their transitions between states, and queries."""

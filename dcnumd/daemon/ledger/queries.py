@@ -16,7 +16,7 @@ _IS_LATEST = """NOT EXISTS (SELECT 1 FROM measurements AS later
 
 
 class Made(NamedTuple):
-    """The result of a measurement that is done."""
+    """Result of a measurement that is done."""
 
     id: int
     """Number of the row."""
@@ -27,7 +27,7 @@ class Made(NamedTuple):
 
 
 class LedgerQueries:
-    """Read access to a ledger, whether this process writes it or another one does."""
+    """Read access to a ledger, which this process or another one writes."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -52,7 +52,7 @@ class LedgerQueries:
         return entry
 
     def latest(self, path: str) -> Entry | None:
-        """Return the row of `path` that was changed most recently."""
+        """Return the row of `path` that was changed most recently; None if there is none."""
         return self._one("path = CAST(? AS TEXT) ORDER BY revision DESC", text_of(path))
 
     def find(self, path: str, content: Content, pphash: str) -> Entry | None:
@@ -66,7 +66,7 @@ class LedgerQueries:
         )
 
     def producer(self, output: str) -> Entry | None:
-        """Return the row that is done and whose result is at `output`."""
+        """Return the row that is done and whose result is at `output`; None if there is none."""
         return self._one("output = CAST(? AS TEXT) AND state = 'done'", text_of(output))
 
     def named(self, name: str) -> list[Entry]:
@@ -202,11 +202,11 @@ class LedgerQueries:
         return [tuple(row) for row in self._connection.execute(query, sorted(SURROUNDINGS))]
 
     def changes(self) -> tuple[int, int]:
-        """Return a value that changes whenever this process or another one changes the ledger."""
+        """Return values that change whenever this process or another one changes the ledger."""
         return self._connection.total_changes, self.data_version()
 
     def counts(self) -> dict[State, int]:
-        """Return how many rows are in each state."""
+        """Return the number of rows in each state."""
         rows = self._connection.execute("SELECT state, count(*) FROM measurements GROUP BY state")
         found = {State(row[0]): int(row[1]) for row in rows}
         return {state: found.get(state, 0) for state in State}
@@ -225,7 +225,7 @@ class LedgerQueries:
         return [_read(Transition, row) for row in rows]
 
     def location(self, folder: str) -> str | None:
-        """Return where `folder` was mounted when it was last seen, as passed to `remember_location`."""
+        """Return the location of `folder` that was last passed to `remember_location`; None if there is none."""
         row = self._connection.execute("SELECT place FROM places WHERE path = CAST(? AS TEXT)", (text_of(folder),))
         found = row.fetchone()
         return str(found[0]) if found else None

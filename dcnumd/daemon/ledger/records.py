@@ -64,20 +64,20 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 
 class Content(NamedTuple):
-    """The content of a measurement, which identifies it independently of its path."""
+    """Content of a measurement, which identifies it independently of its path."""
 
     size: int
     """Size of the file [bytes]."""
     md5_5m: str
-    """MD5 of the first 5 MiB; ledgers of versions without a digest identify a content by this."""
+    """MD5 of the first 5 MiB, by which versions without a digest identify a content."""
     identifier: str
     digest: str = ""
-    """See `dcnumd.read.content.content_digest`; empty in rows of an earlier version."""
+    """Digest of `dcnumd.read.content.content_digest`; empty in rows of an earlier version."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """A row of the ledger: a path, its content, its pipeline and its state. Times are UTC, ISO 8601."""
+    """Row of the ledger: a path, its content, its pipeline and its state; times are UTC, ISO 8601."""
 
     id: int
     path: str
@@ -123,14 +123,14 @@ class Entry:
 
     @property
     def stamp(self) -> Stamp | None:
-        """The stat of the file when it was last checked; None if it was not checked yet."""
+        """Stamp of the file when it was last checked; None if it was not checked yet."""
         if self.size is None or self.mtime_ns is None or self.ctime_ns is None or self.inode is None:
             return None
         return Stamp(self.size, self.mtime_ns, self.ctime_ns, self.inode)
 
     @property
     def content(self) -> Content | None:
-        """The content of the file; None before the file was inspected."""
+        """Content of the file; None before the file was inspected."""
         if self.content_size is None or self.md5_5m is None or self.identifier is None:
             return None
         return Content(self.content_size, self.md5_5m, self.identifier, self.digest)
@@ -138,7 +138,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of a measurement's state."""
+    """Change of a measurement's state."""
 
     time: str
     state: State

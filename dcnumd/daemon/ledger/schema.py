@@ -76,7 +76,7 @@ MIGRATIONS = (
 
 
 def migrate(connection: sqlite3.Connection, path: pathlib.Path) -> None:
-    """Bring the tables to the current version, each step in a transaction of its own.
+    """Migrate the tables to the current version, with a separate transaction for each step.
 
     Raises
     ------
