@@ -117,7 +117,7 @@ def stop_in_a_job(daemon: Daemon, long_measurement: LongMeasurement) -> pathlib.
     assert daemon.stop() == 0
     assert time.monotonic() - begin < 5
     # what is killed takes a moment to go
-    left = psutil.wait_procs(everybody, timeout=2)[1]
+    left = psutil.wait_procs(everybody, timeout=30)[1]
     assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
     assert not result_of(path).exists()
     assert temporary_files([path.parent]) == []
