@@ -18,18 +18,18 @@ from tests.support.daemon import Daemon
 __all__ = ["browser"]
 
 SMALL = MeasurementSpec(size=(64, 200), frames=400, density=0.8)
+SPARSE = dataclasses.replace(SMALL, frames=250, density=0.1)
 MEASUREMENTS = {
     "M001_data": dataclasses.replace(SMALL, frames=1500, seed=1, sample="bone marrow"),
     "M002_data": dataclasses.replace(SMALL, flicker=4.0, density=0.1, seed=2, sample="much flicker, few cells"),
-    "M003_data": dataclasses.replace(SMALL, density=0.0, seed=3, sample="buffer"),
+    "M003_data": dataclasses.replace(SPARSE, density=0.0, seed=3, sample="buffer"),
     "M004_data": dataclasses.replace(SMALL, frames=100, density=0.05, kinds=("bead",), seed=16, sample="lonely bead"),
     "M005_moved": dataclasses.replace(SMALL, seed=5, sample="moved away"),
-    "<img src=x onerror=alert(1)>&quot;'` 血液 №7 кровь דם \u202e olleh": dataclasses.replace(
-        SMALL, seed=6, sample='</script><script>alert("sample")</script> Blut ½ 血液 דם'
+    "<img src=x onerror=alert(1)>&quot;'` 血液 №7 кровь דם \u202e olleh " + "x" * 130: dataclasses.replace(
+        SPARSE, seed=6, sample='</script><script>alert("sample")</script> Blut ½ 血液 דם ' + "W" * 120
     ),
-    "long_" + "x" * 180: dataclasses.replace(SMALL, seed=8, sample="W" * 120),
 }
-"""Good, bad, empty, nearly empty, without images, and names that are made to break pages."""
+"""Good, bad, empty, nearly empty, without images, and a name that is made to break pages."""
 BROKEN = '"broken" <b>file'
 
 

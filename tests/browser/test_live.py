@@ -21,7 +21,7 @@ from tests.support.daemon import HANG_SECONDS, START_SECONDS, Daemon
 from tests.support.faults import draw_long, wait_until
 
 SECONDS = HANG_SECONDS
-GOOD, BAD, *_, ODD, LONG = MEASUREMENTS
+GOOD, BAD, *_, ODD = MEASUREMENTS
 MARKUP = ODD.partition(" 血")[0]
 
 OBSERVE = """() => {
@@ -164,7 +164,7 @@ def check_course(seen) -> None:
 def busy(live, results, long, record):
     """Let something be recorded, something wait and something be processed, and let it stay like that."""
     daemon = live.daemon
-    paths = [live.publish(results.measurement(name)) for name in (BAD, ODD, LONG)]
+    paths = [live.publish(results.measurement(name)) for name in (BAD, ODD)]
     for path in paths:
         daemon.wait_for("report.written", path=str(path), timeout=SECONDS)
     broken = live.folder / f"{BROKEN}.rtdc"
