@@ -182,9 +182,9 @@ def test_ledger_of_before_reports_is_read_and_brought_up_to_date(tmp_path):
     """An older ledger can be shown before the daemon has changed it, and nothing in it is lost."""
     Ledger.open(tmp_path).close()
     raw = sqlite3.connect(ledger_path(tmp_path))
-    raw.execute("DROP INDEX by_wanted_report")
-    raw.execute("DROP INDEX by_end")
-    raw.execute("DROP INDEX by_content")
+    raw.execute("DROP TABLE acknowledged")
+    for index in ("by_wanted_report", "by_end", "by_content", "by_red"):
+        raw.execute(f"DROP INDEX {index}")
     for column in ("sample", "light", "warnings", "report", "report_state", "digest"):
         raw.execute(f"ALTER TABLE measurements DROP COLUMN {column}")
     raw.execute("CREATE UNIQUE INDEX by_content ON measurements (path, content_size, md5_5m, identifier, pphash)")
