@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import fcntl
 import json
 import pathlib
@@ -19,6 +20,8 @@ __all__ = ["browser"]
 
 SMALL = MeasurementSpec(size=(64, 200), frames=400, density=0.8)
 SPARSE = dataclasses.replace(SMALL, frames=250, density=0.1)
+LATER = dt.datetime(2026, 6, 1, 10)  # noqa: DTZ001 -- files have local time
+"""When the last of the measurements was recorded: later than those that other tests draw, so that its plot is shown."""
 MEASUREMENTS = {
     "M001_data": dataclasses.replace(SMALL, frames=1500, seed=1, sample="bone marrow"),
     "M002_data": dataclasses.replace(SMALL, flicker=4.0, density=0.1, seed=2, sample="much flicker, few cells"),
@@ -26,7 +29,7 @@ MEASUREMENTS = {
     "M004_data": dataclasses.replace(SMALL, frames=100, density=0.05, kinds=("bead",), seed=16, sample="lonely bead"),
     "M005_moved": dataclasses.replace(SMALL, seed=5, sample="moved away"),
     "<img src=x onerror=alert(1)>&quot;'` 血液 №7 кровь דם \u202e olleh " + "x" * 130: dataclasses.replace(
-        SPARSE, seed=6, sample='</script><script>alert("sample")</script> Blut ½ 血液 דם ' + "W" * 120
+        SPARSE, seed=6, started=LATER, sample='</script><script>alert("sample")</script> Blut ½ 血液 דם ' + "W" * 120
     ),
 }
 """Good, bad, empty, nearly empty, without images, and a name that is made to break pages."""

@@ -164,9 +164,8 @@ def check_course(seen) -> None:
 def busy(live, results, long, record):
     """Let something be recorded, something wait and something be processed, and let it stay like that."""
     daemon = live.daemon
-    # One after the other, so that the plot with many points is the last one.
-    for name in (BAD, ODD):
-        path = live.publish(results.measurement(name))
+    paths = [live.publish(results.measurement(name)) for name in (BAD, ODD)]
+    for path in paths:
         daemon.wait_for("report.written", path=str(path), timeout=SECONDS)
     broken = live.folder / f"{BROKEN}.rtdc"
     broken.write_bytes(b"no measurement")
