@@ -1,4 +1,4 @@
-"""The log events: what the source holds, the schema and docs/operations.md say the same."""
+"""The log events: what the source holds, the schema and docs/reference/events.md say the same."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import structlog
 from dcnumd.config.values import LogSettings
 from dcnumd.daemon import logs
 from tests.support.events import event_fields, event_names, event_schema, fault_of
-from tests.support.manual import MANUAL, documented
+from tests.support.manual import EVENTS, documented, rows
 from tests.support.source import assigned, functions, modules, texts
 
 LOGS = re.compile(r"(log|job_log\(.*\))\.(debug|info|warning|error|critical|exception)")
 COMMON = {"event", "exc_info"}
 
-pytestmark = pytest.mark.skipif(not MANUAL.exists(), reason="the documents are not part of an installation")
+pytestmark = pytest.mark.skipif(not EVENTS.exists(), reason="the documents are not part of an installation")
 
 
 def logged() -> Iterator[tuple[str, set[str], str]]:
@@ -44,9 +44,21 @@ def logged() -> Iterator[tuple[str, set[str], str]]:
 def test_every_event_is_in_the_schema_and_in_the_manual():
     """Whoever adds an event describes it, and whoever removes one removes its description."""
     in_source = {name for name, _, _ in logged()}
-    in_manual = documented("## Log events")
+    in_manual = documented("# Log events", EVENTS)
     assert event_names() == in_source
     assert sorted(in_manual) == sorted(in_source)
+
+
+def test_every_field_is_explained():
+    """The manual names each field of each event with its meaning; those of every line, and of every job, once."""
+    common = event_fields("job.queued") | {"exception"}
+    for event, _, meaning, fields in rows("# Log events", EVENTS):
+        name = event.strip("`")
+        explained = re.findall(r"`(\w+)`(?: \(optional\))?: \S", fields)
+        assert meaning.endswith(".")
+        assert set(explained) - common == event_fields(name) - common, name
+    introduction = EVENTS.read_text("utf-8").partition("\n| ")[0]
+    assert common - set(re.findall(r"`(\w+)`", introduction)) == set()
 
 
 def test_every_field_is_in_the_schema():
