@@ -12,19 +12,11 @@ from dcnumd.report.features import FIRST, label_of
 from dcnumd.report.figures import Course, FeatureFigures, Figures
 from dcnumd.report.gallery import Gallery, background_pictures, choose, make_gallery
 from dcnumd.report.marks import beside
-from dcnumd.report.page import (
-    MANY_CELLS,
-    CellView,
-    ChartView,
-    Drawings,
-    Mark,
-    ScatterView,
-    count_of,
-    number,
-    with_unit,
-)
+from dcnumd.report.page import MANY_CELLS, number, with_unit
 from dcnumd.report.request import PAIR, ReportRequest
 from dcnumd.report.result_file import ResultData
+from dcnumd.report.views import CellView, ChartView, Drawings, Mark, ScatterView
+from dcnumd.report.wording import count_of
 
 
 def cloud_of(data: ResultData, pair: tuple[str, str]) -> Cloud | None:

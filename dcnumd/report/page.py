@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import datetime as dt
 import functools
 import math
 import pathlib
 import urllib.parse
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jinja2
 import numpy as np
@@ -21,10 +19,10 @@ from dcnumd.errors import printable
 from dcnumd.report.figures import Check, FeatureFigures, Figures
 from dcnumd.report.gallery import BackgroundPictures, Gallery
 from dcnumd.report.marks import RADIUS
-from dcnumd.report.plots import Plot
 from dcnumd.report.request import Light
 from dcnumd.report.scatter import DENSITY_COLOURS
-from dcnumd.report.wording import VERDICTS
+from dcnumd.report.views import Drawings
+from dcnumd.report.wording import VERDICTS, count_of
 from dcnumd.words import UNKNOWN, duration, duration_parts
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
@@ -35,63 +33,6 @@ SEVERITY = ("alarm", "warning", "unknown", "ok")
 LIGHT_HEX = {"green": "#1a7f37", "yellow": "#ffd33d", "red": "#b3261e", "grey": "#5d6671"}
 MANY_CELLS = 60
 """Number of cells above which only points are marked, because numbers would hide the plot."""
-
-
-class Mark(NamedTuple):
-    """A cell of the gallery in a scatter plot: its number, its point, and the position of the number."""
-
-    number: int
-    x: float
-    y: float
-    number_x: float
-    number_y: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ScatterView:
-    """One scatter plot, with the marked cells of the gallery."""
-
-    title: str
-    plot: Plot
-    text: str
-    note: str
-    marks: tuple[Mark, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ChartView:
-    """A small plot, with its title, its description for screen readers, and the note below it."""
-
-    title: str
-    plot: Plot
-    text: str
-    note: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CellView:
-    """A cell of the gallery with its number; `marked` says whether the scatter plot marks it, too."""
-
-    number: int
-    event: int
-    left: int
-    top: int
-    contour: str
-    text: str
-    marked: bool
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Drawings:
-    """All pictures of a report; `missing` has a sentence for each picture that could not be drawn."""
-
-    pairs: tuple[ScatterView, ...] = ()
-    gallery: Gallery | None = None
-    cells: tuple[CellView, ...] = ()
-    histograms: tuple[ChartView, ...] = ()
-    courses: tuple[ChartView, ...] = ()
-    background: BackgroundPictures | None = None
-    missing: tuple[str, ...] = ()
 
 
 def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
@@ -286,11 +227,6 @@ def _gallery_note(gallery: Gallery, pixel_size: float | None, *, values: bool) -
     if gallery.without_mask:
         parts.append(f"{count_of(gallery.without_mask, 'cell')} without a mask, hence without a contour.")
     return " ".join(parts)
-
-
-def count_of(count: int, word: str) -> str:
-    """Return a number and a noun, such as ``1 event`` or ``1,234 events``."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def _background(pictures: BackgroundPictures) -> dict[str, object]:

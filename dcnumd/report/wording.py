@@ -60,3 +60,8 @@ def news_in_words(failed: int, red: int) -> str:
 def explained(error: str, path: str) -> str:
     """Return an error without the path of the measurement at its beginning."""
     return printable(error).removeprefix(f"{printable(path)}: ")
+
+
+def count_of(count: int, word: str) -> str:
+    """Return a number and a noun, such as ``1 event`` or ``1,234 events``."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

@@ -1,0 +1,95 @@
+"""What the checks of a report judge, what they say, and how they say it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+State = Literal["ok", "warning", "alarm", "unknown"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Check:
+    """The outcome of one check.
+
+    Attributes
+    ----------
+    name
+        Stable name, such as ``few_events``.
+    state
+        Outcome; ``unknown`` if the data do not suffice.
+    value, limit
+        Measured value, and the value from which on the check warns, both in `unit`; None if not known.
+    text
+        Outcome and cure in words, for the operator.
+    """
+
+    name: str
+    state: State
+    value: float | None
+    limit: float | None
+    unit: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Observations:
+    """The values that the checks judge; None for a value that is not known.
+
+    Attributes
+    ----------
+    events
+        Number of events.
+    masks_dropped
+        Number of masks without a contour.
+    flicker
+        Standard deviation of the frames' brightness from its slow changes [grey levels].
+    background
+        Brightness of the background in successive intervals of time [grey levels].
+    saturated
+        Share of pixels with the largest value that can be stored.
+    cells, border_cells
+        Number of cells in the sampled frames, and number of those that touch the edge.
+    event_times
+        Time of each event since the start of the recording [s].
+    duration
+        Duration of the recording [s].
+    """
+
+    events: int
+    masks_dropped: int | None = None
+    flicker: float | None = None
+    background: tuple[float, ...] = ()
+    saturated: float | None = None
+    cells: int | None = None
+    border_cells: int | None = None
+    event_times: npt.NDArray[np.float64] | None = None
+    duration: float | None = None
+
+
+def unknown(name: str, limit: float, unit: str, text: str) -> Check:
+    """Return the outcome of a check whose value is not known."""
+    return Check(name, "unknown", None, float(limit), unit, text)
+
+
+def above(name: str, value: float, most: float, unit: str, text: str) -> Check:
+    """Return the outcome of a check that warns of values above a limit."""
+    return Check(name, "warning" if value > most else "ok", value, most, unit, text)
+
+
+def percent(share: float) -> str:
+    """Return a share as text, such as ``12 %``."""
+    return f"{short(100 * share)} %"
+
+
+def short(value: float) -> str:
+    """Return a number with two significant digits, or with all of those before the decimal point."""
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    decimals = max(0, 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,117 @@
+"""The checks of a report that judge the events: their number, their rate, and what became of masks and cells."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.config.values import ReportLimits
+from dcnumd.report.check import Check, Observations, State, above, percent, short, unknown
+from dcnumd.report.wording import count_of
+
+FEWEST_FOR_RATE = 60
+"""Smallest number of events from which changes of the event rate can be judged."""
+FEWEST_CELLS = 20
+"""Smallest number of cells in the sampled frames from which the share at the border can be judged."""
+END_SHARE = 0.1
+"""Share of the duration of a recording that counts as its end."""
+SILENT_SHARE = 0.25
+"""Share of the duration, at the end and without any event, above which the channel counts as clogged."""
+
+
+def few_events(seen: Observations, limits: ReportLimits) -> Check:
+    """Warn of too few events for certain medians, and of none at all."""
+    count, least = seen.events, limits.min_events
+    state: State = "ok"
+    text = f"{count_of(count, 'event')} found."
+    if not count:
+        state = "alarm"
+        text = (
+            "No events were found. Check that cells flow through the region in view, and that focus, illumination and "
+            "the segmenter's threshold fit."
+        )
+    elif count < least:
+        state = "warning"
+        text = (
+            f"Only {count_of(count, 'event')} found, expected at least {least:,}. Record for longer, or check flow and "
+            "concentration of the sample."
+        )
+    return Check("few_events", state, float(count), float(least), "events", text)
+
+
+def clogging(seen: Observations, limits: ReportLimits) -> Check:
+    """Warn of a flow that stopped, or nearly so, before the end of the recording."""
+    times, duration, least = seen.event_times, seen.duration, limits.clogging_share
+    if times is None or duration is None or not duration > 0:
+        return unknown("clogging", least, "1", "Whether the channel clogged is not known: the times are missing.")
+    if len(times) < FEWEST_FOR_RATE:
+        return unknown("clogging", least, "1", "Whether the channel clogged cannot be told: too few events.")
+    usual = _usual_rate(times, duration)
+    end = float(np.count_nonzero(times > (1 - END_SHARE) * duration)) / (END_SHARE * duration)
+    share = end / usual
+    silent = duration - float(times.max())
+    if share >= least:
+        text = f"The flow is steady: at the end {short(end)} events/s, usually {short(usual)}."
+        return Check("clogging", "ok", share, least, "1", text)
+    if silent > SILENT_SHARE * duration:
+        text = (
+            f"The channel clogged: no event during the last {short(silent)} of {short(duration)} s. Flush or change "
+            "the chip before the next sample."
+        )
+        return Check("clogging", "alarm", share, least, "1", text)
+    text = (
+        f"The event rate fell from {short(usual)} to {short(end)} events/s at the end. The channel may be clogging, "
+        "or the sample may be used up: look at the chip."
+    )
+    return Check("clogging", "warning", share, least, "1", text)
+
+
+def border_cells(seen: Observations, limits: ReportLimits) -> Check:
+    """Warn of many cells that the edge of the frame cuts."""
+    cells, cut, most = seen.cells, seen.border_cells, limits.max_border_cells
+    if cells is None or cut is None:
+        text = "How many cells the edge of the frame cuts is not known: the recorded frames are not reachable."
+        return unknown("border_cells", most, "1", text)
+    if cells < FEWEST_CELLS:
+        text = f"How many cells the edge of the frame cuts is not known: only {count_of(cells, 'cell')} in the sample."
+        return unknown("border_cells", most, "1", text)
+    share = cut / cells
+    # The share comes from a sample: warn only if it is above the limit by more than two standard errors.
+    sure = most + 2 * math.sqrt(share * (1 - share) / cells)
+    text = f"The edge of the frame cuts {percent(share)} of the cells."
+    if share > sure:
+        text = (
+            f"The edge of the frame cuts {percent(share)} of the cells, more than {percent(most)}; they are not "
+            "measured. Align the region in view with the channel, or widen it."
+        )
+    return Check("border_cells", "warning" if share > sure else "ok", share, most, "1", text)
+
+
+def masks_dropped(seen: Observations, limits: ReportLimits) -> Check:
+    """Warn of many masks without a contour."""
+    dropped, most = seen.masks_dropped, limits.max_masks_dropped
+    masks = seen.events + (dropped or 0)
+    if dropped is None or not masks:
+        why = "there are none." if dropped is not None else "the logs do not say."
+        return unknown("masks_dropped", most, "1", f"How many masks were dropped cannot be judged: {why}")
+    share = dropped / masks
+    text = f"{percent(share)} of the masks had no contour and were dropped."
+    if share > most:
+        text = (
+            f"{percent(share)} of the masks had no contour and were dropped, more than {percent(most)}. Usually it "
+            "is noise: check focus and light, or use a lower threshold or a larger minimum size."
+        )
+    return above("masks_dropped", share, most, "1", text)
+
+
+def _usual_rate(times: npt.NDArray[np.float64], duration: float) -> float:
+    """Return the usual event rate [1/s]: half of the events lie in intervals with this rate or a higher one.
+
+    Why not the mean rate: it is too low if the flow has stopped early.
+    """
+    intervals = int(np.clip(len(times) // 20, 3, 40))
+    counts = np.sort(np.histogram(times, intervals, (0.0, duration))[0])[::-1]
+    half = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))
+    return float(counts[half]) * intervals / duration
