@@ -159,7 +159,7 @@ def _histograms(data: ResultData, figures: Figures, missing: list[str]) -> tuple
                 missing.append(f"No distribution of {title.lower()}: {why}.")
             continue
         count = feature.count if feature else 0
-        words = f"{number(median)} {unit}" if unit != "1" else number(median)
+        words = f"{number(median)} {unit}" if unit not in {"", "1"} else number(median)
         views.append(
             ChartView(
                 title, plot, f"Histogram of the {title.lower()} of {count_of(count, 'event')}.", f"Median {words}"
@@ -200,4 +200,4 @@ def _title(figures: Figures, name: str) -> str:
 
 
 def _unit(figures: Figures, name: str) -> str:
-    return (label_of(name)[1] if name in FIRST or _feature(figures, name) else "") or "1"
+    return label_of(name)[1] if name in FIRST or _feature(figures, name) else ""

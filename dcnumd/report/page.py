@@ -101,8 +101,8 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def with_unit(label: str, unit: str) -> str:
-    """Return the label of an axis."""
-    return f"{label} [{unit}]" if unit else label
+    """Return the label of an axis; dimensionless features, whose unit is ``1``, have no unit in their labels."""
+    return f"{label} [{unit}]" if unit not in {"", "1"} else label
 
 
 def data_uri(image: bytes, kind: str = "png") -> str:
@@ -209,7 +209,7 @@ def _feature_row(feature: FeatureFigures) -> dict[str, object]:
     values = (feature.median, feature.mean, feature.sd, feature.mode, feature.minimum, feature.maximum)
     return {
         "label": feature.label,
-        "unit": feature.unit or "1",
+        "unit": "" if feature.unit == "1" else feature.unit,
         "numbers": [*map(number, values), number(feature.count)],
     }
 

@@ -10,7 +10,7 @@ from dcnumd.report.cloud import cloud
 from dcnumd.report.marks import CLEARANCE, RADIUS, beside
 from dcnumd.report.scatter import SCATTER_BOX
 
-LABELS = ("area [µm²]", "deformation [1]")
+LABELS = ("area [µm²]", "deformation")
 
 
 def drawn(x, y, marked=slice(None)):

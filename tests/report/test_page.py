@@ -135,6 +135,15 @@ def test_page_tells_what_was_measured(page):
     assert page.text.index("checks") < page.text.index("Distributions")
 
 
+def test_numbers_without_unit_have_none(page):
+    """Neither at the axes nor in the table; what has a unit has it."""
+    assert "deformation" in page.text
+    assert "area [µm²]" in page.text
+    assert "[1]" not in page.text
+    row = page.source[page.source.index('<th scope="row">Deformation</th>') :].partition("</tr>")[0]
+    assert "<td></td>" in row
+
+
 def test_names_from_files_stay_text(tmp_path):
     """Whatever field they are in, and in the name of the file."""
     keys = ("experiment:sample", "setup:medium", "setup:identifier", "setup:chip region", "setup:software version")

@@ -14,7 +14,7 @@ from PIL import Image
 from dcnumd.report import plots, scatter
 from dcnumd.report.cloud import cloud, limits
 
-LABELS = ("area [µm²]", "deformation [1]")
+LABELS = ("area [µm²]", "deformation")
 NOTHING = np.empty(0, np.int64)
 
 
