@@ -68,6 +68,7 @@ def report_request_for(settings: Settings, path: pathlib.Path, result: pathlib.P
         formats=settings.report.formats,
         gallery=settings.report.gallery,
         pairs=tuple((x, y) for x, _, y in (pair.partition(":") for pair in settings.report.pairs)),
+        plot=settings.report.plot,
         limits=settings.report.limits,
         root=index_folder_for(settings, path),
         trusted_folders=job.trusted_folders,

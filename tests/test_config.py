@@ -79,6 +79,20 @@ def test_sample_shows_every_key():
         (f"[pipeline]\npixel_size = 1{'0' * 400}", "pipeline.pixel_size: got inf; a finite number is expected"),
         ("[report.limits]\nmax_flicker = inf", "report.limits.max_flicker: got inf; a finite number is expected"),
         (
+            "[report.plot]\narea = 200",
+            "report.plot.area: got 200; a list of two numbers, the smaller one first, is expected",
+        ),
+        (
+            "[report.plot]\narea = [200]",
+            "report.plot.area: got [200]; a list of two numbers, the smaller one first, is expected",
+        ),
+        (
+            "[report.plot]\ndeform = [0.2, 0.2]",
+            "report.plot.deform: got [0.2, 0.2]; a list of two numbers, the smaller one first, is expected",
+        ),
+        ("[report.plot]\ndeform = [0, inf]", "report.plot.deform: got inf; a finite number is expected"),
+        ("[report.plot]\ndeform = [0, '1']", "report.plot.deform: got '1'; a number is expected"),
+        (
             "[pipeline.background]\nsplit_time = -inf",
             "pipeline.background.split_time: got -inf; a finite number is expected",
         ),

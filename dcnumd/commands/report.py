@@ -97,6 +97,7 @@ def make_requests(
             formats=settings.report.formats,
             gallery=settings.report.gallery,
             pairs=tuple(dict.fromkeys((*configured, *pairs))),
+            plot=settings.report.plot,
             limits=settings.report.limits,
         )
         if request.path_report in requests:

@@ -1,8 +1,9 @@
 """Conversion of TOML tables to frozen dataclasses by their annotations, with precise error messages.
 
 The metadata of a field may restrict its values: ``minimum``, ``minimum_or_0`` (0 is allowed as well), ``maximum``,
-``above`` (exclusive), ``file_name`` (part of a file name), ``pattern`` (a regular expression and its description), and
-``empty`` (a list may be empty). ``rest`` marks a mapping for keys without a field, ``internal`` a field without a key.
+``above`` (exclusive), ``file_name`` (part of a file name), ``pattern`` (a regular expression and its description),
+``empty`` (a list may be empty), and ``ends`` (a list has two rising numbers, or is empty). ``rest`` marks a mapping for
+keys without a field, ``internal`` a field without a key.
 """
 
 from __future__ import annotations
@@ -102,11 +103,21 @@ class SectionReader:
         return self._scalar(key, value, hint, metadata)
 
     def _values(self, key: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
+        if metadata.get("ends"):
+            return self._ends(key, value)
         self._expect(key, value, list, "a list of whole numbers" if hint is int else "a list of texts")
         if not value and not metadata.get("empty"):
             raise self.error(key, "got an empty list; at least one entry is needed")
         # An entry that is repeated has no meaning in any list; a folder would be watched twice.
         return tuple(dict.fromkeys(self._value(key, item, hint, metadata) for item in value))
+
+    def _ends(self, key: str, value: Any) -> tuple[float, ...]:
+        words = "a list of two numbers, the smaller one first,"
+        self._expect(key, value, list, words)
+        ends = tuple(self._scalar(key, item, float, {}) for item in value)
+        if ends and (len(ends) != 2 or ends[0] >= ends[1]):
+            raise self.error(key, f"got {value!r}; {words} is expected")
+        return ends
 
     def _choice(self, key: str, value: Any, allowed: tuple[str, ...]) -> str:
         if value in allowed:

@@ -164,6 +164,16 @@ class ReportLimits:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class PlotSettings:
+    """Settings of the standard plot, which shows deformation over area."""
+
+    area: tuple[float, ...] = dataclasses.field(default=(), metadata={"ends": True})
+    """Ends of the area axis [µm²]; empty means that they follow from the width of the channel."""
+    deform: tuple[float, ...] = dataclasses.field(default=(), metadata={"ends": True})
+    """Ends of the deformation axis; empty means the usual ones."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ReportSettings:
     """Settings of the reports of results."""
 
@@ -177,6 +187,7 @@ class ReportSettings:
         default=(), metadata={"empty": True, "pattern": (r"\w+:\w+", "two features, such as 'area_um:bright_avg'")}
     )
     """Additional pairs of features to plot."""
+    plot: PlotSettings = dataclasses.field(default_factory=PlotSettings)
     limits: ReportLimits = dataclasses.field(default_factory=ReportLimits)
 
 

@@ -13,6 +13,10 @@ Floats = npt.NDArray[np.float64]
 Limits = tuple[float, float]
 
 DENSITY_BINS = 128
+MOST_OUTSIDE = 0.01
+"""Largest share of the events that may lie outside of given limits; with more, the limits are widened."""
+SHOWN_PERCENT = (0.5, 99.5)
+"""Percentiles of the values that an axis shows at least."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +35,10 @@ class Cloud:
         Ends of the axes.
     outside
         Number of events outside of the limits.
+    incomplete
+        Number of events without finite values of both features.
+    unusual
+        Share of the events outside of the limits that were asked for, if these were widened; else 0.
     """
 
     index: npt.NDArray[np.int64]
@@ -40,6 +48,8 @@ class Cloud:
     limits_x: Limits
     limits_y: Limits
     outside: int
+    incomplete: int = 0
+    unusual: float = 0.0
 
     def has(self, event: int) -> bool:
         """Return whether the plot shows an event."""
@@ -48,45 +58,92 @@ class Cloud:
 
 
 def limits(values: Floats) -> Limits | None:
-    """Return the ends of an axis that shows nearly all values; None if no value is finite.
+    """Return the ends of an axis that shows nearly all values; None if there are none.
 
-    Outliers are left out, so that they do not compress the rest. The axis begins at zero if no value is negative and
-    zero is near.
+    There are none if no value is finite, or if values are too far apart for a floating-point number. Outliers are left
+    out, so that they do not compress the rest. The axis begins at zero if no value is negative and zero is near.
     """
     finite = values[np.isfinite(values)]
     if not finite.size:
         return None
-    low, high = (float(end) for end in np.percentile(finite, (0.5, 99.5)))
+    low, high = (float(end) for end in np.percentile(finite, SHOWN_PERCENT))
     margin = 0.15 * (high - low)
-    if not math.isfinite(margin):
-        return None
     # Equal values need a margin, too, and a margin that is tiny relative to the values would vanish by rounding.
     margin = max(margin, (1e-3 if high > low else 0.2) * max(abs(low), abs(high)), 1e-9)
     bottom, top = low - margin, high + margin
+    if not math.isfinite(top - bottom):
+        return None
     if finite.min() >= 0 and bottom < 0.35 * top:
         bottom = 0.0
     return bottom, top
 
 
-def cloud(x: Floats, y: Floats) -> Cloud | None:
+def cloud(x: Floats, y: Floats, wanted: tuple[Limits, Limits] | None = None) -> Cloud | None:
     """Return the data of the scatter plot of two features; None if no event has finite values of both.
 
     Parameters
     ----------
     x, y
         Values of all events (float64 of shape (event,)). Events with values that are not finite are left out.
+    wanted
+        Ends of both axes, which are widened if more than `MOST_OUTSIDE` of the events lie outside of them; None to
+        have them follow from the values.
     """
     valid = np.isfinite(x) & np.isfinite(y)
-    limits_x, limits_y = limits(x[valid]), limits(y[valid])
+    count = int(np.count_nonzero(valid))
+    if not count:
+        return None
+    if wanted is None:
+        limits_x, limits_y, unusual = limits(x[valid]), limits(y[valid]), 0.0
+    else:
+        limits_x, limits_y, unusual = _fitting(x[valid], y[valid], wanted)
     if limits_x is None or limits_y is None:
         return None
-    inside = valid & (x >= limits_x[0]) & (x <= limits_x[1]) & (y >= limits_y[0]) & (y <= limits_y[1])
-    index = np.flatnonzero(inside)
+    index = np.flatnonzero(_inside(x, limits_x) & _inside(y, limits_y))
     if not index.size:
         return None
-    outside = int(np.count_nonzero(valid)) - index.size
-    x, y = x[index], y[index]
-    return Cloud(index, x, y, _density(x, y, limits_x, limits_y), limits_x, limits_y, outside)
+    shown_x, shown_y = x[index], y[index]
+    return Cloud(
+        index=index,
+        x=shown_x,
+        y=shown_y,
+        density=_density(shown_x, shown_y, limits_x, limits_y),
+        limits_x=limits_x,
+        limits_y=limits_y,
+        outside=count - index.size,
+        incomplete=x.size - count,
+        unusual=unusual,
+    )
+
+
+def _inside(values: Floats, ends: Limits) -> npt.NDArray[np.bool_]:
+    """Return which values lie between the ends of an axis; NaN does not."""
+    return (values >= ends[0]) & (values <= ends[1])
+
+
+def _fitting(x: Floats, y: Floats, wanted: tuple[Limits, Limits]) -> tuple[Limits | None, Limits | None, float]:
+    """Return the ends of both axes, widened if need be, and if they are, the share of events outside of `wanted`."""
+    share = 1 - np.count_nonzero(_inside(x, wanted[0]) & _inside(y, wanted[1])) / x.size
+    if share <= MOST_OUTSIDE:
+        return (*wanted, 0.0)
+    found = _widened(x, wanted[0]), _widened(y, wanted[1])
+    return (*found, share if found != wanted else 0.0)
+
+
+def _widened(values: Floats, ends: Limits) -> Limits | None:
+    """Return the ends of an axis, extended to show nearly all values; None if that is not possible.
+
+    The axis is doubled as often as necessary, so that wide axes of different measurements are often the same.
+    """
+    low, high = ends
+    first, last = (float(end) for end in np.percentile(values, SHOWN_PERCENT))
+    while high < last:
+        high += high - low
+    while low > first:
+        low -= high - low
+    if values.min() >= 0 and ends[0] >= 0:
+        low = max(low, 0.0)
+    return (low, high) if math.isfinite(high - low) else limits(values)
 
 
 def unit(values: Floats, ends: Limits) -> Floats:

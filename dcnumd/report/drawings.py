@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from dcnumd.report import plots, scatter
-from dcnumd.report.cloud import Cloud, cloud
+from dcnumd.report.axes import USUAL_WIDTH, follows_unknown_width, standard_limits
+from dcnumd.report.cloud import Cloud, Limits, cloud
 from dcnumd.report.features import FIRST, label_of
 from dcnumd.report.figures import Course, FeatureFigures, Figures
 from dcnumd.report.gallery import Gallery, background_pictures, choose, make_gallery
@@ -19,10 +22,15 @@ from dcnumd.report.views import CellView, ChartView, Drawings, Mark, ScatterView
 from dcnumd.report.wording import count_of
 
 
-def cloud_of(data: ResultData, pair: tuple[str, str]) -> Cloud | None:
-    """Return the data of a scatter plot; None if there is nothing to plot."""
+def cloud_of(data: ResultData, pair: tuple[str, str], wanted: tuple[Limits, Limits] | None = None) -> Cloud | None:
+    """Return the data of a scatter plot, within wanted limits if there are any; None if there is nothing to plot."""
     x, y = (data.scalar(name) for name in pair)
-    return None if x is None or y is None else cloud(x, y)
+    return None if x is None or y is None else cloud(x, y, wanted)
+
+
+def standard_cloud(data: ResultData, figures: Figures, request: ReportRequest) -> Cloud | None:
+    """Return the data of the standard plot; None if there is nothing to plot."""
+    return cloud_of(data, PAIR, standard_limits(request.plot, figures.channel_width_um))
 
 
 def axis_labels(figures: Figures, pair: tuple[str, str]) -> tuple[str, str]:
@@ -111,9 +119,8 @@ def _pairs(
             for cell, point, place in zip(shown, plot.points, places, strict=True)
         )
         x, y = (_title(figures, name) for name in pair)
-        views.append(
-            ScatterView(f"{x} and {y.lower()}", plot, _scatter_text(points, x, y), _scatter_note(points), marks)
-        )
+        note = _scatter_note(points, _standard_notes(points, figures, request) if pair == PAIR else ())
+        views.append(ScatterView(f"{x} and {y.lower()}", plot, _scatter_text(points, x, y), note, marks))
     return tuple(views)
 
 
@@ -125,11 +132,28 @@ def _scatter_text(points: Cloud, x: str, y: str) -> str:
     )
 
 
-def _scatter_note(points: Cloud) -> str:
-    note = f"{count_of(points.index.size, 'event')}, coloured by how dense they lie."
+def _scatter_note(points: Cloud, further: Sequence[str]) -> str:
+    parts = [f"{count_of(points.index.size, 'event')}, coloured by how dense they lie.", *further]
     if points.outside:
-        note += f" {count_of(points.outside, 'event')} beyond the axes."
-    return note
+        parts.append(f"{count_of(points.outside, 'event')} beyond the axes.")
+    if points.incomplete:
+        parts.append(f"{count_of(points.incomplete, 'event')} without finite values of both.")
+    return " ".join(parts)
+
+
+def _standard_notes(points: Cloud, figures: Figures, request: ReportRequest) -> list[str]:
+    """Return the sentences on the axes of the standard plot, if there is something unusual about them."""
+    notes = []
+    if points.unusual:
+        area, deform = standard_limits(request.plot, figures.channel_width_um)
+        notes.append(
+            f"Wider than usual: {number(100 * points.unusual, 2)} % of the events lie outside of area "
+            f"{number(area[0])} to {number(area[1])} µm² and deformation {number(deform[0])} to {number(deform[1])}."
+        )
+    if follows_unknown_width(request.plot, figures.channel_width_um):
+        width = number(USUAL_WIDTH)
+        notes.append(f"The width of the channel is not known; the axes are those for {width} µm.")
+    return notes
 
 
 def _why_no_plot(data: ResultData, figures: Figures, pair: tuple[str, str]) -> str:

@@ -8,7 +8,7 @@ import pathlib
 from dcnumd.config.choices import Format
 from dcnumd.report import scatter
 from dcnumd.report.document import as_document
-from dcnumd.report.drawings import axis_labels, cloud_of, draw
+from dcnumd.report.drawings import axis_labels, draw, standard_cloud
 from dcnumd.report.figures import measure
 from dcnumd.report.page import render
 from dcnumd.report.request import PAIR, ReportRequest, ReportSummary
@@ -44,7 +44,7 @@ def make_report(request: ReportRequest) -> ReportSummary:
     """
     with open_result(request) as data:
         figures = measure(data, request.limits)
-        main = cloud_of(data, PAIR)
+        main = standard_cloud(data, figures, request)
         labels = axis_labels(figures, PAIR)
         raster = scatter.dots(main) if main is not None else None
         contents: dict[Format, bytes] = {}

@@ -10,7 +10,7 @@ import pathlib
 from typing import Literal
 
 from dcnumd.config.choices import Format
-from dcnumd.config.values import ReportLimits
+from dcnumd.config.values import PlotSettings, ReportLimits
 
 Light = Literal["green", "yellow", "red", "grey"]
 """Traffic light: no problem found, to be checked, unusable, not rated."""
@@ -32,6 +32,8 @@ class ReportRequest:
     """Largest number of cells to show."""
     pairs: tuple[tuple[str, str], ...] = ()
     """Pairs of features to plot in addition to `PAIR`."""
+    plot: PlotSettings = dataclasses.field(default_factory=PlotSettings)
+    """Settings of the standard plot."""
     limits: ReportLimits = dataclasses.field(default_factory=ReportLimits)
     root: pathlib.Path | None = None
     """Folder that symbolic links must not lead the report out of; None: no such limit."""

@@ -164,7 +164,7 @@ def test_configurations_are_accepted(name, tmp_path):
 def test_every_setting_of_reports_and_the_page_is_explained():
     """The engineer's guide says what each is for, the operator's what the limits mean."""
     manuals = (DOCS / "operations.md").read_text("utf-8") + (DOCS / "operator.md").read_text("utf-8")
-    wanted = {key for key in configuration() if key.startswith(("report.", "web."))} - {"report.limits"}
+    wanted = {key for key in configuration() if key.startswith(("report.", "web."))} - {"report.limits", "report.plot"}
     named = {key for code in inline(manuals) for key in KEY.findall(code)}
     assert wanted - named == set()
 

@@ -11,6 +11,7 @@ import re
 import numpy as np
 import pytest
 
+from dcnumd.config.values import PlotSettings
 from dcnumd.errors import printable
 from dcnumd.report.make import make_report
 from dcnumd.report.page import number
@@ -142,6 +143,26 @@ def test_numbers_without_unit_have_none(page):
     assert "[1]" not in page.text
     row = page.source[page.source.index('<th scope="row">Deformation</th>') :].partition("</tr>")[0]
     assert "<td></td>" in row
+
+
+def test_unusual_axes_are_explained(tmp_path):
+    """What lies outside is told, wider axes are, and a channel whose width nobody knows."""
+    columns = columns_of(300)
+    columns["area_um"][:4] = 700
+    columns["deform"][5] = np.nan
+    result = write_result(tmp_path / "M001_dcn.rtdc", columns=columns)
+    wide = page_of(result)
+    assert (
+        "Wider than usual: 1.3 % of the events lie outside of area 0 to 200 µm² and deformation 0 to 0.2." in wide.text
+    )
+    assert "1 event without finite values of both." in wide.text
+    narrow = page_of(result, plot=PlotSettings(area=(0.0, 800.0)))
+    assert "than usual" not in narrow.text
+    columns["area_um"][:2] = 60
+    result = write_result(tmp_path / "M002_dcn.rtdc", columns=columns, attributes={"setup:channel width": None})
+    usual = page_of(result)
+    assert "2 events beyond the axes." in usual.text
+    assert "The width of the channel is not known; the axes are those for 20 µm." in usual.text
 
 
 def test_names_from_files_stay_text(tmp_path):

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dcnumd.config.values import PlotSettings
 from dcnumd.report import plots, scatter
+from dcnumd.report.axes import standard_limits
 from dcnumd.report.cloud import cloud, limits
 
 LABELS = ("area [µm²]", "deformation")
@@ -83,6 +85,60 @@ def test_events_without_both_values_are_passed_over():
     x = np.array([1.0, np.nan, 2.0, 3.0, np.inf])
     y = np.array([0.1, 0.2, np.nan, 0.3, 0.4])
     assert cloud(x, y).index.tolist() == [0, 3]
+
+
+WANTED = ((0.0, 200.0), (0.0, 0.2))
+
+
+def test_axes_of_measurements_compare():
+    """The limits that were asked for hold for whatever is measured, as long as nearly all events are within."""
+    rng = np.random.default_rng(1)
+    for area, deform in ((30, 0.02), (120, 0.12)):
+        x, y = rng.normal(area, 5, 1000), np.abs(rng.normal(deform, 0.01, 1000))
+        x[:8], y[8] = 900, np.nan
+        found = cloud(x, y, WANTED)
+        assert (found.limits_x, found.limits_y) == WANTED
+        assert (found.outside, found.incomplete, found.unusual) == (8, 1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "limits_x", "limits_y"),
+    [
+        (0, 210, (0, 400), (0, 0.2)),
+        (0, 500, (0, 800), (0, 0.2)),
+        (1, 0.3, (0, 200), (0, 0.4)),
+        (1, -0.05, (0, 200), (-0.2, 0.2)),
+    ],
+)
+def test_axes_are_widened_where_much_is_outside(place, value, limits_x, limits_y):
+    """They are doubled, so that they are often the same again; the share of events that made it necessary is known."""
+    values = [np.full(500, 60.0), np.full(500, 0.05)]
+    values[place][:20] = value
+    found = cloud(*values, WANTED)
+    assert found.limits_x == pytest.approx(limits_x)
+    assert found.limits_y == pytest.approx(limits_y)
+    assert found.outside == 0
+    assert found.unusual == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("largest", [1e307, 1.7e308])
+def test_axes_are_finite_or_there_is_no_plot(largest):
+    """Whatever numbers are in a file."""
+    values = np.full(500, 60.0)
+    values[:20] = largest
+    for wanted in (None, WANTED):
+        found = cloud(values, np.full(500, 0.05), wanted)
+        assert found is None or np.isfinite(found.limits_x).all()
+        assert (found is None) == (largest > 1e308)
+
+
+@pytest.mark.parametrize(
+    ("width", "area"), [(20, 200), (10, 50), (15, 112.5), (30, 450), (40, 800), (None, 200), (0, 200)]
+)
+def test_limits_grow_with_the_channel(width, area):
+    """The largest cells do, too; what cannot be a width is none."""
+    assert standard_limits(PlotSettings(), width) == ((0, area), (0, 0.2))
+    assert standard_limits(PlotSettings((20.0, 90.0), (0.01, 0.5)), width) == ((20, 90), (0.01, 0.5))
 
 
 def test_density_is_higher_where_events_are_many():
