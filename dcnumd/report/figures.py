@@ -106,9 +106,11 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
         Limits of the checks.
     """
     events, rate = len(data), _positive(data, "imaging:frame rate")
+    recorded = len(data.source_frames) if data.source_frames is not None else None
     frames = data.run.frames
-    if frames is None and data.whole and data.source_frames is not None:
-        frames = len(data.source_frames)
+    if data.whole:
+        frames = recorded if frames is None else frames
+        recorded = frames if recorded is None else recorded
     times = event_times(data, rate)
     duration = duration_of(data, times, frames, rate)
     sample = sample_frames(data)
@@ -154,7 +156,7 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
         ppid="|".join(codes) if all(codes) else "",
         pphash=_text(data, "pipeline:dcnum hash"),
         generation=codes[0],
-        parts=parts_in_words(data.meta),
+        parts=parts_in_words(data.meta, recorded),
         software=_software(data),
         processing=processing,
         features=tuple(_features(data)),

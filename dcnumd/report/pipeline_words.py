@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 from dcnumd.meta.ppid import get_unique_prefix
@@ -83,6 +84,13 @@ def _kept(value: str) -> str:
         return f"Share of the background images that is kept at least: {value}."
 
 
+def _median(value: str, frames: int | None = None) -> str:
+    """Return the sentence about the median of ``sparsemed``, which takes fewer frames if the measurement has fewer."""
+    if frames is not None and value.isdecimal() and frames < int(value):
+        return f"Each background image is the median of all {frames:,} frames, because there are fewer than {value}."
+    return f"Each background image is the median of {value} frames."
+
+
 MASK: Meanings = {
     "clear_border": _either(
         "Masks that touch the edge of the frame are dropped.", "Masks that touch the edge of the frame are kept."
@@ -100,7 +108,7 @@ METHODS: Mapping[str, tuple[str, Meanings]] = {
     "background:sparsemed": (
         "At regular moments the median of the next frames is taken as background image; unsteady ones are left out.",
         {
-            "kernel_size": _phrase("Each background image is the median of {} frames."),
+            "kernel_size": _median,
             "split_time": _phrase("A background image is computed every {} s."),
             "thresh_cleansing": _cleansing,
             "frac_cleansing": _kept,
@@ -149,19 +157,21 @@ UNKNOWN = {
 }
 
 
-def parts_in_words(meta: Mapping[str, object]) -> tuple[PipelinePart, ...]:
+def parts_in_words(meta: Mapping[str, object], frames: int | None = None) -> tuple[PipelinePart, ...]:
     """Return all parts of the pipeline ID of a result, in words.
 
     Parameters
     ----------
     meta
         Attributes of the result.
+    frames
+        Number of frames of the measurement, if known.
     """
     codes = ((name, meta.get(f"pipeline:dcnum {name}")) for name in PARTS)
-    return tuple(in_words(name, str(code)[:MAX_CODE]) for name, code in codes if code)
+    return tuple(in_words(name, str(code)[:MAX_CODE], frames) for name, code in codes if code)
 
 
-def in_words(name: str, code: str) -> PipelinePart:
+def in_words(name: str, code: str, frames: int | None = None) -> PipelinePart:
     """Return one part of a pipeline ID, in words.
 
     Methods and parameters of other packages are not known here; they are shown by their codes.
@@ -173,9 +183,13 @@ def in_words(name: str, code: str) -> PipelinePart:
     code
         The method, a colon, and its parameters; for a segmenter, another colon and the parameters of mask
         post-processing.
+    frames
+        Number of frames of the measurement, if known.
     """
     method, _, rest = code.partition(":")
     words, meanings = METHODS.get(f"{name}:{method}", (UNKNOWN[name].format(method), {}))
+    if frames is not None and f"{name}:{method}" == "background:sparsemed":
+        meanings = {**meanings, "kernel_size": functools.partial(_median, frames=frames)}
     own, mask = (*rest.split(":", 1), "")[:2] if name == "segmenter" else (rest, "")
     parameters = [*_explain(own, meanings), *_explain(mask, MASK)]
     return PipelinePart(name, code, method, words, tuple(parameters[:MAX_PARAMETERS]))

@@ -51,6 +51,15 @@ def test_values_are_told():
 
 
 @pytest.mark.parametrize(
+    ("frames", "expected"),
+    [(16, "all 16 frames"), (199, "all 199 frames"), (200, "of 200 frames"), (None, "200 frames")],
+)
+def test_median_of_a_short_measurement_has_fewer_frames(frames, expected):
+    part = parts_in_words({"pipeline:dcnum background": "sparsemed:k=200^s=1^t=0^f=0.8^o=1"}, frames)[0]
+    assert expected in part.parameters[0][3]
+
+
+@pytest.mark.parametrize(
     ("mapping", "expected"), [("0", "All"), ("500", "first 500"), ("n-9-2", ":9:2"), ("h-01234567", "01234567")]
 )
 def test_index_mappings(mapping, expected):
