@@ -17,7 +17,7 @@ from dcnumd.daemon.measurements.tracker import Candidate
 from dcnumd.logic.job_line import Stage
 from dcnumd.logic.stamp import Stamp
 from dcnumd.reasons import FAILURES
-from dcnumd.report import checks, index_rebuild, make, page, request, wording
+from dcnumd.report import check, index_rebuild, make, page, request, wording
 from dcnumd.web import words
 
 
@@ -32,9 +32,9 @@ from dcnumd.web import words
         (wording.VERDICTS, get_args(request.Light)),
         (page.LIGHT_HEX, get_args(request.Light)),
         (index_rebuild.LIGHTS, get_args(request.Light)),
-        (page.STATE_COLOURS, get_args(checks.State)),
-        (page.STATE_WORDS, get_args(checks.State)),
-        (dict.fromkeys(page.SEVERITY), get_args(checks.State)),
+        (page.STATE_COLOURS, get_args(check.State)),
+        (page.STATE_WORDS, get_args(check.State)),
+        (dict.fromkeys(page.SEVERITY), get_args(check.State)),
         (make.ENDINGS, get_args(request.Format)),
         (words.STAGES, get_args(Stage)),
     ],
@@ -46,9 +46,9 @@ def test_tables_are_complete(table, codes):
 
 def test_every_check_has_words():
     """Each check of a report has a name for people."""
-    tree = ast.parse(pathlib.Path(checks.__file__).read_text("utf-8"))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    makers = {"Check", "_unknown", "_above"}
+    trees = [ast.parse(path.read_text("utf-8")) for path in pathlib.Path(check.__file__).parent.glob("checks*.py")]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    makers = {"Check", "unknown", "above"}
     first = [call.args[0] for call in calls if getattr(call.func, "id", "") in makers]
     names = {one.value for one in first if isinstance(one, ast.Constant)}
     assert names == set(wording.WARNINGS)
