@@ -1,4 +1,4 @@
-"""Numbers as text: tables for the terminal and the README."""
+"""Numbers as text: tables for the terminal and docs/performance.md."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from benchmarks.bench import Figure, Outcome, Timing
 SECTION_BEGIN, SECTION_END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
 
-def fill_section(readme: str, report: str) -> str:
-    """Put a report between the two marks of a README.
+def fill_section(page: str, report: str) -> str:
+    """Put a report between the two marks of a page.
 
     Raises
     ------
     ValueError
-        When the README lacks the marks.
+        When the page lacks the marks.
     """
-    before, begin, rest = readme.partition(SECTION_BEGIN)
+    before, begin, rest = page.partition(SECTION_BEGIN)
     _, end, after = rest.partition(SECTION_END)
     if not (begin and end):
-        raise ValueError(f"the README has no section from {SECTION_BEGIN} to {SECTION_END}")
+        raise ValueError(f"the page has no section from {SECTION_BEGIN} to {SECTION_END}")
     return f"{before}{begin}\n{report}\n{end}{after}"
 
 
@@ -60,6 +60,7 @@ def markdown(outcome: Outcome, machine: Mapping[str, Any], runs: int) -> str:
         lines += ["", *lineup_table(alone)]
     if outcome.figures:
         lines += ["", *figure_table(outcome.figures)]
+    lines += missed_lines(outcome)
     lines += stage_lines(outcome.timings)
     if compared:
         lines += ["", f"Differences between the results of dcnumd and dcnum: {len(outcome.differences)}."]
@@ -70,15 +71,15 @@ def comparison_table(timings: Sequence[Timing], machine: Mapping[str, Any]) -> l
     """Return the table of dcnumd beside dcnum."""
     ours, other = (f"{name} {machine[name]} [s]" for name in ("dcnumd", "dcnum"))
     lines = [
-        f"| case | measurement | {ours} | {other} | ratio | target | met |",
-        "|---|---|---|---|---|---|---|",
+        f"| case | measurement | {ours} | {other} | ratio | target |",
+        "|---|---|---|---|---|---|",
     ]
     for timing in timings:
         runs = len(timing.seconds)
         lines.append(
             f"| {timing.label} | {measurement_text(timing)} | {spread(timing.seconds, 2, runs)} "
             f"| {spread(timing.reference_seconds, 2, runs)} | {spread(timing.ratios, 1, runs)} "
-            f"| {targets_text(timing)} | {verdict(timing.met())} |"
+            f"| {targets_text(timing)} |"
         )
     return lines
 
@@ -86,8 +87,8 @@ def comparison_table(timings: Sequence[Timing], machine: Mapping[str, Any]) -> l
 def lineup_table(timings: Sequence[Timing]) -> list[str]:
     """Return the table of dcnumd, a running daemon, beside itself."""
     lines = [
-        "| running daemon | measurement | [s] | frames/s | relative speed | result [MB] | target | met |",
-        "|---|---|---|---|---|---|---|---|",
+        "| running daemon | measurement | [s] | frames/s | relative speed | result [MB] | target |",
+        "|---|---|---|---|---|---|---|",
     ]
     for timing in timings:
         rate = timing.frames / statistics.median(timing.seconds)
@@ -96,21 +97,47 @@ def lineup_table(timings: Sequence[Timing]) -> list[str]:
             relative = "1"
         lines.append(
             f"| {timing.label} | {measurement_text(timing)} | {spread(timing.seconds, 2, len(timing.seconds))} "
-            f"| {rate:.0f} | {relative} | {timing.output_bytes / 1e6:.1f} | {targets_text(timing)} "
-            f"| {verdict(timing.met())} |"
+            f"| {rate:.0f} | {relative} | {timing.output_bytes / 1e6:.1f} | {targets_text(timing)} |"
         )
     return lines
 
 
 def figure_table(figures: Sequence[Figure]) -> list[str]:
     """Return the table of everything else."""
-    lines = ["| case | what | value | target | met |", "|---|---|---|---|---|"]
+    lines = ["| case | what | value | target |", "|---|---|---|---|"]
     for figure in figures:
         value = f"{spread(figure.values, figure.digits)} {figure.unit}".strip()
         if len(figure.values) > 1:
             value += f", n = {len(figure.values)}"
-        lines.append(f"| {figure.case} | {figure.what} | {value} | {figure.target or ''} | {met_text(figure.met())} |")
+        lines.append(f"| {figure.case} | {figure.what} | {value} | {figure.target or ''} |")
     return lines
+
+
+def missed_lines(outcome: Outcome) -> list[str]:
+    """Tell which targets the medians miss; nothing if there are no targets."""
+    met = [kept for timing in outcome.timings for kept in timing.met().values()]
+    met += [kept for figure in outcome.figures if (kept := figure.met()) is not None]
+    if not met:
+        return []
+    if all(met):
+        return ["", "All targets are met."]
+    missed = [f"- {timing.label}: {text}" for timing in outcome.timings if (text := missed_text(timing))]
+    for figure in outcome.figures:
+        if figure.met() is False:
+            value = f"{statistics.median(figure.values):.{figure.digits}f} {figure.unit}"
+            missed.append(f"- {figure.case}, {figure.what}: {value}, target {figure.target}")
+    return ["", "These miss their targets:", "", *missed]
+
+
+def missed_text(timing: Timing) -> str:
+    """Return the medians of a timing that miss their targets; an empty text if none does."""
+    met = timing.met()
+    texts = []
+    if met.get("ratio") is False:
+        texts.append(f"{statistics.median(timing.ratios):.1f}x, target {timing.ratio_target}")
+    if met.get("seconds") is False:
+        texts.append(f"{statistics.median(timing.seconds):.2f} s, target {timing.seconds_target}")
+    return "; ".join(texts)
 
 
 def stage_lines(timings: Sequence[Timing]) -> list[str]:
@@ -135,18 +162,6 @@ def measurement_text(timing: Timing) -> str:
 def targets_text(timing: Timing) -> str:
     """Return the targets of a timing."""
     return ", ".join(str(target) for target in (timing.ratio_target, timing.seconds_target) if target is not None)
-
-
-def verdict(met: Mapping[str, bool]) -> str:
-    """Return whether targets were met; which of them, where they disagree: seconds depend on the computer."""
-    if len(set(met.values())) < 2:
-        return met_text(next(iter(met.values()), None))
-    return ", ".join(f"{name} {met_text(kept)}" for name, kept in met.items())
-
-
-def met_text(met: bool | None) -> str:
-    """Return whether a target was met."""
-    return {True: "yes", False: "no", None: ""}[met]
 
 
 def spread(values: Sequence[float], digits: int, usual: int | None = None) -> str:

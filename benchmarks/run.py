@@ -34,7 +34,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="Exit code 1 if results differ from those of dcnum; a missed target is told in the tables.",
+        epilog="Exit code 1 if results differ from those of dcnum; the report lists missed targets.",
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"see --list; all but {GUARD} if none is given")
     parser.add_argument("--list", action="store_true", help="tell the cases and how long they take, and exit")
@@ -47,7 +47,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=900.0, help="of one run [s]")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="work in DIR, a new folder; keep what differs")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all numbers")
-    parser.add_argument("--readme", type=pathlib.Path, metavar="FILE", help="put the tables into this README")
+    parser.add_argument(
+        "--page", type=pathlib.Path, metavar="FILE", help="put the tables into this page, as docs/performance.md"
+    )
     parser.add_argument("--profile", type=pathlib.Path, metavar="FILE", help="only draw when who does what, as SVG")
     options = parser.parse_args(arguments)
     names = [case.name for case in all_cases(options)]
@@ -93,8 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if GUARD in options.cases:
             return run_guard(bench)
         machine = describe_machine(options.workers)
-        if options.readme:
-            fill_section(options.readme.read_text(encoding="utf-8"), "")
+        if options.page:
+            fill_section(options.page.read_text(encoding="utf-8"), "")
         if not options.cold:
             warm_up(cases, bench)
         outcome, failed = run_cases(cases, bench, lambda so_far: save(so_far, machine, options))
@@ -109,9 +111,9 @@ def save(outcome: Outcome, machine: dict[str, Any], options: argparse.Namespace)
     if options.json:
         told = {"runs": options.runs, "frames": options.frames}
         options.json.write_text(as_json(outcome, machine, told), encoding="utf-8")
-    if options.readme:
+    if options.page:
         report = markdown(outcome, machine, options.runs)
-        options.readme.write_text(fill_section(options.readme.read_text(encoding="utf-8"), report), encoding="utf-8")
+        options.page.write_text(fill_section(options.page.read_text(encoding="utf-8"), report), encoding="utf-8")
 
 
 def run_cases(cases: Sequence[Case], bench: Bench, on_case: Callable[[Outcome], None]) -> tuple[Outcome, bool]:

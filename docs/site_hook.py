@@ -1,7 +1,8 @@
-"""Lets the pages refer to files of the project that are not pages, and the site hold them.
+"""Lets the pages refer to files of the project that are not pages, and the site contain them.
 
 In the repository, ``[README](../README.md)`` leads to the README and ``[config](../config.toml)`` to the sample. The
-site gets the README as a page, and each other file that a page refers to as a file to read or download.
+site has the Markdown documents at the top of the project as pages, and each other file that a page refers to as a file
+to read or download.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 TOP = pathlib.Path(__file__).parents[1]
+PAGES = {name: name.lower() for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
+"""Documents at the top of the project, and their names in the site; mkdocs would take "README.md" for "index.md"."""
 LINK_UP = re.compile(r"\]\(((?:\.\./)+)([\w./-]+)")
-"""The start of a link that leads upwards."""
+"""Start of a link that leads upwards."""
 LINK_FROM_TOP = re.compile(r"\]\((docs/|(?!https?:|#))")
-"""The start of a link in a document at the top of the project."""
+"""Start of a link in a document at the top of the project."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the README and the files outside of ``docs`` that pages refer to."""
-    readme = LINK_FROM_TOP.sub(lambda match: "](" if match[1] else "](../", (TOP / "README.md").read_text("utf-8"))
-    # mkdocs takes "README.md" for another name of "index.md".
-    files.append(File.generated(config, "readme.md", content=readme))
+    """Add the documents at the top of the project, and the files outside of ``docs`` that pages refer to."""
+    for name, uri in PAGES.items():
+        text = (TOP / name).read_text("utf-8")
+        content = LINK_FROM_TOP.sub(lambda match: "](" if match[1] else "](../", text)
+        files.append(File.generated(config, uri, content=content))
     wanted = {target for page in files.documentation_pages() for target in targets(page.src_uri, page.content_string)}
-    for target in sorted(wanted - {"README.md"}):
+    for target in sorted(wanted - {*PAGES}):
         files.append(File.generated(config, f"files/{target}", abs_src_path=str(TOP / target)))
     return files
 
@@ -46,7 +50,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     def inwards(match: re.Match[str]) -> str:
         if match[2] not in known:
             return match[0]
-        place = "readme.md" if match[2] == "README.md" else f"files/{match[2]}"
-        return "](" + "../" * uri.count("/") + place
+        return "](" + "../" * uri.count("/") + PAGES.get(match[2], f"files/{match[2]}")
 
     return LINK_UP.sub(inwards, markdown)
