@@ -1,3 +1,3 @@
 """dcnumd processes deformability-cytometry measurements beside the instrument."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
