@@ -144,7 +144,7 @@ def history(
         # Imported here because only the output to a terminal needs rich.
         from dcnumd.commands.history_table import show_table  # noqa: PLC0415
 
-        show_table(settings, entries, more=len(entries) == number)
+        show_table(entries, more=len(entries) == number)
     else:
         for entry in entries:
             click.echo(entry_line(entry))

@@ -11,19 +11,18 @@ from rich.text import Text
 
 from dcnumd.commands.rich_parts import count, name_of, name_width, outcome, warnings_of, words
 from dcnumd.commands.shown import local_time, why_not
-from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import Entry, State
-from dcnumd.words import duration
+from dcnumd.words import distinct_names, duration
 
 WIDE = 110
 """Width of the terminal from which on the columns "frames" and "took" are shown [columns]."""
 
 
-def show_table(settings: Settings, entries: Sequence[Entry], *, more: bool) -> None:
+def show_table(entries: Sequence[Entry], *, more: bool) -> None:
     """Print the table, with a hint on how to see all measurements if there may be `more`."""
     console = rich.console.Console(highlight=False)
     now = dt.datetime.now(dt.UTC).astimezone()
-    console.print(history_table(settings, entries, now, console.width))
+    console.print(history_table(entries, now, console.width))
     hints = ["-n 0 shows all"] if more else []
     if any(entry.state is State.FAILED for entry in entries):
         hints.append("dcnumd why FILE tells the way of a measurement")
@@ -31,7 +30,7 @@ def show_table(settings: Settings, entries: Sequence[Entry], *, more: bool) -> N
         console.print(Text("; ".join(hints), "dim"))
 
 
-def history_table(settings: Settings, entries: Sequence[Entry], now: dt.datetime, width: int) -> rich.table.Table:
+def history_table(entries: Sequence[Entry], now: dt.datetime, width: int) -> rich.table.Table:
     """Return the table of finished measurements for a terminal of `width` columns."""
     wide = width >= WIDE
     table = rich.table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim underline")
@@ -44,13 +43,14 @@ def history_table(settings: Settings, entries: Sequence[Entry], now: dt.datetime
         table.add_column("frames", no_wrap=True, justify="right")
         table.add_column("took", no_wrap=True, justify="right")
     table.add_column("remarks")
+    names = distinct_names(entry.path for entry in entries)
     for entry in entries:
         took = "" if entry.seconds is None else duration(entry.seconds)
         done = entry.state is State.DONE
         table.add_row(
             local_time(entry.finished_at, now),
             outcome(entry),
-            name_of(settings, entry),
+            name_of(names, entry),
             words(entry.sample),
             count(entry.events if done else None),
             *((count(entry.frames), took if done else "") if wide else ()),

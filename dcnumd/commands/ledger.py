@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -17,7 +18,7 @@ from dcnumd.commands.shown import as_dict, entry_line, moment, print_json, readi
 from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.links import LinkFault, stat_of
 from dcnumd.daemon.folders.listing import CandidateFilter
-from dcnumd.daemon.ledger.records import Entry, State
+from dcnumd.daemon.ledger.records import Entry, State, Transition
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.daemon.measurements.lifecycle import begin_anew
 from dcnumd.daemon.ownership import lock_owner
@@ -25,6 +26,7 @@ from dcnumd.errors import printable
 from dcnumd.read.trust import Trust
 from dcnumd.reasons import CATALOGUE, REFUSED_NAMES
 from dcnumd.routing import plain_path
+from dcnumd.words import distinct_names
 
 FILES = click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
 
@@ -37,8 +39,8 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
     """Tell the way of one FILE, and why it is where it is. Exit code 1 if nothing is known of it.
 
     FILE is a measurement or its result. A name without a folder stands for all measurements in the ledger with that
-    name, or with a result of that name, unless there is such a file in the current folder. Times are local on a
-    terminal and UTC elsewhere.
+    name, or with a result of that name, unless there is such a file in the current folder; each is told under its
+    folder then. Times are local on a terminal and UTC elsewhere.
     """
     path = os.fspath(plain_path(file))
     with reading(settings) as ledger:
@@ -55,16 +57,25 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
         print_json({"path": path, "explanation": explanation, "entries": known})
     elif explanation:
         click.echo(f"{printable(path)}: {explanation}")
-    for entry in entries if not as_json else ():
-        click.echo(entry_line(entry))
-        if cause := CATALOGUE.get(entry.reason):
-            click.echo(f"    {cause.what}. {cause.cure}")
-        if entry.report:
-            click.echo(f"    report: {printable(entry.report)}")
-        for step in ways[entry.id]:
-            reason = printable(f"{step.reason}{f': {step.error}' if step.error else ''}")
-            click.echo(f"    {moment(step.time)}  {step.state:9} {reason}".rstrip())
+    names = distinct_names(entry.path for entry in entries)
+    for name, same in itertools.groupby(entries if not as_json else (), lambda entry: names[entry.path]):
+        if len(names) > 1:
+            click.echo(f"{printable(name)}:")
+        for entry in same:
+            _show_way(entry, ways[entry.id])
     return 0 if entries else 1
+
+
+def _show_way(entry: Entry, way: Sequence[Transition]) -> None:
+    """Print the present state of a measurement with cause and cure, its report, and its earlier states."""
+    click.echo(entry_line(entry))
+    if cause := CATALOGUE.get(entry.reason):
+        click.echo(f"    {cause.what}. {cause.cure}")
+    if entry.report:
+        click.echo(f"    report: {printable(entry.report)}")
+    for step in way:
+        reason = printable(f"{step.reason}{f': {step.error}' if step.error else ''}")
+        click.echo(f"    {moment(step.time)}  {step.state:9} {reason}".rstrip())
 
 
 @click.command(epilog="Example: dcnumd retry /srv/acquisition/M001_data.rtdc")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
+from collections.abc import Mapping
 
 import rich.console
 import rich.measure
@@ -10,8 +11,6 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
-from dcnumd.commands.shown import short_path
-from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, Entry, State
 from dcnumd.errors import printable
 
@@ -67,10 +66,18 @@ def name_width(width: int) -> int:
     return round(0.3 * width)
 
 
-def name_of(settings: Settings, entry: Entry) -> LeftCut:
-    """Return the name of a measurement, as a link to its report on terminals that support links."""
+def name_of(names: Mapping[str, str], entry: Entry) -> LeftCut:
+    """Return the name of a measurement, as a link to its report on terminals that support links.
+
+    Parameters
+    ----------
+    names
+        The names of all measurements that are shown, by path; see `distinct_names`.
+    entry
+        The measurement.
+    """
     link = f"file://{urllib.parse.quote(entry.report.encode('utf-8', 'surrogateescape'))}" if entry.report else None
-    return LeftCut(short_path(settings, entry.path), Style(bold=True, link=link))
+    return LeftCut(printable(names[entry.path]), Style(bold=True, link=link))
 
 
 def outcome(entry: Entry) -> Text:

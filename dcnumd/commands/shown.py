@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
-import os
 import pathlib
 import sqlite3
 import sys
@@ -45,12 +44,6 @@ def reading(settings: Settings) -> Iterator[Ledger | None]:
 def unreadable(folder: pathlib.Path, error: sqlite3.Error) -> DcnumdError:
     """Return the error for a ledger that SQLite cannot read."""
     return DcnumdError(f"{ledger_path(folder)}: the ledger cannot be read: {error}", "ledger")
-
-
-def short_path(settings: Settings, path: str) -> str:
-    """Return the path of a measurement, relative to its watched folder if it is in one."""
-    folder = settings.watched_folder_of(pathlib.Path(path))
-    return printable(os.path.relpath(path, folder) if folder else path)
 
 
 def local_time(time: str | None, now: dt.datetime) -> str:

@@ -255,7 +255,7 @@ def _running(view: View) -> list[rich.console.RenderableType]:
         name = rich.table.Table.grid(padding=(0, 2, 0, 0))
         name.add_column()
         name.add_column()
-        name.add_row(name_of(view.settings, entry), words(entry.sample))
+        name.add_row(name_of(view.status.names, entry), words(entry.sample))
         parts += [Text(), _title("Processing"), name, _progress(view, entry)]
     return parts
 
@@ -290,7 +290,7 @@ def _waiting(view: View, entries: Sequence[Entry], width: int) -> rich.table.Tab
     for entry in entries:
         state = words(*(NO_PLACE if entry.reason in SURROUNDINGS else WAITING_WORDS[entry.state]))
         table.add_row(
-            local_time(entry.seen_at, view.now), state, name_of(view.settings, entry), words(why_not(entry), "dim")
+            local_time(entry.seen_at, view.now), state, name_of(view.status.names, entry), words(why_not(entry), "dim")
         )
     return table
 
@@ -306,7 +306,7 @@ def _done(view: View, entries: Sequence[Entry], width: int) -> rich.table.Table:
         table.add_row(
             local_time(entry.finished_at, view.now),
             outcome(entry),
-            name_of(view.settings, entry),
+            name_of(view.status.names, entry),
             f"{count(entry.events)} events" if width >= WIDE else count(entry.events),
             words(entry.sample),
             words(warnings_of(entry), "yellow"),
@@ -320,7 +320,7 @@ def _failed(view: View, entries: Sequence[Entry], width: int) -> rich.table.Tabl
     table.add_column()
     for entry in entries:
         table.add_row(
-            local_time(entry.finished_at, view.now), name_of(view.settings, entry), words(why_not(entry), "red")
+            local_time(entry.finished_at, view.now), name_of(view.status.names, entry), words(why_not(entry), "red")
         )
     return table
 

@@ -10,6 +10,7 @@ from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.parking import BlockedFolders, blocked_folders
 from dcnumd.report.wording import news_in_words
+from dcnumd.words import distinct_names
 
 LISTED = 10
 """Largest number of waiting, finished and failed measurements to show, each."""
@@ -37,6 +38,11 @@ class Status:
     def news(self) -> str:
         """The failures and red lights that nobody has acknowledged, in words; empty without any."""
         return news_in_words(self.failed_news, self.red_news)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of all measurements shown, by path."""
+        return distinct_names(entry.path for entry in (*self.running, *self.waiting, *self.done, *self.failed))
 
     @classmethod
     def of(cls, settings: Settings, ledger: Ledger | None) -> Status:

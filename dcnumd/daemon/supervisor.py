@@ -37,6 +37,7 @@ from dcnumd.errors import ConfigError, DcnumdError, WorkerError
 from dcnumd.logic.job import Progress
 from dcnumd.report.request import ReportSummary
 from dcnumd.report.wording import told_of_blocked
+from dcnumd.words import distinct_names
 
 log = structlog.get_logger()
 
@@ -379,7 +380,7 @@ def _fixed(settings: Settings) -> tuple[object, ...]:
 
 def _status_of(session: Session) -> str:
     """Return the status line that ``systemctl status`` shows."""
-    names = ", ".join(pathlib.PurePath(entry.path).name for entry in session.jobs.running)
+    names = ", ".join(distinct_names(entry.path for entry in session.jobs.running).values())
     queued, settling = len(session.lifecycle.queue), len(session.lifecycle.tracker.candidates)
     told = [f"{f'processing {names}' if names else 'waiting'}; {queued} queued, {settling} settling"]
     blocked = session.jobs.outputs.blocked()

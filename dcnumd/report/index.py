@@ -16,6 +16,7 @@ import jinja2
 import markupsafe
 
 from dcnumd.errors import ResultError
+from dcnumd.report.index_names import told_apart
 from dcnumd.report.index_rebuild import content_of_file, rows_of_reports
 from dcnumd.report.index_row import Line, encoded_key, joined, local_time, shown, shown_row
 from dcnumd.report.request import IndexRow
@@ -26,7 +27,7 @@ NAME = "index.html"
 OTHER_NAME = "dcnumd-index.html"
 """Name of the index in a folder that has an ``index.html`` that is not ours."""
 
-GENERATOR = "dcnumd-index 1"
+GENERATOR = "dcnumd-index 2"
 """Value of the page's generator tag: the program, and the version of the rows."""
 OURS = b'<meta name="generator" content="dcnumd-index '
 COMPLETE = re.compile(rb"</html>\n<!-- " + GENERATOR.encode() + rb": (\d+) rows -->\n\Z")
@@ -49,7 +50,7 @@ def update_index(
     replaces the former one when it is complete, so there is always a complete page, even if this process is killed. It
     is not synced to the disk, because it can be restored: if the page is missing, damaged or of another version, it is
     made again from its intact rows and from the reports (``*.json``) in and below the folder. These reports lack the
-    thumbnails and the names of the measurements.
+    thumbnails and the names of the measurements. Measurements of one name are shown with their folders.
 
     The page is ``index.html``. If something else has this name (a foreign page, a link, a folder), that is left alone,
     and the page is ``dcnumd-index.html``; it keeps this name until there is an index of ours under the first name.
@@ -91,9 +92,10 @@ def update_index(
         except OSError as error:
             raise _unreadable(path, error) from error
         lines = {line.identity: line for line in (*found, *former)}
+        before = dict(lines) if complete else {}
         _change(lines, rows, failures, removed)
         # The key makes the order of rows with equal times reproducible.
-        ordered = sorted(lines.values(), key=lambda line: (line.at, line.key), reverse=True)
+        ordered = sorted(told_apart(lines, before), key=lambda line: (line.at, line.key), reverse=True)
         if not complete or ordered != former:
             with target.temporary.open("wb") as file:
                 file.writelines(_page(folder, ordered))

@@ -25,7 +25,7 @@ PRINTED = frozenset("\u200c\u200d\u00a0")
 """Characters that Python counts as not printable but that are part of words and numbers: joiners and a space."""
 
 STATES = frozenset((*(light.encode() for light in LIGHTS), b"failed"))
-NAMES = [b"<tr data-key=", b" data-at=", b" data-light=", b" data-events="]
+NAMES = [b"<tr data-key=", b" data-name=", b" data-at=", b" data-light=", b" data-events="]
 """The beginning of a row, split at its values."""
 END = b"</tr>"
 NEWLINE = memoryview(b"\n")
@@ -36,6 +36,8 @@ class Line(NamedTuple):
 
     key: bytes
     """The row's key as `encoded_key` writes it."""
+    name: bytes
+    """The name that is shown for the measurement, as written in the row."""
     at: bytes
     """The time when the measurement was processed, as written in the row."""
     light: bytes
@@ -57,11 +59,11 @@ class Line(NamedTuple):
             end = content.find(b"\n", start)
             end = len(content) if end < 0 else end
             # Why not a regular expression: it takes twice as long.
-            parts = content[start:end].split(b'"', 8)
-            if parts[:7:2] == NAMES and parts[-1].endswith(END):
-                _, key, _, at, _, light, _, events, _ = parts
+            parts = content[start:end].split(b'"', 10)
+            if parts[:9:2] == NAMES and parts[-1].endswith(END):
+                _, key, _, name, _, at, _, light, _, events, _ = parts
                 if light in STATES and (events.isdigit() or not events):
-                    lines.append(cls(key, at, light, events, content, start, end))
+                    lines.append(cls(key, name, at, light, events, content, start, end))
             start = end + 1
         return lines
 
@@ -122,7 +124,7 @@ def shown_row(row: IndexRow) -> ShownRow:
         light="failed" if failed else row.light,
         colour="red" if failed else row.light,
         word="Failed" if failed else LIGHTS[row.light],
-        name=shown(row.name) or "(no name)",
+        name=shown_name(row.name) or "(no name)",
         link=encoded_link(row.link),
         sample=shown(row.sample),
         recorded=shown(row.recorded),
@@ -165,6 +167,11 @@ def shown(text: str) -> str:
     return "".join(
         character if character.isprintable() or character in PRINTED else _escaped(character) for character in text
     )
+
+
+def shown_name(name: str) -> str:
+    """Return a name as `shown`, but cut at its beginning, since its end matters most."""
+    return shown(name if len(name) <= MAX_TEXT else f"… {name[-MAX_TEXT + 2 :]}")
 
 
 def local_time(stamp: str) -> str:

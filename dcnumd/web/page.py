@@ -14,7 +14,7 @@ from dcnumd.errors import printable
 from dcnumd.report.wording import cause_of, explained
 from dcnumd.status import Snapshot, Totals
 from dcnumd.web import words
-from dcnumd.words import duration
+from dcnumd.words import distinct_names, duration
 
 HERE = pathlib.Path(__file__).parent
 COMMON_STYLE = HERE.parent / "report" / "templates" / "style.css"
@@ -45,7 +45,6 @@ class Page:
             clock=words.clock,
             duration=duration,
             explained=explained,
-            file_name=words.file_name,
             folder_name=words.folder_name,
             left=words.time_left,
             number=words.number,
@@ -78,7 +77,7 @@ class Page:
             trusted=trusted,
             writable=self._writable,
             said=said,
-            title=_title(snapshot),
+            title=_title(snapshot, names_of(snapshot)),
         )
         return encoded(text)
 
@@ -89,27 +88,47 @@ class Page:
     def parts(self, snapshot: Snapshot, totals: Totals) -> Mapping[bool, Mapping[str, str]]:
         """Return the parts of the page by name, without buttons (key False) and, if writable, with them (True)."""
         kinds = (False, True) if self._writable else (False,)
+        names = names_of(snapshot)
+        values = {name: source(snapshot, totals, names) for name, source in _SOURCES.items()}
         return {
-            trusted: {name: self._part(name, snapshot, totals, trusted=trusted) for name in _SOURCES}
+            trusted: {name: self._part(name, values[name], snapshot.time, trusted=trusted) for name in _SOURCES}
             for trusted in kinds
         }
 
-    def _part(self, name: str, snapshot: Snapshot, totals: Totals, *, trusted: bool) -> str:
+    def _part(self, name: str, values: dict[str, Any], now: str, *, trusted: bool) -> str:
         """Return a part; it is rendered again only if its values have changed."""
-        values = _SOURCES[name](snapshot, totals)
         # The day is part of the key, because times of earlier days are shown with their date.
-        key = (words.local_day(snapshot.time), values)
+        key = (words.local_day(now), values)
         before, html = self._rendered.get((name, trusted), (None, ""))
         if key != before:
-            html = self._parts[name].render(**values, now=snapshot.time, trusted=trusted).strip()
+            html = self._parts[name].render(**values, now=now, trusted=trusted).strip()
             self._rendered[name, trusted] = key, html
         return html
 
 
-def _banner(snapshot: Snapshot, _: Totals) -> dict[str, Any]:
+Names = Mapping[str, str]
+"""The name that the page shows for each path."""
+
+
+def names_of(snapshot: Snapshot) -> Names:
+    """Return the names of all measurements on the page, which tell them apart."""
+    latest = snapshot.unacknowledged.latest
+    shown = (
+        *snapshot.recording,
+        *snapshot.waiting,
+        *((snapshot.running,) if snapshot.running else ()),
+        *snapshot.also_running,
+        *snapshot.done,
+        *snapshot.failed,
+        *((latest,) if latest else ()),
+    )
+    return {path: printable(name) for path, name in distinct_names(one.path for one in shown).items()}
+
+
+def _banner(snapshot: Snapshot, _: Totals, names: Names) -> dict[str, Any]:
     return {
-        "headline": words.headline(snapshot),
-        "title": _title(snapshot),
+        "headline": words.headline(snapshot, names),
+        "title": _title(snapshot, names),
         "paused": snapshot.paused,
         "news": snapshot.unacknowledged.latest is not None,
         "recording": len(snapshot.recording),
@@ -118,29 +137,30 @@ def _banner(snapshot: Snapshot, _: Totals) -> dict[str, Any]:
     }
 
 
-def _now(snapshot: Snapshot, _: Totals) -> dict[str, Any]:
+def _now(snapshot: Snapshot, _: Totals, names: Names) -> dict[str, Any]:
     jobs = (snapshot.running, *snapshot.also_running) if snapshot.running else ()
-    return {"jobs": jobs, "recording": snapshot.recording, "held": snapshot.held_for_recording}
+    return {"jobs": jobs, "recording": snapshot.recording, "held": snapshot.held_for_recording, "names": names}
 
 
-def _waiting(snapshot: Snapshot, _: Totals) -> dict[str, Any]:
-    return {"waiting": snapshot.waiting, "more": max(0, snapshot.queue - len(snapshot.waiting))}
+def _waiting(snapshot: Snapshot, _: Totals, names: Names) -> dict[str, Any]:
+    more = max(0, snapshot.queue - len(snapshot.waiting))
+    return {"waiting": snapshot.waiting, "more": more, "names": names}
 
 
-def _plot(snapshot: Snapshot, _: Totals) -> dict[str, Any]:
+def _plot(snapshot: Snapshot, _: Totals, names: Names) -> dict[str, Any]:
     shown = [ended for ended in snapshot.done if ended.id == snapshot.plot_id]
-    return {"plot_id": snapshot.plot_id, "ended": shown[0] if shown else None}
+    return {"plot_id": snapshot.plot_id, "ended": shown[0] if shown else None, "names": names}
 
 
-def _done(snapshot: Snapshot, _: Totals) -> dict[str, Any]:
-    return {"done": snapshot.done, "all": snapshot.counts.get("done", 0)}
+def _done(snapshot: Snapshot, _: Totals, names: Names) -> dict[str, Any]:
+    return {"done": snapshot.done, "all": snapshot.counts.get("done", 0), "names": names}
 
 
-def _failed(snapshot: Snapshot, _: Totals) -> dict[str, Any]:
-    return {"failed": snapshot.failed, "all": snapshot.counts.get("failed", 0)}
+def _failed(snapshot: Snapshot, _: Totals, names: Names) -> dict[str, Any]:
+    return {"failed": snapshot.failed, "all": snapshot.counts.get("failed", 0), "names": names}
 
 
-def _about(snapshot: Snapshot, totals: Totals) -> dict[str, Any]:
+def _about(snapshot: Snapshot, totals: Totals, _: Names) -> dict[str, Any]:
     return {
         "folders": snapshot.folders,
         "outputs": snapshot.outputs,
@@ -152,7 +172,7 @@ def _about(snapshot: Snapshot, totals: Totals) -> dict[str, Any]:
     }
 
 
-_SOURCES: dict[str, Callable[[Snapshot, Totals], dict[str, Any]]] = {
+_SOURCES: dict[str, Callable[[Snapshot, Totals, Names], dict[str, Any]]] = {
     "banner": _banner,
     "now": _now,
     "waiting": _waiting,
@@ -164,12 +184,12 @@ _SOURCES: dict[str, Callable[[Snapshot, Totals], dict[str, Any]]] = {
 """Functions that select the values of each part of the page."""
 
 
-def _title(snapshot: Snapshot) -> str:
+def _title(snapshot: Snapshot, names: Names) -> str:
     """Return the title of the page, which the browser's tab shows."""
     running = snapshot.running
-    state = words.headline(snapshot).title
+    state = words.headline(snapshot, names).title
     if running and running.frames and not running.held:
-        return f"{100 * running.frames_done // running.frames} % - {words.file_name(running.path)} - dcnumd"
+        return f"{100 * running.frames_done // running.frames} % - {names[running.path]} - dcnumd"
     return f"{state} - dcnumd"
 
 

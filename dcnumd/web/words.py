@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from dcnumd.errors import printable
@@ -31,8 +32,16 @@ class Headline(NamedTuple):
     text: str
 
 
-def headline(snapshot: Snapshot) -> Headline:
-    """Return the headline for a state: the most urgent thing that the operator has to know."""
+def headline(snapshot: Snapshot, names: Mapping[str, str]) -> Headline:
+    """Return the headline for a state: the most urgent thing that the operator has to know.
+
+    Parameters
+    ----------
+    snapshot
+        State of the daemon.
+    names
+        The name to show for each path.
+    """
     lost = [folder.path for folder in snapshot.folders if not folder.reachable]
     running = snapshot.running
     if snapshot.stopping:
@@ -50,16 +59,17 @@ def headline(snapshot: Snapshot) -> Headline:
         return Headline(light, "No place for results", " ".join(map(_why_blocked, snapshot.blocked)))
     if snapshot.paused:
         text = "No measurement is started until somebody resumes."
-        return Headline("yellow", "Paused", f"{file_name(running.path)} is finished first. {text}" if running else text)
+        return Headline("yellow", "Paused", f"{names[running.path]} is finished first. {text}" if running else text)
     if snapshot.unacknowledged.latest is not None:
-        return _unacknowledged(snapshot.unacknowledged, snapshot.unacknowledged.latest)
+        latest = snapshot.unacknowledged.latest
+        return _unacknowledged(snapshot.unacknowledged, latest, names[latest.path])
     if snapshot.oldest_wait_seconds > LONG_WAIT_SECONDS and not (running and running.held):
         text = f"{number(snapshot.queue)} wait, the first for {duration(snapshot.oldest_wait_seconds)}. {BEHIND}"
         return Headline("yellow", "Measurements wait long", text)
     if running:
         if running.held:
             return Headline("green", "Recording", "The processing stands still until the recording has ended.")
-        return Headline("green", "Processing", printable(file_name(running.path)))
+        return Headline("green", "Processing", names[running.path])
     if snapshot.recording:
         return Headline("green", "Recording", "It is processed as soon as it is complete.")
     if snapshot.waiting:
@@ -67,11 +77,11 @@ def headline(snapshot: Snapshot) -> Headline:
     return Headline("green", "Ready", "Everything is processed. Record the next measurement.")
 
 
-def _unacknowledged(news: Unacknowledged, latest: Ended) -> Headline:
+def _unacknowledged(news: Unacknowledged, latest: Ended, name: str) -> Headline:
     """Return the headline for failures and red lights that nobody has acknowledged."""
     cause = wording.cause_of(latest.reason) if latest.state == "failed" else None
     what = f"{cause.what}. {cause.cure}" if cause else f"{warning_words(latest.warnings)}. Look at its report."
-    return Headline("yellow", wording.news_in_words(news.failed, news.red), f"{printable(latest.name)}: {what}")
+    return Headline("yellow", wording.news_in_words(news.failed, news.red), f"{name}: {what}")
 
 
 def _why_blocked(blocked: Blocked) -> str:
@@ -90,11 +100,6 @@ def _why_all_wait(snapshot: Snapshot) -> str:
 def warning_words(names: tuple[str, ...]) -> str:
     """Return the checks that warn, in words."""
     return ", ".join(wording.WARNINGS.get(name, name.replace("_", " ")) for name in names)
-
-
-def file_name(path: str) -> str:
-    """Return the last part of a path."""
-    return printable(pathlib.PurePath(path).name or path)
 
 
 def folder_name(path: str) -> str:

@@ -18,7 +18,6 @@ import rich.console
 from dcnumd.cli import main
 from dcnumd.commands.history import CSV_COLUMNS, Moment
 from dcnumd.commands.history_table import history_table
-from dcnumd.config.file import load_settings
 from dcnumd.daemon.ledger.schema import MIGRATIONS
 from dcnumd.daemon.ledger.store import ledger_path
 from tests.commands.conftest import HOSTILE
@@ -189,7 +188,7 @@ def test_result_that_was_taken_away_is_told(world, capsys):
     assert main(["history", "--json", "--state", "done", "-c", str(world.config)]) == 0
     assert json.loads(capsys.readouterr().out)[0]["reason"] == "output_gone"
     console = rich.console.Console(file=io.StringIO(), width=120, color_system=None, highlight=False)
-    console.print(history_table(load_settings(world.config), world.ledger.history(), NOW, 120))
+    console.print(history_table(world.ledger.history(), NOW, 120))
     assert "result gone, few events" in console.file.getvalue()
     assert main(["why", entry.path, "-c", str(world.config)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[1:] == ["done", "output_gone"]
@@ -221,7 +220,7 @@ def test_table_fits_the_terminal(filled, width):
     filled.done("Tag 1/測定" + "長い" * 60 + "_data.rtdc", "測定" * 40)
     entries = filled.ledger.history()
     console = rich.console.Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
-    console.print(history_table(load_settings(filled.config), entries, NOW, width))
+    console.print(history_table(entries, NOW, width))
     lines = console.file.getvalue().splitlines()
     assert len(lines) == 1 + len(entries)
     assert max(rich.cells.cell_len(line) for line in lines) <= width

@@ -76,18 +76,21 @@ def busy(world):
 
 def test_screen_tells_everything_at_a_glance(busy):
     """What runs and how long still, what waits, what was done last with events and light, what failed and why."""
+    busy.failed("2026-11-20/M011_data.rtdc", finished_at="2026-11-20T12:00:00Z")
     lines = drawn(busy, width=120, height=60)
     assert lines[0].startswith("dcnumd ● running  process 4711")
     assert lines[0].endswith("2026-11-21 12:00:00")
-    assert lines[1] == "12 queued, 1 running, 13 done, 12 failed"
+    assert lines[1] == "12 queued, 1 running, 13 done, 13 failed"
     processing = lines.index("Processing")
     assert words(lines[processing + 1]) == "now.rtdc cell line"
     assert lines[processing + 2].rstrip().endswith("25% 250 of 1,000 frames  50/s  15 s left")
     done = lines.index("Done  13, the last 10")
     assert words(lines[done + 1]) == "11:00:00 ▲ yellow last.rtdc 1,234 events blood few events, too dark"
     assert words(lines[done + 2]) == "10:11:00 ● green 2026-11-21/M011_data.rtdc 1,234 events bone marrow"
-    failed = lines.index("Failed  12, the last 10")
-    assert words(lines[failed + 1]) == "Nov 20 10:11 bad11.rtdc no_images: there are no images"
+    assert words(lines[done + 3]) == "10:10:00 ● green M010_data.rtdc 1,234 events bone marrow"
+    failed = lines.index("Failed  13, the last 10")
+    assert words(lines[failed + 1]) == "Nov 20 12:00 2026-11-20/M011_data.rtdc no_images: there are no images"
+    assert words(lines[failed + 2]) == "Nov 20 10:11 bad11.rtdc no_images: there are no images"
     assert len([line for line in lines if " ready  " in line]) == 10
 
 
@@ -279,6 +282,7 @@ def test_why_takes_a_bare_name(world, capfd, monkeypatch, tmp_path, name):
     assert [line.split()[2] for line in shown.splitlines() if "->" in line] == [
         str(world.folder / folder / "M001.rtdc") for folder in ("b", "a")
     ]
+    assert [line for line in shown.splitlines() if line.endswith(":")] == ["b/M001.rtdc:", "a/M001.rtdc:"]
     assert main(["why", "M002.rtdc", "-c", str(world.config)]) == 1
     (tmp_path / name).touch()
     assert main(["why", name, "-c", str(world.config)]) == 1

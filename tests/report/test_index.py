@@ -123,7 +123,7 @@ def test_index_shows_what_came_of_each_measurement(tmp_path):
     page = Page(tmp_path / "new" / NAME)
     looked_at, failed, good = page.rows
     assert [looked_at["key"], failed["key"], good["key"]] == ["c", "b/M2.rtdc", "a/M1_dcn.rtdc"]
-    assert (good["name"], good["sample"], good["recorded"]) == ("M1.rtdc", "HL60", "2026-11-21 10:00:00")
+    assert (good["name"], good["sample"], good["recorded"]) == ("a/M1.rtdc", "HL60", "2026-11-21 10:00:00")
     assert (good["events"], good["light"]) == ("12,345", "Looks good")
     assert good["picture"] == "data:image/png;base64,iVBORyBwaWN0dXJl"
     assert looked_at["light"] == "Please check Only 3 events."
@@ -291,7 +291,7 @@ def test_damaged_index_is_made_again(damage, tmp_path):
         "zeros": bytes(len(content)),
         "row lost": content.replace(rows[2] + b"\n", b""),
         "row cut": content.replace(rows[1], rows[1][:-20]),
-        "other version": content.replace(b"dcnumd-index 1", b"dcnumd-index 0"),
+        "other version": content.replace(b"dcnumd-index 2", b"dcnumd-index 1"),
     }[damage]
     kept = {"cut": [FAILED.key], "row lost": [FAILED.key, ROW.key], "row cut": [FAILED.key, "second"]}.get(damage, [])
     path.write_bytes(damaged)
@@ -385,7 +385,7 @@ def test_killed_process_leaves_a_whole_page(tmp_path):
             process.send_signal(signal.SIGKILL)
         content = (tmp_path / NAME).read_text()
         rows = [line for line in content.split("\n") if line.startswith("<tr data-key")]
-        assert content.endswith(f"</html>\n<!-- dcnumd-index 1: {len(rows)} rows -->\n")
+        assert content.endswith(f"</html>\n<!-- dcnumd-index 2: {len(rows)} rows -->\n")
         assert len(rows) % 50 == 0
 
 
@@ -425,3 +425,36 @@ def test_report_that_names_no_file_or_number_keeps_no_index_from_being_made(wron
     _, row = sorted(Page(tmp_path / NAME).rows, key=lambda row: row["key"] != ROW.key)
     assert row["key"] == expected
     assert row["events"] == ("" if "events" in wrong else "77")
+
+
+def names(folder):
+    return [row["name"] for row in Page(folder / NAME).rows]
+
+
+def test_measurements_of_one_name_have_their_folder(tmp_path):
+    """A name that only one has stays short; it becomes long when another one comes, and short again when that goes."""
+    update_index(tmp_path, [ROW], None)
+    assert names(tmp_path) == ["M1.rtdc"]
+    other = changed(ROW, key="x/b <2>/M1_dcn.rtdc", finished="2026-11-21T10:07:00+00:00", link="")
+    failure = changed(FAILED, key="x/c/M1.rtdc", name="M1.rtdc", finished="2026-11-21T10:08:00+00:00")
+    update_index(tmp_path, [other, changed(ROW, key="a/M2_dcn.rtdc", name="M2.rtdc")], [failure])
+    assert names(tmp_path) == ["c/M1.rtdc", "b <2>/M1.rtdc", "M2.rtdc", "a/M1.rtdc"]
+    assert Page(tmp_path / NAME).links == ["a/M1_dcn.html"] * 2
+
+    before = (tmp_path / NAME).stat()
+    update_index(tmp_path, [other, ROW], [failure])
+    assert (tmp_path / NAME).stat().st_ino == before.st_ino, "nothing has changed"
+
+    update_index(tmp_path, [], [], removed=[other.key])
+    assert names(tmp_path) == ["M2.rtdc", "M1.rtdc"]
+
+
+def test_damaged_key_of_a_row_does_not_keep_others_from_being_named(tmp_path):
+    """Such a row counts as one in the folder of the index."""
+    update_index(tmp_path, [ROW], None)
+    path = tmp_path / NAME
+    path.write_bytes(path.read_bytes().replace(b"&#34;a/M1_dcn.rtdc&#34;", b"{&#34;"))
+    update_index(tmp_path, [changed(ROW, key="b/M1_dcn.rtdc")], None)
+    content = path.read_text()
+    assert ">M1.rtdc</a>" in content
+    assert ">b/M1.rtdc</a>" in content

@@ -265,3 +265,28 @@ def test_all_that_is_processed_is_shown(serve):
     assert len(page.all("progress")) == 2
     assert "M001.rtdc" in page.text
     assert "M002.rtdc" in page.text
+
+
+def test_measurements_of_one_name_have_their_folder_wherever_they_are_shown(serve):
+    """The same measurement has the same name in all parts of the page; a name that only one has stays short."""
+    one, other = (f"/srv/acquisition/2026-11-{day}/M001_data.rtdc" for day in (21, 22))
+    shown = snapshot(
+        recording=(Recording("/srv/acquisition/2026-11-23/M001_data.rtdc", 1, None, 9.0),),
+        waiting=(Waiting(5, other, "queued", ago(), "", ""),),
+        running=running(path=one),
+        done=(done(1, "M002_data.rtdc"), done(2, path=one)),
+        failed=(dataclasses.replace(failed(3, "damaged", "broken"), path=other),),
+        plot_id=2,
+    )
+    page = read(serve(shown))
+    for text in (
+        "Processing 2026-11-21/M001_data.rtdc",
+        "2026-11-23/M001_data.rtdc 1 B no longer growing",
+        "2026-11-22/M001_data.rtdc ready",
+        "Looks good 2026-11-21/M001_data.rtdc blood 2",
+        "Looks good M002_data.rtdc",
+        "2026-11-22/M001_data.rtdc blood 3",
+    ):
+        assert text in page.text
+    assert [bar["aria-label"] for bar in page.all("progress")] == ["Progress of 2026-11-21/M001_data.rtdc"]
+    assert page.text.startswith("43 % - 2026-11-21/M001_data.rtdc - dcnumd")
