@@ -17,7 +17,8 @@ class Recording:
     path: str
     size: int
     """Size of the file [bytes]."""
-    bytes_per_second: float
+    bytes_per_second: float | None
+    """How fast the file grows; None if it is at rest, or has not been observed for long enough."""
     seconds: float
     """Time for which the file has been observed to grow [s]."""
 

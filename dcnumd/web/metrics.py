@@ -107,7 +107,7 @@ def _work(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge(
         "dcnumd_recording_bytes_per_second",
         "How fast they grow together.",
-        sum(recording.bytes_per_second for recording in snapshot.recording),
+        sum(recording.bytes_per_second or 0.0 for recording in snapshot.recording),
     )
     running = snapshot.running
     number = len(snapshot.also_running) + (running is not None)

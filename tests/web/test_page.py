@@ -290,3 +290,14 @@ def test_measurements_of_one_name_have_their_folder_wherever_they_are_shown(serv
         assert text in page.text
     assert [bar["aria-label"] for bar in page.all("progress")] == ["Progress of 2026-11-21/M001_data.rtdc"]
     assert page.text.startswith("43 % - 2026-11-21/M001_data.rtdc - dcnumd")
+
+
+def test_file_at_rest_has_no_rate(serve):
+    """It says that it does not grow, once it was observed for a moment, and the API says null."""
+    served = serve(snapshot(recording=(Recording("/a/M1.rtdc", 7, None, 0.0), Recording("/a/M2.rtdc", 8, None, 4.0))))
+    page = read(served)
+    assert "M1.rtdc 7 B /a" in page.text
+    assert "M2.rtdc 8 B no longer growing; it is processed once it is complete" in page.text
+    assert "B/s" not in page.text
+    assert [one["bytes_per_second"] for one in served.ask("/api/v1/status").json["recording"]] == [None, None]
+    assert "dcnumd_recording_bytes_per_second 0.0" in served.ask("/metrics").text

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 WINDOW_SECONDS = 10.0
 """Approximate time over which a rate is averaged [s]."""
+REST_SECONDS = 3.0
+"""Time without a change of size after which a file is at rest [s]."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -17,12 +19,16 @@ class Rate:
     """Time at which the file was first seen being written, on the monotonic clock [s]."""
     window: list[tuple[float, int]]
     """Times [s] and sizes [bytes] within the averaging window."""
+    changed: float
+    """Time at which the size was first seen to be what it is now [s]."""
 
     @property
-    def bytes_per_second(self) -> float:
-        """Mean growth rate over the window [bytes/s]."""
+    def bytes_per_second(self) -> float | None:
+        """Mean growth rate over the window [bytes/s]; None if the file is at rest, or was seen at one time only."""
         (begin, first), (end, last) = self.window[0], self.window[-1]
-        return round((last - first) / (end - begin), 1) if end > begin else 0.0
+        if last <= first or end <= begin or end - self.changed > REST_SECONDS:
+            return None
+        return round((last - first) / (end - begin), 1)
 
     @property
     def seconds(self) -> float:
@@ -46,9 +52,12 @@ class Growth:
         now
             Current time on the monotonic clock [s].
         """
-        self._rates = {path: self._rates.get(path) or Rate(now, [(now, size)]) for path, size in sizes.items()}
+        self._rates = {path: self._rates.get(path) or Rate(now, [(now, size)], now) for path, size in sizes.items()}
         for path, size in sizes.items():
-            window = self._rates[path].window
+            rate = self._rates[path]
+            window = rate.window
+            if size != window[-1][1]:
+                rate.changed = now
             window.append((now, size))
             while len(window) > 2 and now - window[1][0] > WINDOW_SECONDS:
                 del window[0]
