@@ -131,19 +131,26 @@ def _fitting(x: Floats, y: Floats, wanted: tuple[Limits, Limits]) -> tuple[Limit
 
 
 def _widened(values: Floats, ends: Limits) -> Limits | None:
-    """Return the ends of an axis, extended to show nearly all values; None if that is not possible.
-
-    The axis is doubled as often as necessary, so that wide axes of different measurements are often the same.
-    """
+    """Return the ends of an axis, extended to show nearly all values; None if that is not possible."""
     low, high = ends
     first, last = (float(end) for end in np.percentile(values, SHOWN_PERCENT))
-    while high < last:
-        high += high - low
-    while low > first:
-        low -= high - low
+    high = low + _stretched(high - low, last - low)
+    low = high - _stretched(high - low, high - first)
     if values.min() >= 0 and ends[0] >= 0:
         low = max(low, 0.0)
     return (low, high) if math.isfinite(high - low) else limits(values)
+
+
+def _stretched(length: float, needed: float) -> float:
+    """Return 1, 1.5, 2, 3, 4, 6, 8 … times the length: the first that suffices.
+
+    Why not the needed length: stretched axes of different measurements are often the same with these.
+    """
+    ratio = needed / length
+    if not 1 < ratio < math.inf:
+        return length if ratio <= 1 else math.inf
+    power = 2.0 ** math.floor(math.log2(ratio))
+    return length * next(factor * power for factor in (1, 1.5, 2) if factor * power >= ratio)
 
 
 def unit(values: Floats, ends: Limits) -> Floats:

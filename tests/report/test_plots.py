@@ -104,14 +104,14 @@ def test_axes_of_measurements_compare():
 @pytest.mark.parametrize(
     ("place", "value", "limits_x", "limits_y"),
     [
-        (0, 210, (0, 400), (0, 0.2)),
-        (0, 500, (0, 800), (0, 0.2)),
-        (1, 0.3, (0, 200), (0, 0.4)),
-        (1, -0.05, (0, 200), (-0.2, 0.2)),
+        (0, 210, (0, 300), (0, 0.2)),
+        (0, 500, (0, 600), (0, 0.2)),
+        (1, 0.35, (0, 200), (0, 0.4)),
+        (1, -0.05, (0, 200), (-0.1, 0.2)),
     ],
 )
 def test_axes_are_widened_where_much_is_outside(place, value, limits_x, limits_y):
-    """They are doubled, so that they are often the same again; the share of events that made it necessary is known."""
+    """By factors that make them often the same again; the share of events that made it necessary is known."""
     values = [np.full(500, 60.0), np.full(500, 0.05)]
     values[place][:20] = value
     found = cloud(*values, WANTED)
