@@ -31,6 +31,16 @@ STATE_COLOURS = {"ok": "green", "warning": "yellow", "alarm": "red", "unknown": 
 STATE_WORDS = {"ok": "fine", "warning": "look", "alarm": "bad", "unknown": "unknown"}
 SEVERITY = ("alarm", "warning", "unknown", "ok")
 LIGHT_HEX = {"green": "#1a7f37", "yellow": "#ffd33d", "red": "#b3261e", "grey": "#5d6671"}
+CELL_RULES = (
+    (
+        "#point-{0}:target~.panel .k{0},main:has(#cell-{0}:target) .mark.k{0}",
+        "--number:visible;--disc:var(--accent);--digits:var(--card)",
+    ),
+    ("main:has(.cell.k{0}:hover) .mark.k{0},main:has(.cell.k{0} a:focus) .mark.k{0}", "--number:visible"),
+    ("main:has(#point-{0}:target) .cell.k{0}", "outline:3px solid var(--accent)"),
+)
+"""Selectors and declarations for each cell: a link from a cell highlights its point, one from a point its cell, and a
+cell under the pointer or in focus has its number in the plot."""
 MANY_CELLS = 60
 """Number of cells above which only points are marked, because numbers would hide the plot."""
 
@@ -138,20 +148,7 @@ def _rules(drawings: Drawings) -> str:
             rules.append(f"{chosen}.tabs #tab-{place}{{{lit}}}")
             rules.append(f"#pick-{place}:focus-visible~.tabs #tab-{place}{{outline:3px solid var(--accent)}}")
     marked = [cell.number for cell in drawings.cells if cell.marked]
-    # A link from a cell highlights its point, and a link from a point highlights its cell.
-    for kind, fill in (
-        ("circle", "fill:var(--accent);fill-opacity:1;r:10px;stroke:var(--card)"),
-        ("text", "fill:var(--card);display:inline"),
-    ):
-        targets = [
-            f"#point-{cell}:target~.panel .k{cell} {kind},main:has(#cell-{cell}:target) .mark.k{cell} {kind}"
-            for cell in marked
-        ]
-        if targets:
-            rules.append(f"{','.join(targets)}{{{fill}}}")
-    cells = ",".join(f"main:has(#point-{cell}:target) .cell.k{cell}" for cell in marked)
-    if cells:
-        rules.append(f"{cells}{{outline:3px solid var(--accent)}}")
+    rules += [f"{','.join(rule.format(cell) for cell in marked)}{{{lit}}}" for rule, lit in CELL_RULES if marked]
     return "".join(rules)
 
 

@@ -31,7 +31,7 @@ DENSITY_COLOURS: ListedColormap | LinearSegmentedColormap = ListedColormap(
 
 DRAWN_CELLS = (480, 360)
 """Number of grid cells across and up; only one of the points in a grid cell is drawn."""
-SCATTER_SIZE, SCATTER_BOX = (420, 296), (0.14, 0.145, 0.84, 0.835)
+SCATTER_SIZE, SCATTER_BOX = (420, 296), (0.14, 0.145, 0.82, 0.83)
 """Size of the plot's view box, and the part of it within the axes, as shares: left, bottom, width, height."""
 PICTURE_SIZE = (900, 634)
 """Width and height of the picture, with the proportions of `SCATTER_SIZE` [px]."""

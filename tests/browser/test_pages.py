@@ -81,12 +81,21 @@ def test_reports_say_what_is_wrong(browser, results):
 
 
 def test_cells_and_points_lead_to_each_other(browser, results):
-    """A click on an image marks its point, a click on a point its image; both stay on the page."""
+    """A click on an image marks its point, a click on a point its image; both stay on the page.
+
+    Without that, the numbers are hidden, since they would hide the events.
+    """
     with looking(browser, results.report(GOOD)) as sight:
         page = sight.page
         marks = page.locator(".marks:visible .mark")
         cells = page.locator(".gallery .cell")
         assert cells.count() == 24
+        numbers = page.locator(".marks:visible .balloon")
+        assert not any(number.is_visible() for number in numbers.all())
+        cells.nth(3).hover()
+        expect(numbers.nth(3)).to_be_visible()
+        marks.nth(2).focus()
+        expect(numbers.nth(2)).to_be_visible()
         before = (marks.nth(4).screenshot(), cells.nth(4).screenshot())
         cells.nth(4).get_by_role("link").click()
         assert page.url.endswith("#point-5")
