@@ -141,7 +141,7 @@ class LogSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportLimits:
-    """Limits beyond which the traffic light of a report warns."""
+    """Limits beyond which the traffic light of a report warns, and of the events whose medians head it."""
 
     min_events: int = dataclasses.field(default=200, metadata={"minimum": 0})
     """Smallest number of events."""
@@ -161,6 +161,10 @@ class ReportLimits:
     """Largest fraction of the images' pixels that have the largest value that can be stored."""
     clogging_share: float = dataclasses.field(default=0.1, metadata={"minimum": 0})
     """Smallest event rate at the end as a fraction of the usual rate; below it, the flow counts as clogged."""
+    max_area_ratio: float = dataclasses.field(default=1.05, metadata={"minimum_or_0": 1})
+    """Largest porosity of the events whose median area and deformation head the report; 0 means all events."""
+    max_ragged: float = dataclasses.field(default=0.75, metadata={"minimum": 0})
+    """Largest fraction of events with a porosity above `max_area_ratio` among all events."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

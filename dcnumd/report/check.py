@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
 
 import numpy as np
@@ -46,6 +45,8 @@ class Observations:
         Number of events.
     masks_dropped
         Number of masks without a contour.
+    ragged
+        Number of events with a porosity above ``report.limits.max_area_ratio``.
     flicker
         Standard deviation of the frames' brightness from its slow changes [grey levels].
     background
@@ -62,6 +63,7 @@ class Observations:
 
     events: int
     masks_dropped: int | None = None
+    ragged: int | None = None
     flicker: float | None = None
     background: tuple[float, ...] = ()
     saturated: float | None = None
@@ -79,17 +81,3 @@ def unknown(name: str, limit: float, unit: str, text: str) -> Check:
 def above(name: str, value: float, most: float, unit: str, text: str) -> Check:
     """Return the outcome of a check that warns of values above a limit."""
     return Check(name, "warning" if value > most else "ok", value, most, unit, text)
-
-
-def percent(share: float) -> str:
-    """Return a share as text, such as ``12 %``."""
-    return f"{short(100 * share)} %"
-
-
-def short(value: float) -> str:
-    """Return a number with two significant digits, or with all of those before the decimal point."""
-    if not math.isfinite(value) or value == 0:
-        return f"{value:g}"
-    decimals = max(0, 1 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,4 +1,4 @@
-"""The traffic light of a report: nine checks, each with a value, a limit, and a sentence with the cure."""
+"""The traffic light of a report: ten checks, each with a value, a limit, and a sentence with the cure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dcnumd.config.values import ReportLimits
 from dcnumd.report.check import Check, Observations
-from dcnumd.report.checks_events import border_cells, clogging, few_events, masks_dropped
+from dcnumd.report.checks_events import border_cells, clogging, few_events, masks_dropped, ragged_contours
 from dcnumd.report.checks_light import background_drift, flicker, saturated, too_bright, too_dark
 from dcnumd.report.request import Light
 
@@ -14,7 +14,7 @@ __all__ = ["Check", "Observations", "judge", "light_of"]
 
 
 def judge(seen: Observations, limits: ReportLimits) -> tuple[Check, ...]:
-    """Make all nine checks."""
+    """Make all ten checks."""
     return (
         few_events(seen, limits),
         clogging(seen, limits),
@@ -24,6 +24,7 @@ def judge(seen: Observations, limits: ReportLimits) -> tuple[Check, ...]:
         too_bright(seen, limits),
         saturated(seen, limits),
         border_cells(seen, limits),
+        ragged_contours(seen, limits),
         masks_dropped(seen, limits),
     )
 

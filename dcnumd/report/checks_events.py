@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.config.values import ReportLimits
-from dcnumd.report.check import Check, Observations, State, above, percent, short, unknown
-from dcnumd.report.wording import count_of
+from dcnumd.report.check import Check, Observations, State, above, unknown
+from dcnumd.report.wording import count_of, percent, short
 
 FEWEST_FOR_RATE = 60
 """Smallest number of events from which changes of the event rate can be judged."""
 FEWEST_CELLS = 20
-"""Smallest number of cells in the sampled frames from which the share at the border can be judged."""
+"""Smallest number of cells from which the share of those at the border, or with a ragged contour, can be judged."""
 END_SHARE = 0.1
 """Share of the duration of a recording that counts as its end."""
 SILENT_SHARE = 0.25
@@ -78,15 +78,38 @@ def border_cells(seen: Observations, limits: ReportLimits) -> Check:
         text = f"How many cells the edge of the frame cuts is not known: only {count_of(cells, 'cell')} in the sample."
         return unknown("border_cells", most, "1", text)
     share = cut / cells
-    # The share comes from a sample: warn only if it is above the limit by more than two standard errors.
-    sure = most + 2 * math.sqrt(share * (1 - share) / cells)
     text = f"The edge of the frame cuts {percent(share)} of the cells."
-    if share > sure:
+    if _is_above(share, most, cells):
         text = (
             f"The edge of the frame cuts {percent(share)} of the cells, more than {percent(most)}; they are not "
             "measured. Align the region in view with the channel, or widen it."
         )
-    return Check("border_cells", "warning" if share > sure else "ok", share, most, "1", text)
+        return Check("border_cells", "warning", share, most, "1", text)
+    return Check("border_cells", "ok", share, most, "1", text)
+
+
+def ragged_contours(seen: Observations, limits: ReportLimits) -> Check:
+    """Warn of many events with a ragged contour, which the porosity shows."""
+    ragged, gate, most = seen.ragged, limits.max_area_ratio, limits.max_ragged
+    if not gate:
+        text = "Whether contours are ragged is not checked: report.limits.max_area_ratio is 0."
+        return unknown("ragged_contours", most, "1", text)
+    if ragged is None:
+        text = "Whether contours are ragged is not known: the result has no porosity (area_ratio)."
+        return unknown("ragged_contours", most, "1", text)
+    if seen.events < FEWEST_CELLS:
+        text = f"Whether many contours are ragged cannot be told from {count_of(seen.events, 'event')}."
+        return unknown("ragged_contours", most, "1", text)
+    share = ragged / seen.events
+    text = f"{percent(share)} of the events have a porosity above {gate:g}."
+    if _is_above(share, most, seen.events):
+        text = (
+            f"{percent(share)} of the events have a porosity above {gate:g}, more than {percent(most)}: ragged "
+            "contours, doublets or debris. Look at the contours in the gallery, and check focus and sample. If the "
+            "contours follow noise, use a lower threshold, such as -8 instead of -6."
+        )
+        return Check("ragged_contours", "warning", share, most, "1", text)
+    return Check("ragged_contours", "ok", share, most, "1", text)
 
 
 def masks_dropped(seen: Observations, limits: ReportLimits) -> Check:
@@ -104,6 +127,11 @@ def masks_dropped(seen: Observations, limits: ReportLimits) -> Check:
             "is noise: check focus and light, or use a lower threshold or a larger minimum size."
         )
     return above("masks_dropped", share, most, "1", text)
+
+
+def _is_above(share: float, most: float, sample: int) -> bool:
+    """Return whether the share in a sample of this size is above a limit by more than two standard errors."""
+    return share > most + 2 * math.sqrt(share * (1 - share) / sample)
 
 
 def _usual_rate(times: npt.NDArray[np.float64], duration: float) -> float:

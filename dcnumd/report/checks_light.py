@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from dcnumd.config.values import ReportLimits
-from dcnumd.report.check import Check, Observations, above, percent, short, unknown
+from dcnumd.report.check import Check, Observations, above, unknown
+from dcnumd.report.wording import percent, short
 
 BLACK, WHITE = 10.0, 250.0
 """Brightness below or above which a background shows nothing [grey levels]."""

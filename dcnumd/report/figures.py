@@ -9,6 +9,7 @@ import math
 from dcnumd.config.values import ReportLimits
 from dcnumd.report.checks import Check, Observations, judge, light_of
 from dcnumd.report.features import FIRST, FeatureFigures, describe_feature
+from dcnumd.report.headline import Headline, headline_of
 from dcnumd.report.pipeline_words import PARTS, PipelinePart, parts_in_words
 from dcnumd.report.processing import Processing
 from dcnumd.report.request import Light
@@ -16,7 +17,7 @@ from dcnumd.report.result_file import ResultData
 from dcnumd.report.sample import sample_frames
 from dcnumd.report.timeline import Course, background_course, duration_of, event_rate, event_times, flicker_of
 
-__all__ = ["Check", "Course", "FeatureFigures", "Figures", "PipelinePart", "Processing", "measure"]
+__all__ = ["Check", "Course", "FeatureFigures", "Figures", "Headline", "PipelinePart", "Processing", "measure"]
 
 MAX_TEXT = 500
 """Largest length of a text of the file that is shown [characters]."""
@@ -50,6 +51,8 @@ class Figures:
         Version of each program and library.
     processing
         Speed of the processing, and its warnings.
+    headline
+        Medians of the events with a small porosity.
     features
         Statistics of each feature; area, deformation, brightness and volume come first.
     event_rate
@@ -87,6 +90,7 @@ class Figures:
     parts: tuple[PipelinePart, ...]
     software: dict[str, str]
     processing: Processing
+    headline: Headline
     features: tuple[FeatureFigures, ...]
     event_rate: Course
     background: Course
@@ -103,7 +107,7 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
     data
         The open result.
     limits
-        Limits of the checks.
+        Limits of the checks, and of the porosity of the events at the top of the report.
     """
     events, rate = len(data), _positive(data, "imaging:frame rate")
     recorded = len(data.source_frames) if data.source_frames is not None else None
@@ -116,10 +120,12 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
     sample = sample_frames(data)
     background = background_course(data, times, duration, sample, rate)
     processing = data.run.processing
+    headline = headline_of(data, limits.max_area_ratio)
     checks = judge(
         Observations(
             events=events,
             masks_dropped=processing.masks_dropped,
+            ragged=None if headline.max_area_ratio is None else events - headline.events,
             flicker=flicker_of(data, sample),
             background=background.values,
             saturated=sample.saturated,
@@ -159,6 +165,7 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
         parts=parts_in_words(data.meta, recorded),
         software=_software(data),
         processing=processing,
+        headline=headline,
         features=tuple(_features(data)),
         event_rate=event_rate(times, duration),
         background=background,

@@ -22,7 +22,7 @@ from dcnumd.report.marks import RADIUS
 from dcnumd.report.request import Light
 from dcnumd.report.scatter import DENSITY_COLOURS
 from dcnumd.report.views import Drawings
-from dcnumd.report.wording import VERDICTS, count_of
+from dcnumd.report.wording import VERDICTS, count_of, percent
 from dcnumd.words import UNKNOWN, duration, duration_parts
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
@@ -185,20 +185,18 @@ def _reasons(figures: Figures) -> list[Check]:
 
 def _keys(figures: Figures) -> list[tuple[str, str, str]]:
     """Return name, value and unit of each key figure."""
-    by_name = {feature.name: feature for feature in figures.features}
-
-    def median(name: str) -> float | None:
-        return by_name[name].median if name in by_name else None
-
+    headline = figures.headline
     rows = [
         ("Events", number(figures.events), ""),
         ("Event rate", number(figures.events_per_second, 3), "/s"),
         ("Duration", *duration_parts(figures.duration_s)),
         ("Frames", number(figures.frames), ""),
-        ("Yield", number(figures.yield_per_frame, 3), "/frame"),
-        ("Median area", number(median("area_um"), 4), "µm²"),
-        ("Median deformation", number(median("deform"), 3), ""),
+        ("Events per frame", number(figures.yield_per_frame, 3), ""),
+        ("Median area", number(headline.area_um, 4), "µm²"),
+        ("Median deformation", number(headline.deform, 3), ""),
     ]
+    if headline.max_area_ratio is not None and headline.share is not None:
+        rows.insert(-2, (f"Porosity ≤ {headline.max_area_ratio:g}", f"{percent(headline.share)}", "of events"))
     return [(name, value, "" if value == UNKNOWN else unit) for name, value, unit in rows]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from dcnumd.errors import printable
@@ -27,6 +28,7 @@ LIGHTS: dict[str, str] = {light: verdict.what for light, verdict in VERDICTS.ite
 WARNINGS = {
     "few_events": "few events",
     "flicker": "flicker",
+    "ragged_contours": "ragged contours",
     "masks_dropped": "many masks dropped",
     "background_drift": "the background drifts",
     "too_dark": "too dark",
@@ -65,3 +67,19 @@ def explained(error: str, path: str) -> str:
 def count_of(count: int, word: str) -> str:
     """Return a number and a noun, such as ``1 event`` or ``1,234 events``."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def percent(share: float) -> str:
+    """Return a share as text, such as ``12 %``; only a share of 1 is ``100 %``."""
+    if 0.995 <= share < 1:
+        return f"{math.floor(1000 * share) / 10:g} %"
+    return f"{short(100 * share)} %"
+
+
+def short(value: float) -> str:
+    """Return a number with two significant digits, or with all of those before the decimal point."""
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    decimals = max(0, 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -11,6 +11,7 @@ from dcnumd.report.checks import Observations, judge, light_of
 NAMES = {
     "few_events",
     "flicker",
+    "ragged_contours",
     "masks_dropped",
     "background_drift",
     "too_dark",
@@ -26,6 +27,7 @@ FAULTS = {
     "few": ({"density": 0.1, "frames": 300}, {}, {"few_events": "warning"}),
     "flickering": ({"flicker": 3.0}, {}, {"flicker": "warning"}),
     "fibrous": ({"fibres": 2.0}, UNSMOOTHED, {"masks_dropped": "warning"}),
+    "doublets": ({"kinds": ("doublet",), "density": 1.2}, {}, {"ragged_contours": "warning"}),
     "drifting": ({"drift": 12.0}, {}, {"background_drift": "warning"}),
     "dark": ({"light": 0.35}, {}, {"too_dark": "warning"}),
     "bright": ({"light": 1.55}, {}, {"too_bright": "warning", "saturated": "warning"}),
@@ -65,6 +67,21 @@ def test_limits_are_those_asked_for(simulate, figures_of):
     path = simulate()
     assert found_in(figures_of(path, ReportLimits(min_events=100_000)).checks) == {"few_events": "warning"}
     assert found_in(figures_of(path, ReportLimits(max_brightness=100)).checks) == {"too_bright": "warning"}
+
+
+def test_few_events_are_no_reason_to_call_contours_ragged():
+    """The share is that of a sample, and some measurements have no porosity, or nobody wants to look at it."""
+
+    def check(events, ragged, **limits):
+        checks = judge(Observations(events, ragged=ragged), ReportLimits(**limits))
+        return next((check.state, check.text) for check in checks if check.name == "ragged_contours")
+
+    assert check(12, 11)[0] == "unknown"
+    assert check(60, 48)[0] == "ok"
+    assert check(6000, 4800)[0] == "warning"
+    assert "80 % of the events have a porosity above 1.05, more than 75 %" in check(6000, 4800)[1]
+    assert check(6000, None)[0] == "unknown"
+    assert "max_area_ratio is 0" in check(6000, 4800, max_area_ratio=0)[1]
 
 
 def test_nothing_known_is_grey():

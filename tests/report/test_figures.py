@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from dclab.statistics import Statistics
 
+from dcnumd.config.values import ReportLimits
 from tests.support.reports import write_result
 
 
@@ -32,6 +33,30 @@ def test_results_of_ours(simulate, figures_of, strategy):
     assert sum(figures.event_rate.values) / len(figures.event_rate.values) == pytest.approx(figures.events)
     assert figures.missing == ()
     assert figures.processing.masks_dropped == 0
+
+
+def test_medians_at_the_top_leave_out_ragged_events(tmp_path, figures_of):
+    """Those of the table are over all events, as in dclab."""
+    ratio = np.array([1.01, 1.05, 1.02, 1.2, np.nan, 1.06, 1.5, 1.03])
+    columns = {"area_um": np.arange(8.0), "deform": np.arange(8) / 100, "area_ratio": ratio}
+    path = write_result(tmp_path / "M001_dcn.rtdc", 8, columns=columns)
+    figures = figures_of(path)
+    headline = figures.headline
+    assert (headline.max_area_ratio, headline.events, headline.share) == (1.05, 4, 0.5)
+    assert (headline.area_um, headline.deform) == (1.5, 0.015)
+    assert "50 % of the events with a porosity of at most 1.05" in headline.text
+    check_against_dclab(path, figures)
+    no_limit = figures_of(path, ReportLimits(max_area_ratio=0)).headline
+    assert (no_limit.max_area_ratio, no_limit.events, no_limit.area_um) == (None, 8, 3.5)
+    nothing = figures_of(path, ReportLimits(max_area_ratio=1)).headline
+    assert (nothing.events, nothing.area_um) == (0, None)
+    assert "no event has a porosity of at most 1" in nothing.text
+
+
+def test_medians_at_the_top_without_porosity_are_of_all_events(tmp_path, figures_of):
+    headline = figures_of(write_result(tmp_path / "M001_dcn.rtdc", 8, columns={"area_um": np.arange(8.0)})).headline
+    assert (headline.max_area_ratio, headline.events, headline.area_um) == (None, 8, 3.5)
+    assert "all events, because the result has no porosity (area_ratio)" in headline.text
 
 
 def test_no_events(tmp_path, figures_of):
