@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from dcnumd.report.contours import Contour, enclosing
+
 Floats = npt.NDArray[np.float64]
 Limits = tuple[float, float]
 
@@ -39,6 +41,8 @@ class Cloud:
         Number of events without finite values of both features.
     unusual
         Share of the events outside of the limits that were asked for, if these were widened; else 0.
+    contours
+        Lines of equal density that enclose certain shares of the events; empty if there are few events.
     """
 
     index: npt.NDArray[np.int64]
@@ -50,6 +54,7 @@ class Cloud:
     outside: int
     incomplete: int = 0
     unusual: float = 0.0
+    contours: tuple[Contour, ...] = ()
 
     def has(self, event: int) -> bool:
         """Return whether the plot shows an event."""
@@ -103,16 +108,18 @@ def cloud(x: Floats, y: Floats, wanted: tuple[Limits, Limits] | None = None) -> 
     if not index.size:
         return None
     shown_x, shown_y = x[index], y[index]
+    density, contours = _density(shown_x, shown_y, limits_x, limits_y, count)
     return Cloud(
         index=index,
         x=shown_x,
         y=shown_y,
-        density=_density(shown_x, shown_y, limits_x, limits_y),
+        density=density,
         limits_x=limits_x,
         limits_y=limits_y,
         outside=count - index.size,
         incomplete=x.size - count,
         unusual=unusual,
+        contours=contours,
     )
 
 
@@ -158,8 +165,10 @@ def unit(values: Floats, ends: Limits) -> Floats:
     return (values - ends[0]) / (ends[1] - ends[0])
 
 
-def _density(x: Floats, y: Floats, limits_x: Limits, limits_y: Limits) -> Floats:
-    """Return the density at each event: a histogram, smoothed, and interpolated at the events."""
+def _density(
+    x: Floats, y: Floats, limits_x: Limits, limits_y: Limits, events: int
+) -> tuple[Floats, tuple[Contour, ...]]:
+    """Return the density at each event, and its contours: a histogram, smoothed, and interpolated at the events."""
     place = np.stack([unit(x, limits_x), unit(y, limits_y)]) * DENSITY_BINS
     bins = np.minimum(place.astype(np.int64), DENSITY_BINS - 1)
     counts = np.bincount(bins[0] * DENSITY_BINS + bins[1], minlength=DENSITY_BINS**2)
@@ -168,4 +177,5 @@ def _density(x: Floats, y: Floats, limits_x: Limits, limits_y: Limits) -> Floats
     widths = np.clip(place.std(axis=1) * x.size ** (-1 / 6), 1.2, 6.0)
     smooth = ndimage.gaussian_filter(grid, widths, mode="constant")
     density: Floats = ndimage.map_coordinates(smooth, place - 0.5, order=1, mode="nearest")
-    return density / density.max() if density.max() > 0 else np.ones_like(density)
+    contours = enclosing(smooth, density, events)
+    return (density / density.max() if density.max() > 0 else np.ones_like(density)), contours

@@ -18,6 +18,7 @@ from dcnumd.report.marks import beside
 from dcnumd.report.page import MANY_CELLS, number, with_unit
 from dcnumd.report.request import PAIR, ReportRequest
 from dcnumd.report.result_file import ResultData
+from dcnumd.report.scatter import SOLID
 from dcnumd.report.views import CellView, ChartView, Drawings, Mark, ScatterView
 from dcnumd.report.wording import count_of
 
@@ -133,7 +134,14 @@ def _scatter_text(points: Cloud, x: str, y: str) -> str:
 
 
 def _scatter_note(points: Cloud, further: Sequence[str]) -> str:
-    parts = [f"{count_of(points.index.size, 'event')}, coloured by how dense they lie.", *further]
+    parts = [f"{count_of(points.index.size, 'event')}, coloured by how dense they lie."]
+    lines = [
+        f"the {'solid' if contour.share == SOLID else 'dashed'} line encloses {100 * contour.share:g} %"
+        for contour in points.contours
+    ]
+    if lines:
+        parts.append(f"{' of the events, '.join(lines).capitalize()}.")
+    parts += further
     if points.outside:
         parts.append(f"{count_of(points.outside, 'event')} beyond the axes.")
     if points.incomplete:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from dcnumd.report.cloud import Cloud, unit
+from dcnumd.report.cloud import Cloud, Limits, unit
 from dcnumd.report.plots import LINE, MUTED, Plot, as_svg, name_axes, style
 
 GREY = "#7d858f"
@@ -37,6 +37,11 @@ PICTURE_SIZE = (900, 634)
 """Width and height of the picture, with the proportions of `SCATTER_SIZE` [px]."""
 PICTURE_DPI = 150
 PALETTE = 160
+SOLID, DASHES = 0.5, (4.0, 2.5)
+"""Share of the events whose contour is a solid line, and dashes of the others: their length, and that of the gaps
+[line widths]."""
+HALO = 2.6
+"""Width of the bright or dark edge of a line, which sets it off from points of any colour [line widths]."""
 THUMBNAIL_SIZE = (96, 64)
 THUMBNAIL_COLOURS = 7
 
@@ -67,8 +72,9 @@ def plot(points: Cloud, raster: Image.Image, labels: tuple[str, str], marked: np
     data = base64.b64encode(_few_colours(raster)).decode()
     # Why the points are an image: thousands of shapes would be many times larger, and slow in every browser.
     inside = f'<image x="{left}" y="{top}" width="{width}" height="{height}" href="data:image/png;base64,{data}"/>'
+    lines = _contours_as_svg(points, (left, top, width, height))
     return dataclasses.replace(
-        axes, svg=axes.svg + inside, points=np.column_stack([left + across * width, top + (1 - up) * height])
+        axes, svg=axes.svg + inside + lines, points=np.column_stack([left + across * width, top + (1 - up) * height])
     )
 
 
@@ -76,6 +82,21 @@ def box_in(width: float, height: float) -> tuple[float, float, float, float]:
     """Return the part of a drawing within its axes: left, top, width, height, in the unit of the arguments."""
     left, bottom, across, up = SCATTER_BOX
     return left * width, (1 - bottom - up) * height, across * width, up * height
+
+
+def _contours_as_svg(points: Cloud, box: tuple[float, float, float, float]) -> str:
+    """Return the contour lines within the axes at `box` (left, top, width, height), as markup."""
+    left, top, width, height = box
+    lines = []
+    for contour in points.contours:
+        parts = [
+            np.column_stack([left + part[:, 0] * width, top + (1 - part[:, 1]) * height]) for part in contour.parts
+        ]
+        path = "".join(f"M{' '.join(f'{x:.1f} {y:.1f}' for x, y in part)}" for part in parts)
+        dashes = "" if contour.share == SOLID else f";stroke-dasharray:{DASHES[0]:g} {DASHES[1]:g}"
+        for colour, look in (("card", f";stroke-width:{HALO:g};stroke-opacity:0.7"), ("fg", dashes)):
+            lines.append(f'<path d="{path}" style="fill:none;stroke:var(--{colour}){look}"/>')
+    return "".join(lines)
 
 
 def dots(points: Cloud) -> Image.Image:
@@ -88,15 +109,31 @@ def dots(points: Cloud) -> Image.Image:
     kept = order[np.unique(cell[order], return_index=True)[1]]
     kept = kept[np.argsort(points.density[kept], kind="stable")]
     size = np.interp(math.log10(len(points.x)), [0, 2, 4, 5], [30, 20, 7, 3])
+    axes = _bare_axes(points.limits_x, points.limits_y)
+    axes.scatter(points.x[kept], points.y[kept], s=size, c=DENSITY_COLOURS(points.density[kept]), linewidths=0)
+    return _drawn(axes)
+
+
+def _contours_as_image(points: Cloud) -> Image.Image:
+    """Draw the contour lines without axes. They are dark with a bright edge, which is readable on any background."""
+    axes = _bare_axes((0, 1), (0, 1))
+    for contour in points.contours:
+        for part in contour.parts:
+            axes.plot(*part.T, color="white", alpha=0.7, linewidth=HALO, solid_capstyle="butt")
+            axes.plot(*part.T, color="#171b21", linewidth=1, dashes=(None, None) if contour.share == SOLID else DASHES)
+    return _drawn(axes)
+
+
+def _bare_axes(limits_x: Limits, limits_y: Limits) -> Axes:
+    """Return axes of the size of those in the picture, of which nothing is drawn."""
     left, top, right, bottom = _box_in_picture()
     figure = Figure(figsize=((right - left) / PICTURE_DPI, (bottom - top) / PICTURE_DPI), dpi=PICTURE_DPI)
     figure.set_facecolor("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.set_xlim(*points.limits_x)
-    axes.set_ylim(*points.limits_y)
-    axes.scatter(points.x[kept], points.y[kept], s=size, c=DENSITY_COLOURS(points.density[kept]), linewidths=0)
-    return _drawn(figure)
+    axes.set_xlim(*limits_x)
+    axes.set_ylim(*limits_y)
+    return axes
 
 
 def picture(points: Cloud, raster: Image.Image, labels: tuple[str, str], *, paper: bool = False) -> bytes:
@@ -118,9 +155,12 @@ def picture(points: Cloud, raster: Image.Image, labels: tuple[str, str], *, pape
         width, height = PICTURE_SIZE
         figure = Figure(figsize=(width / PICTURE_DPI, height / PICTURE_DPI), dpi=PICTURE_DPI)
         figure.set_facecolor("white" if paper else "none")
-        _prepare(figure.add_axes(SCATTER_BOX), points, labels)
-        image = _drawn(figure)
+        axes = figure.add_axes(SCATTER_BOX)
+        _prepare(axes, points, labels)
+        image = _drawn(axes)
     image.alpha_composite(raster, _box_in_picture()[:2])
+    if points.contours:
+        image.alpha_composite(_contours_as_image(points), _box_in_picture()[:2])
     return _few_colours(image.convert("RGB") if paper else image)
 
 
@@ -162,8 +202,8 @@ def _box_in_picture() -> tuple[int, int, int, int]:
     return round(left), round(top), round(left + width), round(top + height)
 
 
-def _drawn(figure: Figure) -> Image.Image:
-    canvas = FigureCanvasAgg(figure)
+def _drawn(axes: Axes) -> Image.Image:
+    canvas = FigureCanvasAgg(axes.get_figure(root=True))
     canvas.draw()  # type: ignore[no-untyped-call]
     return Image.fromarray(np.array(canvas.buffer_rgba()))  # type: ignore[no-untyped-call]
 

@@ -146,7 +146,7 @@ def test_numbers_without_unit_have_none(page):
 
 
 def test_unusual_axes_are_explained(tmp_path):
-    """What lies outside is told, wider axes are, and a channel whose width nobody knows."""
+    """What lies outside is told, wider axes are, and a channel whose width nobody knows; lines have a meaning."""
     columns = columns_of(300)
     columns["area_um"][:4] = 700
     columns["deform"][5] = np.nan
@@ -156,6 +156,7 @@ def test_unusual_axes_are_explained(tmp_path):
         "Wider than usual: 1.3 % of the events lie outside of area 0 to 200 µm² and deformation 0 to 0.2." in wide.text
     )
     assert "1 event without finite values of both." in wide.text
+    assert "The dashed line encloses 95 % of the events, the solid line encloses 50 %." in wide.text
     narrow = page_of(result, plot=PlotSettings(area=(0.0, 800.0)))
     assert "than usual" not in narrow.text
     columns["area_um"][:2] = 60

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.path import Path
 from PIL import Image
 
 from dcnumd.config.values import PlotSettings
@@ -148,6 +150,57 @@ def test_density_is_higher_where_events_are_many():
     lonely = np.median(found.density[found.x > 100])
     assert found.density.max() == 1.0
     assert usual > 10 * lonely
+
+
+def enclosed(found, contour):
+    """Return the number of events within a contour line; of a part within a part, those between both."""
+    at = np.column_stack([(found.x - found.limits_x[0]) / np.ptp(found.limits_x), found.y / found.limits_y[1]])
+    inside = np.zeros(len(at), bool)
+    for part in contour.parts:
+        inside ^= Path(part).contains_points(at)
+    return np.count_nonzero(inside)
+
+
+def test_contours_enclose_the_share_of_events_that_they_name():
+    """Of all events, also if some lie beyond the axes."""
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(60, 8, 5000), np.abs(rng.normal(0.05, 0.01, 5000))
+    x[:40] = 900
+    found = cloud(x, y, WANTED)
+    assert [contour.share for contour in found.contours] == [0.95, 0.5]
+    for contour in found.contours:
+        assert enclosed(found, contour) == pytest.approx(5000 * contour.share, rel=0.02)
+
+
+@pytest.mark.parametrize("events", [1, 99])
+def test_few_events_have_no_contours(events):
+    """These would follow single events."""
+    rng = np.random.default_rng(5)
+    assert cloud(rng.normal(60, 8, events), rng.normal(0.1, 0.01, events), WANTED).contours == ()
+
+
+def test_equal_events_need_no_contours():
+    """A plot of one point that stands for many is still drawn."""
+    found = cloud(np.full(500, 60.0), np.full(500, 0.05), WANTED)
+    scatter.plot(found, scatter.dots(found), LABELS, NOTHING, "s")
+    scatter.picture(found, scatter.dots(found), LABELS)
+
+
+def test_contours_are_drawn_in_each_picture_of_the_plot():
+    """Within the axes, and readable on points and on the background."""
+    found = two_clouds()
+    plot = scatter.plot(found, scatter.dots(found), LABELS, NOTHING, "s")
+    image = next(parsed(plot).iter("image")).attrib
+    lines = [path.attrib for path in parsed(plot).findall("path")]
+    assert len(lines) == 4
+    for line in lines:
+        x, y = np.array(re.findall(r"[\d.]+", line["d"]), float).reshape(-1, 2).T
+        assert float(image["x"]) - 0.1 <= x.min() < x.max() <= float(image["x"]) + float(image["width"]) + 0.1
+        assert float(image["y"]) - 0.1 <= y.min() < y.max() <= float(image["y"]) + float(image["height"]) + 0.1
+    bare = dataclasses.replace(found, contours=())
+    pictures = [scatter.picture(points, scatter.dots(found), LABELS, paper=True) for points in (found, bare)]
+    lined, plain = (np.asarray(Image.open(io.BytesIO(one)).convert("L"), int) for one in pictures)
+    assert np.count_nonzero(plain - lined > 60) > 300
 
 
 def test_marked_points_lie_where_the_axes_say():
