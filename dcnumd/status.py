@@ -69,7 +69,7 @@ class Ended:
     events: int | None
     seconds: float | None
     light: str
-    """Colour of the report's traffic light: ``green``, ``yellow``, ``red`` or ``grey``; empty without a report."""
+    """Colour of the traffic light: ``green``, ``yellow``, ``red`` or ``grey``; empty as long as it is not known."""
     warnings: tuple[str, ...]
     reason: str
     error: str
@@ -110,22 +110,22 @@ class Blocked:
 
 
 LATENCY_BOUNDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
-"""Upper bounds of the intervals in which the latency of results is counted [s]."""
+"""Upper bounds of the intervals in which latencies are counted [s]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Latency:
-    """Distribution of the time from a complete measurement to its result."""
+    """Distribution of a time, such as the one from a complete measurement to its result."""
 
     counts: tuple[int, ...] = (0,) * len(LATENCY_BOUNDS)
-    """Number of results within each of `LATENCY_BOUNDS`, including those within the smaller ones."""
+    """Number of times within each of `LATENCY_BOUNDS`, including those within the smaller ones."""
     number: int = 0
-    """Number of results."""
+    """Number of times."""
     seconds: float = 0.0
-    """Sum of their latencies [s]."""
+    """Sum of the times [s]."""
 
     def with_one(self, seconds: float) -> Latency:
-        """Return this distribution with one more result."""
+        """Return this distribution with one more time."""
         counts = (count + (seconds <= bound) for count, bound in zip(self.counts, LATENCY_BOUNDS, strict=True))
         return Latency(tuple(counts), self.number + 1, self.seconds + seconds)
 
@@ -148,6 +148,9 @@ class Totals:
     lights: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Reports by their traffic light."""
     latency: Latency = Latency()
+    """Times from complete measurements to their results."""
+    light_latency: Latency = Latency()
+    """Times from results to their traffic lights."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -33,7 +33,12 @@ class LineWriter:
 
     def __init__(self, name: str, write: Callable[[bytes], None], loss_line: Callable[[int], bytes]) -> None:
         self.loss_line = loss_line
+        self._name = name
         self._write = write
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with an empty queue; called again in a forked process, which has a copy of the queue but no thread."""
         self._lines = collections.deque[bytes]()
         self._size = 0
         self._lost = 0
@@ -41,7 +46,7 @@ class LineWriter:
         self._busy = self._closed = False
         # Why not a plain lock? A finalizer may run at any moment in the thread that holds the lock, and log a line.
         self._changed = threading.Condition(threading.RLock())
-        self._thread = threading.Thread(target=self._keep_writing, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._keep_writing, name=self._name, daemon=True)
         self._thread.start()
 
     def put(self, line: bytes) -> None:

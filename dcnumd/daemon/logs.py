@@ -107,6 +107,14 @@ def flush() -> None:
 atexit.register(flush)
 
 
+def _begin_in_copy() -> None:
+    for writer in _writers.values():
+        writer.begin()
+
+
+os.register_at_fork(after_in_child=_begin_in_copy)
+
+
 def _writer(name: str, write: Callable[[bytes], None], render: Render) -> LineWriter:
     """Return the writer for a file or, if `name` is empty, for stderr; create it if there is none."""
     loss_line = functools.partial(_loss_line, render)

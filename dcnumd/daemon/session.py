@@ -50,7 +50,7 @@ class Listener(Protocol):
         """Handle the start or end of a job or a report, or a file that has settled."""
 
     def on_report(self, entry: Entry, summary: ReportSummary) -> None:
-        """Handle a new report."""
+        """Handle a result that was rated, or a new report."""
 
 
 class Session:
@@ -100,6 +100,7 @@ class Session:
         self.reports = Reporter(settings, ledger, availability, workers.report, self, tidy)
         self._events = FileEvents(courteous=settings.resources.pause_while_acquiring)
         self.folders = [self._watch(folder, group) for group in settings.groups for folder in group.watch.folders]
+        self._probed = asyncio.Event()
         self._scanned = asyncio.Event()
         self._finished = asyncio.Event()
 
@@ -137,13 +138,13 @@ class Session:
 
     def on_change(self) -> None:
         """Lower the priority of reports while jobs run, and notify the daemon."""
-        self.reports.give_way(idle=bool(self.jobs.running))
+        self.reports.process.give_way(idle=bool(self.jobs.running))
         self._listener.on_change()
 
     def on_failed(self, reason: str) -> None:
         """Count a measurement that failed without a further attempt, and update the indexes of reports."""
         self.counters.failed[reason] += 1
-        self.reports.note_failure()
+        self.reports.indexes.note_failure()
 
     def on_skipped(self) -> None:
         """Count a measurement for which there was nothing to do."""
@@ -156,6 +157,11 @@ class Session:
         else:
             self.counters.skipped += 1
         self.reports.want(entry)
+
+    def on_rated(self, entry: Entry, summary: ReportSummary, seconds: float) -> None:
+        """Count the time until the result was rated."""
+        self.counters.light_latency = self.counters.light_latency.with_one(seconds)
+        self._listener.on_report(entry, summary)
 
     def on_report(self, entry: Entry, summary: ReportSummary | None) -> None:
         """Count a report, or a failed one if `summary` is None."""
@@ -178,7 +184,7 @@ class Session:
             "jobs": self._run_jobs(),
             "outputs": self.jobs.outputs.keep_checking(),
             "ready": self._report_ready(),
-            "reports": self.reports.keep_reporting(),
+            "reports": self._run_reports(),
             "tidy": self._keep_tidying(),
         }
         if self._settings.resources.pause_while_acquiring:
@@ -196,7 +202,7 @@ class Session:
         while True:
             await tracker.written.wait()
             self.jobs.hold()
-            self.reports.hold()
+            self.reports.process.hold()
             begin, running, written = now(), self.jobs.running, tracker.being_written()
             for entry in running:
                 job_log(entry).info("pipeline.held", written=written[0].path if written else "")
@@ -204,7 +210,7 @@ class Session:
                 await tracker.quiet.wait()
             finally:
                 self.jobs.resume()
-                self.reports.resume()
+                self.reports.process.resume()
             for entry in running:
                 job_log(entry).info("pipeline.resumed", seconds=round(now() - begin, 1))
 
@@ -216,7 +222,13 @@ class Session:
             await self._workers.probe.start(load)
         except WorkerError as error:
             log.warning("worker.failed", role=self._workers.probe.name, error=error.message, retry_in_seconds=0)
+        self._probed.set()
         await self.settling.keep_inspecting()
+
+    async def _run_reports(self) -> None:
+        # The process starts before the first result, but after those that are needed before.
+        await self._probed.wait()
+        await self.reports.keep_reporting()
 
     async def _run_jobs(self) -> None:
         # Wait for the executor: its failure to start must not count as an attempt of a measurement.

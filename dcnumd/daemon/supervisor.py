@@ -321,7 +321,7 @@ class Supervisor:
             self._session.jobs.on_progress(progress)
 
     def on_report(self, entry: Entry, summary: ReportSummary) -> None:
-        """Show the last report."""
+        """Show the plot of the last recording, and its traffic light."""
         self._view.note_report(entry, summary)
 
     def on_ready(self) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import os
-import pathlib
 import signal
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -50,12 +48,13 @@ class Child:
         on_note: Callable[[Any], object] | None = None,
     ) -> None:
         self.name = name
+        self.courtesy = courtesy
+        """Priority of the process."""
         self.gone = asyncio.Event()
         """Event that is set from the death of the process until it is started again."""
         self.losses = 0
         """Number of times the process has died."""
         self._configure_logs = configure_logs
-        self._courtesy = courtesy
         self._on_note = on_note
         self._executor: PipeExecutor | None = None
         self._prepare: tuple[Callable[[], object], ...] = ()
@@ -122,7 +121,6 @@ class Child:
         if self._executor is not None:
             return
         self._prepare = prepare or self._prepare
-        courtesy = self._courtesy
         try:
             executor = self._spawn()
         except OSError as error:
@@ -144,9 +142,6 @@ class Child:
             killed = died and (executor.process.exitcode or 0) < 0
             message = f"the {self.name} process cannot start: {why}"
             raise WorkerError(message, "worker_start", transient=killed) from error
-        if courtesy != self._courtesy:
-            # The priority was changed while the process started with the previous one.
-            self._schedule()
         log.info("worker.started", pid=executor.process.pid, role=self.name)
 
     def ask_to_stop(self) -> None:
@@ -161,12 +156,6 @@ class Child:
     def resume(self) -> None:
         """Resume the process and its workers."""
         self._signal(signal.SIGCONT)
-
-    def give_way(self, *, idle: bool) -> None:
-        """Enter or leave the idle scheduling class; without effect if the process has normal priority."""
-        if self._courtesy.nice and self._courtesy.idle != idle:
-            self._courtesy = dataclasses.replace(self._courtesy, idle=idle)
-            self._schedule()
 
     def terminate(self) -> None:
         """End the process and its workers by SIGTERM."""
@@ -197,18 +186,12 @@ class Child:
 
     def _spawn(self) -> PipeExecutor:
         loop = asyncio.get_running_loop()
-        prepare = functools.partial(join_owner, self._configure_logs, self._courtesy)
+        prepare = functools.partial(join_owner, self._configure_logs, self.courtesy)
         executor = self._executor = PipeExecutor(prepare, lambda note: _call_soon(loop, self._receive, note))
         self.gone.clear()
         # This also detects a death between two calls.
         executor.ended.add_done_callback(lambda _: _call_soon(loop, self._lost, executor))
         return executor
-
-    def _schedule(self) -> None:
-        if self.pid is not None:
-            with contextlib.suppress(OSError):
-                for thread in pathlib.Path(f"/proc/{self.pid}/task").iterdir():
-                    self._courtesy.schedule(int(thread.name))
 
     def _signal(self, number: signal.Signals) -> None:
         pid = self.pid

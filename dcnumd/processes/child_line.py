@@ -100,7 +100,7 @@ class ChildLine:
             except BaseException as error:  # noqa: BLE001 -- the caller handles it
                 answer = Answer(call.number, error=error)
             with self._sending:
-                self._connection.send(_sendable(answer))
+                self._connection.send(sendable(answer))
 
     def _next_call(self) -> Call | None:
         with self._receiving:
@@ -120,7 +120,7 @@ class ChildLine:
             self._calls.append(message)
 
 
-def _sendable(answer: Answer) -> Answer:
+def sendable(answer: Answer) -> Answer:
     """Return the answer, or an error that says why it cannot be sent, so that the caller does not wait forever."""
     try:
         # Some exceptions can be pickled but not unpickled.

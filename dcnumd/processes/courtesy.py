@@ -30,8 +30,6 @@ class Courtesy:
     """Nice value, from 0 for normal priority to 19 for the lowest."""
     cpus: tuple[int, ...] = ()
     """Numbers of the processors that the process may use; empty for all."""
-    idle: bool = False
-    """Whether to run only while a processor would otherwise be idle; ignored if `nice` is 0."""
 
     def apply(self) -> None:
         """Apply this priority to this process and those that it starts; ignore what the system does not permit."""
@@ -42,14 +40,23 @@ class Courtesy:
             return
         with contextlib.suppress(OSError):
             os.nice(self.nice)
-        self.schedule(0)
+        schedule(0, idle=False)
         if (number := IOPRIO_SET.get(platform.machine())) is not None:
             # Failures are ignored: the system call returns a value, and raises nothing.
             ctypes.CDLL(None).syscall(number, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE)
         with contextlib.suppress(OSError):
             pathlib.Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
 
-    def schedule(self, thread: int) -> None:
-        """Set the scheduling class of a thread, 0 for this one; without privileges the idle class cannot be left."""
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(thread, os.SCHED_IDLE if self.idle else os.SCHED_BATCH, os.sched_param(0))
+
+def schedule(process: int, *, idle: bool) -> None:
+    """Set the scheduling class of the main thread of a process, 0 for this thread; ignore what is not permitted.
+
+    Parameters
+    ----------
+    process
+        Process ID.
+    idle
+        Whether to run only while a processor would otherwise be idle. Without privileges, this class cannot be left.
+    """
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(process, os.SCHED_IDLE if idle else os.SCHED_BATCH, os.sched_param(0))

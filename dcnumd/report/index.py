@@ -204,11 +204,12 @@ def _page(folder: pathlib.Path, lines: Sequence[Line]) -> Iterator[bytes | memor
 
 def _part(name: str, values: object) -> bytes:
     """Render one of the macros of the template."""
-    return str(getattr(_template(), name)(values)).encode()
+    return str(getattr(template(), name)(values)).encode()
 
 
 @functools.cache
-def _template() -> jinja2.environment.TemplateModule:
+def template() -> jinja2.environment.TemplateModule:
+    """Return the template of the index."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -1,22 +1,107 @@
-"""Makes the report of one measurement."""
+"""Makes the report of one measurement: what is needed to rate it at once, or the whole of it."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import pathlib
 
+from PIL import Image
+
 from dcnumd.config.choices import Format
+from dcnumd.errors import ResultError
 from dcnumd.report import scatter
+from dcnumd.report.cloud import Cloud
 from dcnumd.report.document import as_document
 from dcnumd.report.drawings import axis_labels, draw, standard_cloud
-from dcnumd.report.figures import measure
+from dcnumd.report.figures import Figures, measure
 from dcnumd.report.page import render
 from dcnumd.report.request import PAIR, ReportRequest, ReportSummary
-from dcnumd.report.result_file import open_result
+from dcnumd.report.result_file import ResultData, open_result
 from dcnumd.write.result import ResultFile
 
 ENDINGS: dict[Format, str] = {"png": ".png", "json": ".json", "html": ".html"}
 """Suffix of each format, in the order in which the files are written."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rating:
+    """The part of a report that is made first: the figures, and the standard plot (None if there is nothing to plot).
+
+    It takes a fraction of the time of the whole report, which also has a gallery and further plots.
+    """
+
+    figures: Figures
+    main: Cloud | None
+    raster: Image.Image | None
+    labels: tuple[str, str]
+
+    @classmethod
+    def of(cls, data: ResultData, request: ReportRequest) -> Rating:
+        """Evaluate an open result."""
+        figures = measure(data, request.limits)
+        main = standard_cloud(data, figures, request)
+        return cls(figures, main, None if main is None else scatter.dots(main), axis_labels(figures, PAIR))
+
+    def document(self) -> bytes:
+        """Return the figures as JSON."""
+        text = json.dumps(as_document(self.figures), ensure_ascii=False, allow_nan=False, indent=1)
+        # Undecodable bytes in names are surrogates; "backslashreplace" writes "\\udc80", which is valid JSON, too.
+        return text.encode("utf-8", "backslashreplace") + b"\n"
+
+    def picture(self, *, paper: bool = False) -> bytes:
+        """Return the standard plot, see `scatter.picture`; empty if there is nothing to plot."""
+        if self.main is None or self.raster is None:
+            return b""
+        return scatter.picture(self.main, self.raster, self.labels, paper=paper)
+
+    def summary(self, paths: tuple[pathlib.Path, ...]) -> ReportSummary:
+        """Return what the index and the live page show, with the files that were written."""
+        figures = self.figures
+        found = [check for check in figures.checks if check.state in {"warning", "alarm"}]
+        return ReportSummary(
+            paths=paths,
+            light=figures.light,
+            warnings=tuple(check.name for check in found),
+            texts=tuple(check.text for check in found),
+            sample=figures.sample,
+            recorded=figures.recorded,
+            events=figures.events,
+            frames=figures.frames,
+            thumbnail=scatter.thumbnail(self.main) if self.main is not None else b"",
+            plot=self.picture(),
+        )
+
+
+def rate(request: ReportRequest) -> ReportSummary:
+    """Evaluate a result and write its figures, if these are a wanted format, but no other file.
+
+    If the figures cannot be written, the result is rated all the same. They are not synced to the disk, because
+    `make_report` writes them again.
+
+    Parameters
+    ----------
+    request
+        The result to evaluate, and the files of its report.
+
+    Returns
+    -------
+    summary
+        The main findings, and the file of figures if it was written.
+
+    Raises
+    ------
+    MeasurementError
+        If the file cannot be opened, or is not a result.
+    """
+    with open_result(request) as data:
+        rating = Rating.of(data, request)
+    paths: tuple[pathlib.Path, ...] = ()
+    if "json" in request.formats:
+        with contextlib.suppress(ResultError):
+            paths = (_write(request, "json", rating.document(), durable=False),)
+    return rating.summary(paths)
 
 
 def make_report(request: ReportRequest) -> ReportSummary:
@@ -43,37 +128,19 @@ def make_report(request: ReportRequest) -> ReportSummary:
         If a file cannot be written, see `ResultFile`.
     """
     with open_result(request) as data:
-        figures = measure(data, request.limits)
-        main = standard_cloud(data, figures, request)
-        labels = axis_labels(figures, PAIR)
-        raster = scatter.dots(main) if main is not None else None
+        rating = Rating.of(data, request)
         contents: dict[Format, bytes] = {}
         if "json" in request.formats:
-            document = as_document(figures)
-            text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
-            # Undecodable bytes in names are surrogates; "backslashreplace" writes "\\udc80", which is valid JSON, too.
-            contents["json"] = text.encode("utf-8", "backslashreplace") + b"\n"
-        if "png" in request.formats and main is not None and raster is not None:
-            contents["png"] = scatter.picture(main, raster, labels, paper=True)
+            contents["json"] = rating.document()
+        if "png" in request.formats and rating.raster is not None:
+            contents["png"] = rating.picture(paper=True)
         if "html" in request.formats:
             data_name = report_path(request, "json").name if "json" in request.formats else ""
-            page = render(figures, draw(data, figures, request, main, raster), data_name)
+            page = render(rating.figures, draw(data, rating.figures, request, rating.main, rating.raster), data_name)
             contents["html"] = page.encode("utf-8", "backslashreplace")
     # The page is written last, when the files that it refers to exist, but comes first in the summary.
-    paths = tuple(reversed([_write(request, kind, contents[kind]) for kind in ENDINGS if kind in contents]))
-    found = [check for check in figures.checks if check.state in {"warning", "alarm"}]
-    return ReportSummary(
-        paths=paths,
-        light=figures.light,
-        warnings=tuple(check.name for check in found),
-        texts=tuple(check.text for check in found),
-        sample=figures.sample,
-        recorded=figures.recorded,
-        events=figures.events,
-        frames=figures.frames,
-        thumbnail=scatter.thumbnail(main) if main is not None else b"",
-        plot=scatter.picture(main, raster, labels) if main is not None and raster is not None else b"",
-    )
+    written = [_write(request, kind, contents[kind]) for kind in ENDINGS if kind in contents]
+    return rating.summary(tuple(reversed(written)))
 
 
 def report_path(request: ReportRequest, kind: Format) -> pathlib.Path:
@@ -81,9 +148,9 @@ def report_path(request: ReportRequest, kind: Format) -> pathlib.Path:
     return request.path_report.with_name(request.path_report.name + ENDINGS[kind])
 
 
-def _write(request: ReportRequest, kind: Format, content: bytes) -> pathlib.Path:
+def _write(request: ReportRequest, kind: Format, content: bytes, *, durable: bool = True) -> pathlib.Path:
     path = report_path(request, kind)
-    with ResultFile(path, existing="replace", job_id=request.job_id, root=request.root) as target:
+    with ResultFile(path, existing="replace", job_id=request.job_id, root=request.root, durable=durable) as target:
         target.temporary.write_bytes(content)
         target.commit()
     return path

@@ -62,7 +62,7 @@ def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
     if unknown and figures.light != "grey":
         light_text += f" {count_of(unknown, 'check')} could not be made, see below."
     gallery, background = drawings.gallery, drawings.background
-    return _template().render(
+    return template().render(
         figures=figures,
         title=printable(figures.sample or figures.result),
         where=_where(figures),
@@ -121,7 +121,8 @@ def data_uri(image: bytes, kind: str = "png") -> str:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template() -> jinja2.Template:
+    """Return the template of the page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

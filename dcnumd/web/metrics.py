@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from dcnumd.reasons import FAILURES
 from dcnumd.report.request import Light
-from dcnumd.status import LATENCY_BOUNDS, Snapshot, Totals
+from dcnumd.status import LATENCY_BOUNDS, Latency, Snapshot, Totals
 from dcnumd.web.control import Control
 
 
@@ -141,13 +141,8 @@ def _counts(totals: Totals) -> Iterator[Metric]:
     yield _counter("dcnumd_frames_processed_total", "Frames processed since the start.", totals.frames)
     yield _counter("dcnumd_events_found_total", "Events found since the start.", totals.events)
     yield _counter("dcnumd_processing_seconds_total", "Total processing time since the start.", totals.seconds)
-    latency = totals.latency
-    yield HistogramMetricFamily(
-        "dcnumd_result_latency_seconds",
-        "Time from a complete measurement to its result.",
-        buckets=[*zip(map(str, LATENCY_BOUNDS), latency.counts, strict=True), ("+Inf", latency.number)],
-        sum_value=latency.seconds,
-    )
+    yield _histogram("dcnumd_result_latency_seconds", "Time from a complete measurement to its result.", totals.latency)
+    yield _histogram("dcnumd_light_latency_seconds", "Time from a result to its traffic light.", totals.light_latency)
     reports = CounterMetricFamily(
         "dcnumd_reports_written_total", "Reports written since the start, by traffic light.", labels=["light"]
     )
@@ -168,6 +163,11 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(name, text, value=float(value))
+
+
+def _histogram(name: str, text: str, latency: Latency) -> HistogramMetricFamily:
+    buckets = [*zip(map(str, LATENCY_BOUNDS), latency.counts, strict=True), ("+Inf", latency.number)]
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=latency.seconds)
 
 
 def _posix(time: str) -> float:

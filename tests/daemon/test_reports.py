@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import signal
 import sqlite3
@@ -20,10 +19,6 @@ from tests.support.faults import published, result_of, wait_until
 
 REPORTS = "[report]\nenabled = true\n"
 NO_REPORTS = "[report]\nenabled = false\n"
-MAY_LEAVE_IDLE = os.geteuid() == 0
-"""Others may not leave the idle class."""
-COURTESY = int(MAY_LEAVE_IDLE)
-"""Any courtesy has these classes; with more of it, reports would wait until nobody else works on this computer."""
 SECONDS = HANG_SECONDS
 
 
@@ -47,19 +42,13 @@ def index_of(folder: pathlib.Path) -> str:
 
 
 def test_reports_of_a_daemon(start_daemon, write_config, watched_folder, state_folder, tmp_path):
-    """Beside each result, where the config says, for each result once, and in the time that measurements leave."""
-
-    def config(report: str) -> pathlib.Path:
-        path: pathlib.Path = write_config(report)
-        path.write_text(path.read_text().replace("nice = 0", f"nice = {COURTESY}"))
-        return path
-
-    fails_until_it_is_repaired(start_daemon, config, watched_folder)
-    daemon = start_daemon(config=config(NO_REPORTS))
+    """Beside each result, where the config says, and for each result once."""
+    fails_until_it_is_repaired(start_daemon, write_config, watched_folder)
+    daemon = start_daemon(config=write_config(NO_REPORTS))
 
     def reload(report: str) -> None:
         count = len(daemon.matching("config.reloaded"))
-        config(report)
+        write_config(report)
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_for("config.reloaded", count=count + 1)
 
@@ -67,8 +56,6 @@ def test_reports_of_a_daemon(start_daemon, write_config, watched_folder, state_f
     reload(REPORTS)
     page_and_figures(daemon, watched_folder, state_folder)
     killed_process(daemon, watched_folder)
-    if MAY_LEAVE_IDLE:
-        give_way(daemon, watched_folder)
     reload(f"{REPORTS}folder = {json.dumps(str(tmp_path / 'reports'))}\nformats = ['html']\n")
     folder_of_their_own(daemon, watched_folder, tmp_path / "reports")
     (tmp_path / "file").write_text("in the way")
@@ -76,7 +63,7 @@ def test_reports_of_a_daemon(start_daemon, write_config, watched_folder, state_f
     folder_in_the_way(daemon, watched_folder, tmp_path / "file")
     reload(REPORTS)
     path = killed_daemon(daemon, watched_folder, state_folder)
-    daemon = start_daemon(config=config(REPORTS))
+    daemon = start_daemon(config=write_config(REPORTS))
     assert daemon.wait_for("report.written", timeout=SECONDS)["path"] == str(path)
     assert not daemon.matching("job.started")
     assert daemon.stop() == 0
@@ -113,6 +100,8 @@ def page_and_figures(daemon: Daemon, folder: pathlib.Path, state_folder: pathlib
     assert written["job_id"] == finished["job_id"]
     assert json.loads(figures.read_text())["events"] == finished["events"]
     assert "repaired" in page.read_text()
+    rated = daemon.wait_for("report.rated", timeout=SECONDS, path=str(path))
+    assert (rated["light"], rated["warnings"]) == (written["light"], written["warnings"])
     row = row_of(state_folder, path)
     assert (row.report, row.report_state, row.light) == (str(page), "written", written["light"])
     assert row.warnings.split() == written["warnings"]
@@ -133,20 +122,6 @@ def killed_process(daemon: Daemon, folder: pathlib.Path) -> None:
     daemon.wait_for("report.written", timeout=SECONDS, count=count + 1)
     assert Stamp.at(str(result_of(path))) == before
     wait_until(lambda: not [path for path in folder.rglob(".*") if path.is_file()])
-
-
-def give_way(daemon: Daemon, folder: pathlib.Path) -> None:
-    """Leave the processors to a measurement that is processed, and only as long as that."""
-    reporter, pipeline = process_of(daemon, "report"), process_of(daemon, "pipeline")
-    wait_until(lambda: os.sched_getscheduler(reporter.pid) == os.SCHED_BATCH)
-    pipeline.suspend()
-    path = published(folder, "gives way.rtdc", seed=4)
-    daemon.wait_for("job.started", timeout=SECONDS, path=str(path))
-    assert os.sched_getscheduler(reporter.pid) == os.SCHED_IDLE
-    pipeline.resume()
-    daemon.wait_for("job.finished", timeout=SECONDS, path=str(path))
-    wait_until(lambda: os.sched_getscheduler(reporter.pid) == os.SCHED_BATCH)
-    daemon.wait_for("report.written", timeout=SECONDS, path=str(path))
 
 
 def folder_of_their_own(daemon: Daemon, folder: pathlib.Path, reports: pathlib.Path) -> None:

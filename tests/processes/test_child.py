@@ -174,37 +174,6 @@ def test_courtesy_holds_for_the_child_and_its_workers():
     with_child(body, courtesy=Courtesy(7, tuple(allowed)))
 
 
-def classes_of(pid):
-    """Return the scheduling classes of all threads of a process."""
-    return {os.sched_getscheduler(int(thread.name)) for thread in pathlib.Path(f"/proc/{pid}/task").iterdir()}
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="others may not leave the idle class")
-def test_child_gives_way_and_comes_back():
-    """All of its threads, at once, and a process that takes its place does as this one did."""
-
-    async def body(child):
-        async def classes():
-            return classes_of(await child.call(os.getpid))
-
-        assert await classes() == {os.SCHED_BATCH}
-        child.give_way(idle=True)
-        assert await classes() == {os.SCHED_IDLE}
-        child.kill()
-        await child.gone.wait()
-        starting = asyncio.create_task(classes())
-        await asyncio.sleep(0)
-        assert child.pid is not None, "it begins, and is not there yet"
-        child.give_way(idle=False)
-        assert await starting == {os.SCHED_BATCH}
-        child.give_way(idle=True)
-        assert await classes() == {os.SCHED_IDLE}
-        child.give_way(idle=False)
-        assert await classes() == {os.SCHED_BATCH}
-
-    with_child(body, courtesy=Courtesy(7))
-
-
 def test_courtesy_that_the_system_refuses_is_left_out():
     """Processors that do not exist do not keep the child from starting; no courtesy changes nothing."""
 
@@ -212,8 +181,6 @@ def test_courtesy_that_the_system_refuses_is_left_out():
         assert await child.call(os.nice, 0) == os.nice(0)
         assert await child.call(os.sched_getscheduler, 0) == os.sched_getscheduler(0)
         assert await child.call(os.sched_getaffinity, 0) == os.sched_getaffinity(0)
-        child.give_way(idle=True)
-        assert await child.call(os.sched_getscheduler, 0) == os.sched_getscheduler(0)
 
     with_child(body, courtesy=Courtesy(0, (4000,)))
 

@@ -173,8 +173,9 @@ class Desk:
     def __init__(self, shown: Snapshot | None = None) -> None:
         self.shown = shown or snapshot()
         latency = Latency().with_one(5.0).with_one(10.0).with_one(7200.0)
+        failed, lights = {"damaged": 2, "no_images": 1}, {"green": 100}
         self.counted = Totals(
-            120, {"damaged": 2, "no_images": 1}, 4, 4_800_000, 1_185_120, 390.0, 118, 2, 1, {"green": 100}, latency
+            120, failed, 4, 4_800_000, 1_185_120, 390.0, 118, 2, 1, lights, latency, Latency().with_one(0.25)
         )
         self.picture = b""
         self.reports: dict[int, bytes] = {}

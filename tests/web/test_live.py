@@ -82,7 +82,7 @@ def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pa
     assert live.post("/api/v1/resume").json == {"paused": False}
 
     live.until(lambda now: now["done"], "done")
-    done = live.until(lambda now: now["plot_id"] is not None, "reported")
+    done = live.until(lambda now: not now["done"][0]["report_wanted"], "reported")
     (row,) = done["done"]
     assert row["report_wanted"] is False
     assert (row["id"], row["frames"], row["has_report"]) == (done["plot_id"], 400, True)
@@ -112,6 +112,7 @@ def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pa
     assert found["dcnumd_measurements_finished_total",] == 1
     assert found["dcnumd_frames_processed_total",] == 400
     assert found["dcnumd_result_latency_seconds_count",] == 1
+    assert found["dcnumd_light_latency_seconds_count",] == 1
     assert found["dcnumd_measurements_failed_total", "not_hdf5"] == 2
     check_end_does_not_wait_for_clients(live)
 

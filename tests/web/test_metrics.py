@@ -47,6 +47,8 @@ def test_metrics_of_a_busy_day(serve):
         ("dcnumd_result_latency_seconds_bucket", "3600.0"): 2,
         ("dcnumd_result_latency_seconds_bucket", "+Inf"): 3,
         ("dcnumd_result_latency_seconds_sum",): 7215.0,
+        ("dcnumd_light_latency_seconds_bucket", "1.0"): 1,
+        ("dcnumd_light_latency_seconds_count",): 1,
     }
     assert {key: found[key] for key in expected} == pytest.approx(expected)
 

@@ -241,7 +241,10 @@ class Ledger(LedgerQueries):
             return self.get(target.id)
 
     def finish(self, entry_id: int, output: str, **changes: Any) -> Entry:
-        """Move a row to done; rows whose result was at `output` before lose it, since it has been replaced."""
+        """Move a row to done; rows whose result was at `output` before lose it, since it has been replaced.
+
+        What the row says of the report of a former result is removed.
+        """
         with self.transaction():
             self._connection.execute(
                 "UPDATE measurements SET output = NULL WHERE output = CAST(? AS TEXT) AND id != ?",
@@ -253,7 +256,8 @@ class Ledger(LedgerQueries):
                 " AND path = (SELECT path FROM measurements WHERE id = ?)",
                 (entry_id,),
             )
-            return self.move(entry_id, State.DONE, output=output, replace_output=0, **changes)
+            report: dict[str, Any] = {"light": "", "warnings": "", "report": None}
+            return self.move(entry_id, State.DONE, output=output, replace_output=0, **report, **changes)
 
     def note_presence(self, entry_id: int, *, is_there: bool) -> None:
         """Record that the result of a row was removed or has returned; the row stays done."""

@@ -113,7 +113,7 @@ class View:
         self.touch()
 
     def note_report(self, entry: Entry, summary: ReportSummary) -> None:
-        """Record a new report; its plot is shown unless a later recording is shown already."""
+        """Record a rated result or a new report; its plot is shown unless a later recording is shown already."""
         # A time in the future is that of an instrument whose clock is wrong; it must not keep later plots away.
         recorded = summary.recorded if summary.recorded <= f"{dt.datetime.now().astimezone() + CLOCK_ERROR}" else ""
         if summary.plot and (not recorded or recorded >= self._plot.recorded):
@@ -177,6 +177,7 @@ class View:
             worker_losses=self._losses(),
             lights=dict(counters.lights),
             latency=counters.latency,
+            light_latency=counters.light_latency,
         )
 
     def plot(self) -> bytes:

@@ -34,6 +34,8 @@ class Counters:
 
     latency: Latency = dataclasses.field(default_factory=Latency)
     """Times from complete measurements to their results."""
+    light_latency: Latency = dataclasses.field(default_factory=Latency)
+    """Times from results to their traffic lights."""
 
     def add(self, entry: Entry, result: JobResult) -> None:
         """Add a new result to the counts."""

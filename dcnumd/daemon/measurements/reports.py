@@ -1,14 +1,14 @@
-"""Generation of reports, one at a time, in a process that runs at lower priority than measurements."""
+"""Reports of results: what rates a result comes at once, its whole report when processors are idle."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import datetime as dt
 import os
 import pathlib
 from collections.abc import Callable
-from typing import ParamSpec, Protocol, TypeVar
-
-import structlog
+from typing import Protocol
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
@@ -17,22 +17,12 @@ from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import Entry, job_log, utc_now
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.backoff import backoff_seconds
-from dcnumd.daemon.measurements.deadline import Deadline
+from dcnumd.daemon.measurements.indexes import Indexes
+from dcnumd.daemon.measurements.report_process import ReportProcess
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.processes.child import Child
-from dcnumd.report.request import IndexRow, ReportRequest, ReportSummary
-from dcnumd.report.wording import cause_of, explained
-from dcnumd.words import duration
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-log = structlog.get_logger()
-
-REPORT_SECONDS = 600.0
-"""Time limit for a report [s]; it is large since the process runs only when others leave it processor time."""
-QUIET_SECONDS = 1.0
-"""Delay before the indexes are updated after a failure [s], so that many failures need only one update."""
+from dcnumd.report.calls import make_report, rate
+from dcnumd.report.request import ReportRequest, ReportSummary
 
 
 class Listener(Protocol):
@@ -41,12 +31,19 @@ class Listener(Protocol):
     def on_change(self) -> None:
         """Handle the end of work on a report or an index."""
 
+    def on_rated(self, entry: Entry, summary: ReportSummary, seconds: float) -> None:
+        """Handle a rated result, `seconds` [s] after it was finished."""
+
     def on_report(self, entry: Entry, summary: ReportSummary | None) -> None:
         """Handle a new report; `summary` is None if the report could not be made."""
 
 
 class Reporter:
-    """Makes the reports of results, and keeps the indexes of reports up to date.
+    """Rates results, makes their reports, and keeps the indexes of reports up to date.
+
+    Results are rated one after the other, the most recent first. The process that does this has the priority of the
+    pipeline, since the traffic light matters most while the next measurement is recorded. Reports are made in a copy of
+    it while no result waits to be rated.
 
     Parameters
     ----------
@@ -73,148 +70,149 @@ class Reporter:
         listener: Listener,
         tidy: Callable[[pathlib.Path], None],
     ) -> None:
+        self.process = ReportProcess(child)
+        self.indexes = Indexes(settings, ledger, availability, self.process)
         self._settings = settings
         self._ledger = ledger
-        self._availability = availability
-        self._child = child
         self._listener = listener
         self._tidy = tidy
+        self._unrated: dict[int, None] = {}
+        """Rows that are not rated, the most recent last."""
         self._waiting: dict[int, int] = {}
-        """Rows whose report is wanted: number of the row → number of failed attempts."""
+        """Rows whose report is wanted, the most recent last: number of the row → number of failed attempts."""
         self._delayed: set[int] = set()
-        self._failures_changed = settings.report.enabled
-        self._indexes: set[pathlib.Path] = set()
-        self._broken_indexes: set[pathlib.Path] = set()
-        self._filled = asyncio.Event()
-        self._busy = False
-        self._deadline: Deadline | None = None
-        self._held = False
+        self._to_rate, self._all_rated, self._to_make = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._all_rated.set()
+        self._making = False
 
     @property
     def idle(self) -> bool:
-        """Whether no report or update of an index is pending, in progress or delayed."""
-        return not (self._waiting or self._delayed or self._busy or self._failures_changed)
+        """Whether nothing is pending, in progress or delayed."""
+        return not (self._waiting or self._delayed or self.busy) and self.indexes.idle
 
     @property
     def busy(self) -> bool:
-        """Whether a report or an index is being written."""
-        return self._busy
+        """Whether a result is being rated, or a report or an index written."""
+        return self._making or self._to_rate.is_set() or self.indexes.busy
 
     def want(self, entry: Entry) -> None:
         """Request the report of a result, if its row says that one is wanted."""
-        if entry.report_state == "wanted":
-            self._waiting.setdefault(entry.id, 0)
-            self._filled.set()
-
-    def note_failure(self) -> None:
-        """Request an update of the indexes after a measurement failed."""
-        if self._settings.report.enabled:
-            self._failures_changed = True
-            self._filled.set()
-
-    def give_way(self, *, idle: bool) -> None:
-        """Run the process only when processors are idle, so that it delays no measurement; or normally again."""
-        self._child.give_way(idle=idle)
-
-    def hold(self) -> None:
-        """Suspend the process, and the clock of its time limit."""
-        self._held = True
-        self._child.hold()
-        if self._deadline is not None:
-            self._deadline.hold()
-
-    def resume(self) -> None:
-        """Resume the process, and the clock of its time limit."""
-        self._held = False
-        self._child.resume()
-        if self._deadline is not None:
-            self._deadline.resume()
+        if entry.report_state != "wanted":
+            return
+        if not entry.light:
+            self._unrated[entry.id] = None
+            self._to_rate.set()
+            self._all_rated.clear()
+        self._waiting.setdefault(entry.id, 0)
+        self._to_make.set()
 
     async def keep_reporting(self) -> None:
-        """Make the wanted reports, the most recent results first, and update the indexes, until cancelled."""
+        """Rate results, make the wanted reports, and update the indexes, until cancelled."""
         if not self._settings.report.enabled:
             return
+        await self.process.start()
         for entry in reversed(self._ledger.wanting_reports()):
             self.want(entry)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_rating(), name="lights")
+            group.create_task(self._keep_making(), name="reports")
+            group.create_task(self._keep_listing(), name="failures")
+
+    async def _keep_rating(self) -> None:
         while True:
-            self._filled.clear()
-            self._busy = True
-            if self._waiting:
-                await self._report(*self._waiting.popitem())
-            elif self._failures_changed:
-                await self._tell_failures()
-            self._busy = False
+            await self._to_rate.wait()
+            while self._unrated:
+                await self._rate(self._unrated.popitem()[0])
+            self._to_rate.clear()
+            self._all_rated.set()
             self._listener.on_change()
-            if not self._waiting and not self._failures_changed:
-                await self._filled.wait()
+
+    async def _keep_making(self) -> None:
+        while True:
+            await self._to_make.wait()
+            await self._all_rated.wait()
+            self._making = True
+            await self._report(*self._waiting.popitem())
+            self._making = False
+            if not self._waiting:
+                self._to_make.clear()
+            self._listener.on_change()
+
+    async def _keep_listing(self) -> None:
+        while True:
+            await self.indexes.update_failures()
+            self._listener.on_change()
+
+    async def _rate(self, entry_id: int) -> None:
+        """Rate one result; after an error, which its report will meet again, this is left to the report."""
+        if (entry := self._wanted(entry_id)) is None:
+            return
+        request, folder = self._request(entry)
+        try:
+            await self.indexes.make_sure(folder, request.path_report)
+        except DcnumdError:
+            # Nothing can be written there now, but the result can be rated.
+            request = dataclasses.replace(request, formats=())
+        try:
+            summary = await self._rating(request)
+        except DcnumdError as error:
+            self._tidy_after(error, request)
+            return
+        if not self._is_present(entry):
+            return
+        self._ledger.amend(entry.id, light=summary.light, warnings=" ".join(summary.warnings))
+        seconds = _seconds_since(entry.finished_at or utc_now())
+        job_log(entry).info("report.rated", light=summary.light, warnings=summary.warnings, seconds=round(seconds, 3))
+        self._listener.on_rated(entry, summary, seconds)
+        if request.formats:
+            await self.indexes.add(entry, request, summary)
+
+    async def _rating(self, request: ReportRequest) -> ReportSummary:
+        try:
+            return await self.process.call(rate, request)
+        except WorkerError as error:
+            if error.reason != "worker_killed":
+                raise
+            # This result need not be the reason why the process died.
+            return await self.process.call(rate, request)
 
     async def _report(self, entry_id: int, attempts: int) -> None:
         """Make one report, and record the outcome."""
-        try:
-            entry = self._ledger.get(entry_id)
-        except KeyError:
-            # The row was forgotten meanwhile.
-            return
         # The measurement may be in processing again, so that its previous result needs no report.
-        if entry.report_state != "wanted" or entry.output is None:
+        if (entry := self._wanted(entry_id)) is None:
             return
-        path, result = _paths(entry)
-        folder = routing.index_folder_for(self._settings, path)
-        request = routing.report_request_for(self._settings, path, result, entry.job_id)
+        request, folder = self._request(entry)
         begin = now()
         try:
-            summary = await self._make(request, folder)
-            # The measurement may have failed before; its row in the index must then be removed.
-            former = _failure_key(entry, self._settings.watched_folder_of(path) or folder)
-            row = _row(entry, request, summary, folder)
-            listed = await self._update_index(folder, [row], removed=former)
+            await self.indexes.make_sure(folder, request.path_report)
+            summary = await self.process.call_aside(make_report, request)
+            listed = await self.indexes.add(entry, request, summary)
         except DcnumdError as error:
             self._give_up(entry, request, error, attempts + 1)
             return
         if not listed and attempts + 1 < self._settings.retry.attempts:
             self._delay(entry.id, attempts + 1)
-        else:
+        elif self._is_present(entry):
             self._record(entry, summary, now() - begin)
 
-    async def _make(self, request: ReportRequest, folder: pathlib.Path) -> ReportSummary:
-        await self._make_sure(folder, request.path_report)
-        return await self._call(make_report, request)
-
-    async def _make_sure(self, folder: pathlib.Path, path: pathlib.Path) -> None:
-        """Raise a `ResultError` if a file cannot be written to a folder of reports, for example if not mounted."""
-        if (obstacle := await self._availability.obstacle(folder, path, 0)) is not None:
-            raise obstacle
-        self._ledger.note_untidy(os.fspath(path.parent))
-
-    async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function in the process, within a time limit that does not count the time in which it is held.
-
-        Raises
-        ------
-        DcnumdError
-            If the call fails for any reason or exceeds the time limit.
-        """
-        deadline = self._deadline = Deadline(REPORT_SECONDS, 0)
-        deadline.stall_seconds = REPORT_SECONDS
-        call = asyncio.create_task(self._child.call(function, *args, **kwargs), name="report")
-        if self._held:
-            self.hold()
+    def _wanted(self, entry_id: int) -> Entry | None:
+        """Return a row whose report is to be made; None if none is wanted any more, or the row was forgotten."""
         try:
-            outcome = await deadline.wait(call)
-            if outcome != "done":
-                self._child.kill()
-                await asyncio.wait([call])
-                raise WorkerError(
-                    f"the report is not made after {duration(REPORT_SECONDS)}", "timeout", transient=False
-                )
-            return call.result()
-        except DcnumdError:
-            raise
-        except Exception as error:  # the boundary of one report: an error must affect nothing else
-            raise WorkerError(f"{type(error).__name__}: {error}", "internal") from error
-        finally:
-            self._deadline = None
-            call.cancel()
+            entry = self._ledger.get(entry_id)
+        except KeyError:
+            return None
+        return entry if entry.report_state == "wanted" and entry.output is not None else None
+
+    def _is_present(self, entry: Entry) -> bool:
+        """Return whether the result of a row is still the present one, or else another one is to be reported."""
+        present = self._wanted(entry.id)
+        return present is not None and present.finished_at == entry.finished_at
+
+    def _request(self, entry: Entry) -> tuple[ReportRequest, pathlib.Path]:
+        """Return the request for the report of a row, and the folder of its index."""
+        path = pathlib.Path(entry.path)
+        request = routing.report_request_for(self._settings, path, pathlib.Path(entry.output or ""), entry.job_id)
+        return request, routing.index_folder_for(self._settings, path)
 
     def _record(self, entry: Entry, summary: ReportSummary, seconds: float) -> None:
         paths = [os.fspath(path) for path in summary.paths]
@@ -241,13 +239,17 @@ class Reporter:
             will_retry=will_retry,
             **({"exc_info": error} if error.reason == "internal" else {}),
         )
-        if isinstance(error, WorkerError):
-            self._tidy(request.path_report.parent)
+        self._tidy_after(error, request)
         if will_retry:
             self._delay(entry.id, attempt)
         else:
             self._ledger.amend(entry.id, report_state="failed")
             self._listener.on_report(entry, None)
+
+    def _tidy_after(self, error: DcnumdError, request: ReportRequest) -> None:
+        """Have the temporary files removed that a killed process may have left."""
+        if isinstance(error, WorkerError):
+            self._tidy(request.path_report.parent)
 
     def _delay(self, entry_id: int, attempt: int) -> None:
         """Schedule another attempt at a report."""
@@ -258,94 +260,9 @@ class Reporter:
     def _try_again(self, entry_id: int, attempts: int) -> None:
         self._delayed.discard(entry_id)
         self._waiting[entry_id] = attempts
-        self._filled.set()
-
-    async def _tell_failures(self) -> None:
-        """Update the failed measurements in all indexes."""
-        await asyncio.sleep(QUIET_SECONDS)
-        self._failures_changed = False
-        failures: dict[pathlib.Path, list[IndexRow]] = {
-            routing.index_folder_for(self._settings, folder / "measurement"): [] for folder in self._settings.folders()
-        }
-        for entry in self._ledger.present_failures():
-            path = pathlib.Path(entry.path)
-            folder = self._settings.watched_folder_of(path)
-            if folder is not None:
-                failures[routing.index_folder_for(self._settings, path)].append(_failure(entry, folder))
-        for index, rows in failures.items():
-            if (rows or index in self._indexes) and not await self._update_index(index, [], rows):
-                pause = backoff_seconds(self._settings.retry, 1)
-                asyncio.get_running_loop().call_later(pause, self.note_failure)
-
-    async def _update_index(
-        self, folder: pathlib.Path, rows: list[IndexRow], failures: list[IndexRow] | None = None, removed: str = ""
-    ) -> bool:
-        """Update an index; return False if that failed and another attempt may succeed."""
-        self._indexes.add(folder)
-        try:
-            await self._make_sure(folder, folder / "index.html")
-            await self._call(update_index, folder, rows, failures, (removed,) if removed else ())
-        except DcnumdError as error:
-            if folder not in self._broken_indexes:
-                log.warning("index.failed", folder=os.fspath(folder), reason=error.reason, error=error.message)
-            self._broken_indexes.add(folder)
-            return not error.transient
-        self._broken_indexes.discard(folder)
-        return True
+        self._to_make.set()
 
 
-def make_report(request: ReportRequest) -> ReportSummary:
-    """Make a report; called in the child process, since the daemon must not load numerical code."""
-    from dcnumd.report import make  # noqa: PLC0415 -- numerical code
-
-    return make.make_report(request)
-
-
-def update_index(
-    folder: pathlib.Path, rows: list[IndexRow], failures: list[IndexRow] | None, removed: tuple[str, ...]
-) -> None:
-    """Update the index of a folder; called in the child process."""
-    from dcnumd.report import index  # noqa: PLC0415 -- numerical code
-
-    index.update_index(folder, rows, failures, removed=removed, root=folder)
-
-
-def _paths(entry: Entry) -> tuple[pathlib.Path, pathlib.Path]:
-    return pathlib.Path(entry.path), pathlib.Path(entry.output or "")
-
-
-def _row(entry: Entry, request: ReportRequest, summary: ReportSummary, folder: pathlib.Path) -> IndexRow:
-    """Return the row of a result in the index of a folder."""
-    shown = next((path for path in summary.paths if path.suffix == ".html"), request.path_result)
-    return IndexRow(
-        key=os.path.relpath(request.path_report.with_name(request.path_result.name), folder),
-        name=pathlib.PurePath(entry.path).name,
-        sample=summary.sample,
-        recorded=summary.recorded,
-        finished=entry.finished_at or utc_now(),
-        state="done",
-        events=summary.events,
-        light=summary.light,
-        texts=summary.texts,
-        link=os.path.relpath(shown, folder),
-        thumbnail=summary.thumbnail,
-    )
-
-
-def _failure_key(entry: Entry, folder: pathlib.Path) -> str:
-    """Return the key of a failed measurement in the index."""
-    return os.path.relpath(entry.path, folder)
-
-
-def _failure(entry: Entry, folder: pathlib.Path) -> IndexRow:
-    """Return the row of a failed measurement in the index, with cause, cure and error message."""
-    cause = cause_of(entry.reason)
-    return IndexRow(
-        key=_failure_key(entry, folder),
-        name=pathlib.PurePath(entry.path).name,
-        sample=entry.sample,
-        recorded="",
-        finished=entry.finished_at or "",
-        state="failed",
-        texts=(entry.reason, f"{cause.what}. {cause.cure}".rstrip(), explained(entry.error, entry.path)),
-    )
+def _seconds_since(moment: str) -> float:
+    """Return the time since a moment in the ledger [s]; the clock may have been set back meanwhile."""
+    return max(0.0, (dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(moment)).total_seconds())

@@ -1,0 +1,40 @@
+"""Functions that the daemon calls in its report process.
+
+The supervisor imports this module to name the functions, so they import numerical code only when they are called.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from dcnumd.report.request import IndexRow, ReportRequest, ReportSummary
+
+
+def warm_up() -> None:
+    """Load all that reports need, so that the first of them is made as fast as the others."""
+    from dcnumd.report import preload  # noqa: PLC0415 -- numerical code, which the supervisor must not load
+
+    preload.load()
+
+
+def rate(request: ReportRequest) -> ReportSummary:
+    """Rate a result; see `dcnumd.report.make.rate`."""
+    from dcnumd.report import make  # noqa: PLC0415 -- numerical code, as above
+
+    return make.rate(request)
+
+
+def make_report(request: ReportRequest) -> ReportSummary:
+    """Make the whole report of a result; see `dcnumd.report.make.make_report`."""
+    from dcnumd.report import make  # noqa: PLC0415 -- numerical code, as above
+
+    return make.make_report(request)
+
+
+def update_index(
+    folder: pathlib.Path, rows: list[IndexRow], failures: list[IndexRow] | None, removed: tuple[str, ...]
+) -> None:
+    """Update the index of a folder; see `dcnumd.report.index.update_index`."""
+    from dcnumd.report import index  # noqa: PLC0415 -- numerical code, as above
+
+    index.update_index(folder, rows, failures, removed=removed, root=folder)
