@@ -43,6 +43,12 @@ class Observations:
     ----------
     events
         Number of events.
+    online_events
+        Number of events that the instrument measured.
+    threshold
+        Threshold of the segmenter ``thresh`` [grey levels].
+    darkest
+        Deviation of the darkest spot of each sampled frame from the background [grey levels].
     masks_dropped
         Number of masks without a contour.
     ragged
@@ -62,6 +68,9 @@ class Observations:
     """
 
     events: int
+    online_events: int | None = None
+    threshold: float | None = None
+    darkest: tuple[float, ...] = ()
     masks_dropped: int | None = None
     ragged: int | None = None
     flicker: float | None = None

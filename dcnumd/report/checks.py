@@ -36,5 +36,5 @@ def light_of(checks: Sequence[Check]) -> Light:
         return "red"
     if "warning" in states:
         return "yellow"
-    known = [check for check in checks if check.state != "unknown" and check.name != "few_events"]
+    known = [check for check in checks if check.state != "unknown" and check.name not in {"no_events", "few_events"}]
     return "green" if known else "grey"

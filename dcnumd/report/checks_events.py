@@ -22,23 +22,61 @@ SILENT_SHARE = 0.25
 
 
 def few_events(seen: Observations, limits: ReportLimits) -> Check:
-    """Warn of too few events for certain medians, and of none at all."""
+    """Warn of too few events for certain medians; without any, the check is `no_events`."""
+    if not seen.events:
+        return no_events(seen)
     count, least = seen.events, limits.min_events
     state: State = "ok"
     text = f"{count_of(count, 'event')} found."
-    if not count:
-        state = "alarm"
-        text = (
-            "No events were found. Check that cells flow through the region in view, and that focus, illumination and "
-            "the segmenter's threshold fit."
-        )
-    elif count < least:
+    if count < least:
         state = "warning"
         text = (
             f"Only {count_of(count, 'event')} found, expected at least {least:,}. Record for longer, or check flow and "
             "concentration of the sample."
         )
     return Check("few_events", state, float(count), float(least), "events", text)
+
+
+def no_events(seen: Observations) -> Check:
+    """Return the alarm of a result without events, with the most likely reason."""
+    text = "No events were found."
+    if seen.online_events:
+        text = f"The instrument counted {count_of(seen.online_events, 'event')}, dcnumd 0."
+    return Check("no_events", "alarm", 0.0, 1.0, "events", f"{text} {_why_no_events(seen)}")
+
+
+def _why_no_events(seen: Observations) -> str:
+    threshold, darkest = seen.threshold, seen.darkest
+    if threshold is not None and threshold >= 0:
+        return (
+            f"The segmenter's threshold is {threshold:g} grey levels. Cells are darker than the background: use a "
+            "negative threshold, such as -6."
+        )
+    if threshold is None or not darkest:
+        return (
+            "Check that cells flow through the region in view, and that focus, illumination and the segmenter's "
+            "threshold fit."
+        )
+    if seen.cells and seen.cells == seen.border_cells:
+        return (
+            f"The edge of the frame cuts {_all_of(seen.cells, 'object')} in the sampled frames; such objects are not "
+            "measured. Align the region in view with the channel, or widen it."
+        )
+    if seen.cells:
+        return (
+            f"There {'is' if seen.cells == 1 else 'are'} {count_of(seen.cells, 'object')} darker than the threshold of "
+            f"{threshold:g} grey levels in the sampled frames. Check which settings of masks, gate and features remove "
+            "them."
+        )
+    return (
+        f"In the sampled frames nothing of sufficient size is below the threshold of {threshold:g} grey levels; the "
+        f"darkest spot reaches {min(darkest):.1f}. If the frames in the report show cells, use a threshold closer to "
+        "0; otherwise, check flow, focus and light."
+    )
+
+
+def _all_of(count: int, word: str) -> str:
+    return f"the only {word}" if count == 1 else f"all {count:,} {word}s"
 
 
 def clogging(seen: Observations, limits: ReportLimits) -> Check:

@@ -19,6 +19,7 @@ from dcnumd.report.page import MANY_CELLS, number, with_unit
 from dcnumd.report.request import PAIR, ReportRequest
 from dcnumd.report.result_file import ResultData
 from dcnumd.report.scatter import SOLID
+from dcnumd.report.search import backgrounds_without_events, draw_search
 from dcnumd.report.views import CellView, ChartView, Drawings, Mark, ScatterView
 from dcnumd.report.wording import count_of
 
@@ -66,10 +67,11 @@ def draw(
     cells = _cells(gallery, data, main)
     pairs = _pairs(data, figures, request, main, raster, cells, missing)
     histograms, courses = _histograms(data, figures, missing), _courses(figures, missing)
-    background = background_pictures(data, len(data))
+    background = background_pictures(data, len(data)) if len(data) else backgrounds_without_events(data)
+    search = None if len(data) else draw_search(data, figures, missing)
     # Damage of some pictures is noticed only when they are read, after the figures were made.
     missing += [text for text in data.missing if text not in figures.missing]
-    return Drawings(pairs, gallery, cells, histograms, courses, background, tuple(missing))
+    return Drawings(pairs, gallery, cells, histograms, courses, background, search, tuple(missing))
 
 
 def _to_show(main: Cloud | None, events: int, wanted: int) -> npt.NDArray[np.int64]:

@@ -17,10 +17,37 @@ from dcnumd.report.result_file import ResultData
 from dcnumd.report.sample import sample_frames
 from dcnumd.report.timeline import Course, background_course, duration_of, event_rate, event_times, flicker_of
 
-__all__ = ["Check", "Course", "FeatureFigures", "Figures", "Headline", "PipelinePart", "Processing", "measure"]
+__all__ = [
+    "Check",
+    "Course",
+    "FeatureFigures",
+    "Figures",
+    "Headline",
+    "PipelinePart",
+    "Processing",
+    "Search",
+    "measure",
+]
 
 MAX_TEXT = 500
 """Largest length of a text of the file that is shown [characters]."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Search:
+    """How dark the sampled frames of a result without events are.
+
+    Attributes
+    ----------
+    threshold
+        Threshold of the segmenter ``thresh`` [grey levels]; None for other segmenters, or without frames.
+    frame, darkest
+        Index of each sampled frame, and deviation of its darkest spot from the background [grey levels].
+    """
+
+    threshold: float | None
+    frame: tuple[int, ...]
+    darkest: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +78,10 @@ class Figures:
         Version of each program and library.
     processing
         Speed of the processing, and its warnings.
+    online_events
+        Number of events that the instrument measured.
+    search
+        How dark the sampled frames are, for a result without events.
     headline
         Medians of the events with a small porosity.
     features
@@ -82,6 +113,7 @@ class Figures:
     frames: int | None
     duration_s: float | None
     events: int
+    online_events: int | None
     events_per_second: float | None
     yield_per_frame: float | None
     ppid: str
@@ -90,6 +122,7 @@ class Figures:
     parts: tuple[PipelinePart, ...]
     software: dict[str, str]
     processing: Processing
+    search: Search
     headline: Headline
     features: tuple[FeatureFigures, ...]
     event_rate: Course
@@ -124,6 +157,9 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
     checks = judge(
         Observations(
             events=events,
+            online_events=data.online_events,
+            threshold=sample.threshold,
+            darkest=sample.darkest,
             masks_dropped=processing.masks_dropped,
             ragged=None if headline.max_area_ratio is None else events - headline.events,
             flicker=flicker_of(data, sample),
@@ -157,6 +193,7 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
         frames=frames,
         duration_s=duration,
         events=events,
+        online_events=data.online_events,
         events_per_second=events / duration if duration else None,
         yield_per_frame=events / frames if frames else None,
         ppid="|".join(codes) if all(codes) else "",
@@ -165,6 +202,7 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
         parts=parts_in_words(data.meta, recorded),
         software=_software(data),
         processing=processing,
+        search=Search(sample.threshold, sample.frame, sample.darkest),
         headline=headline,
         features=tuple(_features(data)),
         event_rate=event_rate(times, duration),

@@ -257,7 +257,17 @@ def background_pictures(images: Images, events: int) -> BackgroundPictures | Non
         return None
     wanted = np.unique(np.linspace(0, events - 1, min(events, BACKGROUNDS)).astype(np.int64))
     frames = [frame for event in wanted if (frame := images.background(int(event))) is not None and frame.size]
-    frames = [frame.astype(np.float32) for frame in frames if frame.shape == frames[0].shape]
+    return pictures_of_backgrounds([frame.astype(np.float32) for frame in frames if frame.shape == frames[0].shape])
+
+
+def pictures_of_backgrounds(frames: list[npt.NDArray[np.float32]]) -> BackgroundPictures | None:
+    """Return pictures of the mean of backgrounds, and of the change from the first to the last; None without any.
+
+    Parameters
+    ----------
+    frames
+        Backgrounds in the order of time, all of shape (y, x) [grey levels].
+    """
     if not frames:
         return None
     change = frames[-1] - frames[0]

@@ -84,6 +84,8 @@ def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
         histograms=drawings.histograms,
         courses=drawings.courses,
         background=_background(background) if background else None,
+        search=drawings.search,
+        data_uri=data_uri,
         features=[_feature_row(feature) for feature in figures.features] if figures.events else [],
         measurement=_measurement(figures),
         processing=_processing(figures),
@@ -268,6 +270,7 @@ def _measurement(figures: Figures) -> list[tuple[str, str]]:
             ("Frame size", f"{size[1]} by {size[0]} pixels" if size else ""),
             ("Pixel size", f"{number(figures.pixel_size_um)} µm"),
             ("Frames", number(figures.frames)),
+            ("Events counted by the instrument", number(figures.online_events)),
             ("Duration", duration(figures.duration_s)),
         ]
     )

@@ -78,7 +78,7 @@ def histogram(values: Floats, label: str, median: float | None, key: str) -> Plo
         axes.grid(visible=False, axis="x")
         name_axes(axes, label, "events")
 
-    return _small(draw, key)
+    return small_plot(draw, key)
 
 
 def course(time: Sequence[float], values: Sequence[float | None], label: str, key: str, *, rate: bool) -> Plot | None:
@@ -117,7 +117,7 @@ def course(time: Sequence[float], values: Sequence[float | None], label: str, ke
         axes.yaxis.set_major_locator(MaxNLocator(3))
         name_axes(axes, "time [s]", label)
 
-    return _small(draw, key, width=440, height=190)
+    return small_plot(draw, key, width=440, height=190)
 
 
 def style(font_size: float, colours: Mapping[str, str] | None = None) -> Any:
@@ -196,8 +196,18 @@ def _ends(x: Floats) -> Limits:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _small(draw: Callable[[Axes], None], key: str, *, width: int = 270, height: int = 185) -> Plot:
-    """Draw one of the small plots."""
+def small_plot(draw: Callable[[Axes], None], key: str, *, width: int = 270, height: int = 185) -> Plot:
+    """Draw one of the small plots.
+
+    Parameters
+    ----------
+    draw
+        Draws into the axes.
+    key
+        Unique name of this plot on the page.
+    width, height
+        Size of the plot's view box.
+    """
     with mpl.rc_context(style(11.0)):
         figure = Figure(figsize=(width / 72, height / 72))
         left, bottom = 58 / width, 39 / height

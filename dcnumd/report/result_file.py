@@ -28,6 +28,10 @@ PIXELS = {"image": "images", "mask": "masks", "image_bg": "background images"}
 """Features that are pictures, with their names in sentences."""
 COUNTING = ("area_um", "deform", "pos_x", "basinmap0", "mask", "frame", "time")
 """Features whose length is the number of events, in order of preference."""
+SHARED_BACKGROUNDS = "basin_events/image_bg"
+"""Dataset with the background images that events share."""
+MOST_SHARED_BYTES = 64 * 2**20
+"""Largest size of these images that is read [bytes]."""
 WHOLE_MEASUREMENT = "0"
 """Code of the index mapping of a result for which all frames were processed."""
 
@@ -158,11 +162,29 @@ class ResultData:
         return None if found is None else found.astype(np.bool_)
 
     def background_at(self, position: int) -> Frame | None:
-        """Return the background of the first event at or after a frame; after the last event, of the last one."""
+        """Return the background of the first event at or after a frame; after the last event, of the last one.
+
+        Without events, the result does not say which background image belongs to a frame. The images are then taken as
+        evenly spread over the measurement.
+        """
+        if not self._count and self.source_frames is not None and (images := self.background_images):
+            return images[min(position * len(images) // max(len(self.source_frames), 1), len(images) - 1)]
         if not self._count or self.positions is None:
             return None
         event = int(np.searchsorted(self.positions, position))
         return self.background(min(event, self._count - 1))
+
+    @functools.cached_property
+    def background_images(self) -> list[Frame]:
+        """Background images that events share, each of shape (y, x); empty if there are none, or too many to keep."""
+        try:
+            stored = self._data.stored(SHARED_BACKGROUNDS)
+            if stored is None or stored.ndim != 3 or stored.dtype != np.uint8 or stored.size > MOST_SHARED_BYTES:
+                return []
+            return list(ImageStack(stored, None, as_bool=False, where=str(self.path))[:])
+        except MeasurementError as error:
+            self.miss(f"The background images cannot be read: {error.message}.")
+            return []
 
     def _stack(self, name: str) -> ImageStack | None:
         try:
@@ -240,6 +262,23 @@ class ResultData:
         except MeasurementError:
             return None
         return ends if np.isfinite(ends).all() and ends[1] >= ends[0] else None
+
+    @functools.cached_property
+    def online_events(self) -> int | None:
+        """Number of events that the instrument measured; None if the measurement has no features of the instrument.
+
+        Its attribute ``experiment:event count`` does not tell: in a measurement without features it is the number of
+        frames.
+        """
+        if self.source is None or not self.whole or "pipeline:dcnum hash" in self.source.meta:
+            return None
+        try:
+            areas = self.source.find("area_um")
+            if areas is None or areas.ndim != 1 or areas.dtype.kind not in "iuf":
+                return None
+            return int(np.count_nonzero(areas[:] > 0))
+        except MeasurementError:
+            return None
 
     def miss(self, sentence: str) -> None:
         """Add a sentence on what cannot be shown, unless it is there already."""

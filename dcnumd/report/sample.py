@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from dcnumd.errors import DcnumdError
 from dcnumd.feat.feat_background.offset import wall_brightness
@@ -25,6 +27,8 @@ MOST_BYTES = 16 * 2**20
 EVENT_IMAGES = 20
 """Largest number of events' images to read if the recorded frames cannot be reached."""
 SATURATED = 255
+SPOT = 3
+"""Width of a spot whose mean is compared with the background [px]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +47,11 @@ class FrameSample:
         Share of pixels with the largest value that can be stored.
     cells, border_cells
         Number of cells, and number of those that touch the edge of the frame.
+    threshold
+        Threshold of the segmenter ``thresh`` [grey levels].
+    frame, darkest
+        For a result without events: the index of each sampled frame, and the deviation of its darkest spot from the
+        background [grey levels]. A spot is the mean of `SPOT` by `SPOT` pixels, which noise hardly changes.
     """
 
     position: tuple[int, ...] = ()
@@ -51,6 +60,9 @@ class FrameSample:
     saturated: float | None = None
     cells: int | None = None
     border_cells: int | None = None
+    threshold: float | None = None
+    frame: tuple[int, ...] = ()
+    darkest: tuple[float, ...] = ()
 
 
 def sample_frames(data: ResultData) -> FrameSample:
@@ -61,7 +73,12 @@ def sample_frames(data: ResultData) -> FrameSample:
     walls = [wall_brightness(frames) for _, frames in bursts]
     spare = sum(len(wall) - 1 for wall in walls)
     squares = sum(float(((wall - wall.mean()) ** 2).sum()) for wall in walls)
-    cells, border_cells = _count_cells(data, bursts)
+    settings = _segmenter_settings(data)
+    middle = np.median(np.concatenate([frames for _, frames in bursts]), axis=0).astype(np.uint8)
+    pairs = [(frames, _background_of(data, start, middle)) for start, frames in bursts]
+    cells, border_cells = _count_cells(pairs, settings) if settings else (None, None)
+    darkest = [] if len(data) else [_darkest(*pair).tolist() for pair in pairs]
+    places = [range(start, start + len(frames)) for start, frames in bursts] if darkest else []
     return FrameSample(
         position=tuple(start for start, _ in bursts),
         level=tuple(float(np.median(frames)) for _, frames in bursts),
@@ -69,6 +86,9 @@ def sample_frames(data: ResultData) -> FrameSample:
         saturated=_saturated([frames for _, frames in bursts]),
         cells=cells,
         border_cells=border_cells,
+        threshold=settings[0] if settings else None,
+        frame=tuple(itertools.chain.from_iterable(places)),
+        darkest=tuple(itertools.chain.from_iterable(darkest)),
     )
 
 
@@ -80,9 +100,9 @@ def _read_bursts(data: ResultData) -> list[tuple[int, Frames]]:
     chunk = stack.chunks[0] if stack.chunks else 1
     cost = max(chunk, BURST) * int(np.prod(stack.shape[1:]))
     places = int(np.clip(MOST_BYTES // max(cost, 1), FEWEST_PLACES, PLACES))
-    starts = np.linspace(0, max(len(stack) - BURST, 0), places).astype(np.int64)
-    # A burst that begins with a chunk does not need a second one.
-    starts = np.unique(starts // chunk * chunk if chunk >= BURST else starts)
+    # A burst that begins with a chunk does not need a second one. Of few frames, all are read, and none of them twice.
+    step = BURST if len(stack) <= BURST * PLACES else max(chunk, BURST)
+    starts = np.unique(np.linspace(0, len(stack) - 1, places).astype(np.int64) // step * step)
     bursts = []
     for start in starts.tolist():
         try:
@@ -108,19 +128,28 @@ def _saturated(stacks: list[Frames]) -> float | None:
     return sum(int(np.count_nonzero(stack == SATURATED)) for stack in stacks) / pixels if pixels else None
 
 
-def _count_cells(data: ResultData, bursts: list[tuple[int, Frames]]) -> tuple[int | None, int | None]:
+def _background_of(data: ResultData, position: int, spare: Frames) -> Frames:
+    """Return the background at a frame, of shape (1, y, x); `spare` if there is none that fits."""
+    background = data.background_at(position)
+    if background is None or background.shape != spare.shape:
+        background = spare
+    return np.ascontiguousarray(background[np.newaxis])
+
+
+def _darkest(frames: Frames, background: Frames) -> npt.NDArray[np.float32]:
+    """Return the deviation of the darkest spot of each frame from the background [grey levels], of shape (frame,)."""
+    offset = wall_brightness(frames) - wall_brightness(background)
+    deviation = frames.astype(np.float32) - background - offset[:, np.newaxis, np.newaxis].astype(np.float32)
+    spots = ndimage.uniform_filter(deviation, (1, SPOT, SPOT), mode="nearest")
+    darkest: npt.NDArray[np.float32] = spots.min(axis=(1, 2))
+    return darkest
+
+
+def _count_cells(pairs: list[tuple[Frames, Frames]], settings: tuple[float, bool, int, int]) -> tuple[int, int]:
     """Return the number of cells that the pipeline's threshold finds, and the number of those at the edge."""
-    settings = _segmenter_settings(data)
-    if settings is None:
-        return None, None
     thresh, fill_holes, closing_disk, smallest = settings
     cells = border_cells = 0
-    spare = np.median(np.concatenate([frames for _, frames in bursts]), axis=0).astype(np.uint8)
-    for start, frames in bursts:
-        background = data.background_at(start)
-        if background is None or background.shape != spare.shape:
-            background = spare
-        background = np.ascontiguousarray(background[np.newaxis])
+    for frames, background in pairs:
         labels = np.empty(frames.shape, np.uint16)
         labeling.label_thresholded(
             frames,

@@ -41,6 +41,24 @@ class ChartView:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FrameView:
+    """A recorded frame as a JPEG, with its size [px] and its title."""
+
+    image: bytes
+    width: int
+    height: int
+    title: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SearchView:
+    """What a report without events shows: some frames, and how dark all sampled ones are."""
+
+    frames: tuple[FrameView, ...]
+    chart: ChartView
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class CellView:
     """A cell of the gallery with its number; `marked` says whether the scatter plot marks it, too."""
 
@@ -63,4 +81,5 @@ class Drawings:
     histograms: tuple[ChartView, ...] = ()
     courses: tuple[ChartView, ...] = ()
     background: BackgroundPictures | None = None
+    search: SearchView | None = None
     missing: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import pytest
 
 from dcnumd.config.values import ReportLimits
@@ -16,15 +17,21 @@ from dcnumd.simulate.spec import MeasurementSpec
 
 @pytest.fixture(scope="module")
 def simulate(tmp_path_factory):
-    """Return a function that simulates and processes a measurement, and returns the path of its result."""
+    """Return a function that simulates and processes a measurement, and returns the path of its result.
+
+    `stored` are further features that the instrument stores in the measurement.
+    """
     folder = tmp_path_factory.mktemp("simulated")
     made = {}
 
-    def make(name="usual", *, strategy="tap", settings=None, **spec):
+    def make(name="usual", *, strategy="tap", settings=None, stored=None, **spec):
         key = f"{name}-{strategy}"
         if key not in made:
             path = folder / f"{key}.rtdc"
             write_measurement(path, MeasurementSpec(**{"frames": 600, "rate": 600, "seed": 5, **spec}))
+            with h5py.File(path, "a") as h5:
+                for feature, values in (stored or {}).items():
+                    h5["events"][feature] = values
             result = folder / f"{key}_dcn.rtdc"
             settings = PipelineSettings(**(settings or {}))
             process_measurement(Job(path, result, settings, num_workers=1, basin_strategy=strategy))

@@ -9,6 +9,7 @@ from dcnumd.config.values import ReportLimits
 from dcnumd.report.checks import Observations, judge, light_of
 
 NAMES = {
+    "no_events",
     "few_events",
     "flicker",
     "ragged_contours",
@@ -31,10 +32,10 @@ FAULTS = {
     "drifting": ({"drift": 12.0}, {}, {"background_drift": "warning"}),
     "dark": ({"light": 0.35}, {}, {"too_dark": "warning"}),
     "bright": ({"light": 1.55}, {}, {"too_bright": "warning", "saturated": "warning"}),
-    "misaligned": ({"kinds": ("border",), "density": 0.4}, {}, {"border_cells": "warning", "few_events": "alarm"}),
+    "misaligned": ({"kinds": ("border",), "density": 0.4}, {}, {"border_cells": "warning", "no_events": "alarm"}),
     "clogged": ({"clog_at": 0.65, "density": 1.2}, {}, {"clogging": "alarm"}),
     "clogging": ({"clog_at": 0.85}, {}, {"clogging": "warning"}),
-    "black": ({"light": 0.03}, {}, {"few_events": "alarm", "too_dark": "alarm"}),
+    "black": ({"light": 0.03}, {}, {"no_events": "alarm", "too_dark": "alarm"}),
     "white": ({"light": 2.5}, {}, {"too_bright": "alarm", "saturated": "alarm"}),
 }
 
@@ -46,7 +47,7 @@ def found_in(checks):
 @pytest.mark.parametrize("settings", [{}, UNSMOOTHED], ids=["default", "unsmoothed"])
 def test_usual_measurement_turns_nothing_on(simulate, figures_of, settings):
     figures = figures_of(simulate("unsmoothed" if settings else "usual", settings=settings))
-    assert {check.name for check in figures.checks} == NAMES
+    assert {check.name for check in figures.checks} == NAMES - {"no_events"}
     assert {check.state for check in figures.checks} == {"ok"}
     assert figures.light == "green"
 
@@ -87,12 +88,30 @@ def test_few_events_are_no_reason_to_call_contours_ragged():
 def test_nothing_known_is_grey():
     checks = judge(Observations(1000), LIMITS)
     assert light_of(checks) == "grey"
-    assert [check.state for check in checks].count("unknown") == len(NAMES) - 1
+    assert [check.state for check in checks].count("unknown") == len(NAMES) - 2
     assert all(check.value is None for check in checks if check.state == "unknown")
 
 
-def test_no_events_is_red():
-    assert light_of(judge(Observations(0), LIMITS)) == "red"
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ({}, "Check that cells flow"),
+        ({"online_events": 16}, "The instrument counted 16 events, dcnumd 0."),
+        ({"threshold": 6.0, "darkest": (-40.0,)}, "threshold is 6 grey levels. Cells are darker"),
+        ({"threshold": -60.0, "darkest": (-40.0, -3.0), "cells": 0, "border_cells": 0}, "a threshold closer to 0"),
+        ({"threshold": -6.0, "darkest": (-3.0,), "cells": 0, "border_cells": 0}, "check flow, focus and light"),
+        ({"threshold": -6.0, "darkest": (-40.0,), "cells": 9, "border_cells": 9}, "cuts all 9 objects"),
+        (
+            {"threshold": -6.0, "darkest": (-40.0,), "cells": 9, "border_cells": 2},
+            "settings of masks, gate and features",
+        ),
+    ],
+)
+def test_no_events_is_red_and_says_why(seen, expected):
+    checks = judge(Observations(0, **seen), LIMITS)
+    assert light_of(checks) == "red"
+    assert (checks[0].name, checks[0].state) == ("no_events", "alarm")
+    assert expected in checks[0].text
 
 
 @pytest.mark.parametrize("background", [(np.nan, np.nan), (np.nan,), ()])
