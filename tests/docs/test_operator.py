@@ -72,7 +72,11 @@ def test_the_exercise_works_as_it_is_written(tmp_path):
     """Install, record, make mistakes, look: what the guide promises is what is seen."""
     section = GUIDE.read_text("utf-8").partition("\n## Practise without an instrument\n")[2]
     titles, blocks = zip(*BLOCK.findall(section), strict=True)
-    assert titles == ("first window", "first window, stays", *["second window"] * 3, "second window, afterwards")
+    assert titles == (
+        *("first terminal", "first terminal, keeps running"),
+        *["second terminal"] * 3,
+        "second terminal, afterwards",
+    )
     windows = Windows(tmp_path)
     assert {line.split()[0] for line in windows.type(blocks[0]).splitlines()} == {"ok"}
     with windows.staying(blocks[1]) as daemon:

@@ -187,7 +187,7 @@ def test_every_warning_of_the_traffic_light_has_its_cure():
     """The operator finds each check by its name, with the limit that decides."""
     source = "".join(path.read_text("utf-8") for path in (TOP / "dcnumd" / "report").glob("check*.py"))
     names = set(re.findall(r'(?:Check|above|unknown)\(\s*"(\w+)"', source))
-    below = section((DOCS / "operator.md").read_text("utf-8"), "### Each warning and its cure")
+    below = section((DOCS / "operator.md").read_text("utf-8"), "### Each warning and its remedy")
     described = first_cells(below)
     assert names <= set(described)
     assert all(f'"{name}"' in source for name in described)
