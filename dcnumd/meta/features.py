@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Group = Literal["contour", "volume", "brightness", "texture", "frame", "event"]
-"""Kernel that computes a feature; ``frame`` for features of frames, ``event`` for those that are counted."""
+Group = Literal["contour", "volume", "brightness", "texture", "frame", "event", "fluorescence"]
+"""Kernel that computes a feature; ``frame`` for features of frames, ``event`` for those that are counted, and
+``fluorescence`` for those of peaks, which only the instrument measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,17 @@ TEXTURES = {
 DIRECTIONS = {"avg": "mean", "ptp": "range"}
 """Statistics over the values of a measure in four directions."""
 
+PEAKS = {
+    "max": ("a.u.", "maximum"),
+    "max_ctc": ("a.u.", "maximum, crosstalk-corrected"),
+    "area": ("a.u.", "area of peak"),
+    "pos": ("µs", "position of peak"),
+    "width": ("µs", "width of peak"),
+    "npeaks": ("1", "number of peaks"),
+    "dist": ("µs", "distance of the first two peaks"),
+}
+"""Unit and label of each feature of a peak of fluorescence."""
+
 TABLE = (
     Feature("area_msd", "contour", "px", "Area of the raw contour in pixels"),
     Feature("area_ratio", "contour", "1", "Porosity: convex to raw area"),
@@ -95,6 +107,11 @@ TABLE = (
     Feature("temp_amb", "frame", "°C", "Ambient temperature"),
     Feature("time", "frame", "s", "Time"),
     Feature("nevents", "event", "1", "Events in the same frame"),
+    *(
+        Feature(f"fl{channel}_{peak}", "fluorescence", unit, f"FL-{channel} {label}")
+        for channel in (1, 2, 3)
+        for peak, (unit, label) in PEAKS.items()
+    ),
 )
 BY_NAME = {feature.name: feature for feature in TABLE}
 

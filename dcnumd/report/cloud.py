@@ -43,6 +43,8 @@ class Cloud:
         Share of the events outside of the limits that were asked for, if these were widened; else 0.
     contours
         Lines of equal density that enclose certain shares of the events; empty if there are few events.
+    logarithmic
+        Whether `y` and `limits_y` are decimal logarithms.
     """
 
     index: npt.NDArray[np.int64]
@@ -55,6 +57,7 @@ class Cloud:
     incomplete: int = 0
     unusual: float = 0.0
     contours: tuple[Contour, ...] = ()
+    logarithmic: bool = False
 
     def has(self, event: int) -> bool:
         """Return whether the plot shows an event."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from dcnumd.report.axes import USUAL_WIDTH, follows_unknown_width, standard_limi
 from dcnumd.report.cloud import Cloud, Limits, cloud
 from dcnumd.report.features import FIRST, label_of
 from dcnumd.report.figures import Course, FeatureFigures, Figures
+from dcnumd.report.fluorescence import is_maximum, is_peak
 from dcnumd.report.gallery import Gallery, background_pictures, choose, make_gallery
 from dcnumd.report.marks import beside
 from dcnumd.report.page import MANY_CELLS, number, with_unit
@@ -21,13 +23,25 @@ from dcnumd.report.result_file import ResultData
 from dcnumd.report.scatter import SOLID
 from dcnumd.report.search import backgrounds_without_events, draw_search
 from dcnumd.report.views import CellView, ChartView, Drawings, Mark, ScatterView
-from dcnumd.report.wording import count_of
+from dcnumd.report.wording import count_of, inner
 
 
 def cloud_of(data: ResultData, pair: tuple[str, str], wanted: tuple[Limits, Limits] | None = None) -> Cloud | None:
     """Return the data of a scatter plot, within wanted limits if there are any; None if there is nothing to plot."""
-    x, y = (data.scalar(name) for name in pair)
-    return None if x is None or y is None else cloud(x, y, wanted)
+    x, y = (_values(data, name) for name in pair)
+    if x is None or y is None:
+        return None
+    if not is_maximum(pair[1]):
+        return cloud(x, y, wanted)
+    positive = np.where(y > 0, y, np.nan)
+    points = cloud(x, np.log10(positive), wanted)
+    return points and dataclasses.replace(points, logarithmic=True)
+
+
+def _values(data: ResultData, name: str) -> npt.NDArray[np.float64] | None:
+    """Return a feature of the events; peaks of fluorescence may be those of the measurement's frames."""
+    values = data.scalar(name)
+    return data.scalar_of_frames(name) if values is None and is_peak(name) else values
 
 
 def standard_cloud(data: ResultData, figures: Figures, request: ReportRequest) -> Cloud | None:
@@ -37,7 +51,7 @@ def standard_cloud(data: ResultData, figures: Figures, request: ReportRequest) -
 
 def axis_labels(figures: Figures, pair: tuple[str, str]) -> tuple[str, str]:
     """Return the labels of both axes of a scatter plot."""
-    x, y = (with_unit(_title(figures, name).lower(), _unit(figures, name)) for name in pair)
+    x, y = (with_unit(inner(_title(figures, name)), _unit(figures, name)) for name in pair)
     return x, y
 
 
@@ -107,7 +121,7 @@ def _pairs(
 ) -> tuple[ScatterView, ...]:
     """Return the standard plot and the requested ones; add a sentence to `missing` for each that cannot be drawn."""
     views = []
-    for place, pair in enumerate(dict.fromkeys((PAIR, *request.pairs))):
+    for place, pair in enumerate(dict.fromkeys((PAIR, *request.pairs, *_maxima(figures)))):
         points = main if pair == PAIR else cloud_of(data, pair)
         if points is None:
             missing.append(_why_no_plot(data, figures, pair))
@@ -123,15 +137,22 @@ def _pairs(
         )
         x, y = (_title(figures, name) for name in pair)
         note = _scatter_note(points, _standard_notes(points, figures, request) if pair == PAIR else ())
-        views.append(ScatterView(f"{x} and {y.lower()}", plot, _scatter_text(points, x, y), note, marks))
+        views.append(ScatterView(f"{x} and {inner(y)}", plot, _scatter_text(points, x, y), note, marks))
     return tuple(views)
 
 
+def _maxima(figures: Figures) -> list[tuple[str, str]]:
+    """Return the pairs of area and the maximum of each channel of fluorescence."""
+    channels = figures.fluorescence if figures.events else ()
+    return [(PAIR[0], name) for channel in channels for name in channel.peaks if name.endswith("_max")]
+
+
 def _scatter_text(points: Cloud, x: str, y: str) -> str:
+    low, high = (10**end if points.logarithmic else end for end in (float(points.y.min()), float(points.y.max())))
     return (
-        f"Scatter plot of {count_of(points.index.size, 'event')}: {x.lower()} across, from "
-        f"{number(float(points.x.min()), 3)} to {number(float(points.x.max()), 3)}, {y.lower()} up, from "
-        f"{number(float(points.y.min()), 3)} to {number(float(points.y.max()), 3)}."
+        f"Scatter plot of {count_of(points.index.size, 'event')}: {inner(x)} across, from "
+        f"{number(float(points.x.min()), 3)} to {number(float(points.x.max()), 3)}, {inner(y)} up, from "
+        f"{number(low, 3)} to {number(high, 3)}."
     )
 
 
@@ -147,7 +168,8 @@ def _scatter_note(points: Cloud, further: Sequence[str]) -> str:
     if points.outside:
         parts.append(f"{count_of(points.outside, 'event')} beyond the axes.")
     if points.incomplete:
-        parts.append(f"{count_of(points.incomplete, 'event')} without finite values of both.")
+        kind = "positive values" if points.logarithmic else "finite values of both"
+        parts.append(f"{count_of(points.incomplete, 'event')} without {kind}.")
     return " ".join(parts)
 
 
@@ -168,11 +190,11 @@ def _standard_notes(points: Cloud, figures: Figures, request: ReportRequest) -> 
 
 def _why_no_plot(data: ResultData, figures: Figures, pair: tuple[str, str]) -> str:
     """Return the sentence that explains why a scatter plot is missing."""
-    title = " and ".join(_title(figures, name).lower() for name in pair)
+    title = " and ".join(inner(_title(figures, name)) for name in pair)
     if not len(data):
         return f"No plot of {title}: there are no events."
     for name in pair:
-        if data.scalar(name) is None:
+        if _values(data, name) is None:
             return f"No plot of {title}: the result has no {name}."
     return f"No plot of {title}: no event has a finite value of both."
 
@@ -186,18 +208,16 @@ def _histograms(data: ResultData, figures: Figures, missing: list[str]) -> tuple
         median = feature.median if feature else None
         plot = None
         if values is not None:
-            plot = plots.histogram(values, with_unit(title.lower(), unit), median, f"histogram-{name}")
+            plot = plots.histogram(values, with_unit(inner(title), unit), median, f"histogram-{name}")
         if plot is None:
             if len(data) and not any(name in text for text in figures.missing):
                 why = f"the result has no {name}" if values is None else "no event has a finite value"
-                missing.append(f"No distribution of {title.lower()}: {why}.")
+                missing.append(f"No distribution of {inner(title)}: {why}.")
             continue
         count = feature.count if feature else 0
         words = f"{number(median)} {unit}" if unit not in {"", "1"} else number(median)
         views.append(
-            ChartView(
-                title, plot, f"Histogram of the {title.lower()} of {count_of(count, 'event')}.", f"Median {words}"
-            )
+            ChartView(title, plot, f"Histogram of the {inner(title)} of {count_of(count, 'event')}.", f"Median {words}")
         )
     return tuple(views)
 
@@ -211,7 +231,7 @@ def _courses(figures: Figures, missing: list[str]) -> tuple[ChartView, ...]:
         plot = plots.course(course.time_s, course.values, label, f"course-{label[0]}", rate=rate)
         if plot is None:
             if figures.events:
-                missing.append(f"No course of the {title.lower()}: fewer than two intervals are known.")
+                missing.append(f"No course of the {inner(title)}: fewer than two intervals are known.")
             continue
         low, high = _range(course)
         text = f"{title} over time, between {number(low, 3)} and {number(high, 3)} {label}."
@@ -230,8 +250,8 @@ def _feature(figures: Figures, name: str) -> FeatureFigures | None:
 
 def _title(figures: Figures, name: str) -> str:
     # A feature that the result lacks is called by its name in the file, where readers will search for it.
-    return label_of(name)[0] if name in FIRST or _feature(figures, name) else name
+    return label_of(name)[0] if name in FIRST or is_peak(name) or _feature(figures, name) else name
 
 
 def _unit(figures: Figures, name: str) -> str:
-    return label_of(name)[1] if name in FIRST or _feature(figures, name) else ""
+    return label_of(name)[1] if name in FIRST or is_peak(name) or _feature(figures, name) else ""

@@ -9,6 +9,7 @@ import math
 from dcnumd.config.values import ReportLimits
 from dcnumd.report.checks import Check, Observations, judge, light_of
 from dcnumd.report.features import FIRST, FeatureFigures, describe_feature
+from dcnumd.report.fluorescence import Channel, channels_of, told
 from dcnumd.report.headline import Headline, headline_of
 from dcnumd.report.pipeline_words import PARTS, PipelinePart, parts_in_words
 from dcnumd.report.processing import Processing
@@ -82,6 +83,10 @@ class Figures:
         Number of events that the instrument measured.
     search
         How dark the sampled frames are, for a result without events.
+    fluorescence
+        Channels of fluorescence.
+    fluorescence_text
+        A sentence that says whether the result has the fluorescence of the measurement; empty without any.
     headline
         Medians of the events with a small porosity.
     features
@@ -123,6 +128,8 @@ class Figures:
     software: dict[str, str]
     processing: Processing
     search: Search
+    fluorescence: tuple[Channel, ...]
+    fluorescence_text: str
     headline: Headline
     features: tuple[FeatureFigures, ...]
     event_rate: Course
@@ -174,6 +181,7 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
         ),
         limits,
     )
+    channels = channels_of(data)
     codes = [_text(data, f"pipeline:dcnum {name}") for name in ("generation", *PARTS)]
     return Figures(
         result=data.path.name,
@@ -203,6 +211,8 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
         software=_software(data),
         processing=processing,
         search=Search(sample.threshold, sample.frame, sample.darkest),
+        fluorescence=channels,
+        fluorescence_text=told(channels),
         headline=headline,
         features=tuple(_features(data)),
         event_rate=event_rate(times, duration),

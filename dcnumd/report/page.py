@@ -17,6 +17,7 @@ from matplotlib.colors import to_hex
 from dcnumd import __version__
 from dcnumd.errors import printable
 from dcnumd.report.figures import Check, FeatureFigures, Figures
+from dcnumd.report.fluorescence import in_words
 from dcnumd.report.gallery import BackgroundPictures, Gallery
 from dcnumd.report.marks import RADIUS
 from dcnumd.report.request import Light
@@ -88,6 +89,7 @@ def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
         data_uri=data_uri,
         features=[_feature_row(feature) for feature in figures.features] if figures.events else [],
         measurement=_measurement(figures),
+        fluorescence=[(f"Channel {channel.number}", in_words(channel)) for channel in figures.fluorescence],
         processing=_processing(figures),
         gradient=",".join(to_hex(colour) for colour in DENSITY_COLOURS(np.linspace(0, 1, 7))),
         rules=_rules(drawings),
@@ -199,7 +201,7 @@ def _keys(figures: Figures) -> list[tuple[str, str, str]]:
         ("Median deformation", number(headline.deform, 3), ""),
     ]
     if headline.max_area_ratio is not None and headline.share is not None:
-        rows.insert(-2, (f"Porosity ≤ {headline.max_area_ratio:g}", f"{percent(headline.share)}", "of events"))
+        rows.insert(-2, (f"Porosity ≤ {headline.max_area_ratio:g}", percent(headline.share).removesuffix(" %"), "%"))
     return [(name, value, "" if value == UNKNOWN else unit) for name, value, unit in rows]
 
 

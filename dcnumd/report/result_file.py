@@ -280,10 +280,40 @@ class ResultData:
         except MeasurementError:
             return None
 
+    def stored_names(self, group: str) -> frozenset[str]:
+        """Return the names of the datasets in a group of the result; none if they cannot be read."""
+        return _names(self._data, group)
+
+    def source_names(self, group: str) -> frozenset[str]:
+        """Return the names of the datasets in a group of the measurement; none if it cannot be reached."""
+        return _names(self.source, group) if self.source is not None else frozenset()
+
+    def scalar_of_frames(self, name: str) -> Values | None:
+        """Return a scalar feature of the measurement, the value of its frame for each event; None if there is none."""
+        frames = self.scalar("basinmap0")
+        if self.source is None or frames is None:
+            return None
+        try:
+            stack = self.source.find(name)
+            if stack is None or stack.ndim != 1 or stack.dtype.kind not in "biuf":
+                return None
+            values = stack[:].astype(np.float64)
+        except MeasurementError:
+            return None
+        places = frames.astype(np.int64)
+        return values[places] if not places.size or places.max() < values.size else None
+
     def miss(self, sentence: str) -> None:
         """Add a sentence on what cannot be shown, unless it is there already."""
         if sentence not in self.missing:
             self.missing.append(sentence)
+
+
+def _names(data: HDF5Data, group: str) -> frozenset[str]:
+    try:
+        return frozenset(data.stored_names(group))
+    except MeasurementError:
+        return frozenset()
 
 
 @contextlib.contextmanager

@@ -37,6 +37,8 @@ PICTURE_SIZE = (900, 634)
 """Width and height of the picture, with the proportions of `SCATTER_SIZE` [px]."""
 PICTURE_DPI = 150
 PALETTE = 160
+FEWEST_TICKS, MOST_TICKS = 3, 8
+"""Number of ticks of a logarithmic axis."""
 SOLID, DASHES = 0.5, (4.0, 2.5)
 """Share of the events whose contour is a solid line, and dashes of the others: their length, and that of the gaps
 [line widths]."""
@@ -192,8 +194,24 @@ def _prepare(axes: Axes, points: Cloud, labels: tuple[str, str]) -> None:
     axes.set_xlim(*points.limits_x)
     axes.set_ylim(*points.limits_y)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    if points.logarithmic:
+        ticks = _decimal_ticks(points.limits_y)
+        axes.set_yticks(ticks, [f"{10**tick:,.6g}" for tick in ticks])
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
     name_axes(axes, *labels)
+
+
+def _decimal_ticks(ends: Limits) -> list[float]:
+    """Return the ticks of an axis of decimal logarithms: of round numbers, and not too many."""
+    decades = range(math.floor(ends[0]), math.ceil(ends[1]) + 1)
+    ticks: list[float] = []
+    for digits in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+        ticks = [decade + math.log10(digit) for decade in decades for digit in digits]
+        ticks = [tick for tick in ticks if ends[0] <= tick <= ends[1]]
+        if len(ticks) >= FEWEST_TICKS:
+            break
+    return ticks[:: 1 + len(ticks) // MOST_TICKS]
 
 
 def _box_in_picture() -> tuple[int, int, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from dcnumd.errors import printable
@@ -68,6 +69,16 @@ def explained(error: str, path: str) -> str:
 def count_of(count: int, word: str) -> str:
     """Return a number and a noun, such as ``1 event`` or ``1,234 events``."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def inner(title: str) -> str:
+    """Return a title as part of a sentence: in small letters, unless it begins with an abbreviation."""
+    return title if title[:2].isupper() else title.lower()
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as text, such as ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def percent(share: float) -> str:

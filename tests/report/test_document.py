@@ -32,7 +32,8 @@ def test_document_is_valid(tmp_path, figures_of, name):
 
 
 def test_schema_describes_every_field(tmp_path, figures_of):
-    document = as_document(figures_of(write_result(tmp_path / "M001_dcn.rtdc")))
+    columns = {"fl1_max": np.ones(300)}
+    document = as_document(figures_of(write_result(tmp_path / "M001_dcn.rtdc", columns=columns)))
     jsonschema.Draft202012Validator.check_schema(schema())
 
     def compare(value, described, where):
