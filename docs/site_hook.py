@@ -2,11 +2,13 @@
 
 In the repository, ``[README](../README.md)`` leads to the README and ``[config](../config.toml)`` to the sample. The
 site has the Markdown documents at the top of the project as pages, and each other file that a page refers to as a file
-to read or download.
+to read or download. Cells of tables get labels, so that tables are readable on a phone.
 """
 
 from __future__ import annotations
 
+import html
+import itertools
 import pathlib
 import re
 
@@ -21,6 +23,10 @@ LINK_UP = re.compile(r"\]\(((?:\.\./)+)([\w./-]+)")
 """Start of a link that leads upwards."""
 LINK_FROM_TOP = re.compile(r"\]\((docs/|(?!https?:|#))")
 """Start of a link in a document at the top of the project."""
+TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+HEADING = re.compile(r"<th[^>]*>(.*?)</th>", re.DOTALL)
+ROW = re.compile(r"<tr>.*?</tr>", re.DOTALL)
+TAG = re.compile(r"<[^>]+>")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -53,3 +59,19 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return "](" + "../" * uri.count("/") + PAGES.get(match[2], f"files/{match[2]}")
 
     return LINK_UP.sub(inwards, markdown)
+
+
+def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 -- called by name
+    """Give each cell of a table the text above its column, which `site.css` shows on narrow screens."""
+    return TABLE.sub(labelled, content)
+
+
+def labelled(table: re.Match[str]) -> str:
+    """Return a table whose cells have labels."""
+    labels = [html.escape(html.unescape(TAG.sub("", heading)).strip()) for heading in HEADING.findall(table[0])]
+
+    def row(cells: re.Match[str]) -> str:
+        label = itertools.chain(labels, itertools.repeat(""))
+        return re.sub(r"<td", lambda _: f'<td data-label="{next(label)}"', cells[0])
+
+    return ROW.sub(row, table[0])

@@ -89,7 +89,8 @@ def described(hint: Any, limits: Mapping[str, Any]) -> str:
     if typing.get_origin(hint) is tuple:
         return f"list of {described(typing.get_args(hint)[0], {})}s".replace("`s", "`")
     if typing.get_origin(hint) is typing.Literal:
-        return ", ".join(f'`"{choice}"`' for choice in typing.get_args(hint))
+        choices = [f'`"{choice}"`' for choice in typing.get_args(hint)]
+        return ", ".join(choices if len(choices) < 6 else [*choices[:2], f"… {choices[-1]}"])
     words = WORDS[hint]
     if "above" in limits:
         words += f" above {limits['above']}"

@@ -12,6 +12,10 @@ import urllib.parse
 
 import pytest
 
+from tests.support.browser import PHONE, browser, window
+
+__all__ = ["browser"]
+
 TOP = pathlib.Path(__file__).parents[2]
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "object": "data"}
 SHARED = {"canonical", "prev", "next", "alternate"}
@@ -99,3 +103,37 @@ def test_all_guides_are_there_with_pictures_that_are_described(site):
         for source, description in page.pictures:
             assert description, f"{path.name}: {source} has no description"
     assert len(References(site / "operator.html").pictures) >= 4
+
+
+def test_it_has_a_logo_of_its_own(site):
+    """Head and tab of each page show it; it is drawn in a few shapes."""
+    start = References(site / "index.html")
+    for name in ("logo.svg", "favicon.svg"):
+        assert name in start.loaded
+        assert len((site / name).read_bytes()) < 2000
+
+
+SIDEWAYS = """() => {
+  const found = [];
+  const wide = document.documentElement.scrollWidth;
+  if (wide > innerWidth) found.push(`the page is ${wide} px wide`);
+  for (const e of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset__table, .md-content table"))
+    if (e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth + 1)
+      found.push(`a table is ${e.scrollWidth} px wide: ${e.textContent.trim().slice(0, 40)}`);
+  return found;
+}"""
+
+
+def test_no_page_scrolls_sideways_on_a_phone(site, browser):
+    """Neither a page nor a table is wider than the window; cells below each other have the names of their columns."""
+    with window(browser, width=PHONE) as context:
+        page = context.new_page()
+        for path in pages(site):
+            page.goto(path.as_uri())
+            assert page.evaluate(SIDEWAYS) == [], path.name
+        page.goto((site / "reference" / "config.html").as_uri())
+        row = page.locator("tr", has_text="watch.settle_seconds").locator("td")
+        assert [row.nth(number).get_attribute("data-label") for number in range(4)] == [
+            *("key", "default", "value", "meaning")
+        ]
+        assert "default" in page.evaluate("td => getComputedStyle(td, '::before').content", row.nth(1).element_handle())
