@@ -114,16 +114,20 @@ def stored_attributes(item: h5py.File | h5py.Dataset, faults: dict[str, Measurem
     MeasurementError
         An attribute that is needed, or the list of attributes, cannot be read.
     """
-    where, place = item.file.filename, "" if item.name == "/" else f" of {item.name}"
+    # Why these once: h5py makes them anew each time, which takes as long as reading an attribute.
+    where, owner, attributes = item.file.filename, item.name, item.attrs
+    place = "" if owner == "/" else f" of {owner}"
     with damage_named(where, f"an attribute{place}"):
-        if len(item.attrs) > MAX_ATTRIBUTES:
-            raise too_large(where, item.name, len(item.attrs), MAX_ATTRIBUTES, "attributes")
-        keys = list(item.attrs)
+        if len(attributes) > MAX_ATTRIBUTES:
+            raise too_large(where, owner, len(attributes), MAX_ATTRIBUTES, "attributes")
+        keys = list(attributes)
     found = {}
     for key in keys:
         name = f"attribute {to_text(key)}{place}"
         try:
-            found[key] = _stored_attribute(item, key, name)
+            with damage_named(where, name):
+                check_attribute(attributes.get_id(key), where, owner)
+                found[key] = _stored_attribute(attributes, key, f"{where}: {name}")
         except MeasurementError as error:
             if is_grave(error) or (not place and COMPUTED_WITH.fullmatch(to_text(key))):
                 raise
@@ -131,14 +135,10 @@ def stored_attributes(item: h5py.File | h5py.Dataset, faults: dict[str, Measurem
     return found
 
 
-def _stored_attribute(item: h5py.File | h5py.Dataset, key: str | bytes, name: str) -> Any:
-    where = item.file.filename
-    with damage_named(where, name):
-        attribute = item.attrs.get_id(key)
-        check_attribute(attribute, where, item.name)
-        if attribute.get_type().detect_class(h5py.h5t.REFERENCE):
-            raise MeasurementError(f"{where}: {name} refers to a place in the file")
-        return _storable(item.attrs[key])
+def _stored_attribute(attributes: h5py.AttributeManager, key: str | bytes, name: str) -> Any:
+    if attributes.get_id(key).get_type().detect_class(h5py.h5t.REFERENCE):
+        raise MeasurementError(f"{name} refers to a place in the file")
+    return _storable(attributes[key])
 
 
 def _storable(value: Any) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import io
 import math
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import matplotlib as mpl
 import numpy as np
@@ -39,6 +40,8 @@ PICTURE_DPI = 150
 PALETTE = 160
 FEWEST_TICKS, MOST_TICKS = 3, 8
 """Number of ticks of a logarithmic axis."""
+PACKING = 4
+"""Level of the compression of pictures; higher ones take up to ten times as long for a few percent."""
 SOLID, DASHES = 0.5, (4.0, 2.5)
 """Share of the events whose contour is a solid line, and dashes of the others: their length, and that of the gaps
 [line widths]."""
@@ -46,6 +49,19 @@ HALO = 2.6
 """Width of the bright or dark edge of a line, which sets it off from points of any colour [line widths]."""
 THUMBNAIL_SIZE = (96, 64)
 THUMBNAIL_COLOURS = 7
+
+
+class _Scales(NamedTuple):
+    """The scales of both axes of a scatter plot."""
+
+    x: Limits
+    y: Limits
+    logarithmic: bool
+    """Whether the values on the y axis are logarithms."""
+
+    @classmethod
+    def of(cls, points: Cloud) -> Self:
+        return cls(points.limits_x, points.limits_y, points.logarithmic)
 
 
 def plot(points: Cloud, raster: Image.Image, labels: tuple[str, str], marked: npt.NDArray[np.int64], key: str) -> Plot:
@@ -66,7 +82,7 @@ def plot(points: Cloud, raster: Image.Image, labels: tuple[str, str], marked: np
     """
     with mpl.rc_context(style(11.0)):
         figure = Figure(figsize=(SCATTER_SIZE[0] / 72, SCATTER_SIZE[1] / 72))
-        _prepare(figure.add_axes(SCATTER_BOX), points, labels)
+        _prepare(figure.add_axes(SCATTER_BOX), _Scales.of(points), labels)
         axes = as_svg(figure, key)
     left, top, width, height = box_in(axes.width, axes.height)
     at = np.searchsorted(points.index, marked)
@@ -152,18 +168,24 @@ def picture(points: Cloud, raster: Image.Image, labels: tuple[str, str], *, pape
     paper
         Whether axes are black on white, instead of grey on a transparent background, which suits any page.
     """
+    image = _axes_as_image(_Scales.of(points), labels, paper=paper).copy()
+    image.alpha_composite(raster, _box_in_picture()[:2])
+    if points.contours:
+        image.alpha_composite(_contours_as_image(points), _box_in_picture()[:2])
+    return _few_colours(image.convert("RGB") if paper else image)
+
+
+@functools.lru_cache(maxsize=4)
+def _axes_as_image(scales: _Scales, labels: tuple[str, str], *, paper: bool) -> Image.Image:
+    """Draw the axes of the picture. Most results have the same axes, and drawing them takes longer than the points."""
     colours = {MUTED: "#333333", LINE: "#cccccc"} if paper else {MUTED: GREY, LINE: f"{GREY}55"}
     with mpl.rc_context(style(11.0, colours)):
         width, height = PICTURE_SIZE
         figure = Figure(figsize=(width / PICTURE_DPI, height / PICTURE_DPI), dpi=PICTURE_DPI)
         figure.set_facecolor("white" if paper else "none")
         axes = figure.add_axes(SCATTER_BOX)
-        _prepare(axes, points, labels)
-        image = _drawn(axes)
-    image.alpha_composite(raster, _box_in_picture()[:2])
-    if points.contours:
-        image.alpha_composite(_contours_as_image(points), _box_in_picture()[:2])
-    return _few_colours(image.convert("RGB") if paper else image)
+        _prepare(axes, scales, labels)
+        return _drawn(axes)
 
 
 def thumbnail(points: Cloud) -> bytes:
@@ -189,13 +211,13 @@ def as_png(image: Image.Image, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _prepare(axes: Axes, points: Cloud, labels: tuple[str, str]) -> None:
+def _prepare(axes: Axes, scales: _Scales, labels: tuple[str, str]) -> None:
     """Set limits, ticks and labels of the axes of a scatter plot."""
-    axes.set_xlim(*points.limits_x)
-    axes.set_ylim(*points.limits_y)
+    axes.set_xlim(*scales.x)
+    axes.set_ylim(*scales.y)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    if points.logarithmic:
-        ticks = _decimal_ticks(points.limits_y)
+    if scales.logarithmic:
+        ticks = _decimal_ticks(scales.y)
         axes.set_yticks(ticks, [f"{10**tick:,.6g}" for tick in ticks])
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -228,4 +250,5 @@ def _drawn(axes: Axes) -> Image.Image:
 
 def _few_colours(image: Image.Image) -> bytes:
     """Return an image as a PNG with a palette, which has a quarter of the size of one without."""
-    return as_png(image.quantize(PALETTE, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
+    reduced = image.quantize(PALETTE, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    return as_png(reduced, compress_level=PACKING)
