@@ -51,7 +51,16 @@ def main() -> None:
         folder = pathlib.Path(name).resolve()
         measurement = folder / "M001_data.rtdc"
         write_measurement(measurement, SPEC)
-        command = [sys.executable, "-m", "dcnumd", "process", str(measurement), "--set", "output.basin_strategy=drain"]
+        command = [
+            sys.executable,
+            "-m",
+            "dcnumd",
+            "process",
+            str(measurement),
+            "--no-report",
+            "--set",
+            "output.basin_strategy=drain",
+        ]
         subprocess.run(command, check=True)
         svg = draw(measurement, folder / "M001_data_dcn.rtdc")
     TARGET.parent.mkdir(exist_ok=True)

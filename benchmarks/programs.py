@@ -64,7 +64,7 @@ def process_command(
     config = write_config(
         folder / "config.toml", {"resources.num_workers": workers, "resources.nice": 0, **dict(settings)}
     )
-    command = [*DCNUMD, "process", str(measurement), "-o", str(folder), "--json", "-c", str(config)]
+    command = [*DCNUMD, "process", str(measurement), "-o", str(folder), "--no-report", "--json", "-c", str(config)]
     return command, folder / f"{measurement.stem}_dcn.rtdc"
 
 

@@ -58,13 +58,10 @@ def watched_job_for(settings: Settings, path: pathlib.Path, job_id: str) -> Job:
 
 def report_request_for(settings: Settings, path: pathlib.Path, result: pathlib.Path, job_id: str) -> ReportRequest:
     """Return the request for the report of the measurement `path`, whose result is at `result`."""
-    folder = result.parent
-    if settings.report.folder is not None:
-        folder = _mirrored(path, settings.report.folder, settings.watched_folder_of(path), settings.folders())
     job = watched_job_for(settings, path, job_id)
     return ReportRequest(
         path_result=result,
-        path_report=folder / result.stem,
+        path_report=report_folder_for(settings, path, result) / result.stem,
         formats=settings.report.formats,
         gallery=settings.report.gallery,
         pairs=tuple((x, y) for x, _, y in (pair.partition(":") for pair in settings.report.pairs)),
@@ -75,6 +72,13 @@ def report_request_for(settings: Settings, path: pathlib.Path, result: pathlib.P
         trust_basins=job.trust_basins,
         job_id=job_id,
     )
+
+
+def report_folder_for(settings: Settings, path: pathlib.Path, result: pathlib.Path) -> pathlib.Path:
+    """Return the folder of the report of the measurement `path`, whose result is at `result`."""
+    if settings.report.folder is None:
+        return result.parent
+    return _mirrored(path, settings.report.folder, settings.watched_folder_of(path), settings.folders())
 
 
 def output_root_of(settings: Settings, path: pathlib.Path) -> pathlib.Path:

@@ -27,6 +27,7 @@ from dcnumd.daemon.ledger.records import Content, State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.probe import Verdict
 from dcnumd.logic.stamp import Stamp
+from tests.support.terminal import CONTROLS, Terminal
 
 
 def dcnumd(*arguments, **keywords):
@@ -348,7 +349,12 @@ def test_process_works_without_config_on_relative_paths(tmp_path):
     results = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [result["outcome"] for result in results] == ["done", "failed", "failed", "failed", "done"]
     assert results[0]["path_out"] == str(tmp_path / "out" / "Größe 1_dcn.rtdc")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["Größe 1_dcn.rtdc", "good_dcn.rtdc"]
+    reports = [f"{name}_dcn.{kind}" for name in ("Größe 1", "good") for kind in ("html", "json")]
+    assert [pathlib.Path(path).name for result in results for path in result.get("report", [])] == reports
+    assert [result["light"] for result in results if "light" in result] == ["yellow", "yellow"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        [*reports, "Größe 1_dcn.rtdc", "good_dcn.rtdc"]
+    )
     errors = [line for line in ended.stderr.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 3
     assert str(tmp_path / "bad.rtdc") in errors[0]
@@ -356,6 +362,22 @@ def test_process_works_without_config_on_relative_paths(tmp_path):
     assert "half.rtdc: has frames that are all zero" in results[3]["error"]
     assert "copy it again" in results[3]["error"]
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_process_on_a_terminal_shows_progress_in_a_line_of_its_own(tmp_path):
+    """Nothing is written into the line of the progress, also where the terminal's encoding is ASCII."""
+    write_measurement(tmp_path / "M1.rtdc", 40)
+    (tmp_path / "M2.rtdc").write_bytes(b"no measurement")
+    command = [sys.executable, "-m", "dcnumd", "process", str(tmp_path)]
+    with Terminal(command, columns=300, environment={"LC_ALL": "C", "PYTHONUTF8": "0"}) as terminal:
+        assert terminal.wait() == 1
+    written = [CONTROLS.sub("", part) for part in re.split(r"\r|\n|\x1b\[2K", terminal.output)]
+    assert any(part.startswith("[1/2] M1.rtdc") and "segmentation" in part for part in written)
+    starts = ("M1.rtdc: 40 frames", "Error: ", "  yellow: ", "1 done, 0 skipped, 1 failed")
+    for start in starts:
+        told = [part for part in written if start in part]
+        assert [part.removeprefix(f"{tmp_path}/").startswith(start) for part in told] == [True]
 
 
 @pytest.mark.parametrize("verdict", [one for one in get_args(Verdict) if one != "complete"])
@@ -368,13 +390,15 @@ def test_process_has_words_for_each_verdict(verdict):
 
 @pytest.mark.slow
 def test_process_of_selected_frames_with_overrides(tmp_path, monkeypatch, told):
-    """--frames selects, --set overrides, existing results are skipped and said to be."""
+    """--frames selects, --set overrides, existing results are skipped and said to be; a report that fails is told."""
     write_measurement(tmp_path / "M.rtdc")
     overrides = ("--set", "pipeline.segmenter.thresh=-8", "--set", "log.level=error")
     command = ("process", "M.rtdc", "--frames", "0:30:2", *overrides)
-    ended = dcnumd(*command, cwd=tmp_path)
+    (tmp_path / "taken").touch()
+    ended = dcnumd(*command, "--set", "report.folder=taken", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "15 frames" in ended.stdout
+    assert f"Warning: {tmp_path}/M_dcn.rtdc has no report: {tmp_path}/taken" in ended.stderr
     with h5py.File(tmp_path / "M_dcn.rtdc") as h5:
         assert h5.attrs["pipeline:dcnum mapping"] == "0-30-2"
         assert h5.attrs["pipeline:dcnum segmenter"].startswith("thresh:t=-8:")
@@ -444,7 +468,7 @@ def test_process_stopped_by_ctrl_c_leaves_no_result(tmp_path):
         (tmp_path / f"M{number}.rtdc").hardlink_to(tmp_path / "M0.rtdc")
     (tmp_path / "bad.rtdc").write_bytes(b"no measurement")
     names = ["bad.rtdc", *(f"M{number}.rtdc" for number in range(30))]
-    command = [sys.executable, "-m", "dcnumd", "process", *names]
+    command = [sys.executable, "-m", "dcnumd", "process", "--no-report", *names]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
@@ -453,6 +477,7 @@ def test_process_stopped_by_ctrl_c_leaves_no_result(tmp_path):
     assert "Traceback" not in errors
     done = [line.split(": ")[0] for line in (first + rest).splitlines()]
     results = sorted(path.name for path in tmp_path.iterdir() if "_dcn" in path.name)
+    # There are no reports among them.
     assert results == sorted(f"{pathlib.Path(name).stem}_dcn.rtdc" for name in done)
     assert len(results) < 30
     (counted,) = (line for line in errors.splitlines() if re.match(r"\d+ done", line))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -19,12 +18,17 @@ import click
 
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.process_jobs import FrameSelection, make_jobs
+from dcnumd.commands.process_output import announce, summarize, tell, tell_failure
+from dcnumd.commands.process_progress import ProgressDisplay, progress_display
+from dcnumd.commands.report import make_requests
 from dcnumd.config.values import Settings
-from dcnumd.errors import ConfigError, DcnumdError, JobCancelledError, MeasurementError, printable
+from dcnumd.errors import ConfigError, DcnumdError, MeasurementError, printable
 from dcnumd.kernels.cache import ensure_compiled
-from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
+from dcnumd.logic.job import Job, JobResult, KnownContent
+from dcnumd.logic.memory import REPORT_BYTES, in_mb
 from dcnumd.processes.fork_server import start_fork_server
-from dcnumd.words import duration
+from dcnumd.report.request import ReportRequest, ReportSummary
+from dcnumd.routing import report_folder_for
 
 if TYPE_CHECKING:
     from dcnumd.daemon.measurements.probe import Verdict
@@ -61,6 +65,7 @@ class FrameChoice(click.ParamType[FrameSelection]):
 )
 @click.option("-r", "--recursive", is_flag=True, help="Process what is in the subfolders of folders, too.")
 @click.option("--frames", type=FrameChoice(), help="Only these frames: 1000, 0:1000:2 or 3,5,8.")
+@click.option("--no-report", is_flag=True, help="Make no reports of the results.")
 @click.option("--dry-run", is_flag=True, help="Only list the files and their results; process nothing.")
 @json_option
 @with_settings(config_needed=False)
@@ -70,14 +75,20 @@ def process(
     output: pathlib.Path | None,
     recursive: bool,
     frames: FrameSelection | None,
+    no_report: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
     """Process each FILE now, or all measurements in a folder, without daemon or ledger.
 
-    Works without a config file, too. Exit code 1 if a measurement failed, 2 if the config does not fit.
+    Each result gets a report beside it, or where the config says. Works without a config file, too. Exit code 1 if a
+    measurement failed, 2 if the config does not fit.
     """
     jobs = make_jobs(settings, paths, output, frames, recursive=recursive)
+    requests: Sequence[ReportRequest | None] = [None] * len(jobs)
+    if settings.report.enabled and settings.report.formats and not no_report:
+        requests = requests_for(settings, jobs, output)
+        jobs = [dataclasses.replace(job, other_memory_mb=in_mb(REPORT_BYTES)) for job in jobs]
     if dry_run:
         for job in jobs:
             announce(job, as_json=as_json)
@@ -90,19 +101,13 @@ def process(
     from dcnumd.daemon import logs  # noqa: PLC0415
 
     ends: list[JobResult | DcnumdError] = []
-    with progress_of(len(jobs)) as show, stop_wish() as stop:
-        # After the progress bar has taken over stderr, so that log lines appear above it.
+    with progress_display(len(jobs)) as display, stop_wish() as stop:
+        # After the display has taken over stderr, so that log lines appear above it.
         logs.configure(settings.log, sys.stderr)
-        for job in jobs:
+        for job, request in zip(jobs, requests, strict=True):
             if stop.is_set():
                 break
-            try:
-                result = process_one(job, show, stop.is_set)
-                ends.append(result)
-                report(result, as_json=as_json)
-            except DcnumdError as error:
-                ends.append(error)
-                report_failure(job, error, as_json=as_json)
+            ends.append(deal_with(job, request, display, stop, as_json=as_json))
     if len(jobs) > 1 and not as_json:
         summarize(jobs, ends)
     if any(isinstance(end, ConfigError) for end in ends):
@@ -110,7 +115,37 @@ def process(
     return 1 if stop.is_set() or any(isinstance(end, DcnumdError) for end in ends) else 0
 
 
-def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelled: Callable[[], bool]) -> JobResult:
+def deal_with(
+    job: Job, request: ReportRequest | None, display: ProgressDisplay, stop: threading.Event, *, as_json: bool
+) -> JobResult | DcnumdError:
+    """Process one file, make the report of its result if wanted, and print and return the outcome."""
+    try:
+        result = process_one(job, display, stop)
+    except DcnumdError as error:
+        with display.hidden():
+            tell_failure(job, error, as_json=as_json)
+        return error
+    summary = None
+    if request is not None and result.outcome == "done":
+        display.name_step("report")
+        summary = report_on(request, display)
+    with display.hidden():
+        tell(result, summary, as_json=as_json)
+    return result
+
+
+def requests_for(settings: Settings, jobs: Sequence[Job], output: pathlib.Path | None) -> list[ReportRequest]:
+    """Return the requests for the reports of all jobs: beside their results in `output`, or as the settings say."""
+    return make_requests(
+        settings,
+        [
+            (job.path_out, job.path_out.parent if output else report_folder_for(settings, job.path_in, job.path_out))
+            for job in jobs
+        ],
+    )
+
+
+def process_one(job: Job, display: ProgressDisplay, stop: threading.Event) -> JobResult:
     """Check one file, process it, and return the result.
 
     Raises
@@ -121,14 +156,14 @@ def process_one(job: Job, show: Callable[[Job, Progress | None], None], cancelle
     from dcnumd.daemon.measurements.probe import inspect_file  # noqa: PLC0415 -- see `process`
     from dcnumd.logic.process import process_measurement  # noqa: PLC0415 -- likewise
 
-    show(job, None)
+    display.begin(job)
     found = inspect_file(job)
     if found.verdict != "complete":
         problem, reason = not_complete(found.verdict)
         raise MeasurementError(f"{job.path_in}: {problem}", reason)
     if found.content is not None:
         job = dataclasses.replace(job, known=KnownContent(found.stamp, found.content.digest))
-    return process_measurement(job, on_progress=lambda progress: show(job, progress), cancel=cancelled)
+    return process_measurement(job, on_progress=display.update, cancel=stop.is_set)
 
 
 def not_complete(verdict: Verdict) -> tuple[str, str]:
@@ -149,97 +184,16 @@ def not_complete(verdict: Verdict) -> tuple[str, str]:
     assert_never(verdict)
 
 
-def announce(job: Job, *, as_json: bool) -> None:
-    """Print a file and the path of its result."""
-    exists = job.path_out.exists()
-    if as_json:
-        fields = {"path_in": os.fspath(job.path_in), "path_out": os.fspath(job.path_out), "exists": exists}
-        click.echo(json.dumps(fields))
-    else:
-        click.echo(printable(f"{job.path_in} -> {job.path_out}{' (exists)' if exists else ''}"))
+def report_on(request: ReportRequest, display: ProgressDisplay) -> ReportSummary | None:
+    """Make the report of a result; if that fails, print why on stderr and return None."""
+    from dcnumd.report.make import make_report  # noqa: PLC0415 -- see `process`
 
-
-def summarize(jobs: Sequence[Job], ends: Sequence[JobResult | DcnumdError]) -> None:
-    """Print how many files came to which end, and a line for each that failed, on stderr."""
-    failed = [(job, end) for job, end in zip(jobs, ends, strict=False) if isinstance(end, DcnumdError)]
-    skipped = sum(isinstance(end, JobResult) and end.outcome == "skipped" for end in ends)
-    counts = {"done": len(ends) - skipped - len(failed), "skipped": skipped, "failed": len(failed)}
-    if len(ends) < len(jobs):
-        counts["not begun"] = len(jobs) - len(ends)
-    click.echo("\n" + ", ".join(f"{number} {end}" for end, number in counts.items()), err=True)
-    for job, error in failed:
-        click.echo(f"  {error.reason:16} {printable(os.fspath(job.path_in))}", err=True)
-
-
-def report(result: JobResult, *, as_json: bool) -> None:
-    """Print the result of a file."""
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result), default=os.fspath))
-    elif result.outcome == "skipped":
-        click.echo(f"{result.path_in}: skipped ({result.reason}): {result.error or result.path_out}")
-    else:
-        speed = f", {result.frames / result.seconds:.0f} frames/s" if result.seconds else ""
-        click.echo(
-            f"{result.path_in}: {result.frames} frames, {result.events} events in {duration(result.seconds)}{speed}"
-            f" -> {result.path_out}"
-        )
-
-
-def report_failure(job: Job, error: DcnumdError, *, as_json: bool) -> None:
-    """Print why a file was not processed."""
-    if as_json:
-        failure = {
-            "outcome": "failed",
-            "reason": error.reason,
-            "error": error.message,
-            "path_in": os.fspath(job.path_in),
-            "path_out": os.fspath(job.path_out),
-        }
-        click.echo(json.dumps(failure))
-    if isinstance(error, JobCancelledError):
-        click.echo(f"Stopped: {job.path_in} was not finished and will have no result", err=True)
-    else:
-        text = error.message if str(job.path_in) in error.message else f"{job.path_in}: {error.message}"
-        click.echo(f"Error: {text}", err=True)
-
-
-@contextlib.contextmanager
-def progress_of(number: int) -> Iterator[Callable[[Job, Progress | None], None]]:
-    """Yield a function that shows the progress of a job on stderr; it does nothing unless stderr is a terminal.
-
-    Parameters
-    ----------
-    number
-        Number of jobs.
-    """
-    if not sys.stderr.isatty():
-        yield lambda _job, _progress: None
-        return
-    import rich.console  # noqa: PLC0415 -- see `process`
-    import rich.progress  # noqa: PLC0415 -- likewise
-
-    console = rich.console.Console(stderr=True)
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.TaskProgressColumn(),
-        rich.progress.TextColumn("{task.fields[stage]}"),
-        rich.progress.TimeRemainingColumn(),
-    )
-    # Output that is piped to another program must stay on stdout.
-    redirect = sys.stdout.isatty()
-    with rich.progress.Progress(*columns, console=console, transient=True, redirect_stdout=redirect) as bar:
-        task = bar.add_task("", total=None, stage="")
-
-        def show(job: Job, progress: Progress | None) -> None:
-            if progress is None:
-                text = f"[{job.job_id}/{number}] {job.path_in.name}".replace("[", r"\[")
-                bar.reset(task, description=text, total=None, stage="inspection")
-            else:
-                stage = f"{progress.stage}, {progress.events} events"
-                bar.update(task, completed=progress.frames_done, total=progress.frames, stage=stage)
-
-        yield show
+    try:
+        return make_report(request)
+    except DcnumdError as error:
+        with display.hidden():
+            click.echo(f"Warning: {printable(os.fspath(request.path_result))} has no report: {error.message}", err=True)
+        return None
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -59,7 +60,8 @@ def report(
     """
     # The variable would override the locking that readers ask for; a lock of ours makes the writes of others fail.
     os.environ.pop("HDF5_USE_FILE_LOCKING", None)
-    requests = make_requests(settings, files, output, pairs)
+    folder = output or settings.report.folder
+    requests = make_requests(settings, [(path, folder or path.absolute().parent) for path in files], pairs)
     # Importing the plotting library is slow, so wrong options are reported before.
     from dcnumd.report.make import make_report  # noqa: PLC0415
 
@@ -74,23 +76,28 @@ def report(
 
 
 def make_requests(
-    settings: Settings,
-    files: tuple[pathlib.Path, ...],
-    output: pathlib.Path | None,
-    pairs: tuple[tuple[str, str], ...],
+    settings: Settings, results: Iterable[tuple[pathlib.Path, pathlib.Path]], pairs: tuple[tuple[str, str], ...] = ()
 ) -> list[ReportRequest]:
-    """Return one request for each file.
+    """Return one request for each result.
+
+    Parameters
+    ----------
+    settings
+        Settings of reports.
+    results
+        The path of each result, and the folder of its report.
+    pairs
+        Pairs of features to plot in addition to those of the settings.
 
     Raises
     ------
     click.UsageError
-        If two files would have the same report.
+        If two results would have the same report.
     """
     requests: dict[pathlib.Path, ReportRequest] = {}
     configured = tuple((x, y) for x, _, y in (pair.partition(":") for pair in settings.report.pairs))
-    for name in files:
+    for name, folder in results:
         path = name.absolute()
-        folder = output or settings.report.folder or path.parent
         request = ReportRequest(
             path_result=path,
             path_report=folder.absolute() / path.stem,
@@ -102,8 +109,8 @@ def make_requests(
         )
         if request.path_report in requests:
             raise click.UsageError(
-                f"{path} and {requests[request.path_report].path_result} would both become {request.path_report}; "
-                "make their reports separately, with different -o"
+                f"the reports of {path} and {requests[request.path_report].path_result} would both become "
+                f"{request.path_report}; make them separately, with different -o"
             )
         requests[request.path_report] = request
     return list(requests.values())
