@@ -28,6 +28,8 @@ def settings(given: Mapping[str, SettingValue] | None = None) -> Settings:
         "output.basin_strategy": "drain",
         "output.compression": "zstd-5",
         "pipeline.background.code": "sparsemed",
+        # They would need dclab, which is not a dependency of dcnumd.
+        "report.plot.isoelastics": False,
     }
     return tuple(sorted((usual | dict(given or {})).items()))
 

@@ -52,7 +52,9 @@ def watched_job_for(settings: Settings, path: pathlib.Path, job_id: str) -> Job:
         trust_basins=group.watch.allow_basins_outside,
         result_root=output_root_of(settings, path),
         replace_former=True,
-        other_memory_mb=in_mb(beside_pipeline(reports=settings.report.enabled)),
+        other_memory_mb=in_mb(
+            beside_pipeline(reports=settings.report.enabled, isoelastics=settings.report.plot.isoelastics)
+        ),
     )
 
 

@@ -135,7 +135,7 @@ def _memory(settings: Settings) -> Finding:
     resources = settings.resources
     workers = resources.num_workers or physical_cores(resources.cpus or None)
     limit = resources.max_memory_mb
-    others = beside_pipeline(reports=settings.report.enabled)
+    others = beside_pipeline(reports=settings.report.enabled, isoelastics=settings.report.plot.isoelastics)
     pipeline, strategy = routing.pipeline_settings(settings), settings.output.basin_strategy
     works = [expected_workload(shape, pipeline, basin_strategy=strategy) for shape in (USUAL_FRAME, LARGE_FRAME)]
     sizes = [in_mb(others + usually_needed(workers, work)) for work in works]

@@ -175,6 +175,8 @@ class PlotSettings:
     """Ends of the area axis [µm²]; empty means that they follow from the width of the channel."""
     deform: tuple[float, ...] = dataclasses.field(default=(), metadata={"ends": True})
     """Ends of the deformation axis; empty means the usual ones."""
+    isoelastics: bool = True
+    """Whether lines of equal elasticity are drawn, which requires dclab."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

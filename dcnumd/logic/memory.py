@@ -9,6 +9,7 @@ imports no numerical code.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from typing import Any
 
 from dcnumd.config.choices import BasinStrategy
@@ -25,6 +26,8 @@ SERVICE_BYTES = 110 * MIB
 """Memory of the supervisor and the probe process of the daemon [bytes]."""
 REPORT_BYTES = 260 * MIB
 """Memory of the process that makes reports, with the libraries for drawing [bytes]."""
+ISOELASTICS_BYTES = 50 * MIB
+"""Additional memory of this process if it imports dclab for isoelasticity lines [bytes]."""
 FRAME_BYTES = 100
 """Memory for numbers of each frame of the measurement [bytes]."""
 EVENT_BYTES = 4096
@@ -132,9 +135,18 @@ def _unit_bytes(kinds: int, item_size: int) -> int:
     return kinds * best_chunk_items(item_size) * item_size * 202 // 100
 
 
-def beside_pipeline(*, reports: bool) -> int:
-    """Return the largest memory of the other processes of the daemon [bytes]."""
-    return SERVICE_BYTES + REPORT_BYTES * reports
+def beside_pipeline(*, reports: bool, isoelastics: bool = False) -> int:
+    """Return the largest memory of the other processes of the daemon [bytes].
+
+    Parameters
+    ----------
+    reports
+        Whether reports are made.
+    isoelastics
+        Whether reports have isoelasticity lines, which they have only if dclab is installed.
+    """
+    further = ISOELASTICS_BYTES if isoelastics and importlib.util.find_spec("dclab") is not None else 0
+    return SERVICE_BYTES + (REPORT_BYTES + further) * reports
 
 
 def fitting_layout(num_workers: int, work: Workload, max_bytes: int, other_bytes: int = 0) -> Layout:

@@ -22,6 +22,22 @@ SHOWN_PERCENT = (0.5, 99.5)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Isoline:
+    """Line of equal elasticity in the standard plot.
+
+    Attributes
+    ----------
+    modulus_kpa
+        Young's modulus [kPa].
+    points
+        Area [µm²] and deformation of its points, of shape (point, 2).
+    """
+
+    modulus_kpa: float
+    points: Floats
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Cloud:
     """The events within the limits of a scatter plot.
 
@@ -45,6 +61,10 @@ class Cloud:
         Lines of equal density that enclose certain shares of the events; empty if there are few events.
     logarithmic
         Whether `y` and `limits_y` are decimal logarithms.
+    isolines
+        Lines of equal elasticity; only in the standard plot.
+    remarks
+        Sentences on the lines and the axes of the plot.
     """
 
     index: npt.NDArray[np.int64]
@@ -58,6 +78,8 @@ class Cloud:
     unusual: float = 0.0
     contours: tuple[Contour, ...] = ()
     logarithmic: bool = False
+    isolines: tuple[Isoline, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def has(self, event: int) -> bool:
         """Return whether the plot shows an event."""
@@ -166,6 +188,15 @@ def _stretched(length: float, needed: float) -> float:
 def unit(values: Floats, ends: Limits) -> Floats:
     """Return the positions of values between the ends of an axis, as numbers from 0 to 1."""
     return (values - ends[0]) / (ends[1] - ends[0])
+
+
+def visible_parts(points: Cloud, line: Isoline) -> list[Floats]:
+    """Return the parts of a line within the plot, as positions between the ends of both axes (x, y, from 0 to 1)."""
+    x, y = unit(line.points[:, 0], points.limits_x), unit(line.points[:, 1], points.limits_y)
+    inside = (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
+    borders = np.flatnonzero(np.diff(inside)) + 1
+    parts = np.split(np.column_stack([x, y]), borders)
+    return [part for part, shown in zip(parts, np.split(inside, borders), strict=True) if shown[0] and len(part) > 1]
 
 
 def _density(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from dcnumd.report.features import FIRST, label_of
 from dcnumd.report.figures import Course, FeatureFigures, Figures
 from dcnumd.report.fluorescence import is_maximum, is_peak
 from dcnumd.report.gallery import Gallery, background_pictures, choose, make_gallery
+from dcnumd.report.isoelastics import isolines
 from dcnumd.report.marks import beside
 from dcnumd.report.page import MANY_CELLS, number, with_unit
 from dcnumd.report.request import PAIR, ReportRequest
@@ -45,8 +45,13 @@ def _values(data: ResultData, name: str) -> npt.NDArray[np.float64] | None:
 
 
 def standard_cloud(data: ResultData, figures: Figures, request: ReportRequest) -> Cloud | None:
-    """Return the data of the standard plot; None if there is nothing to plot."""
-    return cloud_of(data, PAIR, standard_limits(request.plot, figures.channel_width_um))
+    """Return the data of the standard plot with its lines; None if there is nothing to plot."""
+    points = cloud_of(data, PAIR, standard_limits(request.plot, figures.channel_width_um))
+    if points is None:
+        return None
+    remarks = _remarks_on_axes(points, figures, request)
+    lines, remark = isolines(figures) if request.plot.isoelastics else ((), "")
+    return dataclasses.replace(points, isolines=lines, remarks=(*remarks, remark) if remark else tuple(remarks))
 
 
 def axis_labels(figures: Figures, pair: tuple[str, str]) -> tuple[str, str]:
@@ -136,8 +141,8 @@ def _pairs(
             for cell, point, place in zip(shown, plot.points, places, strict=True)
         )
         x, y = (_title(figures, name) for name in pair)
-        note = _scatter_note(points, _standard_notes(points, figures, request) if pair == PAIR else ())
-        views.append(ScatterView(f"{x} and {inner(y)}", plot, _scatter_text(points, x, y), note, marks))
+        title, note = f"{x} and {inner(y)}", _scatter_note(points)
+        views.append(ScatterView(title, plot, _scatter_text(points, x, y), note, marks))
     return tuple(views)
 
 
@@ -156,7 +161,7 @@ def _scatter_text(points: Cloud, x: str, y: str) -> str:
     )
 
 
-def _scatter_note(points: Cloud, further: Sequence[str]) -> str:
+def _scatter_note(points: Cloud) -> str:
     parts = [f"{count_of(points.index.size, 'event')}, coloured by how dense they lie."]
     lines = [
         f"the {'solid' if contour.share == SOLID else 'dashed'} line encloses {100 * contour.share:g} %"
@@ -164,16 +169,15 @@ def _scatter_note(points: Cloud, further: Sequence[str]) -> str:
     ]
     if lines:
         parts.append(f"{' of the events, '.join(lines).capitalize()}.")
-    parts += further
     if points.outside:
         parts.append(f"{count_of(points.outside, 'event')} beyond the axes.")
     if points.incomplete:
         kind = "positive values" if points.logarithmic else "finite values of both"
         parts.append(f"{count_of(points.incomplete, 'event')} without {kind}.")
-    return " ".join(parts)
+    return " ".join([*parts, *points.remarks])
 
 
-def _standard_notes(points: Cloud, figures: Figures, request: ReportRequest) -> list[str]:
+def _remarks_on_axes(points: Cloud, figures: Figures, request: ReportRequest) -> list[str]:
     """Return the sentences on the axes of the standard plot, if there is something unusual about them."""
     notes = []
     if points.unusual:

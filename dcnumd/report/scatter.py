@@ -19,8 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from dcnumd.report.cloud import Cloud, Limits, unit
+from dcnumd.report.cloud import Cloud, Limits, unit, visible_parts
 from dcnumd.report.plots import LINE, MUTED, Plot, as_svg, name_axes, style
+
+Box = tuple[float, float, float, float]
+"""Position and size of the axes in a drawing: left, top, width, height."""
 
 GREY = "#7d858f"
 """Colour that is readable on white and on black, for pictures that may be shown on either."""
@@ -47,6 +50,10 @@ SOLID, DASHES = 0.5, (4.0, 2.5)
 [line widths]."""
 HALO = 2.6
 """Width of the bright or dark edge of a line, which sets it off from points of any colour [line widths]."""
+ISOLINE_FONT = 8.0
+"""Size of the labels of isoelasticity lines in the picture [pt]."""
+LABEL_ROOM = (0.07, 0.04)
+"""Width and height that the label of an isoelasticity line needs, relative to the axes."""
 THUMBNAIL_SIZE = (96, 64)
 THUMBNAIL_COLOURS = 7
 
@@ -90,31 +97,60 @@ def plot(points: Cloud, raster: Image.Image, labels: tuple[str, str], marked: np
     data = base64.b64encode(_few_colours(raster)).decode()
     # Why the points are an image: thousands of shapes would be many times larger, and slow in every browser.
     inside = f'<image x="{left}" y="{top}" width="{width}" height="{height}" href="data:image/png;base64,{data}"/>'
-    lines = _contours_as_svg(points, (left, top, width, height))
+    lines = _isolines_as_svg(points, (left, top, width, height)) + _contours_as_svg(points, (left, top, width, height))
     return dataclasses.replace(
         axes, svg=axes.svg + inside + lines, points=np.column_stack([left + across * width, top + (1 - up) * height])
     )
 
 
-def box_in(width: float, height: float) -> tuple[float, float, float, float]:
+def box_in(width: float, height: float) -> Box:
     """Return the part of a drawing within its axes: left, top, width, height, in the unit of the arguments."""
     left, bottom, across, up = SCATTER_BOX
     return left * width, (1 - bottom - up) * height, across * width, up * height
 
 
-def _contours_as_svg(points: Cloud, box: tuple[float, float, float, float]) -> str:
-    """Return the contour lines within the axes at `box` (left, top, width, height), as markup."""
-    left, top, width, height = box
+def _contours_as_svg(points: Cloud, box: Box) -> str:
+    """Return the contour lines within the axes at `box`, as markup."""
     lines = []
     for contour in points.contours:
-        parts = [
-            np.column_stack([left + part[:, 0] * width, top + (1 - part[:, 1]) * height]) for part in contour.parts
-        ]
-        path = "".join(f"M{' '.join(f'{x:.1f} {y:.1f}' for x, y in part)}" for part in parts)
+        path = "".join(_path(part, box) for part in contour.parts)
         dashes = "" if contour.share == SOLID else f";stroke-dasharray:{DASHES[0]:g} {DASHES[1]:g}"
         for colour, look in (("card", f";stroke-width:{HALO:g};stroke-opacity:0.7"), ("fg", dashes)):
             lines.append(f'<path d="{path}" style="fill:none;stroke:var(--{colour}){look}"/>')
     return "".join(lines)
+
+
+def _isolines_as_svg(points: Cloud, box: Box) -> str:
+    """Return the isoelasticity lines with their labels within the axes at `box`, as markup."""
+    left, top, width, height = box
+    path = "".join(_path(part, box) for line in points.isolines for part in visible_parts(points, line))
+    # Each label has an edge of the colour of the background, so that it can be read on a line or on points.
+    look = "fill:var(--muted);text-anchor:end;stroke:var(--card);stroke-width:2;paint-order:stroke"
+    labels = "".join(
+        f'<text class="modulus" x="{left + x * width - 2:.1f}" y="{top + (1 - y) * height - 2:.1f}" '
+        f'style="{look}">{text}</text>'
+        for text, x, y in _isoline_labels(points)
+    )
+    return f'<path d="{path}" style="fill:none;stroke:var(--muted);stroke-width:0.8"/>{labels}' if path else ""
+
+
+def _isoline_labels(points: Cloud) -> list[tuple[str, float, float]]:
+    """Return text and place, relative to the axes, of the labels of isoelasticity lines that have enough room."""
+    labels: list[tuple[str, float, float]] = []
+    for line in points.isolines:
+        for part in visible_parts(points, line)[-1:]:
+            x, y = part[np.argmax(part[:, 0])].tolist()
+            if all(
+                abs(x - other_x) > LABEL_ROOM[0] or abs(y - other_y) > LABEL_ROOM[1] for _, other_x, other_y in labels
+            ):
+                labels.append((f"{line.modulus_kpa:.2f}", max(x, LABEL_ROOM[0]), min(y, 1 - LABEL_ROOM[1])))
+    return labels
+
+
+def _path(part: npt.NDArray[np.float64], box: Box) -> str:
+    """Return the data of a path through points whose positions are relative to the axes at `box`."""
+    left, top, width, height = box
+    return "M" + " ".join(f"{left + x * width:.1f} {top + (1 - y) * height:.1f}" for x, y in part.tolist())
 
 
 def dots(points: Cloud) -> Image.Image:
@@ -132,14 +168,21 @@ def dots(points: Cloud) -> Image.Image:
     return _drawn(axes)
 
 
-def _contours_as_image(points: Cloud) -> Image.Image:
-    """Draw the contour lines without axes. They are dark with a bright edge, which is readable on any background."""
-    axes = _bare_axes((0, 1), (0, 1))
-    for contour in points.contours:
-        for part in contour.parts:
-            axes.plot(*part.T, color="white", alpha=0.7, linewidth=HALO, solid_capstyle="butt")
-            axes.plot(*part.T, color="#171b21", linewidth=1, dashes=(None, None) if contour.share == SOLID else DASHES)
-    return _drawn(axes)
+def _lines_as_image(points: Cloud) -> Image.Image:
+    """Draw all lines without axes. Contours are dark with a bright edge, which is readable on any background."""
+    with mpl.rc_context(style(ISOLINE_FONT)):
+        axes = _bare_axes((0, 1), (0, 1))
+        for line in points.isolines:
+            for part in visible_parts(points, line):
+                axes.plot(*part.T, color=GREY, linewidth=0.8)
+        for text, x, y in _isoline_labels(points):
+            axes.text(x - 0.006, y + 0.008, text, color=GREY, horizontalalignment="right")
+        for contour in points.contours:
+            for part in contour.parts:
+                dashes = (None, None) if contour.share == SOLID else DASHES
+                axes.plot(*part.T, color="white", alpha=0.7, linewidth=HALO, solid_capstyle="butt")
+                axes.plot(*part.T, color="#171b21", linewidth=1, dashes=dashes)
+        return _drawn(axes)
 
 
 def _bare_axes(limits_x: Limits, limits_y: Limits) -> Axes:
@@ -170,8 +213,8 @@ def picture(points: Cloud, raster: Image.Image, labels: tuple[str, str], *, pape
     """
     image = _axes_as_image(_Scales.of(points), labels, paper=paper).copy()
     image.alpha_composite(raster, _box_in_picture()[:2])
-    if points.contours:
-        image.alpha_composite(_contours_as_image(points), _box_in_picture()[:2])
+    if points.contours or points.isolines:
+        image.alpha_composite(_lines_as_image(points), _box_in_picture()[:2])
     return _few_colours(image.convert("RGB") if paper else image)
 
 

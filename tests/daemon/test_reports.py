@@ -17,7 +17,8 @@ from dcnumd.logic.stamp import Stamp
 from tests.support.daemon import HANG_SECONDS, Daemon, draw_measurement
 from tests.support.faults import published, result_of, wait_until
 
-REPORTS = "[report]\nenabled = true\n"
+REPORTS = "[report]\nenabled = true\nplot.isoelastics = false\n"
+"""Why without isoelasticity lines: the import of dclab would take longer than the rest of a test."""
 NO_REPORTS = "[report]\nenabled = false\n"
 SECONDS = HANG_SECONDS
 

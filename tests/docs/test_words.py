@@ -207,6 +207,7 @@ def test_the_memory_for_sizing_is_what_follows_from_the_settings():
         found = [memory.in_mb(others + memory.usually_needed(int(workers), work)) for work in works]
         assert (f"{found[0]}", f"{found[1] / 1000:.1f}") == (usual, large)
     assert f"{memory.in_mb(memory.REPORT_BYTES)} MB of it are for reports" in below
+    assert f"lines, {-(-memory.ISOELASTICS_BYTES // 10**6)} MB more" in below
 
 
 def test_every_route_is_described():

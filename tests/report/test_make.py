@@ -224,6 +224,7 @@ def peak_memory(result: pathlib.Path) -> int:
         "import pathlib, resource, sys; from dcnumd.report.make import make_report\n"
         "from dcnumd.report.request import ReportRequest\n"
         "result = pathlib.Path(sys.argv[1]); make_report(ReportRequest(result, result.with_suffix('')))\n"
+        "assert 'dclab' not in sys.modules, 'without a known temperature, nothing of it is needed'\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     command = [sys.executable, "-c", code, str(result)]

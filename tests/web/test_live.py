@@ -50,7 +50,8 @@ class Live:
 def live(start_daemon, write_config, tmp_path) -> Live:
     token = write_token(tmp_path / "token")
     config = write_config(
-        f'[web]\nlisten = "127.0.0.1:0"\ntoken_file = "{token}"\n[report]\nenabled = true\n', settle=1
+        f'[web]\nlisten = "127.0.0.1:0"\ntoken_file = "{token}"\n[report]\nenabled = true\nplot.isoelastics = false\n',
+        settle=1,
     )
     return Live(start_daemon(config=config))
 
