@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -39,6 +40,17 @@ OBSERVE = """() => {
 """Notes all that the page shows from now on, so that nothing is missed that is shown for a moment only."""
 
 
+OBSERVE_LIGHTS = """() => {
+  const seen = window.seen = [];
+  const look = () => {
+    const rows = [...document.querySelectorAll("section[aria-labelledby=done] li")];
+    seen.push(rows.map((row) => [row.innerText, row.querySelector(".badge") !== null]));
+  };
+  new MutationObserver(look).observe(document.querySelector("main"), {subtree: true, childList: true});
+}"""
+"""Notes from now on which results the page shows, and whether they have a traffic light."""
+
+
 @dataclasses.dataclass
 class Live:
     """A daemon with a live page."""
@@ -55,14 +67,13 @@ class Live:
         return hidden.rename(target)
 
 
-@pytest.fixture(scope="module")
-def live(tmp_path_factory):
+@contextlib.contextmanager
+def running(place: pathlib.Path, nice: int) -> Iterator[Live]:
     """Run a daemon that serves its page."""
-    place = tmp_path_factory.mktemp("live")
     folder = place / "acquisition"
     folder.mkdir()
     config = config_in(place, folder, "[web]\nlisten = '127.0.0.1:0'\n")
-    daemon = Daemon.start(config, "--set", "resources.nice=0")
+    daemon = Daemon.start(config, "--set", f"resources.nice={nice}")
     try:
         address = daemon.wait_for("web.started", timeout=START_SECONDS)["address"]
         daemon.wait_for("daemon.ready", timeout=START_SECONDS)
@@ -70,6 +81,12 @@ def live(tmp_path_factory):
         daemon.stop(timeout=60)
     finally:
         daemon.close()
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("live"), nice=0) as live:
+        yield live
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +161,31 @@ def test_page_follows_a_measurement(browser, live, long, record):
         sight.check()
         page.go_back()
         expect(page.locator("#link")).to_have_attribute("data-state", "live")
+
+
+def test_lights_come_while_others_wait(browser, tmp_path):
+    """Of three measurements that wait, each result has its light on the page before the next one is there."""
+    names = ["M0", "M1", "M2"]
+    draw_long(tmp_path / "drawn.rtdc", frames=1000)
+    # With any courtesy, processes may be in the idle class, in which lights would come last.
+    with running(tmp_path, nice=5) as live, looking(browser, live.url) as sight:
+        page = sight.page
+        live.daemon.wait_for("worker.started", role="report", timeout=SECONDS)
+        expect(page.locator("#link")).to_have_attribute("data-state", "live")
+        page.evaluate(OBSERVE_LIGHTS)
+        with stopped(live.daemon):
+            for name in names:
+                live.publish(tmp_path / "drawn.rtdc", f"{name}.rtdc")
+            for name in names[1:]:
+                expect(part(page, "waiting")).to_contain_text(name, timeout=1000 * SECONDS)
+        expect(part(page, "done").locator(".badge")).to_have_count(len(names), timeout=1000 * SECONDS)
+        expect(part(page, "plot").get_by_role("img")).to_be_visible()
+        sight.check()
+        seen = page.evaluate("window.seen")
+    for rows in seen:
+        # The last one comes first, and is the only one that may still lack its light.
+        assert all(lit for _, lit in rows[1:]), seen
+    assert [name for name in names if not any(name in text for text, _ in seen[-1])] == []
 
 
 def check_course(seen) -> None:
