@@ -19,6 +19,7 @@ SECONDS = {
     "tests/benchmarks/": 25.0,
     "tests/daemon/test_faults_": 12.0,
     "tests/daemon/test_reports.py": 15.0,
+    "tests/docs/test_commands.py": 1.0,
     "tests/docs/test_operator.py": 30.0,
     "tests/parity/test_many.py": 20.0,
     "tests/parity/": 1.5,
