@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from dcnumd.meta.features import GREY
 from dcnumd.report import plots, scatter
 from dcnumd.report.axes import USUAL_WIDTH, follows_unknown_width, standard_limits
 from dcnumd.report.cloud import Cloud, Limits, cloud
@@ -162,7 +163,7 @@ def _scatter_text(points: Cloud, x: str, y: str) -> str:
 
 
 def _scatter_note(points: Cloud) -> str:
-    parts = [f"{count_of(points.index.size, 'event')}, coloured by how dense they lie."]
+    parts = [f"{count_of(points.index.size, 'event')}; the colour shows their density."]
     lines = [
         f"the {'solid' if contour.share == SOLID else 'dashed'} line encloses {100 * contour.share:g} %"
         for contour in points.contours
@@ -219,10 +220,8 @@ def _histograms(data: ResultData, figures: Figures, missing: list[str]) -> tuple
                 missing.append(f"No distribution of {inner(title)}: {why}.")
             continue
         count = feature.count if feature else 0
-        words = f"{number(median)} {unit}" if unit not in {"", "1"} else number(median)
-        views.append(
-            ChartView(title, plot, f"Histogram of the {inner(title)} of {count_of(count, 'event')}.", f"Median {words}")
-        )
+        text = f"Histogram of the {inner(title)} of {count_of(count, 'event')}."
+        views.append(ChartView(title, plot, text, f"Median of all events: {_with_unit(median, unit)}."))
     return tuple(views)
 
 
@@ -230,17 +229,27 @@ def _courses(figures: Figures, missing: list[str]) -> tuple[ChartView, ...]:
     views = []
     for course, title, label, rate in (
         (figures.event_rate, "Event rate", "events/s", True),
-        (figures.background, "Background brightness", "grey level", False),
+        (figures.background, "Background brightness", GREY, False),
     ):
         plot = plots.course(course.time_s, course.values, label, f"course-{label[0]}", rate=rate)
         if plot is None:
             if figures.events:
                 missing.append(f"No course of the {inner(title)}: fewer than two intervals are known.")
             continue
-        low, high = _range(course)
-        text = f"{title} over time, between {number(low, 3)} and {number(high, 3)} {label}."
+        low, high = (number(end, 3) for end in _range(course))
+        values = f"between {low} and {high}" if low != high else f"always {low}"
+        text = f"{title} over time: {values} {_plural(label)}."
         views.append(ChartView(title, plot, text, text))
     return tuple(views)
+
+
+def _with_unit(value: float | None, unit: str) -> str:
+    """Return a value of a feature with its unit, as part of a sentence."""
+    return number(value) if unit in {"", "1"} else f"{number(value)} {_plural(unit)}"
+
+
+def _plural(unit: str) -> str:
+    return f"{unit}s" if unit == GREY else unit
 
 
 def _range(course: Course) -> tuple[float, float]:

@@ -212,7 +212,7 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
         processing=processing,
         search=Search(sample.threshold, sample.frame, sample.darkest),
         fluorescence=channels,
-        fluorescence_text=told(channels),
+        fluorescence_text=told(channels, events),
         headline=headline,
         features=tuple(_features(data)),
         event_rate=event_rate(times, duration),

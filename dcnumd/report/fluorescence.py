@@ -74,8 +74,16 @@ def in_words(channel: Channel) -> str:
     return ", ".join(parts)
 
 
-def told(channels: tuple[Channel, ...]) -> str:
-    """Return a sentence that says whether the result has the fluorescence of the measurement; empty without any."""
+def told(channels: tuple[Channel, ...], events: int) -> str:
+    """Return a sentence that says whether the result has the fluorescence of the measurement; empty without any.
+
+    Parameters
+    ----------
+    channels
+        The channels, see `channels_of`.
+    events
+        Number of events, whose peaks are plotted.
+    """
     if not channels:
         return ""
     lost = [channel for channel in channels if not channel.in_result]
@@ -88,7 +96,7 @@ def told(channels: tuple[Channel, ...]) -> str:
             "keep it, and none was found in the measurement."
         )
     text = f"The fluorescence of {names} is in the measurement only: dcnum does not keep it in its results."
-    if any(channel.peaks for channel in lost):
+    if events and any(channel.peaks for channel in lost):
         text += " The plots take the peak of each event from its frame in the measurement."
     return text
 

@@ -29,7 +29,7 @@ from dcnumd.words import UNKNOWN, duration, duration_parts
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
 STATE_COLOURS = {"ok": "green", "warning": "yellow", "alarm": "red", "unknown": "grey"}
-STATE_WORDS = {"ok": "fine", "warning": "look", "alarm": "bad", "unknown": "unknown"}
+STATE_WORDS = {"ok": "fine", "warning": "check", "alarm": "bad", "unknown": "unknown"}
 SEVERITY = ("alarm", "warning", "unknown", "ok")
 LIGHT_HEX = {"green": "#1a7f37", "yellow": "#ffd33d", "red": "#b3261e", "grey": "#5d6671"}
 CELL_RULES = (
@@ -233,19 +233,19 @@ def _background(pictures: BackgroundPictures) -> dict[str, object]:
     """Return the pictures of the background, with the notes below them."""
     if pictures.change:
         change = (
-            f"The last background compared with the first: red is brighter, blue darker, full colour "
+            f"The last background image minus the first: red is brighter, blue is darker; the darkest colours mean "
             f"{number(pictures.scale, 3)} grey levels. The largest change of a pixel is {number(pictures.largest, 3)} "
             "grey levels."
         )
     else:
-        change = "The first and the last background image are the same; the brightness over time is shown above."
+        change = "The first and the last background image are equal; the brightness over time is shown above."
     return {
         "mean": data_uri(pictures.mean),
         "change": data_uri(pictures.change) if pictures.change else "",
         "width": pictures.width,
         "height": pictures.height,
-        "mean_note": "Mean over the measurement, with as much contrast as there is: lines and spots that stay here are "
-        "dirt in the channel or on the camera.",
+        "mean_note": "Mean background of the measurement, with enhanced contrast. Lines and spots in it are dirt in "
+        "the channel or on the camera.",
         "change_note": change,
     }
 
@@ -261,9 +261,9 @@ def _measurement(figures: Figures) -> list[tuple[str, str]]:
         [
             ("Sample", figures.sample),
             ("Recorded", _as_words(figures.recorded)),
-            ("Run", number(figures.run_index)),
+            ("Run index", number(figures.run_index)),
             ("Instrument", figures.instrument),
-            ("Region", figures.chip_region),
+            ("Chip region", figures.chip_region),
             ("Channel width", f"{number(figures.channel_width_um)} µm"),
             ("Flow rate", f"{number(figures.flow_rate_ul_s)} µL/s"),
             ("Medium", figures.medium),

@@ -71,17 +71,17 @@ def _frames(value: str) -> str:
 
 def _cleansing(value: str) -> str:
     if value in {"0", "0.0"}:
-        return "Which background images are sorted out is decided by their rank alone."
-    return f"Background images that stand out by the threshold {value} are sorted out."
+        return "Which background images are dropped depends only on their rank."
+    return f"Background images that exceed the threshold {value} are dropped."
 
 
 def _kept(value: str) -> str:
     if value in {"1", "1.0"}:
-        return "No background image is sorted out."
+        return "No background image is dropped."
     try:
-        return f"Of the background images at least {100 * float(value):g} % are kept, those least disturbed by cells."
+        return f"At least {100 * float(value):g} % of the background images are kept, those least disturbed by cells."
     except ValueError:
-        return f"Share of the background images that is kept at least: {value}."
+        return f"Smallest share of the background images to keep: {value}."
 
 
 def _median(value: str, frames: int | None = None) -> str:
@@ -93,11 +93,13 @@ def _median(value: str, frames: int | None = None) -> str:
 
 MASK: Meanings = {
     "clear_border": _either(
-        "Masks that touch the edge of the frame are dropped.", "Masks that touch the edge of the frame are kept."
+        "Objects that touch the edge of the frame are removed.", "Objects that touch the edge of the frame are kept."
     ),
-    "fill_holes": _either("Holes in masks are filled.", "Holes in masks stay."),
+    "fill_holes": _either("Holes in objects are filled.", "Holes in objects are not filled."),
     "closing_disk": lambda value: (
-        "Masks are not smoothed." if value == "0" else f"Masks are smoothed with a disk of radius {value} px."
+        "Objects are not smoothed."
+        if value == "0"
+        else f"Objects are smoothed by a morphological opening with a disk of radius {value} px."
     ),
 }
 METHODS: Mapping[str, tuple[str, Meanings]] = {
@@ -106,14 +108,14 @@ METHODS: Mapping[str, tuple[str, Meanings]] = {
         {"pixel_size": _phrase("A pixel is {} µm wide."), "index_mapping": _frames},
     ),
     "background:sparsemed": (
-        "At regular moments the median of the next frames is taken as background image; unsteady ones are left out.",
+        "At regular intervals, the median of the next frames is a background image; images with cells are dropped.",
         {
             "kernel_size": _median,
             "split_time": _phrase("A background image is computed every {} s."),
             "thresh_cleansing": _cleansing,
             "frac_cleansing": _kept,
             "offset_correction": _either(
-                "Flicker is corrected: the brightness of each frame is compared with that of its background image.",
+                "Flicker is corrected: the offset of each frame from its background image (bg_off) is subtracted.",
                 "Flicker is not corrected.",
             ),
         },
@@ -122,29 +124,29 @@ METHODS: Mapping[str, tuple[str, Meanings]] = {
         "The background image of each frame is the median of the frames that follow it.",
         {
             "kernel_size": _phrase("Each background image is the median of {} frames."),
-            "batch_size": _phrase("{} frames are worked on at a time, which does not change the result."),
+            "batch_size": _phrase("{} frames are processed at a time, which does not change the result."),
         },
     ),
-    "background:copy": ("The background images of the measurement are taken over unchanged.", {}),
+    "background:copy": ("The background images of the measurement are used unchanged.", {}),
     "segmenter:thresh": (
-        "What is darker than the background by more than a threshold is a cell.",
-        {"thresh": _phrase("The threshold is {} grey levels from the background.")},
+        "Pixels that are darker than the background by more than a threshold form objects.",
+        {"thresh": _phrase("The threshold is {} grey levels, relative to the background.")},
     ),
     "feature:legacy": (
-        "Size, shape and position are computed from the contour of each mask.",
+        "Features of size, shape and position are computed from the contour of each object.",
         {
-            "brightness": _either("Brightness is computed.", "Brightness is not computed."),
-            "haralick": _either("Texture (Haralick) is computed.", "Texture is not computed."),
-            "volume": _either("Volume is computed.", "Volume is not computed."),
+            "brightness": _either("Brightness features are computed.", "Brightness features are not computed."),
+            "haralick": _either("Texture features (Haralick) are computed.", "Texture features are not computed."),
+            "volume": _either("The volume is computed.", "The volume is not computed."),
         },
     ),
     "gate:norm": (
-        "Masks and events are kept or dropped by simple limits.",
+        "Objects and events outside of box gates are dropped.",
         {
             "online_gates": _either(
-                "The gates that were set at the instrument hold.", "Gates set at the instrument are ignored."
+                "The gates that were set at the instrument apply.", "Gates set at the instrument are ignored."
             ),
-            "size_thresh_mask": _phrase("Masks of {} or fewer pixels are dropped."),
+            "size_thresh_mask": _phrase("Objects of {} or fewer pixels are dropped."),
         },
     ),
 }
