@@ -21,6 +21,7 @@ from dcnumd.report.fluorescence import in_words
 from dcnumd.report.gallery import BackgroundPictures, Gallery
 from dcnumd.report.marks import RADIUS
 from dcnumd.report.request import Light
+from dcnumd.report.scale_bar import ScaleBar, scale_bar
 from dcnumd.report.scatter import DENSITY_COLOURS
 from dcnumd.report.views import Drawings
 from dcnumd.report.wording import VERDICTS, count_of, percent
@@ -63,6 +64,8 @@ def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
     if unknown and figures.light != "grey":
         light_text += f" {count_of(unknown, 'check')} could not be made, see below."
     gallery, background = drawings.gallery, drawings.background
+    bar_of = functools.partial(scale_bar, pixel_size_um=figures.pixel_size_um)
+    cell_bar = bar_of(gallery.tile[0]) if gallery else None
     return template().render(
         figures=figures,
         title=printable(figures.sample or figures.result),
@@ -81,7 +84,10 @@ def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
         mark_radius=RADIUS,
         gallery=gallery,
         sheet=data_uri(gallery.sheet, "jpeg") if gallery else "",
-        gallery_note=_gallery_note(gallery, figures.pixel_size_um, values=drawings.cells[0].marked) if gallery else "",
+        scale_bar=bar_of,
+        cell_bar=cell_bar,
+        bar_pixels=round(cell_bar.share * gallery.tile[0], 1) if cell_bar and gallery else 0,
+        gallery_note=_gallery_note(gallery, cell_bar, values=drawings.cells[0].marked) if gallery else "",
         histograms=drawings.histograms,
         courses=drawings.courses,
         background=_background(background) if background else None,
@@ -214,12 +220,10 @@ def _feature_row(feature: FeatureFigures) -> dict[str, object]:
     }
 
 
-def _gallery_note(gallery: Gallery, pixel_size: float | None, *, values: bool) -> str:
+def _gallery_note(gallery: Gallery, bar: ScaleBar | None, *, values: bool) -> str:
     width, height = gallery.tile
-    size = f"{width} by {height} pixels"
-    if pixel_size:
-        size = f"{number(width * pixel_size, 3)} by {number(height * pixel_size, 3)} µm"
-    parts = [f"Each picture shows {size}; all have the same scale and the same contrast."]
+    size = f"The bar is {bar.label} long" if bar else f"Each picture shows {width} by {height} pixels"
+    parts = [f"{size}; all pictures have the same scale and the same contrast."]
     if values:
         parts.insert(0, "Below each cell: area in µm² and deformation.")
     if gallery.without_image:

@@ -15,6 +15,7 @@ from dcnumd.config.values import PlotSettings
 from dcnumd.errors import printable
 from dcnumd.report.make import make_report
 from dcnumd.report.page import number
+from dcnumd.report.scale_bar import scale_bar
 from dcnumd.report.wording import VERDICTS
 from tests.support.reports import Page, columns_of, request_for, write_result
 
@@ -172,6 +173,43 @@ def test_share_of_the_events_is_beside_the_medians(tmp_path):
     keys = page.text[page.text.index("Porosity ≤ 1.05") : page.text.index("Distributions")]
     assert re.search(r"Porosity ≤ 1.05\s*80 %", keys)
     assert "those of the 80 % of the events with a porosity of at most 1.05." in keys
+
+
+@pytest.mark.parametrize(
+    ("width", "pixel_size", "length"),
+    [
+        (320, 0.34, 20.0),
+        (100, 0.2, 5.0),
+        (60, 0.34, 5.0),
+        (1000, 0.1, 20.0),
+        (320, None, None),
+        (320, 0.0, None),
+        (320, 1e-9, None),
+        (0, 0.34, None),
+    ],
+)
+def test_scale_bars_have_round_lengths(width, pixel_size, length):
+    """And take up to a third of a picture; without a pixel size that can be one, there is none."""
+    bar = scale_bar(width, pixel_size)
+    if length is None:
+        assert bar is None
+    else:
+        assert bar.length_um == pytest.approx(length)
+        assert bar.share * width * pixel_size == pytest.approx(length)
+        assert 0.1 < bar.share <= 0.36
+
+
+def test_pictures_have_scale_bars(tmp_path, page):
+    """Cells and backgrounds; all cells have the same."""
+    assert len([values for values in page.of("use") if values.get("href") == "#bar"]) == 12
+    assert re.search(r"The bar is (2|5|10) µm long", page.text)
+    rulers = page.of("span", "ruler")
+    assert len(rulers) == len(page.of("img")) == 2
+    assert re.fullmatch(r"width:\d+(\.\d+)?%", rulers[0]["style"])
+    unknown = page_of(write_result(tmp_path / "M001_dcn.rtdc", attributes={"imaging:pixel size": None}), gallery=2)
+    assert not unknown.of("span", "ruler")
+    assert "bar" not in unknown.ids()
+    assert re.search(r"Each picture shows \d+ by \d+ pixels", unknown.text)
 
 
 def test_names_from_files_stay_text(tmp_path):

@@ -319,7 +319,7 @@ LOOK = (
     const box = e.getBoundingClientRect();
     for (const line of free) {
       // A label that belongs to a picture may lie in it.
-      if (line.e.closest("svg") === e || line.e.closest("a, li")?.contains(e)) continue;
+      if (line.e.closest("svg") === e || line.e.closest("a, li, .framed")?.contains(e)) continue;
       if (meet(box, line, 1)) found.push(`text on a picture: "${line.text}" on ${name(e)}`);
     }
   }
