@@ -42,7 +42,7 @@ pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the documents are not
 
 def documents():
     """Return the text of each document."""
-    paths = [TOP / "README.md", *sorted(path for path in DOCS.rglob("*.md"))]
+    paths = [*sorted(TOP.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
     return {str(path.relative_to(TOP)): path.read_text("utf-8") for path in paths}
 
 
@@ -167,6 +167,31 @@ def test_every_setting_of_reports_and_the_page_is_explained():
     wanted = {key for key in configuration() if key.startswith(("report.", "web."))} - {"report.limits", "report.plot"}
     named = {key for code in inline(manuals) for key in KEY.findall(code)}
     assert wanted - named == set()
+
+
+UNUSUAL = re.compile(
+    r"\bso (?:long|often|many|much)\b(?! that| as)|\b(?:"
+    "hardly|surely|anew|at rest|at hand|a glance|a look|of ours|says itself|how right|in a blink|with their reason|"
+    "tells? (?:its|the) story|(?:takes?|took) no results|taken (?:away|up)|set aside|go(?:es)? on|held against|"
+    r"told (?:once|of|by)|is told|mend(?:s|ed)?|cures?|rooms?|sound|for good)\b",
+    re.IGNORECASE,
+)
+"""Phrases that are unusual in technical English; the documents have standard terms for what they mean."""
+
+
+@pytest.mark.parametrize("name", [*documents(), "config.toml", "dcnumd/daemon/events.schema.json"])
+def test_english_is_plain(name):
+    """No phrase of the list above is in a document; codes and programs may have them as names."""
+    text = (TOP / name).read_text("utf-8")
+    text = " ".join((INLINE.sub("", BLOCK.sub("", text)) if name.endswith(".md") else text).split())
+    assert {match[0] for match in UNUSUAL.finditer(text)} == set()
+
+
+def test_unusual_phrases_are_found():
+    """The test above sees phrases of each kind, and leaves others alone."""
+    text = "It was left alone for so long, needs a look, is none of ours, and tells its story."
+    assert len(UNUSUAL.findall(text)) == 4
+    assert not UNUSUAL.search("It is so long that it waits as long as others. Looks good; the background is dark.")
 
 
 def section(text, heading):
