@@ -63,3 +63,13 @@ def test_the_readme_says_which_python_is_needed(project):
     assert f"≥ {least}" in (TOP / "docs" / "badges" / "python.svg").read_text("utf-8")
     assert f"Python {least} or newer" in " ".join((TOP / "README.md").read_text("utf-8").split())
     assert importlib.metadata.metadata("dcnumd")["Requires-Python"] == project["requires-python"]
+
+
+def test_the_speeds_in_the_readme_are_measured():
+    """Each row of its table has the medians of a row of the page that the benchmark has written."""
+    readme = (TOP / "README.md").read_text("utf-8").partition("## How fast it is")[2]
+    rows = re.findall(r"^\| .* \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", readme, re.MULTILINE)
+    performance = (TOP / "docs" / "performance.md").read_text("utf-8")
+    medians = re.findall(r"\| ([\d.]+) \([^|]* \| ([\d.]+)[ ,][^|]* \| ([\d.]+)[ ,]", performance)
+    assert len(rows) > 3
+    assert set(rows) <= set(medians)
