@@ -130,7 +130,8 @@ def _pairs(
     for place, pair in enumerate(dict.fromkeys((PAIR, *request.pairs, *_maxima(figures)))):
         points = main if pair == PAIR else cloud_of(data, pair)
         if points is None:
-            missing.append(_why_no_plot(data, figures, pair))
+            if len(data):
+                missing.append(_why_no_plot(data, figures, pair))
             continue
         dots = raster if pair == PAIR and raster is not None else scatter.dots(points)
         shown = [cell for cell in cells if cell.marked and points.has(cell.event)]
@@ -196,8 +197,6 @@ def _remarks_on_axes(points: Cloud, figures: Figures, request: ReportRequest) ->
 def _why_no_plot(data: ResultData, figures: Figures, pair: tuple[str, str]) -> str:
     """Return the sentence that explains why a scatter plot is missing."""
     title = " and ".join(inner(_title(figures, name)) for name in pair)
-    if not len(data):
-        return f"No plot of {title}: there are no events."
     for name in pair:
         if _values(data, name) is None:
             return f"No plot of {title}: the result has no {name}."

@@ -197,17 +197,31 @@ def _reasons(figures: Figures) -> list[Check]:
 def _keys(figures: Figures) -> list[tuple[str, str, str]]:
     """Return name, value and unit of each key figure."""
     headline = figures.headline
-    rows = [
-        ("Events", number(figures.events), ""),
-        ("Event rate", number(figures.events_per_second, 3), "/s"),
+    recording = [
         ("Duration", *duration_parts(figures.duration_s)),
         ("Frames", number(figures.frames), ""),
+    ]
+    rows = [("Events", number(figures.events), "")]
+    if not figures.events:
+        if figures.online_events is not None:
+            rows.append(("Online events", number(figures.online_events), ""))
+        return _without_unknown([*rows, *recording])
+    rows += [
+        ("Event rate", number(figures.events_per_second, 3), "/s"),
+        *recording,
         ("Events per frame", number(figures.yield_per_frame, 3), ""),
+    ]
+    if headline.max_area_ratio is not None and headline.share is not None:
+        rows.append((f"Porosity ≤ {headline.max_area_ratio:g}", percent(headline.share).removesuffix(" %"), "%"))
+    rows += [
         ("Median area", number(headline.area_um, 4), "µm²"),
         ("Median deformation", number(headline.deform, 3), ""),
     ]
-    if headline.max_area_ratio is not None and headline.share is not None:
-        rows.insert(-2, (f"Porosity ≤ {headline.max_area_ratio:g}", percent(headline.share).removesuffix(" %"), "%"))
+    return _without_unknown(rows)
+
+
+def _without_unknown(rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Return key figures, of which those that are not known have no unit."""
     return [(name, value, "" if value == UNKNOWN else unit) for name, value, unit in rows]
 
 
@@ -276,7 +290,7 @@ def _measurement(figures: Figures) -> list[tuple[str, str]]:
             ("Frame size", f"{size[1]} by {size[0]} pixels" if size else ""),
             ("Pixel size", f"{number(figures.pixel_size_um)} µm"),
             ("Frames", number(figures.frames)),
-            ("Events counted by the instrument", number(figures.online_events)),
+            ("Online events", number(figures.online_events)),
             ("Duration", duration(figures.duration_s)),
         ]
     )

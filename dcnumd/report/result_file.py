@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pathlib
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,6 +29,8 @@ PIXELS = {"image": "images", "mask": "masks", "image_bg": "background images"}
 """Features that are pictures, with their names in sentences."""
 COUNTING = ("area_um", "deform", "pos_x", "basinmap0", "mask", "frame", "time")
 """Features whose length is the number of events, in order of preference."""
+PROCESSED = re.compile(r"pipeline:dcnum hash|user:dcevent ")
+"""Attributes of measurements whose features are those of dcnum, or of its predecessor, and not of the instrument."""
 SHARED_BACKGROUNDS = "basin_events/image_bg"
 """Dataset with the background images that events share."""
 MOST_SHARED_BYTES = 64 * 2**20
@@ -270,7 +273,7 @@ class ResultData:
         Its attribute ``experiment:event count`` does not tell: in a measurement without features it is the number of
         frames.
         """
-        if self.source is None or not self.whole or "pipeline:dcnum hash" in self.source.meta:
+        if self.source is None or not self.whole or any(map(PROCESSED.match, self.source.meta)):
             return None
         try:
             areas = self.source.find("area_um")

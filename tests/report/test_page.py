@@ -237,7 +237,7 @@ def test_link_to_the_data_works_for_any_name(tmp_path):
     json.loads(data.read_text("utf-8"))
 
 
-@pytest.mark.parametrize(("events", "said"), [(0, "no events"), (1, "1 event;")])
+@pytest.mark.parametrize(("events", "said"), [(0, "No events were found"), (1, "1 event;")])
 def test_few_events(tmp_path, events, said):
     """None: no plot at all, and the page says so. One: a plot with one point."""
     page = page_of(write_result(tmp_path / "M001_dcn.rtdc", events))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -35,6 +36,8 @@ def test_frames_background_and_darkness_are_shown(far):
     assert pictures.count("data:image/jpeg") == 6
     assert pictures.count("data:image/png") == 1, "the background"
     assert "Why there are no events" in page.text
+    assert re.search(r"Online events\s*40\s", page.text)
+    assert "What this report cannot show" not in page.text
     assert "The line is the threshold, -90" in page.text
     assert "all 60 frames, because there are fewer than 200" in page.text
     search = json.loads(summary.paths[1].read_text("utf-8"))["search"]
