@@ -37,7 +37,7 @@ class Feature:
     label: str
 
 
-GREY = "grey level"
+GREY = "grey levels"
 TEXTURES = {
     "asm": "angular second moment",
     "con": "contrast",
