@@ -390,19 +390,23 @@ def test_killed_process_leaves_a_whole_page(tmp_path):
 
 
 def test_thousands_of_rows_are_updated_at_once(tmp_path):
-    """One more measurement costs less than 50 ms of a core at 5,000 rows; the others are not copied."""
+    """One more measurement takes a small part of the work of making the page; the others are not made again."""
     rows = [
         changed(ROW, key=f"M{i}", finished=f"2026-11-{1 + i // 1440:02d}T{i // 60 % 24:02d}:{i % 60:02d}:00+00:00")
         for i in range(5000)
     ]
-    update_index(tmp_path, [changed(row, thumbnail=os.urandom(800)) for row in rows], None)
+    rows = [changed(row, thumbnail=os.urandom(800)) for row in rows]
+    begin = time.process_time()
+    update_index(tmp_path, rows, None)
+    whole = time.process_time() - begin
     times = []
     for number in range(10):
         begin = time.process_time()
         update_index(tmp_path, [changed(ROW, key=f"new {number}")], None)
         times.append(time.process_time() - begin)
     assert (tmp_path / NAME).read_bytes().count(b"\n<tr data-key") == 5010
-    assert min(times) < 0.05
+    # The share is about a tenth; a busy computer slows both.
+    assert min(times) < whole / 4
 
 
 def test_page_needs_nothing_else(tmp_path):
