@@ -2,19 +2,24 @@
 
 In the repository, ``[README](../README.md)`` leads to the README and ``[config](../config.toml)`` to the sample. The
 site has the Markdown documents at the top of the project as pages, and each other file that a page refers to as a file
-to read or download. Cells of tables get labels, so that tables are readable on a phone.
+to read or download. Cells of tables get labels, so that tables are readable on a phone, and the list of commands gets
+the help of each command.
 """
 
 from __future__ import annotations
 
 import html
+import importlib
 import itertools
 import pathlib
 import re
 
+import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+from dcnumd.cli import COMMANDS
 
 TOP = pathlib.Path(__file__).parents[1]
 PAGES = {name: name.lower() for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
@@ -49,7 +54,7 @@ def targets(uri: str, markdown: str) -> set[str]:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 -- called by name
-    """Turn links that leave ``docs`` into links within the site."""
+    """Turn links that leave ``docs`` into links within the site, and complete the list of commands."""
     uri = page.file.src_uri
     known = targets(uri, markdown)
 
@@ -58,7 +63,20 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match[0]
         return "](" + "../" * uri.count("/") + PAGES.get(match[2], f"files/{match[2]}")
 
-    return LINK_UP.sub(inwards, markdown)
+    inward = LINK_UP.sub(inwards, markdown)
+    return inward + command_help() if uri == "reference/commands.md" else inward
+
+
+def command_help() -> str:
+    """Return a section with the help of each command."""
+    lines = ["", "## Options", ""]
+    for name, (target, _) in COMMANDS.items():
+        module, _, attribute = target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        names = ["-h", "--help"]
+        context = click.Context(command, info_name=f"dcnumd {name}", terminal_width=78, help_option_names=names)
+        lines += [f"### {name}", "", "```text", command.get_help(context), "```", ""]
+    return "\n".join(lines)
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 -- called by name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import html.parser
 import os
 import pathlib
@@ -12,6 +13,7 @@ import urllib.parse
 
 import pytest
 
+from dcnumd.cli import COMMANDS
 from tests.support.browser import PHONE, browser, window
 
 __all__ = ["browser"]
@@ -137,3 +139,10 @@ def test_no_page_scrolls_sideways_on_a_phone(site, browser):
             *("key", "default", "value", "meaning")
         ]
         assert "default" in page.evaluate("td => getComputedStyle(td, '::before').content", row.nth(1).element_handle())
+
+
+def test_each_command_has_its_options(site):
+    """The list of commands shows what `-h` shows."""
+    text = html.unescape(re.sub(r"<[^>]+>", "", (site / "reference" / "commands.html").read_text("utf-8")))
+    assert [name for name in COMMANDS if f"Usage: dcnumd {name} " not in text] == []
+    assert "--recursive" in text
