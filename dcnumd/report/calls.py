@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import pathlib
 
+from dcnumd.config.values import PlotSettings
 from dcnumd.report.request import IndexRow, ReportRequest, ReportSummary
 
 
-def warm_up() -> None:
+def warm_up(settings: PlotSettings) -> None:
     """Load all that reports need, so that the first of them is made as fast as the others."""
     from dcnumd.report import preload  # noqa: PLC0415 -- numerical code, which the supervisor must not load
 
-    preload.load()
+    preload.load(with_isoelastics=settings.isoelastics)
 
 
 def rate(request: ReportRequest) -> ReportSummary:

@@ -1,10 +1,11 @@
 """Lines of equal elasticity for the standard plot, computed by dclab where it is installed.
 
-dclab takes seconds to import, so it is imported only when all conditions of a measurement are known.
+dclab takes seconds to import, so it is imported only when all conditions of a measurement are known, or in advance.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import warnings
@@ -40,6 +41,15 @@ class Conditions(NamedTuple):
     medium: str
     temperature_c: float
     pixel_size_um: float
+
+
+def load() -> None:
+    """Import dclab in advance if it is installed."""
+    # An error occurs again for each report, which tells it.
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if importlib.util.find_spec("dclab") is not None:
+            _dclab()
 
 
 def isolines(figures: Figures) -> tuple[tuple[Isoline, ...], str]:

@@ -8,15 +8,15 @@ import numpy as np
 
 from dcnumd.feat.feat_background.offset import wall_brightness
 from dcnumd.read.kernels_checksum import fletcher32
-from dcnumd.report import index, make, page, plots, scatter
+from dcnumd.report import index, isoelastics, make, page, plots, scatter
 from dcnumd.report.cloud import cloud
 from dcnumd.segm import labeling
 
 __all__ = ["load", "make"]
 
 
-def load() -> None:
-    """Load kernels, fonts and templates by using each of them once.
+def load(*, with_isoelastics: bool) -> None:
+    """Load kernels, fonts and templates by using each of them once, and the library for isoelasticity lines.
 
     What is loaded never becomes garbage. It is left out of the collection of garbage, which would copy the memory that
     a forked copy of this process shares with it.
@@ -36,5 +36,7 @@ def load() -> None:
     plots.histogram(values, "x", None, "load")
     page.template()
     index.template()
+    if with_isoelastics:
+        isoelastics.load()
     gc.collect()
     gc.freeze()

@@ -103,7 +103,8 @@ def test_dead_copy_is_the_failure_of_its_call():
         with pytest.raises(WorkerError, match="SIGKILL") as failure:
             await task
         assert failure.value.reason == "worker_killed"
-        assert not process.is_running()
+        # A container may have no process that takes away those whose parent died.
+        assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
         assert await aside.call(os.getppid) == child.pid != pid
 
     with_aside(body)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
+from dcnumd.config.values import PlotSettings
 from dcnumd.daemon import logs
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.errors import DcnumdError, WorkerError
@@ -34,10 +36,13 @@ class ReportProcess:
     ----------
     child
         The process.
+    settings
+        Settings of the standard plot, which say what the process loads in advance.
     """
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Child, settings: PlotSettings) -> None:
         self._child = child
+        self._warm_up = functools.partial(warm_up, settings)
         self._aside = Aside(child, logs.flush)
         self._deadlines: set[Deadline] = set()
         self._released = asyncio.Event()
@@ -46,7 +51,7 @@ class ReportProcess:
     async def start(self) -> None:
         """Start the process, and have it load what it needs; if that fails, the next call tries again."""
         try:
-            await self._child.start(warm_up)
+            await self._child.start(self._warm_up)
         except DcnumdError as error:
             log.warning("worker.failed", role=self._child.name, error=error.message, retry_in_seconds=0)
 

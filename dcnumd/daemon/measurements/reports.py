@@ -70,7 +70,7 @@ class Reporter:
         listener: Listener,
         tidy: Callable[[pathlib.Path], None],
     ) -> None:
-        self.process = ReportProcess(child)
+        self.process = ReportProcess(child, settings.report.plot)
         self.indexes = Indexes(settings, ledger, availability, self.process)
         self._settings = settings
         self._ledger = ledger
