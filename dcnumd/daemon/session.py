@@ -126,8 +126,9 @@ class Session:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, or until `finish_up` was called and the running jobs have ended."""
-        self.lifecycle.recover()
         async with asyncio.TaskGroup() as group:
+            # Within the group, so that an error of the ledger is one of the group, like those of the tasks.
+            self.lifecycle.recover()
             tasks = [group.create_task(work, name=name) for name, work in self._work().items()]
             ends = [asyncio.create_task(event.wait()) for event in (stop, self._finished)]
             try:

@@ -197,13 +197,17 @@ class Supervisor:
     def _lose_ledger(self, error: BaseException) -> None:
         if self._once:
             self._end(DcnumdError(f"{ledger_path(self._settings.state_folder())}: {error}", "ledger"))
-        elif not is_damage(error):
+        elif not is_damage(error) and not self._ledger_lost:
             self._ledger_lost = True
             log.error("ledger.unwritable", error=f"{ledger_path(self._settings.state_folder())}: {error}")
 
     async def _wait_for_ledger(self) -> Ledger | None:
         """Open the ledger as soon as it is writable, and return it; return None if the daemon ends first."""
         while not self._stop.is_set():
+            # Also before the first attempt: what is freed by closing a ledger may suffice to open it, but not to write.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEDGER_SECONDS if self._ledger_lost else 0):
+                    await self._stop.wait()
             if (gone := self._state.gone()) is not None:
                 # Opening would create an empty ledger, and all records would be lost silently.
                 self._lose_state(gone)
@@ -211,11 +215,7 @@ class Supervisor:
             try:
                 ledger = self._open_ledger()
             except (DcnumdError, sqlite3.Error) as error:
-                if not self._ledger_lost:
-                    self._lose_ledger(error)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LEDGER_SECONDS):
-                        await self._stop.wait()
+                self._lose_ledger(error)
             else:
                 if self._ledger_lost:
                     log.info("ledger.recovered")
