@@ -9,6 +9,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+Fault = Literal["ledger.unwritable", "worker.failed"]
+"""Why nothing can be processed; the names are those of the log events."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recording:
@@ -195,5 +198,7 @@ class Snapshot:
     """Number of the measurement whose plot `Control.plot` returns."""
     unacknowledged: Unacknowledged = dataclasses.field(default_factory=Unacknowledged)
     """What nobody has acknowledged yet."""
+    faults: tuple[Fault, ...] = ()
+    """Why nothing is processed; empty if `healthy`."""
     also_running: tuple[Running, ...] = ()
     """Further measurements that are being processed, if there are several at the same time."""

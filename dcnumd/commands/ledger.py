@@ -18,15 +18,20 @@ from dcnumd.commands.shown import as_dict, entry_line, moment, print_json, readi
 from dcnumd.config.values import Settings
 from dcnumd.daemon.folders.links import LinkFault, stat_of
 from dcnumd.daemon.folders.listing import CandidateFilter
-from dcnumd.daemon.ledger.records import Entry, State, Transition
+from dcnumd.daemon.ledger.records import FINAL, Entry, State, Transition
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
+from dcnumd.daemon.live.answers import ask_conditions
 from dcnumd.daemon.measurements.lifecycle import begin_anew
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import printable
 from dcnumd.read.trust import Trust
 from dcnumd.reasons import CATALOGUE, REFUSED_NAMES
+from dcnumd.report.conditions import Condition, concerning
 from dcnumd.routing import plain_path
 from dcnumd.words import distinct_names
+
+NOT_SEEN = "unknown: the daemon has not seen it yet"
+"""Explanation for a file that the daemon will see, or would if nothing were wrong."""
 
 FILES = click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
 
@@ -52,23 +57,49 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
             entries = ledger.named(file.name)
         ways = {entry.id: ledger.transitions(entry.id) for entry in entries} if ledger else {}
     explanation = "" if entries and not producer else _why_unknown(settings, path, producer)
+    waits = explanation == NOT_SEEN or any(entry.state not in FINAL for entry in entries)
+    told = _told(settings) if waits else ()
+    about = concerning(told, path) if explanation == NOT_SEEN else []
     if as_json:
-        known = [{**as_dict(entry), "way": [dataclasses.asdict(step) for step in ways[entry.id]]} for entry in entries]
-        print_json({"path": path, "explanation": explanation, "entries": known})
+        known = [
+            {
+                **as_dict(entry),
+                "way": [dataclasses.asdict(step) for step in ways[entry.id]],
+                "conditions": [dataclasses.asdict(one) for one in _waits_for(entry, told)],
+            }
+            for entry in entries
+        ]
+        conditions = [dataclasses.asdict(one) for one in about]
+        print_json({"path": path, "explanation": explanation, "conditions": conditions, "entries": known})
     elif explanation:
         click.echo(f"{printable(path)}: {explanation}")
+        for one in about:
+            click.echo(f"    {one.line}")
     names = distinct_names(entry.path for entry in entries)
     for name, same in itertools.groupby(entries if not as_json else (), lambda entry: names[entry.path]):
         if len(names) > 1:
             click.echo(f"{printable(name)}:")
         for entry in same:
-            _show_way(entry, ways[entry.id])
+            _show_way(entry, ways[entry.id], told)
     return 0 if entries else 1
 
 
-def _show_way(entry: Entry, way: Sequence[Transition]) -> None:
+def _told(settings: Settings) -> tuple[Condition, ...]:
+    """Return the conditions of a running daemon; empty if it does not answer, or does not run."""
+    folder = settings.state_folder()
+    return (ask_conditions(folder) or ()) if lock_owner(folder) is not None else ()
+
+
+def _waits_for(entry: Entry, told: Sequence[Condition]) -> list[Condition]:
+    """Return the conditions of the daemon because of which a measurement waits."""
+    return concerning(told, entry.path) if entry.state not in FINAL else []
+
+
+def _show_way(entry: Entry, way: Sequence[Transition], told: Sequence[Condition]) -> None:
     """Print the present state of a measurement with cause and cure, its report, and its earlier states."""
     click.echo(entry_line(entry))
+    for one in _waits_for(entry, told):
+        click.echo(f"    {one.line}")
     if cause := CATALOGUE.get(entry.reason):
         click.echo(f"    {cause.what}. {cause.cure}")
     if entry.report:
@@ -182,4 +213,4 @@ def _why_unknown(settings: Settings, path: str, producer: Entry | None) -> str:
         return "unknown: there is no such file"
     if isinstance(found, LinkFault):
         return f"ignored: {found.text}"
-    return "unknown: the daemon has not seen it yet"
+    return NOT_SEEN

@@ -11,7 +11,7 @@ import click
 
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
-from dcnumd.commands.status_values import Pace, Status
+from dcnumd.commands.status_values import IN_LEDGER, Pace, Status, present_conditions
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.store import ledger_path
 from dcnumd.daemon.ownership import lock_owner
@@ -63,6 +63,7 @@ def refuse_to_watch(*, as_json: bool) -> None:
 
 
 def _document(settings: Settings, status: Status, owner: int | None) -> dict[str, Any]:
+    conditions, answered = present_conditions(settings, status, owner)
     running = []
     for entry in status.running:
         pace = Pace.of(entry, status.taken)
@@ -71,6 +72,8 @@ def _document(settings: Settings, status: Status, owner: int | None) -> dict[str
         running.append({**as_dict(entry), "share": pace.share, **estimate})
     return {
         "daemon_pid": owner,
+        "daemon_answers": owner is not None and answered,
+        "conditions": [dataclasses.asdict(one) for one in conditions],
         "ledger": os.fspath(ledger_path(settings.state_folder())),
         "counts": status.counts,
         "last_success": status.last_success,
@@ -85,7 +88,12 @@ def _document(settings: Settings, status: Status, owner: int | None) -> dict[str
 
 def _print_plain(settings: Settings, status: Status, owner: int | None) -> None:
     """Print plain lines, each with its subject first, for logs and for `grep`."""
-    click.echo(f"daemon   {f'running (process {owner})' if owner is not None else 'not running'}")
+    conditions, answered = present_conditions(settings, status, owner)
+    quiet = "" if answered else ", which does not answer"
+    click.echo(f"daemon   {f'running (process {owner}{quiet})' if owner is not None else 'not running'}")
+    for condition in conditions:
+        if condition.name not in IN_LEDGER:
+            click.echo(f"state    {condition.line}")
     click.echo(f"ledger   {ledger_path(settings.state_folder())}{'' if status.has_ledger else ' (not there yet)'}")
     click.echo("counts   " + ", ".join(f"{number} {state}" for state, number in status.counts.items() if number))
     click.echo(f"success  {status.last_success or 'none so far'}")

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from dcnumd.commands.rich_parts import count, name_of, name_width, outcome, warnings_of, words
 from dcnumd.commands.shown import local_time, unreadable, why_not
-from dcnumd.commands.status_values import Pace, Status
+from dcnumd.commands.status_values import IN_LEDGER, Pace, Status, present_conditions
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
@@ -28,6 +28,7 @@ from dcnumd.daemon.measurements.parking import BlockedFolders
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import DcnumdError, printable
 from dcnumd.logic.stamp import Stamp
+from dcnumd.report.conditions import Condition
 from dcnumd.report.wording import cause_of
 from dcnumd.words import duration
 
@@ -39,6 +40,8 @@ WIDE = 100
 """Width of the terminal from which on numbers of events have their unit beside them [columns]."""
 WAITING_WORDS = {State.SETTLING: ("not complete yet", "yellow"), State.QUEUED: ("ready", "cyan")}
 """Word and colour for each state of a waiting measurement."""
+COLOURS = {"green": "cyan", "yellow": "yellow", "red": "bold red", "grey": "dim"}
+"""Colour of a condition of the daemon, by its light."""
 NO_PLACE = ("no place", "red")
 """Word and colour for a measurement that waits because its output folder takes no results."""
 
@@ -52,6 +55,8 @@ class View:
     owner: int | None
     now: dt.datetime
     """Local time."""
+    conditions: tuple[Condition, ...] = ()
+    """What the daemon tells of itself, in addition to the ledger."""
     trouble: str = ""
     """Why the status may be outdated; empty if it is current."""
 
@@ -59,9 +64,14 @@ class View:
 def show(settings: Settings, status: Status, owner: int | None) -> None:
     """Print the screen once."""
     console = rich.console.Console(highlight=False)
-    view = View(settings, status, owner, _now())
+    view = View(settings, status, owner, _now(), of_daemon(settings, status, owner))
     # One line is left for the prompt.
     console.print(screen(view, console.width, console.height - 1))
+
+
+def of_daemon(settings: Settings, status: Status, owner: int | None) -> tuple[Condition, ...]:
+    """Return the conditions of the daemon that are not in the ledger."""
+    return tuple(one for one in present_conditions(settings, status, owner)[0] if one.name not in IN_LEDGER)
 
 
 def watch(settings: Settings) -> None:
@@ -152,7 +162,8 @@ class Watched:
         except DcnumdError as error:
             # The screen has one line for it, so the path is left out.
             self._trouble = error.message.removeprefix(printable(f"{ledger_path(self._folder)}: "))
-        return View(self._settings, self._status, owner, _now(), self._trouble)
+        told = of_daemon(self._settings, self._status, owner)
+        return View(self._settings, self._status, owner, _now(), told, self._trouble)
 
     def has_changed(self) -> bool:
         """Return whether the ledger may have changed since it was read."""
@@ -235,7 +246,8 @@ def _head(view: View) -> list[rich.console.RenderableType]:
         numbers = words(told or "nothing was found yet", "dim")
     trouble = [words(view.trouble, "bold red")] if view.trouble else []
     news = [words(f"{status.news}; dcnumd acknowledge, once somebody has seen them", "yellow")] if status.news else []
-    return [line, numbers, *trouble, *news, *_blocked(status.blocked)]
+    present = [words(one.text, COLOURS[one.light]) for one in view.conditions]
+    return [line, numbers, *trouble, *present, *news, *_blocked(status.blocked)]
 
 
 def _blocked(folders: BlockedFolders) -> Iterator[rich.console.RenderableType]:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
 
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger
+from dcnumd.daemon.live.answers import ask_conditions
+from dcnumd.daemon.live.view_lists import ended_row
 from dcnumd.daemon.measurements.parking import BlockedFolders, blocked_folders
+from dcnumd.report.conditions import Condition, of_blocked, of_news
 from dcnumd.report.wording import news_in_words
+from dcnumd.status import Unacknowledged
 from dcnumd.words import distinct_names
 
 LISTED = 10
 """Largest number of waiting, finished and failed measurements to show, each."""
+
+
+IN_LEDGER = frozenset({"disk.low", "output.blocked", "failures"})
+"""Conditions that the ledger contains, so that they are known without the daemon, too."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,6 +42,8 @@ class Status:
     """Number of failures that nobody has acknowledged."""
     red_news: int = 0
     """Number of red lights that nobody has acknowledged."""
+    latest_news: Entry | None = None
+    """The latest of them."""
 
     @property
     def news(self) -> str:
@@ -68,8 +79,25 @@ class Status:
             ledger.history(State.DONE, limit=LISTED),
             ledger.history(State.FAILED, limit=LISTED),
             blocked_folders(settings, ledger),
-            *ledger.unacknowledged()[:2],
+            *ledger.unacknowledged(),
         )
+
+
+def present_conditions(settings: Settings, status: Status, owner: int | None) -> tuple[tuple[Condition, ...], bool]:
+    """Return the conditions of the daemon as it tells them, or else as far as they are in the ledger.
+
+    Returns
+    -------
+    conditions, answered
+        The conditions, the most urgent first; and whether they are the daemon's answer. If it does not run, there is
+        nothing to ask, and the ledger says all.
+    """
+    if owner is not None and (told := ask_conditions(settings.state_folder())) is not None:
+        return told, True
+    latest = status.latest_news
+    news = Unacknowledged(status.failed_news, status.red_news, ended_row(latest) if latest else None)
+    name = status.names.get(latest.path, os.path.basename(latest.path)) if latest else ""  # noqa: PTH119 -- no need to parse it
+    return (*of_blocked(status.blocked), *of_news(news, name)), owner is None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

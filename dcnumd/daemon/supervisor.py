@@ -24,6 +24,7 @@ from dcnumd.daemon import logs
 from dcnumd.daemon.ledger.opening import open_ledger
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.ledger.store import Ledger, is_damage, ledger_path
+from dcnumd.daemon.live.answers import keep_answering
 from dcnumd.daemon.live.server import PageKeeper
 from dcnumd.daemon.live.view import View
 from dcnumd.daemon.measurements.counters import Counters
@@ -37,6 +38,7 @@ from dcnumd.errors import ConfigError, DcnumdError, WorkerError
 from dcnumd.logic.job import Progress
 from dcnumd.report.request import ReportSummary
 from dcnumd.report.wording import told_of_blocked
+from dcnumd.status import Fault
 from dcnumd.words import distinct_names
 
 log = structlog.get_logger()
@@ -90,7 +92,7 @@ class Supervisor:
         self._losses_before = 0
         self._workers = Workers.of(settings, self._on_progress)
         self._counters = Counters()
-        self._view = View(settings, self._counters, self._is_healthy, self._losses)
+        self._view = View(settings, self._counters, self._faults, self._losses)
         self._page = PageKeeper(settings.web, self._view)
 
     async def run(self) -> int:
@@ -125,13 +127,14 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 # The workers take longest to start, so they are started first.
                 self._starting = group.create_task(self._start_workers(), name="start")
-                tasks = [self._starting]
                 work = group.create_task(self._work_in_sessions(ledger), name="sessions")
-                tasks += [
+                tasks = [
+                    self._starting,
                     group.create_task(self._beat(), name="heartbeat"),
                     group.create_task(self._keep_reloading(), name="reload"),
                     group.create_task(self._notifier.keep_alive(self._is_alive), name="watchdog"),
                     group.create_task(self._page.keep_serving(), name="page"),
+                    group.create_task(keep_answering(self._settings.state_folder(), self._view), name="answers"),
                     group.create_task(self._keep_state(), name="state"),
                 ]
                 await self._stop.wait()
@@ -164,9 +167,8 @@ class Supervisor:
     def _lose_state(self, gone: pathlib.Path) -> None:
         """End the daemon: further records would be lost, and another dcnumd may own the present state folder."""
         problem = "was deleted, moved or replaced while dcnumd was running, so nothing more can be recorded"
-        self._end(
-            DcnumdError(f"{gone}: {problem}; put it back if it was moved, and start dcnumd again", "state_folder")
-        )
+        error = DcnumdError(f"{gone}: {problem}; put it back if it was moved, and start dcnumd again", "state_folder")
+        self._end(error)
 
     async def _work_in_sessions(self, ledger: Ledger | None) -> None:
         """Run sessions until the end; after an error of the ledger or a reload, a new session continues."""
@@ -309,8 +311,9 @@ class Supervisor:
         """Return whether the daemon works or waits for something that may recover."""
         return self._workers.executor.alive or self._ledger_lost or not self._workers.ready.is_set()
 
-    def _is_healthy(self) -> bool:
-        return self._is_alive() and not self._ledger_lost
+    def _faults(self) -> tuple[Fault, ...]:
+        works = self._is_alive() and not self._workers.failing.is_set()
+        return ("ledger.unwritable",) if self._ledger_lost else () if works else ("worker.failed",)
 
     def _losses(self) -> int:
         return self._losses_before + self._workers.losses

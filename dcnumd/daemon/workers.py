@@ -38,6 +38,8 @@ class Workers:
     """Process that makes reports."""
     ready: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     """Set when the executor has started and has checked the configured methods."""
+    failing: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    """Set while the executor cannot be started, and another attempt is pending."""
 
     @classmethod
     def of(cls, settings: Settings, on_progress: Callable[[Progress], None]) -> Self:
@@ -83,8 +85,10 @@ class Workers:
                 pause = backoff_seconds(settings.retry, 1)
                 told = {"role": "pipeline", "error": error.message, "retry_in_seconds": round(pause, 1)}
                 log.warning("worker.failed", **told)
+                self.failing.set()
                 await asyncio.sleep(pause)
             else:
+                self.failing.clear()
                 self.ready.set()
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dcnumd.errors import printable
@@ -59,6 +59,11 @@ def news_in_words(failed: int, red: int) -> str:
     """Return numbers of failures and red lights as text, such as ``2 failures and 1 red light``; empty for none."""
     counts = ((failed, "failure"), (red, "red light"))
     return " and ".join(f"{number:,} {noun}{'s' if number > 1 else ''}" for number, noun in counts if number)
+
+
+def warning_words(names: Iterable[str]) -> str:
+    """Return the checks that warn, in words."""
+    return ", ".join(WARNINGS.get(name, name.replace("_", " ")) for name in names)
 
 
 def explained(error: str, path: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from dcnumd.report.conditions import conditions_of
 from dcnumd.status import Ended, Running, Waiting
 from dcnumd.web.access import Access
 from dcnumd.web.control import Control
@@ -60,8 +61,11 @@ class Api:
         version, rendered_at, body = self._status
         now = time.monotonic()
         if version != self._control.version or now - rendered_at > FRESH_SECONDS:
-            status = dataclasses.asdict(self._control.snapshot())
-            body = _json(status | {"totals": dataclasses.asdict(self._control.totals())})
+            snapshot = self._control.snapshot()
+            status = dataclasses.asdict(snapshot)
+            conditions = [dataclasses.asdict(one) for one in conditions_of(snapshot)]
+            totals = dataclasses.asdict(self._control.totals())
+            body = _json(status | {"conditions": conditions, "totals": totals})
             self._status = self._control.version, now, body
         return _answer(body)
 

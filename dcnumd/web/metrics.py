@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from dcnumd.reasons import FAILURES
+from dcnumd.report.conditions import NAMES, conditions_of
 from dcnumd.report.request import Light
 from dcnumd.status import LATENCY_BOUNDS, Latency, Snapshot, Totals
 from dcnumd.web.control import Control
@@ -63,6 +64,11 @@ def _state(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("dcnumd_healthy", "1 while work goes on, or could.", snapshot.healthy)
     yield _gauge("dcnumd_paused", "1 while somebody wants no measurement to be started.", snapshot.paused)
     yield _gauge("dcnumd_held_for_recording", "1 while a recording stops the processing.", snapshot.held_for_recording)
+    known = GaugeMetricFamily("dcnumd_condition", "1 while the daemon is in this condition.", labels=["name"])
+    present = {one.name for one in conditions_of(snapshot)}
+    for name in NAMES:
+        known.add_metric([name], float(name in present))
+    yield known
     reachable = GaugeMetricFamily("dcnumd_folder_reachable", "1 if a watched folder can be listed.", labels=["folder"])
     for path, is_reachable in {folder.path: folder.reachable for folder in snapshot.folders}.items():
         reachable.add_metric([_text(path)], float(is_reachable))

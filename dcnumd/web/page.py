@@ -11,10 +11,11 @@ import jinja2
 from markupsafe import Markup
 
 from dcnumd.errors import printable
-from dcnumd.report.wording import cause_of, explained
+from dcnumd.report.conditions import names_of
+from dcnumd.report.wording import cause_of, explained, warning_words
 from dcnumd.status import Snapshot, Totals
 from dcnumd.web import words
-from dcnumd.words import distinct_names, duration
+from dcnumd.words import duration
 
 HERE = pathlib.Path(__file__).parent
 COMMON_STYLE = HERE.parent / "report" / "templates" / "style.css"
@@ -50,7 +51,7 @@ class Page:
             number=words.number,
             printable=printable,
             size=words.size,
-            warnings=words.warning_words,
+            warnings=warning_words,
         )
         self._whole = environment.get_template("page.html.j2")
         self._refusal = environment.get_template("refusal.html.j2")
@@ -108,21 +109,6 @@ class Page:
 
 Names = Mapping[str, str]
 """The name that the page shows for each path."""
-
-
-def names_of(snapshot: Snapshot) -> Names:
-    """Return the names of all measurements on the page, which tell them apart."""
-    latest = snapshot.unacknowledged.latest
-    shown = (
-        *snapshot.recording,
-        *snapshot.waiting,
-        *((snapshot.running,) if snapshot.running else ()),
-        *snapshot.also_running,
-        *snapshot.done,
-        *snapshot.failed,
-        *((latest,) if latest else ()),
-    )
-    return {path: printable(name) for path, name in distinct_names(one.path for one in shown).items()}
 
 
 def _banner(snapshot: Snapshot, _: Totals, names: Names) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from dcnumd.report.wording import told_of_blocked
-from dcnumd.status import Snapshot
+from dcnumd.report.conditions import conditions_of
 from dcnumd.web import metrics
 from dcnumd.web.access import REPORT_POLICY, Access
 from dcnumd.web.api import acknowledged, retried
@@ -177,7 +176,7 @@ class Pages:
 
     async def healthz(self, _: web.Request) -> web.Response:
         """Return status 503 and the reasons if something needs attention, otherwise 200."""
-        reasons = complaints(self._control.snapshot())
+        reasons = [one.line for one in conditions_of(self._control.snapshot()) if one.failing]
         body = json.dumps({"status": "failing" if reasons else "ok", "reasons": reasons})
         return web.Response(text=body, status=503 if reasons else 200, content_type="application/json")
 
@@ -238,22 +237,6 @@ class Pages:
         response = _back()
         response.del_cookie(self._access.cookie, path="/")
         return response
-
-
-def complaints(snapshot: Snapshot) -> list[str]:
-    """Return the reasons why the daemon cannot work or measurements wait for a folder; empty if all is well."""
-    reasons = []
-    if snapshot.stopping:
-        reasons.append("it was asked to end")
-    elif not snapshot.healthy:
-        reasons.append("the ledger cannot be written or no process can work; the log says which")
-    elif not snapshot.ready:
-        reasons.append("it is starting")
-    folders = snapshot.folders
-    if folders and not any(folder.reachable for folder in folders):
-        reasons.append(f"no watched folder can be reached: {', '.join(folder.path for folder in folders)}")
-    reasons += [told_of_blocked(one.problem, one.reason, one.error, one.waiting) for one in snapshot.blocked]
-    return reasons
 
 
 def _back() -> web.Response:

@@ -35,7 +35,7 @@ def drawn(world, width=80, height=24, owner=4711, trouble=""):
     settings = load_settings(world.config)
     status = dataclasses.replace(Status.of(settings, world.ledger), taken=NOW)
     console = rich.console.Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
-    console.print(screen(View(settings, status, owner, NOW, trouble), width, height))
+    console.print(screen(View(settings, status, owner, NOW, (), trouble), width, height))
     return console.file.getvalue().splitlines()
 
 

@@ -45,7 +45,7 @@ def test_file_that_is_written_again_has_no_negative_rate():
 @in_works(PATIENT, with_jobs=False)
 async def test_file_that_settles_is_shown_without_a_rate(works, tmp_path):
     """While it grows it has one; once it rests it stays in the list until it has settled, and has none."""
-    view = View(works.settings, Counters(), lambda: True, lambda: 0)
+    view = View(works.settings, Counters(), tuple, int)
     view.attach(works.session)
     path = tmp_path / "M1.rtdc"
     path.write_bytes(bytes(1000))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dcnumd.logic.job import Job
+from dcnumd.processes.courtesy import Courtesy
 
 
 class HereAndNow(concurrent.futures.Executor):
@@ -66,7 +67,7 @@ class FakeExecutor:
 class FakeChild:
     """A stand-in for a child process, whose calls run in this process."""
 
-    name, alive, losses = "probe", True, 0
+    name, alive, losses, courtesy = "probe", True, 0, Courtesy(0)
 
     async def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function."""

@@ -55,9 +55,9 @@ class MountedFolder:
         """Change the size of the file system."""
         _mount("-o", f"remount,size={int(megabytes * 1024)}k", self.store)
 
-    def fill(self) -> pathlib.Path:
-        """Fill the file system, and return the file whose removal frees the space."""
-        ballast = self.store / "ballast"
+    def fill(self, name: str = "ballast") -> pathlib.Path:
+        """Fill the file system with a file, and return the file, whose removal frees the space."""
+        ballast = self.store / name
         with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(4096))

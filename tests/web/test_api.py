@@ -11,6 +11,7 @@ import jsonschema
 import openapi_spec_validator
 import pytest
 
+from dcnumd.report.conditions import Condition, Name
 from dcnumd.status import (
     Blocked,
     Ended,
@@ -53,12 +54,14 @@ def test_document_is_sound_and_served(serve):
 
 
 @pytest.mark.parametrize(
-    "kind", [Blocked, Ended, Folder, Latency, Output, Recording, Running, Snapshot, Totals, Unacknowledged, Waiting]
+    "kind",
+    [Blocked, Condition, Ended, Folder, Latency, Output, Recording, Running, Snapshot, Totals, Unacknowledged, Waiting],
 )
 def test_document_has_every_field(kind):
     """What is added to a value is described, too."""
     schema = DOCUMENT["components"]["schemas"]["Status" if kind is Snapshot else kind.__name__]
-    fields = {field.name for field in dataclasses.fields(kind)} | ({"totals"} if kind is Snapshot else set())
+    more = {"totals", "conditions"} if kind is Snapshot else set()
+    fields = {field.name for field in dataclasses.fields(kind)} | more
     assert set(schema["properties"]) == set(schema["required"]) == fields
 
 
@@ -66,6 +69,8 @@ def test_document_knows_the_states():
     for kind in (Ended, Waiting):
         schema = DOCUMENT["components"]["schemas"][kind.__name__]
         assert set(schema["properties"]["state"]["enum"]) == set(get_args(get_type_hints(kind)["state"]))
+    condition = DOCUMENT["components"]["schemas"]["Condition"]
+    assert condition["properties"]["name"]["enum"] == list(get_args(Name))
 
 
 def test_every_route_is_in_the_document(serve):
@@ -85,7 +90,7 @@ def test_status(serve, shown):
     served = serve(shown)
     status = checked(served, "/api/v1/status").json
     expected = json.loads(json.dumps(dataclasses.asdict(shown)))
-    assert {key: value for key, value in status.items() if key not in {"time", "totals"}} == {
+    assert {key: value for key, value in status.items() if key not in {"time", "totals", "conditions"}} == {
         key: value for key, value in expected.items() if key != "time"
     }
     assert status["totals"]["failed"] == {"damaged": 2, "no_images": 1}
@@ -164,7 +169,8 @@ def test_health_is_told_with_reasons(serve):
     served = serve()
     assert checked(served, "/healthz").json == {"status": "ok", "reasons": []}
     down = [
-        {"healthy": False},
+        {"healthy": False, "faults": ("ledger.unwritable",)},
+        {"healthy": False, "faults": ("worker.failed",)},
         {"ready": False},
         {"stopping": True},
         {"folders": (Folder("/a", reachable=False), Folder("/b", reachable=False))},

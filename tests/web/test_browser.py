@@ -147,7 +147,7 @@ def test_page_can_be_used_by_everybody(serve, open_page, token_file, scheme, wid
     check()
     for shown, heading in (
         (snapshot(), "Ready"),
-        (snapshot(healthy=False), "Out of order"),
+        (snapshot(faults=("worker.failed",)), "Out of order"),
         (snapshot(paused=True), "Paused"),
     ):
         served.show(shown)

@@ -82,8 +82,9 @@ def test_page_tells_that_a_result_was_taken_away(serve):
     [
         ({}, "green", "Ready", "Record the next measurement"),
         ({"ready": False}, "grey", "Starting", "a minute the first time"),
-        ({"stopping": True, "healthy": False}, "grey", "Stopping", "after the next start"),
-        ({"healthy": False}, "red", "Out of order", "Ask the engineer"),
+        ({"stopping": True, "faults": ("worker.failed",)}, "grey", "Stopping", "after the next start"),
+        ({"faults": ("worker.failed",)}, "red", "Out of order", "Ask the engineer"),
+        ({"faults": ("ledger.unwritable",), "ready": False}, "red", "Out of order", "The ledger cannot be written"),
         ({"paused": True}, "yellow", "Paused", "until somebody resumes"),
         ({"paused": True, "running": running()}, "yellow", "Paused", "M100_data.rtdc is finished first"),
         ({"folders": (Folder("/a", reachable=False),)}, "red", "A folder is missing", "/a cannot be reached"),
@@ -122,13 +123,18 @@ def test_page_tells_that_a_result_was_taken_away(serve):
             "12 wait, the first for 1:23 h",
         ),
         (
-            {"oldest_wait_seconds": 5000.0, "queue": 12, "running": running(held=True)},
+            {
+                "oldest_wait_seconds": 5000.0,
+                "queue": 12,
+                "running": running(held=True),
+                "held_for_recording": True,
+            },
             "green",
             "Recording",
             "stands still",
         ),
         ({"running": running()}, "green", "Processing", "M100_data.rtdc"),
-        ({"running": running(held=True)}, "green", "Recording", "stands still"),
+        ({"running": running(held=True), "held_for_recording": True}, "green", "Recording", "stands still"),
         ({"recording": (Recording("/a/b.rtdc", 1, 2.0, 3.0),)}, "green", "Recording", "as soon as it is complete"),
         ({"waiting": (Waiting(1, "/a/b.rtdc", "queued", ago(), "", ""),)}, "green", "Waiting", "about to be processed"),
         (

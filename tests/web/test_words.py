@@ -6,11 +6,12 @@ import time
 
 import pytest
 
+from dcnumd.report import wording
 from dcnumd.web import words
 
 
 def test_unknown_warnings_speak_for_themselves():
-    assert words.warning_words(("few_events", "flux_capacitor")) == "few events, flux capacitor"
+    assert wording.warning_words(("few_events", "flux_capacitor")) == "few events, flux capacitor"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from dcnumd.daemon.measurements.lifecycle import begin_anew
 from dcnumd.daemon.session import Session
 from dcnumd.logic.job import Progress
 from dcnumd.report.request import ReportSummary
-from dcnumd.status import Ended, Folder, Recording, Running, Snapshot, Totals, Waiting
+from dcnumd.status import Ended, Fault, Folder, Recording, Running, Snapshot, Totals, Waiting
 
 log = structlog.get_logger()
 
@@ -65,14 +65,18 @@ class View:
         Settings of the daemon, which name the folders of reports.
     counters
         Counts since the start of the daemon.
-    is_healthy
-        Function that returns whether measurements can be processed.
+    faults
+        Function that returns why no measurement can be processed; empty if they can.
     losses
         Function that returns the number of child processes that have died.
     """
 
     def __init__(
-        self, settings: Settings, counters: Counters, is_healthy: Callable[[], bool], losses: Callable[[], int]
+        self,
+        settings: Settings,
+        counters: Counters,
+        faults: Callable[[], tuple[Fault, ...]],
+        losses: Callable[[], int],
     ) -> None:
         self.settings = settings
         self.ready = False
@@ -80,7 +84,7 @@ class View:
         self.version = 0
         """Number that increases with every change."""
         self._counters = counters
-        self._is_healthy = is_healthy
+        self._faults = faults
         self._losses = losses
         self._session: Session | None = None
         self._paused = False
@@ -131,7 +135,7 @@ class View:
 
     def snapshot(self) -> Snapshot:
         """Return the current state of the daemon."""
-        session, lists = self._session, self._recorded()
+        session, lists, faults = self._session, self._recorded(), self._faults()
         patient = self.settings.resources.pause_while_acquiring
         held = patient and session is not None and not session.lifecycle.tracker.quiet.is_set()
         running = self._running(session, held=held)
@@ -141,11 +145,12 @@ class View:
             started=self._started,
             time=utc_now(),
             ready=self.ready,
-            healthy=self._is_healthy(),
+            healthy=not faults,
+            faults=faults,
             stopping=self.stopping,
             paused=self._paused,
             held_for_recording=held,
-            folders=tuple(Folder(one.folder, one.reachable) for one in session.folders) if session else (),
+            folders=_folders(session),
             outputs=session.jobs.outputs.free() if session else (),
             blocked=session.jobs.outputs.blocked() if session else (),
             counts=lists.counts,
@@ -279,9 +284,8 @@ class View:
         if session is None:
             return
         written = [(candidate.path, candidate.stamp.size) for candidate in session.lifecycle.tracker.being_written()]
-        reachable = [folder.reachable for folder in session.folders]
         outputs = session.jobs.outputs
-        seen = session.ledger.changes(), written, reachable, outputs.free(), outputs.blocked(), self._is_healthy()
+        seen = session.ledger.changes(), written, _folders(session), outputs.free(), outputs.blocked(), self._faults()
         if seen != self._seen:
             self._seen = seen
             self.touch()
@@ -313,6 +317,12 @@ class View:
         known = {entry.job_id: self._progress.get(entry.job_id) for entry in running}
         self._progress = {job_id: progress for job_id, progress in known.items() if progress is not None}
         return tuple(_running_row(entry, known[entry.job_id], held=held) for entry in running)
+
+
+def _folders(session: Session | None) -> tuple[Folder, ...]:
+    """Return the watched folders; one that a new session has not scanned yet counts as reachable."""
+    watched = session.folders if session is not None else ()
+    return tuple(Folder(one.folder, one.reachable or not one.ready.is_set()) for one in watched)
 
 
 def _running_row(entry: Entry, known: StageProgress | None, *, held: bool) -> Running:

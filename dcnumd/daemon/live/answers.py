@@ -1,0 +1,79 @@
+"""Tells other processes of this computer, such as `dcnumd status`, in which condition the daemon is.
+
+The ledger does not contain that, since most of it lasts no longer than the daemon, or the ledger is what is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import socket
+import sqlite3
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dcnumd.report.conditions import Condition, conditions_of
+
+if TYPE_CHECKING:
+    from dcnumd.daemon.live.view import View
+
+NAME = "daemon.sock"
+"""Name of the socket in the state folder."""
+WAIT_SECONDS = 2.0
+"""Longest time that a client waits for an answer [s]."""
+
+
+async def keep_answering(folder: pathlib.Path, view: View) -> None:
+    """Tell each client the present conditions, until cancelled.
+
+    If the state folder takes no socket, `status` says that the daemon does not answer.
+    """
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The answer fits into the buffer of the socket, so a client that does not read keeps nothing waiting.
+        with contextlib.suppress(OSError, sqlite3.Error), contextlib.closing(writer):
+            found = [dataclasses.asdict(one) for one in conditions_of(view.snapshot())]
+            writer.write(json.dumps(found).encode("ascii"))
+
+    server = socket.socket(socket.AF_UNIX)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            (folder / NAME).unlink()
+        with _address(folder) as address:
+            server.bind(address)
+        # Who may enter the folder may read the ledger, which says more.
+        (folder / NAME).chmod(0o666)
+        async with await asyncio.start_unix_server(answer, sock=server) as serving:
+            await serving.serve_forever()
+    except OSError:
+        server.close()
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / NAME).unlink()
+
+
+def ask_conditions(folder: pathlib.Path) -> tuple[Condition, ...] | None:
+    """Return the conditions of the daemon that uses a state folder; None if none answers."""
+    try:
+        with socket.socket(socket.AF_UNIX) as client, _address(folder) as address:
+            client.settimeout(WAIT_SECONDS)
+            client.connect(address)
+            with client.makefile("rb") as answer:
+                told = json.load(answer)
+        return tuple(Condition(**{**one, "folders": tuple(one["folders"])}) for one in told)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def _address(folder: pathlib.Path) -> Iterator[str]:
+    """Yield the address of the socket. Why not its path: an address has 107 bytes at most."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{NAME}"
+    finally:
+        os.close(descriptor)

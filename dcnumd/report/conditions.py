@@ -1,0 +1,185 @@
+"""The conditions of the daemon that people should know, in the same words wherever they are shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, get_args
+
+from dcnumd.errors import printable
+from dcnumd.reasons import Reason
+from dcnumd.report import wording
+from dcnumd.status import Blocked, Ended, Fault, Snapshot, Unacknowledged
+from dcnumd.words import distinct_names, duration
+
+LONG_WAIT_SECONDS = 3600.0
+"""Waiting time of a complete measurement after which people are told [s]."""
+
+Name = Literal[
+    "daemon.stopping",
+    "ledger.unwritable",
+    "worker.failed",
+    "daemon.starting",
+    "watch.unreachable",
+    "disk.low",
+    "output.blocked",
+    "daemon.paused",
+    "failures",
+    "queue.late",
+    "pipeline.held",
+]
+"""Names of conditions, the most urgent first; where a log event announces the condition, it has the same name."""
+NAMES: tuple[Name, ...] = get_args(Name)
+
+STOPPERS: frozenset[Name] = frozenset(NAMES) - {"disk.low", "output.blocked", "failures", "queue.late"}
+"""Conditions in which measurements wait that have no reason of their own in the ledger."""
+
+FAULTS: dict[Fault, Reason] = {
+    "ledger.unwritable": Reason(
+        "The ledger cannot be written, so nothing is processed",
+        "Ask the engineer to make room in the state folder, or to make it writable; it goes on by itself.",
+        "ledger",
+        "yes",
+    ),
+    "worker.failed": Reason(
+        "The process that does the work cannot be started, so nothing is processed",
+        "Ask the engineer; the log says what is wrong. It is started again until that succeeds.",
+        "computer",
+        "yes",
+    ),
+}
+"""Cause and cure of faults for which nothing is processed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition of the daemon."""
+
+    name: Name
+    light: Literal["green", "yellow", "red", "grey"]
+    title: str
+    text: str
+    """Cause and cure, as sentences."""
+    folders: tuple[str, ...] = ()
+    """The folders to which it applies; empty if it applies to all measurements."""
+    detailed: str = ""
+    """Name, cause, exact error and cure as one line; empty if `text` says all."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether the daemon cannot work, or measurements wait for a folder."""
+        return self.light in {"red", "grey"} or self.name in {"disk.low", "output.blocked"}
+
+    @property
+    def line(self) -> str:
+        """The condition as one line that begins with its name."""
+        return self.detailed or f"{self.name}: {self.text}"
+
+    def concerns(self, path: str) -> bool:
+        """Return whether a measurement that is not done waits because of this condition."""
+        parents = pathlib.PurePath(path).parents
+        here = not self.folders or any(pathlib.PurePath(folder) in parents for folder in self.folders)
+        return here and self.name in STOPPERS
+
+
+def conditions_of(snapshot: Snapshot, names: Mapping[str, str] | None = None) -> tuple[Condition, ...]:
+    """Return the conditions in a state of the daemon, the most urgent first.
+
+    Parameters
+    ----------
+    snapshot
+        State of the daemon.
+    names
+        The name to show for the path of each measurement; by default the shortest that distinguish them.
+    """
+    names = names_of(snapshot) if names is None else names
+    found = [*_of_daemon(snapshot, names), *_of_folders(snapshot), *_of_work(snapshot, names)]
+    return tuple(sorted(found, key=lambda one: NAMES.index(one.name)))
+
+
+def names_of(snapshot: Snapshot) -> dict[str, str]:
+    """Return the names of all measurements in a state of the daemon by path, with what distinguishes them."""
+    latest = snapshot.unacknowledged.latest
+    shown = (
+        *snapshot.recording,
+        *snapshot.waiting,
+        *((snapshot.running,) if snapshot.running else ()),
+        *snapshot.also_running,
+        *snapshot.done,
+        *snapshot.failed,
+        *((latest,) if latest else ()),
+    )
+    return {path: printable(name) for path, name in distinct_names(one.path for one in shown).items()}
+
+
+def of_blocked(blocked: Sequence[Blocked], folders: int | None = None) -> Iterator[Condition]:
+    """Yield a condition for each folder that takes no results; red if all `folders` are such, if that is known."""
+    for one in blocked:
+        cause = wording.cause_of(one.reason)
+        who = f"{one.waiting:,} {'measurement waits' if one.waiting == 1 else 'measurements wait'}"
+        text = f"{printable(one.folder)}: {cause.what}, {who}. {cause.cure}"
+        light: Literal["red", "yellow"] = "red" if folders is not None and len(blocked) >= folders else "yellow"
+        line = wording.told_of_blocked(one.problem, one.reason, one.error, one.waiting)
+        yield Condition(one.problem, light, "No place for results", text, (one.folder,), line)
+
+
+def of_news(news: Unacknowledged, name: str) -> Iterator[Condition]:
+    """Yield the condition for failures and red lights that nobody has acknowledged."""
+    if news.latest is not None:
+        text = f"{printable(name)}: {_what_happened(news.latest)}"
+        yield Condition("failures", "yellow", wording.news_in_words(news.failed, news.red), text)
+
+
+def _what_happened(latest: Ended) -> str:
+    if latest.state != "failed":
+        return f"{wording.warning_words(latest.warnings)}. Look at its report."
+    cause = wording.cause_of(latest.reason)
+    return f"{cause.what}. {cause.cure}"
+
+
+def _of_daemon(snapshot: Snapshot, names: Mapping[str, str]) -> Iterator[Condition]:
+    if snapshot.stopping:
+        text = "dcnumd was asked to end. What waits is processed after the next start."
+        yield Condition("daemon.stopping", "grey", "Stopping", text)
+        return
+    for fault in snapshot.faults:
+        cause = FAULTS[fault]
+        yield Condition(fault, "red", "Out of order", f"{cause.what}. {cause.cure}")
+    if not snapshot.ready and not snapshot.faults:
+        text = "This takes some seconds, and a minute the first time."
+        yield Condition("daemon.starting", "grey", "Starting", text)
+    if snapshot.paused:
+        finished = f"{names[snapshot.running.path]} is finished first. " if snapshot.running else ""
+        text = f"{finished}No measurement is started until somebody resumes."
+        yield Condition("daemon.paused", "yellow", "Paused", text)
+
+
+def _of_folders(snapshot: Snapshot) -> Iterator[Condition]:
+    folders = snapshot.folders
+    if lost := tuple(folder.path for folder in folders if not folder.reachable):
+        text = f"{', '.join(map(printable, lost))} cannot be reached. Connect the share or disk; it goes on by itself."
+        light: Literal["red", "yellow"] = "red" if len(lost) == len(folders) else "yellow"
+        yield Condition("watch.unreachable", light, "A folder is missing", text, lost)
+    yield from of_blocked(snapshot.blocked, len(snapshot.outputs))
+
+
+def _of_work(snapshot: Snapshot, names: Mapping[str, str]) -> Iterator[Condition]:
+    news, running = snapshot.unacknowledged, snapshot.running
+    yield from of_news(news, names[news.latest.path] if news.latest else "")
+    # A measurement whose turn it is has left the queue, but has not been started while something is recorded.
+    held = snapshot.held_for_recording and (running is not None or snapshot.counts.get("queued", 0) > 0)
+    if snapshot.oldest_wait_seconds > LONG_WAIT_SECONDS and not held:
+        text = (
+            f"{snapshot.queue:,} wait, the first for {duration(snapshot.oldest_wait_seconds)}. "
+            "This computer does not keep up with the recordings; it catches up when less is recorded."
+        )
+        yield Condition("queue.late", "yellow", "Measurements wait long", text)
+    if held:
+        text = "The processing stands still until the recording has ended."
+        yield Condition("pipeline.held", "green", "Recording", text)
+
+
+def concerning(found: Iterable[Condition], path: str) -> list[Condition]:
+    """Return the conditions for which a measurement that is not done waits."""
+    return [one for one in found if one.concerns(path)]
