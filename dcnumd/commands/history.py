@@ -12,10 +12,9 @@ from typing import Any, get_args
 import click
 
 from dcnumd.commands.options import json_option, with_settings
-from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
+from dcnumd.commands.shown import as_dict, cell, entry_line, print_json, reading
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import FINAL, Entry, State
-from dcnumd.errors import printable
 from dcnumd.report.request import Light
 
 CSV_COLUMNS = (
@@ -41,9 +40,6 @@ CSV_COLUMNS = (
     "job_id",
 )
 """Columns of the CSV output. Their names and order are stable; new columns are appended."""
-
-FORMULA = ("=", "+", "-", "@")
-"""First characters of cells that spreadsheets would evaluate as a formula."""
 
 AGE = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d|w)")
 DAYS_AGO = {"today": 0, "yesterday": 1}
@@ -87,7 +83,10 @@ class Moment(click.ParamType[str]):
         return dt.datetime.combine(day, dt.time())
 
 
-@click.command(epilog="Example: dcnumd history --since 7d --state failed --csv > failed.csv")
+@click.command(
+    epilog="Examples: dcnumd history --since 7d --state failed --csv > failed.csv; "
+    "dcnumd history -n 0 --sample blood --features > features.csv"
+)
 @click.option("-n", "number", default=20, show_default=True, type=click.IntRange(0), help="How many; 0: all.")
 @click.option(
     "--state",
@@ -104,6 +103,9 @@ class Moment(click.ParamType[str]):
 @click.option("--sample", default="", metavar="TEXT", help="Only samples whose name contains this.")
 @click.option("--light", type=click.Choice(get_args(Light)), help="Only reports with this traffic light.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV (RFC 4180), with a header.")
+@click.option(
+    "--features", is_flag=True, help="Print CSV with median, mean and SD of each feature, one line for each result."
+)
 @json_option
 @with_settings(config_needed=False)
 def history(
@@ -116,16 +118,22 @@ def history(
     sample: str,
     light: str | None,
     as_csv: bool,
+    features: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """List what became of the last measurements, the newest first.
 
     Times are local on a terminal and UTC elsewhere. In CSV, text that a spreadsheet would take for a formula begins
-    with an apostrophe, and what cannot be printed is escaped; --json has everything as it is.
+    with an apostrophe, and what cannot be printed is escaped; --json has everything as it is. --features takes the
+    figures of the reports, and computes those that are missing; exit code 1 if a result cannot be read.
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
     wanted = {State(state) for state in states} | ({State.FAILED} if failed else set())
+    if features:
+        if wanted - {State.DONE}:
+            raise click.UsageError("--features is about measurements that are done; leave --state and --failed out")
+        wanted = {State.DONE}
     since, until, light = since or "", until or "", light or ""
     entries: list[Entry] = []
     with reading(settings) as ledger:
@@ -133,6 +141,11 @@ def history(
             entries = ledger.history(
                 *sorted(wanted), since=since, until=until, sample=sample, light=light, limit=number or -1
             )
+    if features:
+        # Imported here because other forms of the list need no reports.
+        from dcnumd.commands.history_features import print_features  # noqa: PLC0415
+
+        return print_features(settings, entries, as_json=as_json)
     if as_json:
         print_json([as_dict(entry) for entry in entries])
     elif as_csv:
@@ -148,17 +161,11 @@ def history(
     else:
         for entry in entries:
             click.echo(entry_line(entry))
+    return 0
 
 
 def print_csv(entries: Sequence[Entry]) -> None:
     """Print a header line, and one record for each measurement."""
     writer = csv.writer(sys.stdout)
     writer.writerow(CSV_COLUMNS)
-    writer.writerows([_cell(getattr(entry, name)) for name in CSV_COLUMNS] for entry in entries)
-
-
-def _cell(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
+    writer.writerows([cell(getattr(entry, name)) for name in CSV_COLUMNS] for entry in entries)

@@ -20,6 +20,8 @@ from dcnumd.daemon.ledger.store import Ledger, ledger_path
 from dcnumd.errors import DcnumdError, printable
 from dcnumd.words import duration
 
+FORMULA = ("=", "+", "-", "@")
+"""First characters of cells that spreadsheets would evaluate as a formula."""
 COLOURS = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan", State.SKIPPED: "yellow"}
 
 
@@ -86,6 +88,14 @@ def entry_line(entry: Entry) -> str:
 def as_dict(entry: Entry) -> dict[str, Any]:
     """Return all columns of a measurement's row in the ledger, for JSON."""
     return dataclasses.asdict(entry)
+
+
+def cell(value: object) -> object:
+    """Return a value for CSV: text that spreadsheets would evaluate begins with an apostrophe, all can be printed."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def print_json(value: object) -> None:

@@ -32,7 +32,7 @@ def rows_of_reports(folder: pathlib.Path) -> list[IndexRow]:
     return [
         row
         for path in _candidates(folder)
-        if (document := _document(path)) is not None and (row := _row(folder, path, document)) is not None
+        if (document := read_document(path)) is not None and (row := _row(folder, path, document)) is not None
     ]
 
 
@@ -57,8 +57,8 @@ def _candidates(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         yield from (pathlib.Path(place, name) for name in sorted(names) if name.endswith(".json"))
 
 
-def _document(path: pathlib.Path) -> dict[str, Any] | None:
-    """Return the content of a report; None if the file is not a report."""
+def read_document(path: pathlib.Path) -> dict[str, Any] | None:
+    """Return the figures of a report (``*.json``); None if the file is not a report, or cannot be read."""
     try:
         content = content_of_file(path, MAX_BYTES)
         document = json.loads(content) if content and FORMAT.encode() in content else None
