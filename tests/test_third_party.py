@@ -90,7 +90,9 @@ def test_installed_methods_are_used_by_name(installed, recording, tmp_path):
         '[pipeline.segmenter]\ncode = "band"\nhigh = 60\n[pipeline.segmenter.mask]\nfill_holes = false\n'
         '[pipeline.background]\ncode = "first"\nbrighter = 3\n'
     )
-    output, _ = dcnumd("process", recording, "-o", tmp_path, "-c", config, "--json", environment=installed)
+    output, _ = dcnumd(
+        "process", "--no-report", recording, "-o", tmp_path, "-c", config, "--json", environment=installed
+    )
     assert json.loads(output)["outcome"] == "done"
     with (
         h5py.File(tmp_path / "M001_data_dcn.rtdc", locking=False) as h5,
@@ -108,7 +110,7 @@ def test_foreign_segmenter_that_does_the_same_gives_the_same_events(installed, r
         ("band", ["--set", "pipeline.segmenter.code=band", "--set", "pipeline.segmenter.high=9999"]),
         ("thresh", ["--set", "pipeline.segmenter.mask.closing_disk=1"]),
     ):
-        dcnumd("process", recording, "-o", tmp_path / name, *settings, environment=installed)
+        dcnumd("process", "--no-report", recording, "-o", tmp_path / name, *settings, environment=installed)
     with (
         h5py.File(tmp_path / "band" / "M001_data_dcn.rtdc", locking=False) as ours,
         h5py.File(tmp_path / "thresh" / "M001_data_dcn.rtdc", locking=False) as expected,
@@ -119,7 +121,7 @@ def test_foreign_segmenter_that_does_the_same_gives_the_same_events(installed, r
 
 def test_segmenter_that_is_not_installed_is_refused_with_a_list(recording, tmp_path):
     """One line names what there is; the exit code is that of a wrong configuration, and nothing is written."""
-    arguments = ("process", recording, "-o", tmp_path, "--set", "pipeline.segmenter.code=band")
+    arguments = ("process", "--no-report", recording, "-o", tmp_path, "--set", "pipeline.segmenter.code=band")
     _, error = dcnumd(*arguments, environment=dict(os.environ), expected=2)
     assert "unknown segmenter 'band', available are thresh" in error
     assert "Traceback" not in error

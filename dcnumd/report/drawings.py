@@ -144,7 +144,7 @@ def _pairs(
         )
         x, y = (_title(figures, name) for name in pair)
         title, note = f"{x} and {inner(y)}", _scatter_note(points)
-        views.append(ScatterView(title, plot, _scatter_text(points, x, y), note, marks))
+        views.append(ScatterView(title, plot, _scatter_text(points, x, y), note, marks, points.remarks))
     return tuple(views)
 
 
@@ -176,7 +176,7 @@ def _scatter_note(points: Cloud) -> str:
     if points.incomplete:
         kind = "positive values" if points.logarithmic else "finite values of both"
         parts.append(f"{count_of(points.incomplete, 'event')} without {kind}.")
-    return " ".join([*parts, *points.remarks])
+    return " ".join(parts)
 
 
 def _remarks_on_axes(points: Cloud, figures: Figures, request: ReportRequest) -> list[str]:

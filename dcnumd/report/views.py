@@ -21,13 +21,14 @@ class Mark(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScatterView:
-    """One scatter plot, with the marked cells of the gallery."""
+    """One scatter plot, with the marked cells of the gallery, and with paragraphs below it: a note and remarks."""
 
     title: str
     plot: Plot
     text: str
     note: str
     marks: tuple[Mark, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def watch_end_of(pids):
 
 def start_process(environment, path, folder, segmenter):
     """Start ``dcnumd process`` with a segmenter."""
-    command = [sys.executable, "-m", "dcnumd", "process", path, "-o", folder]
+    command = [sys.executable, "-m", "dcnumd", "process", "--no-report", path, "-o", folder]
     settings = ["--set", f'pipeline.segmenter.code="{segmenter}"', "--set", "resources.num_workers=2"]
     return subprocess.Popen([*command, *settings], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

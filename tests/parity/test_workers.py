@@ -87,7 +87,7 @@ def test_any_number_of_workers_in_any_run_stores_the_same_bytes(process):
 def test_fresh_process_stores_the_same_bytes_as_a_used_one(measurement, tmp_path):
     """Workers, slots and buffers that have seen frames of another shape leave no trace in the next result."""
     long, other = measurement
-    command = [sys.executable, "-m", "dcnumd", "process", long, "-o", tmp_path / "fresh"]
+    command = [sys.executable, "-m", "dcnumd", "process", "--no-report", long, "-o", tmp_path / "fresh"]
     options = ["--set", "output.basin_strategy=drain", "--set", "resources.num_workers=3"]
     subprocess.run([*command, *options], check=True, timeout=120, cwd=tmp_path)
     (tmp_path / "used").mkdir()
