@@ -237,18 +237,14 @@ def _courses(figures: Figures, missing: list[str]) -> tuple[ChartView, ...]:
             continue
         low, high = (number(end, 3) for end in _range(course))
         values = f"between {low} and {high}" if low != high else f"always {low}"
-        text = f"{title} over time: {values} {_plural(label)}."
+        text = f"{title} over time: {values} {label}."
         views.append(ChartView(title, plot, text, text))
     return tuple(views)
 
 
 def _with_unit(value: float | None, unit: str) -> str:
     """Return a value of a feature with its unit, as part of a sentence."""
-    return number(value) if unit in {"", "1"} else f"{number(value)} {_plural(unit)}"
-
-
-def _plural(unit: str) -> str:
-    return f"{unit}s" if unit == GREY else unit
+    return number(value) if unit in {"", "1"} else f"{number(value)} {unit}"
 
 
 def _range(course: Course) -> tuple[float, float]:

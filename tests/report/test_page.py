@@ -142,6 +142,7 @@ def test_numbers_without_unit_have_none(page):
     assert "deformation" in page.text
     assert "area [µm²]" in page.text
     assert "[1]" not in page.text
+    assert re.search(r"Median of all events: [\d.]+ grey levels\.", page.text)
     row = page.source[page.source.index('<th scope="row">Deformation</th>') :].partition("</tr>")[0]
     assert "<td></td>" in row
 
