@@ -25,19 +25,22 @@ INDEX_ROWS = 5_000
 
 def measure_report(bench: Bench) -> Outcome:
     """Make the report of one measurement again and again, and once in a process of its own."""
-    from dcnumd.report.make import make_report  # noqa: PLC0415 -- cases that need no plots load none
+    from dcnumd.report.make import make_report, rate  # noqa: PLC0415 -- cases that need no plots load none
 
     folder = bench.new_folder("report")
     command, result = process_command(bench.path(TEN_THOUSAND_EVENTS), folder, settings(), bench.workers)
     timed(command, bench.timeout)
     request = ReportRequest(result, folder / "warm", plot=PlotSettings(isoelastics=False))
     make_report(request)
-    wall, cpu = [], []
+    wall, cpu, rating = [], [], []
     for _ in range(2 * bench.runs):
         begin, begin_cpu = time.perf_counter(), time.process_time()
         summary = make_report(request)
         wall.append(time.perf_counter() - begin)
         cpu.append(time.process_time() - begin_cpu)
+        begin_cpu = time.process_time()
+        rate(request)
+        rating.append(time.process_time() - begin_cpu)
     tell(f"  report of {summary.events} events: {statistics.median(wall):.3f} s")
     options = ["-o", os.fspath(folder / "cold"), "--set", "report.plot.isoelastics=false"]
     cold = [timed([*DCNUMD, "report", os.fspath(result), *options], bench.timeout)[0] for _ in range(bench.runs)]
@@ -47,6 +50,7 @@ def measure_report(bench: Bench) -> Outcome:
         figures=[
             Figure("report", f"one more, {events}", wall, "s", 2, bench.target(within(1.0))),
             Figure("report", f"one more, {events}, CPU", cpu, "s", 2),
+            Figure("report", f"rating alone, {events}, CPU", rating, "s", 2),
             Figure("report", f"`dcnumd report`, {events}", cold, "s", 2),
             Figure("report", "size of page and data", [size], "kB", 0),
         ]
@@ -57,11 +61,13 @@ def measure_batch(bench: Bench) -> Outcome:
     """Let daemons with and without reports take turns at a batch of measurements."""
     path = bench.path(STANDARD)
     seconds: dict[bool, list[float]] = {True: [], False: []}
-    ratios = []
+    ratios, lights = [], list[float]()
     for number in range(bench.runs):
         # Who is first changes, so that a computer that becomes slower favours neither.
         for enabled in (True, False) if number % 2 else (False, True):
-            seconds[enabled].append(batch_seconds(bench, path, enabled=enabled))
+            taken, waited = batch_seconds(bench, path, enabled=enabled)
+            seconds[enabled].append(taken)
+            lights += waited
         ratios.append(seconds[False][-1] / seconds[True][-1])
         tell(f"  round {number + 1}  with {seconds[True][-1]:.2f} s, without {seconds[False][-1]:.2f} s")
     frames = f"{BATCH} files of {bench.scaled(STANDARD).spec.frames:,} frames"
@@ -70,12 +76,20 @@ def measure_batch(bench: Bench) -> Outcome:
             Figure("batch", f"{frames}, with reports", seconds[True], "s"),
             Figure("batch", f"{frames}, without", seconds[False], "s"),
             Figure("batch", "throughput with reports / without", ratios, "x", 3, bench.target(at_least(0.95))),
+            Figure("batch", "from a result to its traffic light", lights, "s", 2, bench.target(within(1.0))),
         ]
     )
 
 
-def batch_seconds(bench: Bench, measurement: pathlib.Path, *, enabled: bool) -> float:
-    """Return how long a daemon takes for a batch, from the first ``job.started`` to the last ``job.finished`` [s]."""
+def batch_seconds(bench: Bench, measurement: pathlib.Path, *, enabled: bool) -> tuple[float, list[float]]:
+    """Let a daemon process a batch.
+
+    Returns
+    -------
+    taken, waited
+        Time from the first ``job.started`` to the last ``job.finished`` [s]; and, with reports, that from each
+        ``job.finished`` to ``report.rated`` [s].
+    """
     daemon = Daemon(bench.new_folder("batch"), settings({"report.enabled": enabled}), bench.workers, bench.timeout)
     # All before it starts: a further link to a file changes the stat of all.
     paths = [daemon.watched / f"B{number:03d}_data.rtdc" for number in range(BATCH)]
@@ -85,13 +99,14 @@ def batch_seconds(bench: Bench, measurement: pathlib.Path, *, enabled: bool) -> 
         finished = [daemon.wait_for("job.finished", path=os.fspath(path)) for path in paths]
         started = [daemon.wait_for("job.started", path=os.fspath(path)) for path in paths]
         taken = max(map(moment, finished)) - min(map(moment, started))
-        if enabled:
-            # They may come later, but they must come.
-            for event in finished:
-                daemon.wait_for("report.written", path=event["path"])
+        waited = []
+        for event in finished if enabled else ():
+            waited.append(moment(daemon.wait_for("report.rated", path=event["path"])) - moment(event))
+            # The pages may come later, but they must come.
+            daemon.wait_for("report.written", path=event["path"])
     for event in finished:
         pathlib.Path(event["output"]).unlink()
-    return taken
+    return taken, waited
 
 
 def measure_index(bench: Bench) -> Outcome:
