@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import pickle
 import signal
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from dcnumd.processes import child_line
 from dcnumd.processes.child import Child
 from dcnumd.processes.child_line import Answer, sendable
 from dcnumd.processes.courtesy import schedule
@@ -45,8 +48,10 @@ class Aside:
         self.pid: int | None = None
         """Process ID of the running copy; None while there is none."""
         self._idle = False
-        self._handle: int | None = None
-        """File descriptor of the copy; in contrast to its process ID, it cannot come to mean another process."""
+        self._ended = 0
+        """Process ID of the copy that ended last."""
+        self._heard = asyncio.Event()
+        child.on_note = self._hear
 
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `function` in a copy of the child and return what it returns; if cancelled, kill the copy.
@@ -57,13 +62,7 @@ class Aside:
             With the reason ``worker_killed`` if the copy or the child died.
         """
         pid = await self._child.call(begin, self._idle, self._finish, function, args, kwargs)
-        try:
-            self._handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            # The child died meanwhile, and the copy with it.
-            pass
-        else:
-            await self._wait_for_end(pid)
+        await self._wait_for_end(pid)
         code, content = await self._child.call(collect, pid)
         if not content:
             raise self._child.explain(ProcessDied(code))
@@ -85,27 +84,42 @@ class Aside:
 
     def kill(self) -> None:
         """Kill the running copy."""
-        if self._handle is not None:
+        # As long as the child lives and has not collected the answer, the process ID means no other process.
+        if self.pid is not None and self._child.alive:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+                os.kill(self.pid, signal.SIGKILL)
 
     async def _wait_for_end(self, pid: int) -> None:
-        """Wait until the copy has ended; if cancelled, kill it."""
-        handle, loop, ended = self._handle, asyncio.get_running_loop(), asyncio.Event()
-        assert handle is not None
+        """Wait until the copy or the child has ended; if cancelled, kill the copy."""
+        gone = asyncio.create_task(self._child.gone.wait(), name="child gone")
         self.pid = pid
         if self._child.courtesy.nice:
             # The class may have changed while the copy was made.
             schedule(pid, idle=self._idle)
-        loop.add_reader(handle, ended.set)
         try:
-            await ended.wait()
+            while self._ended != pid and not gone.done():
+                self._heard.clear()
+                heard = asyncio.create_task(self._heard.wait(), name="copy ended")
+                try:
+                    await asyncio.wait([gone, heard], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    heard.cancel()
         finally:
-            if not ended.is_set():
+            if self._ended != pid:
                 self.kill()
-            loop.remove_reader(handle)
-            self.pid = self._handle = None
-            os.close(handle)
+            gone.cancel()
+            self.pid = None
+
+    def _hear(self, note: CopyEnded) -> None:
+        self._ended = note.pid
+        self._heard.set()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CopyEnded:
+    """Note to the owner of the child: a copy has ended, and its answer can be collected."""
+
+    pid: int
 
 
 _answers: dict[int, int] = {}
@@ -140,11 +154,12 @@ def begin(
     descriptor = os.memfd_create("answer")
     with warnings.catch_warnings():
         # Python warns of other threads, which might hold a lock that the copy needs. Those of a child wait for the end
-        # of its owner, or for log lines, for which `dcnumd.daemon.logs` has the copy begin anew.
+        # of its owner or of a copy, or for log lines, for which `dcnumd.daemon.logs` has the copy begin anew.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid:
         _answers[pid] = descriptor
+        threading.Thread(target=_tell_end, args=(pid,), name="end of copy", daemon=True).start()
         return pid
     code = 1
     try:
@@ -157,6 +172,14 @@ def begin(
     finally:
         # What this process has registered for its own end is not for the copy to do.
         os._exit(code)
+
+
+def _tell_end(pid: int) -> None:
+    """Wait for the end of a copy, and tell the owner; it stays a zombie, so that its process ID is not used again."""
+    with contextlib.suppress(OSError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if (line := child_line.current()) is not None:
+            line.tell(CopyEnded(pid))
 
 
 def collect(pid: int) -> tuple[int, bytes]:

@@ -55,7 +55,8 @@ class Child:
         self.losses = 0
         """Number of times the process has died."""
         self._configure_logs = configure_logs
-        self._on_note = on_note
+        self.on_note = on_note
+        """Function that is called with each note of a running call."""
         self._executor: PipeExecutor | None = None
         self._prepare: tuple[Callable[[], object], ...] = ()
 
@@ -200,8 +201,8 @@ class Child:
                 os.killpg(pid, number)
 
     def _receive(self, note: object) -> None:
-        if self._on_note is not None:
-            self._on_note(note)
+        if self.on_note is not None:
+            self.on_note(note)
 
     def _lost(self, executor: PipeExecutor | None) -> None:
         """Record the death of a process; without effect if it was recorded before."""

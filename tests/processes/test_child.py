@@ -112,7 +112,7 @@ def test_job_is_stopped_then_held_then_ended(tmp_path, measurement):
     async def body(child):
         async def begin():
             started = asyncio.Event()
-            child._on_note = lambda progress: (heard.append(progress), started.set())
+            child.on_note = lambda progress: (heard.append(progress), started.set())
             running = asyncio.create_task(child.call(run_job, job_for(path, "job")))
             await asyncio.wait_for(started.wait(), 120)
             return running
@@ -252,7 +252,7 @@ def test_killed_child_takes_a_stopped_worker_along(tmp_path, measurement):
     async def body(child):
         await child.call(warm_up, 1)
         started = asyncio.Event()
-        child._on_note = lambda progress: started.set() if progress.stage == "segmentation" else None
+        child.on_note = lambda progress: started.set() if progress.stage == "segmentation" else None
         running = asyncio.create_task(child.call(run_job, job_for(path)))
         await asyncio.wait_for(started.wait(), 120)
         family = group_of(child.pid)
