@@ -25,7 +25,7 @@ from dcnumd.report.scale_bar import ScaleBar, scale_bar
 from dcnumd.report.scatter import DENSITY_COLOURS
 from dcnumd.report.views import Drawings
 from dcnumd.report.wording import VERDICTS, count_of, percent
-from dcnumd.words import UNKNOWN, duration, duration_parts
+from dcnumd.words import UNKNOWN, duration_parts
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
@@ -198,7 +198,7 @@ def _keys(figures: Figures) -> list[tuple[str, str, str]]:
     """Return name, value and unit of each key figure."""
     headline = figures.headline
     recording = [
-        ("Duration", *duration_parts(figures.duration_s)),
+        ("Duration", *_duration(figures.duration_s)),
         ("Frames", number(figures.frames), ""),
     ]
     rows = [("Events", number(figures.events), "")]
@@ -218,6 +218,11 @@ def _keys(figures: Figures) -> list[tuple[str, str, str]]:
         ("Median deformation", number(headline.deform, 3), ""),
     ]
     return _without_unknown(rows)
+
+
+def _duration(seconds: float | None) -> tuple[str, str]:
+    """Return the duration of a recording and its unit, also of one much shorter than a second."""
+    return (number(seconds, 2), "s") if seconds is not None and 0 < seconds < 1 else duration_parts(seconds)
 
 
 def _without_unknown(rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
@@ -291,7 +296,7 @@ def _measurement(figures: Figures) -> list[tuple[str, str]]:
             ("Pixel size", f"{number(figures.pixel_size_um)} µm"),
             ("Frames", number(figures.frames)),
             ("Online events", number(figures.online_events)),
-            ("Duration", duration(figures.duration_s)),
+            ("Duration", " ".join(_duration(figures.duration_s))),
         ]
     )
 

@@ -213,6 +213,11 @@ def test_pictures_have_scale_bars(tmp_path, page):
     assert re.search(r"Each picture shows \d+ by \d+ pixels", unknown.text)
 
 
+def test_short_recordings_have_a_duration(tmp_path):
+    page = page_of(write_result(tmp_path / "M001_dcn.rtdc", 20), gallery=0)
+    assert re.search(r"Duration\s*0\.02 s", page.text)
+
+
 def test_names_from_files_stay_text(tmp_path):
     """Whatever field they are in, and in the name of the file."""
     keys = ("experiment:sample", "setup:medium", "setup:identifier", "setup:chip region", "setup:software version")
