@@ -121,7 +121,18 @@ def test_segmenter_that_crashes_fails_its_file_and_no_other(recording, hostile, 
         h5["events/image"][300, 40, 100] = 255
     with h5py.File(recording) as h5:
         assert h5["events/image"][:].max() < 255
-    command = [sys.executable, "-m", "dcnumd", "process", white, recording, "-o", tmp_path / "out", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "dcnumd",
+        "process",
+        "--no-report",
+        white,
+        recording,
+        "-o",
+        tmp_path / "out",
+        "--json",
+    ]
     settings = ["--set", 'pipeline.segmenter.code="crash"', "--set", "resources.num_workers=2"]
     done = subprocess.run([*command, *settings], env=hostile, capture_output=True, text=True, check=False)
     assert done.returncode == 1
