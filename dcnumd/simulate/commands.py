@@ -12,7 +12,10 @@ import json
 import os
 import pathlib
 import re
+import shlex
+import sys
 import tempfile
+import webbrowser
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -171,22 +174,33 @@ def recording_progress(name: str, frames: int) -> Iterator[Advance]:
     "--keep",
     metavar="DIR",
     type=click.Path(path_type=pathlib.Path, file_okay=False),
-    help="Work in DIR, which must be new or empty, and leave everything there.",
+    help="Work in DIR, which must be new or empty; else in a new temporary folder.",
 )
 def demo(keep: pathlib.Path | None) -> None:
-    """Show all of it: start the daemon on a folder, record simulated measurements into it, show what comes out."""
+    """Show all of it: start the daemon on a folder, record simulated measurements into it, show what comes out.
+
+    The folder stays; the last lines say where it is, how large, and how to remove it.
+    """
     from dcnumd.simulate.demo import run_demo  # noqa: PLC0415 -- loads numpy and h5py
 
     if keep is not None:
         make_folder(keep)
         if any(keep.iterdir()):
             raise ConfigError(f"{keep}: is not empty; demo --keep takes a new or empty folder")
-        run_demo(keep.resolve())
-        click.echo(f"\nMeasurements, results and reports stay in {keep.resolve()}")
-        return
-    with tempfile.TemporaryDirectory(prefix="dcnumd-demo-") as folder:
-        run_demo(pathlib.Path(folder).resolve())
-    click.echo(
-        "\nMeasurements, results and reports were in a temporary folder, which is gone; to look at them: "
-        "dcnumd demo --keep DIR"
-    )
+    folder = (keep or pathlib.Path(tempfile.mkdtemp(prefix="dcnumd-demo-"))).resolve()
+    try:
+        page = run_demo(folder)
+    finally:
+        megabytes = sum(path.lstat().st_size for path in folder.rglob("*")) / 1e6
+        click.echo(
+            f"\nMeasurements, results and reports are in {folder} ({megabytes:,.0f} MB). To remove them:\n"
+            f"  rm -r {shlex.quote(str(folder))}"
+        )
+    if page is not None and can_show_pages() and click.confirm("Open the last report in the browser?", default=True):
+        webbrowser.open(page.as_uri())
+
+
+def can_show_pages() -> bool:
+    """Return whether somebody sits at a terminal in a graphical session, where a browser can open."""
+    graphical = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return graphical and not os.environ.get("CI") and sys.stdin.isatty() and sys.stdout.isatty()

@@ -57,6 +57,12 @@ SHOWN_KEYS = (
 
 QUIET_EVENTS = frozenset({"job.progress", "daemon.heartbeat"})
 
+EXPLANATION = """cells     recorded in all frames, also those at the edge of a frame and those that touch each other
+isolated  of these, those that lie wholly in the frame and apart from all others
+found     of the isolated ones, those with an event within 1 px of their centre
+events    all that the pipeline found, from isolated and other cells"""
+"""What the columns of the table of results count."""
+
 LIGHT_COLOURS = {"green": "green", "yellow": "yellow", "red": "bold red"}
 
 RECORDER_FAILED = "instrument: failed"
@@ -65,8 +71,8 @@ Event = dict[str, Any]
 """One line of the daemon's log."""
 
 
-def run_demo(folder: pathlib.Path) -> None:
-    """Run the demonstration.
+def run_demo(folder: pathlib.Path) -> pathlib.Path | None:
+    """Run the demonstration, and return the page of the last report; None if there is none.
 
     Parameters
     ----------
@@ -94,6 +100,8 @@ def run_demo(folder: pathlib.Path) -> None:
     show_rest(console, events, started)
     show_results(console, outcome.finished())
     show_reports(console, outcome)
+    pages = outcome.pages()
+    return pathlib.Path(pages[-1]) if pages else None
 
 
 def write_config(folder: pathlib.Path, watched: pathlib.Path) -> pathlib.Path:
@@ -220,6 +228,11 @@ class Outcome:
         """Whether all measurements are finished and have a report."""
         return len(self.results) == len(RECORDINGS) and self.reports.keys() == self.results.keys()
 
+    def pages(self) -> list[str]:
+        """Return the page of each report, in order of recording."""
+        written = [self.reports[path].get("report", ()) for path in sorted(self.reports)]
+        return [page for paths in written for page in paths if page.endswith(".html")]
+
     def finished(self) -> list[Event]:
         """Return the event ``job.finished`` of each measurement, in order of recording."""
         return [self.results[path] for path in sorted(self.results)]
@@ -263,26 +276,22 @@ def show_event(console: rich.console.Console, event: Event, started: float) -> N
 
 def show_results(console: rich.console.Console, finished: list[Event]) -> None:
     """Print a table of the results with a comparison to the true cells, and a picture."""
-    table = rich.table.Table(title="What came out", title_justify="left")
+    table = rich.table.Table(title="What came out", title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("measurement", no_wrap=True)
-    for heading in ("frame", "frames", "events", "frames/s", "cells found*"):
+    for heading in ("frames", "cells", "isolated", "found", "events", "frames/s"):
         table.add_column(heading, justify="right")
-    table.add_column("pipeline hash")
     for event in finished:
         path = pathlib.Path(str(event["path"]))
-        spec = RECORDINGS[int(path.name[1:4]) - 1]
         table.add_row(
             path.name,
-            f"{spec.size[0]}x{spec.size[1]}",
-            str(event["frames"]),
-            str(event["events"]),
-            f"{event['frames_per_second']:.0f}",
-            found_share(path, pathlib.Path(str(event["output"]))),
-            str(event["pphash"])[:7],
+            f"{event['frames']:,}",
+            *cell_counts(path, pathlib.Path(str(event["output"]))),
+            f"{event['events']:,}",
+            f"{event['frames_per_second']:,.0f}",
         )
     console.print()
     console.print(table)
-    console.print("* of the isolated cells that lie wholly in the frame: found with their centre within 1 px")
+    console.print(EXPLANATION)
     show_picture(console, pathlib.Path(str(finished[0]["output"])))
 
 
@@ -302,16 +311,18 @@ def show_reports(console: rich.console.Console, outcome: Outcome) -> None:
         console.print(line, soft_wrap=True)
 
 
-def found_share(measurement: pathlib.Path, output: pathlib.Path) -> str:
-    """Return the percentage of cells that were found, among those that can be found."""
-    cells = [cell for cell in read_truth(truth_path(measurement)) if cell.isolated and cell.inside]
+def cell_counts(measurement: pathlib.Path, output: pathlib.Path) -> tuple[str, str, str]:
+    """Return the numbers of cells that were recorded, of isolated ones, and of isolated ones that were found."""
+    recorded = read_truth(truth_path(measurement))
+    cells = [cell for cell in recorded if cell.isolated and cell.inside]
     with h5py.File(output, "r", locking=False) as h5:
         pixel_size = h5.attrs["imaging:pixel size"]
         events = h5["events"]
         found = find_cells(
             cells, events["basinmap0"][:], events["pos_x"][:] / pixel_size, events["pos_y"][:] / pixel_size
         )
-    return f"{100 * found.mean():.1f} %" if cells else "-"
+    share = f" ({100 * found.mean():.1f} %)" if cells else ""
+    return f"{len(recorded):,}", f"{len(cells):,}", f"{int(found.sum()):,}{share}"
 
 
 def show_picture(console: rich.console.Console, output: pathlib.Path) -> None:

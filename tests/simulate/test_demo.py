@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import queue
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import rich.console
 
 from dcnumd.config.file import load_settings
 from dcnumd.errors import DcnumdError
+from dcnumd.simulate.commands import can_show_pages
 from dcnumd.simulate.demo import RECORDINGS, Outcome, next_event, read_events, show_reports, write_config
 
 SHORT_DEMO = """
@@ -106,8 +108,48 @@ def test_demo_processes_what_it_records(tmp_path):
         assert event in run.stdout
     results = sorted(path.name for path in (keep / "acquisition").glob("*_dcn.rtdc"))
     assert results == ["M001_data_dcn.rtdc", "M002_data_dcn.rtdc", "M003_data_dcn.rtdc"]
-    assert run.stdout.count(" %") >= 3
+    assert run.stdout.count(" %)") == 3
+    check_counts(run.stdout)
+    assert re.search(rf"are in {keep} \(\d+ MB\)\. To remove them:\n  rm -r {keep}\n", run.stdout)
     for result in results:
         page = (keep / "acquisition" / result).with_suffix(".html")
         assert page.stat().st_size > 0
         assert f"  {page}  " in run.stdout
+
+
+def check_counts(shown: str) -> None:
+    """Fail unless the numbers of cells of each measurement are those of the recording, and fit together."""
+    recorded = {name: int(cells) for name, cells in re.findall(r"closed +(M\d+_data\.rtdc) .*?, (\d+) cells", shown)}
+    row = r"(M\d+_data\.rtdc) +[\d,]+ +([\d,]+) +([\d,]+) +([\d,]+) \([\d.]+ %\) +([\d,]+) "
+    rows = re.findall(row, shown)
+    assert [name for name, *_ in rows] == sorted(recorded)
+    for name, *numbers in rows:
+        cells, isolated, found, events = (int(number.replace(",", "")) for number in numbers)
+        assert cells == recorded[name]
+        assert found <= isolated < cells
+        assert found <= events
+
+
+def test_browser_is_offered_to_people_only(monkeypatch):
+    """Neither without a screen or a terminal, nor in continuous integration."""
+    for name, value in {"DISPLAY": ":0", "CI": ""}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdin", Typed())
+    monkeypatch.setattr(sys, "stdout", Typed())
+    assert can_show_pages()
+    monkeypatch.setenv("CI", "true")
+    assert not can_show_pages()
+    monkeypatch.setenv("CI", "")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert not can_show_pages()
+    monkeypatch.setattr(sys, "stdin", Typed())
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert not can_show_pages()
+
+
+class Typed(io.StringIO):
+    """A terminal, as far as a program can tell."""
+
+    def isatty(self) -> bool:
+        return True
