@@ -28,8 +28,8 @@ LAST_KEYS = ("ppid", "pphash")
 """Keys with which a JSON line ends, in this order; a pipeline ID is long, and equal for most measurements."""
 JOURNAL_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Priority of each level in the journal; see sd-daemon(3)."""
-QUIET_LOGGERS = ("matplotlib.font_manager",)
-"""Loggers of libraries whose warnings, such as that fonts are being indexed, are logged at the level ``debug``."""
+QUIET_LOGGERS = ("PIL", "fontTools", "matplotlib.font_manager")
+"""Loggers of libraries, with all below them, whose warnings (fonts are indexed) are logged at the level ``debug``."""
 TIME_STAMPER = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 EventDict = MutableMapping[str, Any]
@@ -223,7 +223,8 @@ class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()
         fields = getattr(record, "fields", {"event": "log.message", "logger": record.name})
-        level = logging.DEBUG if record.name in QUIET_LOGGERS else record.levelno
+        is_quiet = any(f"{record.name}.".startswith(f"{name}.") for name in QUIET_LOGGERS)
+        level = logging.DEBUG if is_quiet else record.levelno
         log.log(level, **fields, message=record.getMessage(), exc_info=record.exc_info)
 
 
