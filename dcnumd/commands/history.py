@@ -83,10 +83,7 @@ class Moment(click.ParamType[str]):
         return dt.datetime.combine(day, dt.time())
 
 
-@click.command(
-    epilog="Examples: dcnumd history --since 7d --state failed --csv > failed.csv; "
-    "dcnumd history -n 0 --sample blood --features > features.csv"
-)
+@click.command(epilog="Example: dcnumd history --since 7d --state failed --csv > failed.csv")
 @click.option("-n", "number", default=20, show_default=True, type=click.IntRange(0), help="How many; 0: all.")
 @click.option(
     "--state",
