@@ -76,9 +76,6 @@ class FakeChild:
     async def start(self, *_: Callable[[], object]) -> None:
         """Do nothing: there is nothing to start."""
 
-    def give_way(self, *, idle: bool) -> None:
-        """Do nothing: there is no process."""
-
     def hold(self) -> None:
         """Do nothing: there is no process."""
 
