@@ -25,23 +25,23 @@ class Reason(NamedTuple):
     transient: Transient
 
 
-_AGAIN = "Copy it again from the instrument; if it cannot be read there either, record it again."
-_REPORT = "Keep the file and tell the engineer; it may be a fault of dcnumd."
-_SHARE = "Ask the engineer to look at the share or disk."
-_MEMORY = "The computer is short of memory: close other programs, then retry."
-_SETTINGS = "Ask the engineer to look at the settings of dcnumd."
-_MAKER = "Tell the maker of the method, which comes from another package."
-_ROOM = "Delete or move what is not needed on that disk; it goes on by itself."
+_AGAIN = "Copy it again from the instrument; if the original is damaged, too, record it again."
+_REPORT = "Keep the file and tell the engineer; this may be an error in dcnumd."
+_SHARE = "Ask the engineer to check the share or disk."
+_MEMORY = "The computer is low on memory: close other programs, then retry."
+_SETTINGS = "Ask the engineer to check the settings of dcnumd."
+_MAKER = "Tell the author of the method, which comes from another package."
+_ROOM = "Delete or move files on that disk; processing then continues by itself."
 _WAIT = "Nothing to do."
 # A change of a file while it waits has the same code as a change during its job.
 _CHANGED = Reason(
     "It changed before its result was complete", "Nothing to do; the new content is processed.", "measurement", "yes"
 )
 _TWICE = Reason("A method wrote the same thing twice", _MAKER, "method", "no")
-_BUG = Reason("dcnumd met an error of its own", _REPORT, "dcnumd", "no")
+_BUG = Reason("dcnumd has an internal error", _REPORT, "dcnumd", "no")
 
 FAILURES: dict[str, Reason] = {
-    "incomplete": Reason("The recording or copy was broken off", "Record or copy it again.", "measurement", "no"),
+    "incomplete": Reason("The recording or copy is incomplete", "Record or copy it again.", "measurement", "no"),
     "truncated": Reason("The end of the file is missing", _AGAIN, "measurement", "depends"),
     "being_written": Reason(
         "Another program has it open for writing", "Close it in the other program.", "measurement", "yes"
@@ -51,33 +51,33 @@ FAILURES: dict[str, Reason] = {
     "vanished": Reason("It was moved or deleted", "Nothing to do.", "nobody", "no"),
     "unreadable": Reason(
         "It cannot be read",
-        "Ask the engineer for the right to read it, and to look at the disk.",
+        "Ask the engineer to check its permissions and the disk.",
         "computer",
         "depends",
     ),
     "look_timeout": Reason("Its folder does not answer", _SHARE, "computer", "yes"),
-    "no_result": Reason("It is no result", "Process the measurement first.", "measurement", "no"),
-    "not_hdf5": Reason("It is no measurement", "Move it somewhere else.", "measurement", "no"),
+    "no_result": Reason("It is not a result", "Process the measurement first.", "measurement", "no"),
+    "not_hdf5": Reason("It is not a measurement", "Move it somewhere else.", "measurement", "no"),
     "damaged": Reason("The file is damaged", _AGAIN, "measurement", "no"),
     "checksum": Reason(
         "The file is damaged: bytes have changed", f"{_AGAIN} Have the disk checked.", "measurement", "no"
     ),
     "unsupported_filter": Reason(
-        "It is compressed in an unknown way", "Repack it, with dclab-compress for example.", "measurement", "no"
+        "It is compressed by an unknown method", "Repack it, with dclab-compress for example.", "measurement", "no"
     ),
     "no_images": Reason(
-        "It holds no images", "Record with images, or put the file with the images back.", "measurement", "no"
+        "It contains no images", "Record with images, or put the file with the images back.", "measurement", "no"
     ),
     "no_frames": Reason("The recording is empty", "Nothing to do, or record it again.", "measurement", "no"),
     "image_type": Reason(
-        "Its images are of a kind that cannot be processed", "Nothing can be done here.", "measurement", "no"
+        "Its images have a type that cannot be processed", "Nothing can be done here.", "measurement", "no"
     ),
     "event_count": Reason("Its parts disagree about the number of frames", _AGAIN, "measurement", "no"),
     "basin": Reason(
-        "The other file that holds its images is missing", "Put that file back where it was.", "measurement", "no"
+        "The other file with its images is missing", "Move that file back to its former folder.", "measurement", "no"
     ),
     "outside": Reason(
-        "It leads to a file outside of the watched folders", "Move that file to the measurement.", "measurement", "no"
+        "It refers to a file outside of the watched folders", "Move that file to the measurement.", "measurement", "no"
     ),
     "too_large": Reason(
         "It is larger than any instrument records", "Find out where the file comes from.", "measurement", "no"
@@ -91,61 +91,67 @@ FAILURES: dict[str, Reason] = {
     "method": Reason("A method or one of its settings does not exist", _SETTINGS, "settings", "no"),
     "config": Reason("A setting does not fit this measurement", _SETTINGS, "settings", "no"),
     "input": Reason(
-        "Something in the measurement cannot be right",
-        "The message says what; record it again if needed.",
+        "The measurement contains an impossible value",
+        "The message names it; record the measurement again if needed.",
         "measurement",
         "no",
     ),
     "memory": Reason("There was not enough memory", _MEMORY, "computer", "yes"),
     "memory_limit": Reason(
-        "It needs more memory than dcnumd may take", "Ask the engineer to allow more memory.", "settings", "no"
+        "It needs more memory than dcnumd may use", "Ask the engineer to allow more memory.", "settings", "no"
     ),
-    "stalled": Reason("The processing stood still", _SHARE, "computer", "yes"),
+    "stalled": Reason("The processing made no progress", _SHARE, "computer", "yes"),
     "timeout": Reason("The processing took too long", "Ask the engineer to allow more time.", "computer", "depends"),
-    "worker_died": Reason("Twice, a process died at the same frames", _REPORT, "dcnumd", "yes"),
-    "worker_killed": Reason("The process died while it worked", _MEMORY, "computer", "yes"),
+    "worker_died": Reason("A process died twice at the same frames", _REPORT, "dcnumd", "yes"),
+    "worker_killed": Reason("The process died during the processing", _MEMORY, "computer", "yes"),
     "worker_start": Reason("A process could not be started", _MEMORY, "computer", "depends"),
-    "worker": Reason("A process met an error", _REPORT, "dcnumd", "depends"),
+    "worker": Reason("A process failed with an error", _REPORT, "dcnumd", "depends"),
     "segmenter_output": Reason("The segmenter returned something that cannot be used", _MAKER, "method", "no"),
     "cancelled": Reason(
         "The processing ended too early", "Retry; if it happens again, tell the engineer.", "computer", "yes"
     ),
     "no_space": Reason("The disk for the results is full", _ROOM, "results", "yes"),
     "output_folder": Reason(
-        "The folder of the results takes none", "Ask the engineer; it goes on by itself.", "results", "no"
+        "Results cannot be written to their folder",
+        "Ask the engineer; processing continues by itself once they can.",
+        "results",
+        "no",
     ),
     "output_no_permission": Reason(
-        "dcnumd may not write into the folder of the results",
-        "Ask the engineer for the right; it goes on by itself.",
+        "dcnumd has no permission to write to the folder of the results",
+        "Ask the engineer for the permission; processing then continues by itself.",
         "results",
         "depends",
     ),
     "output_not_mounted": Reason(
         "The folder of the results is not mounted",
-        "Connect the share or disk; it goes on by itself.",
+        "Connect the share or disk; processing then continues by itself.",
         "results",
         "yes",
     ),
     "output_read_only": Reason(
         "The folder of the results is read-only",
-        "Ask the engineer to make it writable; it goes on by itself.",
+        "Ask the engineer to make it writable; processing then continues by itself.",
         "results",
         "depends",
     ),
     "output_unreachable": Reason(
         "The folder of the results does not answer",
-        "Connect the share or disk; it goes on by itself.",
+        "Connect the share or disk; processing then continues by itself.",
         "results",
         "yes",
     ),
     "output_name": Reason(
-        "The result's name is not possible there", "Give the measurement a shorter, plain name.", "measurement", "no"
+        "The folder of the results does not allow the name of the result",
+        "Give the measurement a shorter, plain name.",
+        "measurement",
+        "no",
     ),
     "output_exists": Reason(
-        "Something with the result's name is there already", "Move it away, then retry.", "nobody", "no"
+        "A file with the name of the result exists already", "Move that file elsewhere, then retry.", "nobody", "no"
     ),
     "output": Reason(
-        "The result was damaged on its way to the disk", "Have the disk checked, then retry.", "computer", "no"
+        "The result was damaged when it was written to the disk", "Have the disk checked, then retry.", "computer", "no"
     ),
     "basin_exists": _TWICE,
     "log_exists": _TWICE,
@@ -157,27 +163,31 @@ FAILURES: dict[str, Reason] = {
 OTHERS: dict[str, Reason] = {
     "open_for_writing": Reason("Another program has it open for writing", _WAIT, "nobody", "yes"),
     "blank": Reason("Its last frames are still empty", _WAIT, "nobody", "yes"),
-    "changing": Reason("It changed while it was looked at", _WAIT, "nobody", "yes"),
+    "changing": Reason("It changed while it was inspected", _WAIT, "nobody", "yes"),
     "still_written": Reason("It is still being written", _WAIT, "nobody", "yes"),
     "unreachable": Reason("Its folder does not answer", _SHARE, "computer", "yes"),
-    "interrupted": Reason("dcnumd ended while it was processed", "Nothing to do; it is begun anew.", "nobody", "yes"),
+    "interrupted": Reason(
+        "dcnumd ended during its processing", "Nothing to do; it is processed again.", "nobody", "yes"
+    ),
     "retry": Reason("Somebody asked for it to be processed again", _WAIT, "nobody", "yes"),
-    "replaced": Reason("Another content took its name before its turn", _WAIT, "nobody", "no"),
+    "replaced": Reason("Another file took its name before it was processed", _WAIT, "nobody", "no"),
     "already_done": Reason("It was processed before", _WAIT, "nobody", "no"),
-    "already_processed": Reason("It is itself the whole result of this pipeline", _WAIT, "nobody", "no"),
+    "already_processed": Reason("It is itself the complete result of this pipeline", _WAIT, "nobody", "no"),
     "own_output": Reason("It is a result that was made here", _WAIT, "nobody", "no"),
     "output_differs": Reason(
-        "Another result with this name is there already", "Move it away, then retry.", "nobody", "no"
+        "Another result with this name exists already", "Move that file elsewhere, then retry.", "nobody", "no"
     ),
-    "output_gone": Reason("Its result was taken away", "Ask the engineer if it is to be made again.", "nobody", "no"),
-    "output_returned": Reason("Its result is there again", _WAIT, "nobody", "no"),
+    "output_gone": Reason(
+        "Its result was moved or deleted", "Ask the engineer if it is to be made again.", "nobody", "no"
+    ),
+    "output_returned": Reason("Its result is in its place again", _WAIT, "nobody", "no"),
     "not_watched": Reason("Its folder is not watched any more", _SETTINGS, "settings", "no"),
     "pattern": Reason(
         "Its name does not fit watch.patterns", "Change the patterns if it is to be processed.", "settings", "no"
     ),
-    "not_a_file": Reason("It is no file, but has the name of a measurement", "Rename it.", "nobody", "no"),
+    "not_a_file": Reason("It is not a file, but has the name of a measurement", "Rename it.", "nobody", "no"),
     "broken_link": Reason(
-        "It is a link to a file that is not there", "Put that file back, or remove the link.", "measurement", "no"
+        "It is a link to a file that does not exist", "Restore that file, or remove the link.", "measurement", "no"
     ),
     "ledger": Reason("The ledger cannot be opened, read or written", _SETTINGS, "ledger", "no"),
     "ledger_damaged": Reason(
@@ -188,11 +198,11 @@ OTHERS: dict[str, Reason] = {
     "output_not_writable": Reason(
         "The simulated measurement cannot be written", "Choose another folder.", "computer", "no"
     ),
-    "demo": Reason("Something in the demonstration failed", _REPORT, "dcnumd", "no"),
+    "demo": Reason("The demonstration failed", _REPORT, "dcnumd", "no"),
     "ended": Reason("The daemon of the demonstration ended too early", _REPORT, "dcnumd", "no"),
     "silent": Reason("The daemon of the demonstration did nothing", _REPORT, "dcnumd", "no"),
 }
-"""Reasons that are no failure of a measurement: of waiting and skipped files, of commands, and of the ledger."""
+"""Reasons that are not failures of a measurement: of waiting and skipped files, of commands, and of the ledger."""
 
 CATALOGUE: dict[str, Reason] = FAILURES | OTHERS
 
@@ -202,10 +212,10 @@ REFUSED_NAMES: dict[str, str] = {
     "pattern": "its name does not fit watch.patterns",
     "report": "it has the name of a report",
     "own_output": "it has the name of a result of dcnum's predecessor",
-    "output_folder": "it lies in output.folder, where results go",
+    "output_folder": "it is in output.folder, the folder of results",
 }
 """Reasons for ignoring a file because of its name. Only `dcnumd why` reports them, in these words; therefore they are
-no reason codes, except for ``pattern``."""
+not reason codes, except for ``pattern``."""
 
 
 def codes_of(fault: Fault) -> frozenset[str]:

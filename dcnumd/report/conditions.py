@@ -38,7 +38,8 @@ STOPPERS: frozenset[Name] = frozenset(NAMES) - {"disk.low", "output.blocked", "f
 FAULTS: dict[Fault, Reason] = {
     "ledger.unwritable": Reason(
         "The ledger cannot be written, so nothing is processed",
-        "Ask the engineer to make room in the state folder, or to make it writable; it goes on by itself.",
+        "Ask the engineer to free space in the state folder, or to make it writable; processing then continues by "
+        "itself.",
         "ledger",
         "yes",
     ),

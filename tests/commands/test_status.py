@@ -210,7 +210,7 @@ def test_screen_tells_that_results_have_no_place(world, owner):
     blocked(world)
     lines = drawn(world, width=200, owner=owner)
     assert words(lines[2]) == f"■ The disk for the results is full, 3 waiting: {world.folder}"
-    assert words(lines[3]) == "Delete or move what is not needed on that disk; it goes on by itself."
+    assert words(lines[3]) == "Delete or move files on that disk; processing then continues by itself."
     waiting = [words(line).partition(" wait2.rtdc ") for line in lines if "wait2.rtdc" in line]
     ((state, _, why),) = waiting
     assert state.endswith("no place")
@@ -235,8 +235,8 @@ def test_plain_lines_and_json_tell_that_results_have_no_place(world, capfd):
     blocked(world)
     assert main(["status", "-c", str(world.config)]) == 0
     (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("blocked ")]
-    told = f"disk.low: The disk for the results is full: {FULL}. Delete or move what is not needed on that disk"
-    assert line == f"blocked  {told}; it goes on by itself. 3 measurements wait."
+    told = f"disk.low: The disk for the results is full: {FULL}. Delete or move files on that disk"
+    assert line == f"blocked  {told}; processing then continues by itself. 3 measurements wait."
     assert main(["status", "--json", "-c", str(world.config)]) == 0
     (found,) = json.loads(capfd.readouterr().out)["blocked"]
     assert found == {
@@ -250,7 +250,7 @@ def test_why_tells_cause_and_cure(world, capfd):
     assert main(["why", str(world.folder / "wait0.rtdc"), "-c", str(world.config)]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert lines[0].endswith(f"wait0.rtdc  no_space: {FULL}")
-    assert lines[1].strip().startswith("The disk for the results is full. Delete or move what is not needed")
+    assert lines[1].strip().startswith("The disk for the results is full. Delete or move files")
 
 
 def test_status_tells_of_failures_until_they_are_acknowledged(world, capfd):

@@ -78,7 +78,7 @@ def fails_until_it_is_repaired(
     (folder / "repaired.rtdc").write_bytes(b"no measurement")
     assert start_daemon("--once", config=config(REPORTS), ready=False).wait(SECONDS) == 1
     index = index_of(folder)
-    for part in ("first_dcn.html", "repaired.rtdc", "not_hdf5", "It is no measurement. Move it somewhere else."):
+    for part in ("first_dcn.html", "repaired.rtdc", "not_hdf5", "It is not a measurement. Move it somewhere else."):
         assert part in index
 
 

@@ -84,5 +84,6 @@ def test_heartbeat_and_status_line_tell_that_results_have_no_place(tmp_path, mon
     assert fault_of({key: value for key, value in line.items() if key != "log_level"}) is None
     assert told.decode() == (
         "STATUS=waiting; 1 queued, 0 settling; output.blocked: The folder of the results is read-only: "
-        "/out: is read-only; mount it. Ask the engineer to make it writable; it goes on by itself. 1 measurement waits."
+        "/out: is read-only; mount it. Ask the engineer to make it writable; processing then "
+        "continues by itself. 1 measurement waits."
     )

@@ -74,7 +74,7 @@ def test_page_tells_without_a_script_what_is_going_on(serve):
 
 def test_page_tells_that_a_result_was_taken_away(serve):
     page = read(serve(dataclasses.replace(busy(), done=(done(1, reason="output_gone"), done(2)))))
-    assert page.text.count("Its result was taken away") == 1
+    assert page.text.count("Its result was moved or deleted") == 1
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_page_tells_that_a_result_was_taken_away(serve):
             {"blocked": full().blocked, "running": running()},
             "yellow",
             "No place for results",
-            "/mnt/results: The disk for the results is full, 12 measurements wait. Delete or move what is not needed",
+            "/mnt/results: The disk for the results is full, 12 measurements wait. Delete or move files",
         ),
         ({"blocked": full().blocked, "outputs": full().outputs[1:]}, "red", "No place for results", "12 measurements"),
         (
