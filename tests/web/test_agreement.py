@@ -55,6 +55,16 @@ class Place:
         now = json.loads(self.get("/api/v1/status"))
         return not (now["conditions"] or now["waiting"] or now["running"] or now["recording"])
 
+    def waiting(self, path: pathlib.Path) -> pathlib.Path:
+        """Wait until the ledger says why a measurement waits, and return its path."""
+
+        def noted() -> bool:
+            waiting = json.loads(self.get("/api/v1/status"))["waiting"]
+            return any(one["path"] == str(path) and one["reason"] for one in waiting)
+
+        wait_until(noted, daemon=self.daemon)
+        return path
+
     def command(self, *arguments: str, code: int = 0) -> str:
         assert main([*arguments, "-c", str(self.config)]) == code
         return self.capsys.readouterr().out
@@ -73,7 +83,9 @@ class Place:
 @contextlib.contextmanager
 def paused(place: Place) -> Iterator[pathlib.Path]:
     place.post("pause")
-    yield published(place.watched, "paused.rtdc")
+    path = published(place.watched, "paused.rtdc")
+    place.daemon.wait_for("job.queued", path=str(path))
+    yield path
     place.post("resume")
 
 
@@ -93,14 +105,14 @@ def held(place: Place) -> Iterator[pathlib.Path]:
 @contextlib.contextmanager
 def full_disk(place: Place) -> Iterator[pathlib.Path]:
     ballast = place.results.fill()
-    yield published(place.watched, "no space.rtdc")
+    yield place.waiting(published(place.watched, "no space.rtdc"))
     ballast.unlink()
 
 
 @contextlib.contextmanager
 def read_only(place: Place) -> Iterator[pathlib.Path]:
     place.results.remount("ro")
-    yield published(place.watched, "read-only.rtdc")
+    yield place.waiting(published(place.watched, "read-only.rtdc"))
     place.results.remount("rw")
 
 
@@ -127,12 +139,13 @@ def failure(place: Place) -> Iterator[pathlib.Path]:
 def full_state_folder(place: Place) -> Iterator[pathlib.Path]:
     ballast = [place.state.fill()]
     # So many, since what is noted of a few may go where something was before.
-    path, *_ = [published(place.watched, f"not noted {number}.rtdc", seed=number) for number in range(10)]
+    for number in range(10):
+        published(place.watched, f"not noted {number}.rtdc", seed=number)
     place.daemon.wait_for("ledger.unwritable")
     # What is freed when the ledger is closed must not suffice to open it again.
     wait_until(lambda: not json.loads(place.get("/api/v1/status"))["folders"], daemon=place.daemon)
     ballast.append(place.state.fill("more"))
-    yield path
+    yield published(place.watched, "not seen.rtdc")
     for file in ballast:
         file.unlink()
     place.daemon.wait_for("ledger.recovered")
@@ -142,10 +155,13 @@ def full_state_folder(place: Place) -> Iterator[pathlib.Path]:
 def no_process(place: Place) -> Iterator[pathlib.Path]:
     """Kill the process that does the work, and the next one while it starts; the delay before another one is long."""
     place.set("backoff_seconds", 3600.0)
+    place.post("pause")
+    path = published(place.watched, "no process.rtdc")
+    place.daemon.wait_for("job.queued", path=str(path))
     pid = place.daemon.matching("worker.started", role="pipeline")[-1]["pid"]
     psutil.Process(pid).kill()
     place.daemon.wait_for("worker.lost", pid=pid)
-    path = published(place.watched, "no process.rtdc")
+    place.post("resume")
     supervisor = psutil.Process(place.daemon.process.pid)
     roles = {event["pid"] for event in place.daemon.matching("worker.started")}
 
