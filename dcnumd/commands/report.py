@@ -45,6 +45,13 @@ class Pair(click.ParamType[tuple[str, str]]):
     help="Folder for the reports; else report.folder of the config, beside each file by default.",
 )
 @click.option("--pair", "pairs", type=Pair(), multiple=True, help="Two more features to plot. Can be repeated.")
+@click.option(
+    "--plots",
+    "plots_folder",
+    metavar="DIR",
+    type=click.Path(path_type=pathlib.Path, file_okay=False),
+    help="Also write each plot as a PNG and an SVG file into this folder.",
+)
 @json_option
 @with_settings(config_needed=False)
 def report(
@@ -52,6 +59,7 @@ def report(
     files: tuple[pathlib.Path, ...],
     output: pathlib.Path | None,
     pairs: tuple[tuple[str, str], ...],
+    plots_folder: pathlib.Path | None,
     as_json: bool,
 ) -> int:
     """Make the report of each FILE, a processed measurement of dcnumd or dcnum: a page, and its figures as JSON.
@@ -63,12 +71,14 @@ def report(
     folder = output or settings.report.folder
     requests = make_requests(settings, [(path, folder or path.absolute().parent) for path in files], pairs)
     # Importing the plotting library is slow, so wrong options are reported before.
-    from dcnumd.report.make import make_report  # noqa: PLC0415
+    from dcnumd.report.make import export_plots, make_report  # noqa: PLC0415
 
     failures = 0
     for request in requests:
         try:
-            show(request, make_report(request), as_json=as_json)
+            summary = make_report(request)
+            plots = export_plots(request, plots_folder.absolute()) if plots_folder else ()
+            show(request, summary, plots, as_json=as_json)
         except DcnumdError as error:
             failures += 1
             show_failure(request, error, as_json=as_json)
@@ -116,15 +126,19 @@ def make_requests(
     return list(requests.values())
 
 
-def show(request: ReportRequest, summary: ReportSummary, *, as_json: bool) -> None:
-    """Print the traffic light of a report, and the paths of its files."""
+def show(
+    request: ReportRequest, summary: ReportSummary, plots: tuple[pathlib.Path, ...] = (), *, as_json: bool
+) -> None:
+    """Print the traffic light of a report, the paths of its files, and how many plots were written."""
     if as_json:
         values = {
             field.name: getattr(summary, field.name)
             for field in dataclasses.fields(summary)
             if field.name not in {"thumbnail", "plot"}
         }
-        click.echo(json.dumps({"outcome": "done", "result": request.path_result, **values}, default=os.fspath))
+        click.echo(
+            json.dumps({"outcome": "done", "result": request.path_result, **values, "plots": plots}, default=os.fspath)
+        )
         return
     light = click.style(summary.light, fg=LIGHTS[summary.light])
     events = f"{summary.events} event" + ("" if summary.events == 1 else "s")
@@ -132,6 +146,8 @@ def show(request: ReportRequest, summary: ReportSummary, *, as_json: bool) -> No
     click.echo(f"{request.path_result}: {light}, {events} -> {where}")
     for text in summary.texts:
         click.echo(f"  {text}")
+    if plots:
+        click.echo(f"  {len(plots)} files of plots in {plots[0].parent}")
 
 
 def show_failure(request: ReportRequest, error: DcnumdError, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pathlib
 
 from dcnumd.config.values import PlotSettings
-from dcnumd.report.request import IndexRow, ReportRequest, ReportSummary
+from dcnumd.report.request import IndexRow, PlotKind, ReportRequest, ReportSummary
 
 
 def warm_up(settings: PlotSettings) -> None:
@@ -30,6 +30,13 @@ def make_report(request: ReportRequest) -> ReportSummary:
     from dcnumd.report import make  # noqa: PLC0415 -- numerical code, as above
 
     return make.make_report(request)
+
+
+def export_plot(request: ReportRequest, name: str, kind: PlotKind) -> bytes | None:
+    """Draw one plot of a report; see `dcnumd.report.make.export_plot`."""
+    from dcnumd.report import make  # noqa: PLC0415 -- numerical code, as above
+
+    return make.export_plot(request, name, kind)
 
 
 def update_index(

@@ -144,7 +144,8 @@ def _pairs(
         )
         x, y = (_title(figures, name) for name in pair)
         title, note = f"{x} and {inner(y)}", _scatter_note(points)
-        views.append(ScatterView(title, plot, _scatter_text(points, x, y), note, marks, points.remarks))
+        text = _scatter_text(points, x, y)
+        views.append(ScatterView("-".join(pair), title, plot, text, note, marks, points.remarks))
     return tuple(views)
 
 
@@ -220,17 +221,17 @@ def _histograms(data: ResultData, figures: Figures, missing: list[str]) -> tuple
             continue
         count = feature.count if feature else 0
         text = f"Histogram of the {inner(title)} of {count_of(count, 'event')}."
-        views.append(ChartView(title, plot, text, f"Median of all events: {_with_unit(median, unit)}."))
+        views.append(ChartView(name, title, plot, text, f"Median of all events: {_with_unit(median, unit)}."))
     return tuple(views)
 
 
 def _courses(figures: Figures, missing: list[str]) -> tuple[ChartView, ...]:
     views = []
-    for course, title, label, rate in (
-        (figures.event_rate, "Event rate", "events/s", True),
-        (figures.background, "Background brightness", GREY, False),
+    for course, name, title, label, rate in (
+        (figures.event_rate, "event_rate", "Event rate", "events/s", True),
+        (figures.background, "background", "Background brightness", GREY, False),
     ):
-        plot = plots.course(course.time_s, course.values, label, f"course-{label[0]}", rate=rate)
+        plot = plots.course(course.time_s, course.values, label, f"course-{name}", rate=rate)
         if plot is None:
             if figures.events:
                 missing.append(f"No course of the {inner(title)}: fewer than two intervals are known.")
@@ -238,7 +239,7 @@ def _courses(figures: Figures, missing: list[str]) -> tuple[ChartView, ...]:
         low, high = (number(end, 3) for end in _range(course))
         values = f"between {low} and {high}" if low != high else f"always {low}"
         text = f"{title} over time: {values} {label}."
-        views.append(ChartView(title, plot, text, text))
+        views.append(ChartView(name, title, plot, text, text))
     return tuple(views)
 
 

@@ -17,7 +17,8 @@ from dcnumd.report.document import as_document
 from dcnumd.report.drawings import axis_labels, draw, standard_cloud
 from dcnumd.report.figures import Figures, measure
 from dcnumd.report.page import render
-from dcnumd.report.request import PAIR, ReportRequest, ReportSummary
+from dcnumd.report.plots import Plot
+from dcnumd.report.request import PAIR, PlotKind, ReportRequest, ReportSummary
 from dcnumd.report.result_file import ResultData, open_result
 from dcnumd.write.result import ResultFile
 
@@ -141,6 +142,60 @@ def make_report(request: ReportRequest) -> ReportSummary:
     # The page is written last, when the files that it refers to exist, but comes first in the summary.
     written = [_write(request, kind, contents[kind]) for kind in ENDINGS if kind in contents]
     return rating.summary(tuple(reversed(written)))
+
+
+def export_plots(request: ReportRequest, folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """Write each plot of a report as a PNG and as an SVG file, on white.
+
+    Parameters
+    ----------
+    request
+        The result to evaluate.
+    folder
+        Folder of the files, whose names consist of those of the report and of the plot.
+
+    Returns
+    -------
+    paths
+        The files that were written.
+
+    Raises
+    ------
+    MeasurementError, ResultError
+        As for `make_report`.
+    """
+    paths = []
+    for name, plot in _plots(request).items():
+        for ending, content in ((".png", plot.as_png()), (".svg", plot.as_svg_file())):
+            path = folder / f"{request.path_report.name}_{name}{ending}"
+            with ResultFile(path, existing="replace", job_id=request.job_id, root=None) as target:
+                target.temporary.write_bytes(content)
+                target.commit()
+            paths.append(path)
+    return tuple(paths)
+
+
+def export_plot(request: ReportRequest, name: str, kind: PlotKind) -> bytes | None:
+    """Return one plot of a report as the content of a file; None if there is no plot of this name.
+
+    Raises
+    ------
+    MeasurementError
+        As for `make_report`.
+    """
+    plot = _plots(request).get(name)
+    if plot is None:
+        return None
+    return plot.as_png() if kind == "png" else plot.as_svg_file()
+
+
+def _plots(request: ReportRequest) -> dict[str, Plot]:
+    """Return all plots of a report by name."""
+    # Without a gallery, no images of cells need to be read.
+    request = dataclasses.replace(request, gallery=0)
+    with open_result(request) as data:
+        rating = Rating.of(data, request)
+        return draw(data, rating.figures, request, rating.main, rating.raster).plots()
 
 
 def report_path(request: ReportRequest, kind: Format) -> pathlib.Path:

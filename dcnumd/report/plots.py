@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -21,9 +21,25 @@ from matplotlib.ticker import MaxNLocator
 
 from dcnumd.report.cloud import Floats, Limits, limits
 
-# Placeholder colours for matplotlib, and the variables of the style sheet that replace them.
-MUTED, LINE, ACCENT, STRONG = "#0a0b0d", "#0a0b0e", "#0a0b0f", "#0a0b0c"
-VARIABLES = {MUTED: "var(--muted)", LINE: "var(--line)", ACCENT: "var(--accent)", STRONG: "var(--fg)"}
+
+class Palette(NamedTuple):
+    """The colours of a plot: text, lines of axes and grid, data, lines over the data, and the background."""
+
+    muted: str
+    line: str
+    accent: str
+    fg: str
+    card: str = "none"
+
+
+ON_PAGE = Palette("#0a0b0d", "#0a0b0e", "#0a0b0f", "#0a0b0c")
+"""Placeholders, which the variables of the style sheet replace; these have the names of the fields."""
+ON_PAPER = Palette("#333333", "#cccccc", "#2456c7", "#000000", "#ffffff")
+"""Colours of plots for documents."""
+PAPER_DPI = 250
+FONTS = '"DejaVu Sans", Verdana, sans-serif'
+Draw = Callable[[Axes, Palette], None]
+"""Draws into axes, in given colours."""
 
 MOST_BINS, FEWEST_BINS = 48, 12
 FEWEST_GREY_LEVELS = 8.0
@@ -41,6 +57,22 @@ class Plot:
     """Width and height of the view box."""
     points: Floats = dataclasses.field(default_factory=lambda: np.empty((0, 2)))
     """Positions of the marked points in the view box (x, y), of shape (point, 2)."""
+    as_png: Callable[[], bytes] = bytes
+    """Draws the plot on white, and returns it as the content of a PNG file."""
+
+    def as_svg_file(self) -> bytes:
+        """Return the plot on white as the content of an SVG file."""
+        text = self.svg
+        for name, colour in ON_PAPER._asdict().items():
+            text = text.replace(f"var(--{name})", colour)
+        size = f'width="{self.width:g}pt" height="{self.height:g}pt" viewBox="0 0 {self.width:g} {self.height:g}"'
+        file = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n<svg xmlns="http://www.w3.org/2000/svg" '
+            f'xmlns:xlink="http://www.w3.org/1999/xlink" {size}>'
+            f"<style>text{{font-family:{FONTS}}}.modulus{{font-size:7px}}</style>"
+            f'<rect width="100%" height="100%" fill="{ON_PAPER.card}"/>{text}</svg>\n'
+        )
+        return file.encode()
 
 
 def histogram(values: Floats, label: str, median: float | None, key: str) -> Plot | None:
@@ -67,10 +99,10 @@ def histogram(values: Floats, label: str, median: float | None, key: str) -> Plo
     bins = int(np.clip((ends[1] - ends[0]) / width, FEWEST_BINS, MOST_BINS)) if width > 0 else FEWEST_BINS
     counts, edges = np.histogram(finite, bins, range=ends)
 
-    def draw(axes: Axes) -> None:
-        axes.stairs(counts, edges, fill=True, facecolor=ACCENT, alpha=0.75)
+    def draw(axes: Axes, colours: Palette) -> None:
+        axes.stairs(counts, edges, fill=True, facecolor=colours.accent, alpha=0.75)
         if median is not None and ends[0] <= median <= ends[1]:
-            axes.axvline(median, color=STRONG, linewidth=1.4, dashes=(4, 2))
+            axes.axvline(median, color=colours.fg, linewidth=1.4, dashes=(4, 2))
         axes.set_xlim(*ends)
         axes.set_ylim(0, max(1.05 * counts.max(), 1))
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -103,10 +135,10 @@ def course(time: Sequence[float], values: Sequence[float | None], label: str, ke
     if finite.size < 2:
         return None
 
-    def draw(axes: Axes) -> None:
-        axes.plot(x, y, color=ACCENT, linewidth=1.6)
+    def draw(axes: Axes, colours: Palette) -> None:
+        axes.plot(x, y, color=colours.accent, linewidth=1.6)
         if rate:
-            axes.fill_between(x, y, color=ACCENT, alpha=0.2, linewidth=0)
+            axes.fill_between(x, y, color=colours.accent, alpha=0.2, linewidth=0)
             axes.set_ylim(0, max(1.1 * finite.max(), 1e-9))
         else:
             middle = (finite.min() + finite.max()) / 2
@@ -120,12 +152,12 @@ def course(time: Sequence[float], values: Sequence[float | None], label: str, ke
     return small_plot(draw, key, width=440, height=190)
 
 
-def style(font_size: float, colours: Mapping[str, str] | None = None) -> Any:
+def style(font_size: float, colours: Palette = ON_PAGE) -> Any:
     """Return the settings of matplotlib for one plot.
 
     Why not a precise return type: only newer versions of matplotlib have one for the keys.
     """
-    muted, line = ((colours or {}).get(colour, colour) for colour in (MUTED, LINE))
+    muted, line = colours.muted, colours.line
     return {
         "axes.axisbelow": True,
         "axes.edgecolor": line,
@@ -137,7 +169,7 @@ def style(font_size: float, colours: Mapping[str, str] | None = None) -> Any:
         "axes.labelsize": font_size,
         "axes.spines.right": False,
         "axes.spines.top": False,
-        "figure.facecolor": "none",
+        "figure.facecolor": colours.card,
         "font.family": ["DejaVu Sans"],
         "font.size": font_size,
         "grid.color": line,
@@ -185,8 +217,9 @@ def as_svg(figure: Figure, key: str) -> Plot:
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     text = re.sub(r"<!--.*?-->|\n\s*", "", text, flags=re.DOTALL)
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, variable)
+    for name, colour in ON_PAGE._asdict().items():
+        if colour != "none":
+            text = text.replace(colour, f"var(--{name})")
     width, height = figure.get_size_inches() * 72
     return Plot(text, float(width), float(height))
 
@@ -196,7 +229,7 @@ def _ends(x: Floats) -> Limits:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def small_plot(draw: Callable[[Axes], None], key: str, *, width: int = 270, height: int = 185) -> Plot:
+def small_plot(draw: Draw, key: str, *, width: int = 270, height: int = 185) -> Plot:
     """Draw one of the small plots.
 
     Parameters
@@ -208,8 +241,18 @@ def small_plot(draw: Callable[[Axes], None], key: str, *, width: int = 270, heig
     width, height
         Size of the plot's view box.
     """
-    with mpl.rc_context(style(11.0)):
+
+    def figure_in(colours: Palette) -> Figure:
         figure = Figure(figsize=(width / 72, height / 72))
         left, bottom = 58 / width, 39 / height
-        draw(figure.add_axes((left, bottom, 1 - left - 8 / width, 1 - bottom - 8 / height)))
-        return as_svg(figure, key)
+        draw(figure.add_axes((left, bottom, 1 - left - 8 / width, 1 - bottom - 8 / height)), colours)
+        return figure
+
+    def as_png() -> bytes:
+        buffer = io.BytesIO()
+        with mpl.rc_context(style(11.0, ON_PAPER)):
+            figure_in(ON_PAPER).savefig(buffer, format="png", dpi=PAPER_DPI)
+        return buffer.getvalue()
+
+    with mpl.rc_context(style(11.0)):
+        return dataclasses.replace(as_svg(figure_in(ON_PAGE), key), as_png=as_png)

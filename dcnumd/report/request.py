@@ -15,6 +15,9 @@ from dcnumd.config.values import PlotSettings, ReportLimits
 Light = Literal["green", "yellow", "red", "grey"]
 """Traffic light: no problem found, to be checked, unusable, not rated."""
 
+PlotKind = Literal["png", "svg"]
+"""Format of a plot as a file."""
+
 PAIR = ("area_um", "deform")
 """The features of the standard plot: area and deformation."""
 

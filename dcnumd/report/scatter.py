@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from dcnumd.report.cloud import Cloud, Limits, unit, visible_parts
-from dcnumd.report.plots import LINE, MUTED, Plot, as_svg, name_axes, style
+from dcnumd.report.plots import ON_PAPER, Palette, Plot, as_svg, name_axes, style
 
 Box = tuple[float, float, float, float]
 """Position and size of the axes in a drawing: left, top, width, height."""
@@ -100,7 +100,10 @@ def plot(points: Cloud, raster: Image.Image, labels: tuple[str, str], marked: np
     inside = f'<image x="{left}" y="{top}" width="{width}" height="{height}" href="data:image/png;base64,{data}"/>'
     lines = _isolines_as_svg(points, (left, top, width, height)) + _contours_as_svg(points, (left, top, width, height))
     return dataclasses.replace(
-        axes, svg=axes.svg + inside + lines, points=np.column_stack([left + across * width, top + (1 - up) * height])
+        axes,
+        svg=axes.svg + inside + lines,
+        points=np.column_stack([left + across * width, top + (1 - up) * height]),
+        as_png=functools.partial(picture, points, raster, labels, paper=True),
     )
 
 
@@ -224,11 +227,10 @@ def picture(points: Cloud, raster: Image.Image, labels: tuple[str, str], *, pape
 @functools.lru_cache(maxsize=4)
 def _axes_as_image(scales: _Scales, labels: tuple[str, str], *, paper: bool) -> Image.Image:
     """Draw the axes of the picture. Most results have the same axes, and drawing them takes longer than the points."""
-    colours = {MUTED: "#333333", LINE: "#cccccc"} if paper else {MUTED: GREY, LINE: f"{GREY}55"}
+    colours = ON_PAPER if paper else Palette(GREY, f"{GREY}55", GREY, GREY)
     with mpl.rc_context(style(11.0, colours)):
         width, height = PICTURE_SIZE
         figure = Figure(figsize=(width / PICTURE_DPI, height / PICTURE_DPI), dpi=PICTURE_DPI)
-        figure.set_facecolor("white" if paper else "none")
         _prepare(figure.add_axes(SCATTER_BOX), scales, labels)
         return _drawn(figure)
 

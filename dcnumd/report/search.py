@@ -14,7 +14,7 @@ from dcnumd.errors import DcnumdError
 from dcnumd.report.figures import Figures, Search
 from dcnumd.report.gallery import BackgroundPictures, pictures_of_backgrounds
 from dcnumd.report.page import number
-from dcnumd.report.plots import ACCENT, STRONG, Plot, name_axes, small_plot
+from dcnumd.report.plots import Palette, Plot, name_axes, small_plot
 from dcnumd.report.result_file import ResultData
 from dcnumd.report.sample import SPOT
 from dcnumd.report.views import ChartView, FrameView, SearchView
@@ -103,7 +103,7 @@ def _chart(search: Search) -> ChartView:
     if search.threshold is not None:
         note += f" The line is the threshold, {search.threshold:g}; the segmenter finds what is to its left."
     title = "Darkest spot of each frame"
-    return ChartView(title, _histogram(search), f"Histogram of the darkest spots of {frames}.", note)
+    return ChartView("darkest_spot", title, _histogram(search), f"Histogram of the darkest spots of {frames}.", note)
 
 
 def _histogram(search: Search) -> Plot:
@@ -113,10 +113,10 @@ def _histogram(search: Search) -> Plot:
     margin = max(0.05 * (high - low), 0.5)
     counts, edges = np.histogram(values, BINS, range=(low - margin, high + margin))
 
-    def draw(axes: Axes) -> None:
-        axes.stairs(counts, edges, fill=True, facecolor=ACCENT, alpha=0.75)
+    def draw(axes: Axes, colours: Palette) -> None:
+        axes.stairs(counts, edges, fill=True, facecolor=colours.accent, alpha=0.75)
         if search.threshold is not None:
-            axes.axvline(search.threshold, color=STRONG, linewidth=1.6, dashes=(4, 2))
+            axes.axvline(search.threshold, color=colours.fg, linewidth=1.6, dashes=(4, 2))
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, max(1.05 * counts.max(), 1))
         axes.xaxis.set_major_locator(MaxNLocator(6))

@@ -21,8 +21,12 @@ class Mark(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScatterView:
-    """One scatter plot, with the marked cells of the gallery, and with paragraphs below it: a note and remarks."""
+    """One scatter plot, with the marked cells of the gallery, and with paragraphs below it: a note and remarks.
 
+    `name` identifies the plot in names of files; it consists of the features.
+    """
+
+    name: str
     title: str
     plot: Plot
     text: str
@@ -33,8 +37,12 @@ class ScatterView:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChartView:
-    """A small plot, with its title, its description for screen readers, and the note below it."""
+    """A small plot, with its title, its description for screen readers, and the note below it.
 
+    `name` identifies the plot in names of files.
+    """
+
+    name: str
     title: str
     plot: Plot
     text: str
@@ -84,3 +92,8 @@ class Drawings:
     background: BackgroundPictures | None = None
     search: SearchView | None = None
     missing: tuple[str, ...] = ()
+
+    def plots(self) -> dict[str, Plot]:
+        """Return all plots by name."""
+        charts = (*self.histograms, *self.courses, *((self.search.chart,) if self.search else ()))
+        return {view.name: view.plot for view in (*self.pairs, *charts)}

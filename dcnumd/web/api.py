@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from dcnumd.report.conditions import conditions_of
+from dcnumd.report.request import PlotKind
 from dcnumd.status import Ended, Running, Waiting
 from dcnumd.web.access import Access
 from dcnumd.web.control import Control
@@ -21,6 +22,7 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 STATES = ("done", "failed", "skipped")
 MAX_ID = 2**63 - 1
+PLOT_TYPES: dict[PlotKind, str] = {"png": "image/png", "svg": "image/svg+xml"}
 FRESH_SECONDS = 0.5
 """Age up to which a status is sent again as long as the daemon reports no change [s]."""
 
@@ -49,6 +51,7 @@ class Api:
             web.get("/api/v1/status", self.status),
             web.get("/api/v1/measurements", self.measurements),
             web.get(measurement, self.measurement),
+            web.get(rf"{measurement}/plots/{{name:[A-Za-z0-9_-]{{1,100}}}}.{{kind:png|svg}}", self.plot),
             web.post(f"{measurement}/retry", self.retry),
             web.post("/api/v1/acknowledge", self.acknowledge),
             web.post("/api/v1/pause", self.pause),
@@ -88,6 +91,17 @@ class Api:
         if entry is None:
             raise web.HTTPNotFound(text="There is no measurement of this number.")
         return _answer(_json(as_dict(entry)))
+
+    async def plot(self, request: web.Request) -> web.Response:
+        """Return one plot of a measurement's report as a file."""
+        kind: PlotKind = "png" if request.match_info["kind"] == "png" else "svg"
+        try:
+            content = await self._control.plot_of(int(request.match_info["id"]), request.match_info["name"], kind)
+        except ValueError as error:
+            raise web.HTTPConflict(text=str(error)) from error
+        if content is None:
+            raise web.HTTPNotFound(text="There is no such plot of this measurement.")
+        return web.Response(body=content, content_type=PLOT_TYPES[kind])
 
     async def retry(self, request: web.Request) -> web.Response:
         """Process one measurement again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from dcnumd.report.request import PlotKind
 from dcnumd.status import Ended, Running, Snapshot, Totals, Waiting
 
 
@@ -75,4 +76,13 @@ class Control(Protocol):
         -------
         content
             The content of the file; None if there is none, or if it does not have the given `name`.
+        """
+
+    async def plot_of(self, entry_id: int, name: str, kind: PlotKind) -> bytes | None:
+        """Return a plot of a measurement's report as the content of a file; None if there is none of this name.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be drawn now; the text says why.
         """

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import xml.dom.minidom
 
 import click
+import numpy as np
+import PIL.Image
 import pytest
 from click.testing import CliRunner
 
@@ -78,3 +82,26 @@ def test_two_reports_of_one_name(tmp_path):
     paths = [write_result(tmp_path / name / "M001_dcn.rtdc", 10) for name in "ab"]
     with pytest.raises(click.UsageError, match="would both become"):
         raise run(*paths, "-o", tmp_path / "out", folder=tmp_path).exception
+
+
+def test_plots_as_files_for_documents(tmp_path):
+    """Each is there as PNG and SVG, in black on white, and needs nothing of the page; that without events, too."""
+    paths = [write_result(tmp_path / f"M{events}_dcn.rtdc", events) for events in (150, 0)]
+    done = run(*paths, "-o", tmp_path, "--plots", tmp_path / "plots", "--json", folder=tmp_path)
+    assert done.return_value == 0
+    told = [pathlib.Path(path) for line in done.stdout.splitlines() for path in json.loads(line)["plots"]]
+    assert sorted(told) == sorted((tmp_path / "plots").iterdir())
+    names = {path.stem.removeprefix("M150_dcn_") for path in told if path.name.startswith("M150_dcn_")}
+    assert {"area_um-deform", "area_um", "deform", "bright_avg", "event_rate"} <= names
+    for path in told:
+        if path.suffix == ".png":
+            with PIL.Image.open(path) as picture:
+                pixels = np.array(picture.convert("RGB"))
+            assert pixels[0, 0].min() >= 254
+            assert pixels.min() < 80
+        else:
+            text = path.read_text("utf-8")
+            root = xml.dom.minidom.parseString(text).documentElement  # noqa: S318 -- it was written here
+            assert (root.tagName, root.namespaceURI) == ("svg", "http://www.w3.org/2000/svg")
+            assert "var(" not in text
+            assert "#0a0b0" not in text

@@ -180,6 +180,8 @@ class Desk:
         self.picture = b""
         self.reports: dict[int, bytes] = {}
         self.figures: dict[tuple[int, str], bytes] = {}
+        self.plots: dict[tuple[int, str, str], bytes] = {}
+        self.held_plots = ""
         self.retried: list[int] = []
         self.rendered = 0
         self.broken: Exception | None = None
@@ -254,6 +256,11 @@ class Desk:
 
     async def report(self, entry_id: int, ending: str, name: str = "") -> bytes | None:
         return self.reports.get(entry_id) if ending == ".html" else self.figures.get((entry_id, name))
+
+    async def plot_of(self, entry_id: int, name: str, kind: str) -> bytes | None:
+        if self.held_plots:
+            raise ValueError(self.held_plots)
+        return self.plots.get((entry_id, name, kind))
 
 
 @dataclasses.dataclass

@@ -37,11 +37,12 @@ def checked(served, path, method="GET", **headers):
     answer = served.ask(path, method, **headers)
     plain = re.sub(r"/\d+", "/{id}", path.partition("?")[0])
     plain = re.sub(r"(/{id}/).+\.json$", r"\1{name}", plain)
+    plain = re.sub(r"(/plots/).+$", r"\1{name}.{kind}", plain)
     described = DOCUMENT["paths"][plain][method.lower()]["responses"][str(answer.status)]
     if "$ref" in described:
         described = DOCUMENT["components"]["responses"][described["$ref"].rpartition("/")[2]]
-    (content_type,) = described["content"]
-    assert answer.headers["Content-Type"].partition(";")[0] == content_type
+    content_type = answer.headers["Content-Type"].partition(";")[0]
+    assert content_type in described["content"]
     if content_type == "application/json":
         schema = {**described["content"][content_type]["schema"], "components": DOCUMENT["components"]}
         jsonschema.validate(answer.json, schema, jsonschema.Draft202012Validator)
@@ -163,6 +164,23 @@ def test_answers_that_are_no_json_have_their_type(serve):
     served.desk.figures[99, "M001_dcn.json"] = b"{}"
     for path in ("/plot.png", "/measurements/99/", "/measurements/99/M001_dcn.json", "/metrics"):
         assert checked(served, path).status == 200
+
+
+def test_plots_are_files_of_both_kinds(serve):
+    """By the name of a plot; where none is drawn now, the answer says why."""
+    served = serve(busy())
+    served.desk.plots = {(99, "area_um-deform", "png"): png(), (99, "area_um-deform", "svg"): b"<svg/>"}
+    path = "/api/v1/measurements/99/plots/"
+    for kind, content_type in (("png", "image/png"), ("svg", "image/svg+xml")):
+        answer = checked(served, f"{path}area_um-deform.{kind}")
+        assert (answer.status, answer.headers["Content-Type"]) == (200, content_type)
+        assert answer.body == served.desk.plots[99, "area_um-deform", kind]
+    assert checked(served, f"{path}volume.svg").status == 404
+    for name in ("area_um-deform.pdf", "..%2fsecret.svg", f"{'x' * 101}.svg", "a%22b.svg"):
+        assert served.ask(path + name).status == 404
+    served.desk.held_plots = "Another plot is being drawn; try again."
+    answer = checked(served, f"{path}volume.svg")
+    assert (answer.status, answer.json["error"]) == (409, served.desk.held_plots)
 
 
 def test_health_is_told_with_reasons(serve):

@@ -24,7 +24,7 @@ from dcnumd.daemon.measurements.counters import Counters
 from dcnumd.daemon.measurements.lifecycle import begin_anew
 from dcnumd.daemon.session import Session
 from dcnumd.logic.job import Progress
-from dcnumd.report.request import ReportSummary
+from dcnumd.report.request import PlotKind, ReportSummary
 from dcnumd.status import Ended, Fault, Folder, Recording, Running, Snapshot, Totals, Waiting
 
 log = structlog.get_logger()
@@ -269,6 +269,18 @@ class View:
             return await in_thread(os.fspath(root), _read_inside, path, root)
         except OSError:
             return None
+
+    async def plot_of(self, entry_id: int, name: str, kind: PlotKind) -> bytes | None:
+        """Draw a plot of a measurement's report; None if there is none. ValueError says why it cannot be drawn now."""
+        if self._session is None:
+            return None
+        try:
+            entry = self._session.ledger.get(entry_id)
+        except (KeyError, OverflowError):
+            return None
+        if entry.state is not State.DONE or entry.output is None:
+            return None
+        return await self._session.reports.plot(entry, name, kind)
 
     def _set_paused(self, *, paused: bool) -> None:
         if paused != self._paused:

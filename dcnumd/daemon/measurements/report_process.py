@@ -47,6 +47,12 @@ class ReportProcess:
         self._deadlines: set[Deadline] = set()
         self._released = asyncio.Event()
         self._released.set()
+        self._aside_free = asyncio.Lock()
+
+    @property
+    def held(self) -> bool:
+        """Whether the process is suspended."""
+        return not self._released.is_set()
 
     async def start(self) -> None:
         """Start the process, and have it load what it needs; if that fails, the next call tries again."""
@@ -67,15 +73,16 @@ class ReportProcess:
         return await self._limited(self._child.call(function, *args, **kwargs), CALL_SECONDS, self._child.kill)
 
     async def call_aside(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function in a copy of the process, so that others need not wait; only one such call at a time.
+        """Call a function in a copy of the process, so that others need not wait; such calls wait for each other.
 
         Raises
         ------
         DcnumdError
             As for `call`.
         """
-        await self._released.wait()
-        return await self._limited(self._aside.call(function, *args, **kwargs), ASIDE_SECONDS, self._aside.kill)
+        async with self._aside_free:
+            await self._released.wait()
+            return await self._limited(self._aside.call(function, *args, **kwargs), ASIDE_SECONDS, self._aside.kill)
 
     def give_way(self, *, idle: bool) -> None:
         """Run calls aside only when processors are idle, so that they delay no measurement; or normally again."""

@@ -21,8 +21,8 @@ from dcnumd.daemon.measurements.indexes import Indexes
 from dcnumd.daemon.measurements.report_process import ReportProcess
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.processes.child import Child
-from dcnumd.report.calls import make_report, rate
-from dcnumd.report.request import ReportRequest, ReportSummary
+from dcnumd.report.calls import export_plot, make_report, rate
+from dcnumd.report.request import PlotKind, ReportRequest, ReportSummary
 
 
 class Listener(Protocol):
@@ -84,6 +84,7 @@ class Reporter:
         self._to_rate, self._all_rated, self._to_make = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._all_rated.set()
         self._making = False
+        self._drawing = False
 
     @property
     def idle(self) -> bool:
@@ -105,6 +106,28 @@ class Reporter:
             self._all_rated.clear()
         self._waiting.setdefault(entry.id, 0)
         self._to_make.set()
+
+    async def plot(self, entry: Entry, name: str, kind: PlotKind) -> bytes | None:
+        """Draw one plot of the report of a result, and return it as the content of a file; None if there is none.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be drawn now; the text says why.
+        """
+        if not self._settings.report.enabled:
+            raise ValueError("Reports are switched off (report.enabled).")
+        if self.process.held:
+            raise ValueError("A measurement is being recorded; try again afterwards.")
+        if self._drawing:
+            raise ValueError("Another plot is being drawn; try again.")
+        self._drawing = True
+        try:
+            return await self.process.call_aside(export_plot, self._request(entry)[0], name, kind)
+        except DcnumdError as error:
+            raise ValueError(error.message) from error
+        finally:
+            self._drawing = False
 
     async def keep_reporting(self) -> None:
         """Rate results, make the wanted reports, and update the indexes, until cancelled."""
