@@ -462,16 +462,19 @@ def test_process_of_a_folder_without_measurements_is_wrong_usage(tmp_path, capsy
 
 @pytest.mark.slow
 def test_process_stopped_by_ctrl_c_leaves_no_result(tmp_path):
-    """The first SIGINT ends the running file in an orderly way; the last lines say what was done and what not."""
+    """The first Ctrl-C, which reaches all processes, ends the running file; the last lines say what was not done."""
     write_measurement(tmp_path / "M0.rtdc", frames=400, shape=(80, 320))
     for number in range(1, 30):
         (tmp_path / f"M{number}.rtdc").hardlink_to(tmp_path / "M0.rtdc")
     (tmp_path / "bad.rtdc").write_bytes(b"no measurement")
     names = ["bad.rtdc", *(f"M{number}.rtdc" for number in range(30))]
     command = [sys.executable, "-m", "dcnumd", "process", "--no-report", *names]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
         first = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         rest, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in errors
@@ -483,7 +486,9 @@ def test_process_stopped_by_ctrl_c_leaves_no_result(tmp_path):
     (counted,) = (line for line in errors.splitlines() if re.match(r"\d+ done", line))
     counts = {end: int(number) for number, end in (part.split(" ", 1) for part in counted.split(", "))}
     assert (counts["done"], counts["skipped"]) == (len(done), 0)
-    assert counts["failed"] in {1, 2}
+    # The signal may have come between two files.
+    assert counts["failed"] == 1
+    assert errors.count("Stopped: ") == counts.get("not finished", 0) <= 1
     assert sum(counts.values()) == 31
     assert f"  not_hdf5         {tmp_path}/bad.rtdc" in errors.splitlines()
 

@@ -29,9 +29,16 @@ def announce(job: Job, *, as_json: bool) -> None:
 
 def summarize(jobs: Sequence[Job], ends: Sequence[JobResult | DcnumdError]) -> None:
     """Print how many files came to which end, and a line for each that failed, on stderr."""
-    failed = [(job, end) for job, end in zip(jobs, ends, strict=False) if isinstance(end, DcnumdError)]
+    stopped = sum(isinstance(end, JobCancelledError) for end in ends)
+    failed = [
+        (job, end)
+        for job, end in zip(jobs, ends, strict=False)
+        if isinstance(end, DcnumdError) and not isinstance(end, JobCancelledError)
+    ]
     skipped = sum(isinstance(end, JobResult) and end.outcome == "skipped" for end in ends)
-    counts = {"done": len(ends) - skipped - len(failed), "skipped": skipped, "failed": len(failed)}
+    counts = {"done": len(ends) - skipped - stopped - len(failed), "skipped": skipped, "failed": len(failed)}
+    if stopped:
+        counts["not finished"] = stopped
     if len(ends) < len(jobs):
         counts["not begun"] = len(jobs) - len(ends)
     click.echo("\n" + ", ".join(f"{number} {end}" for end, number in counts.items()), err=True)

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 context = multiprocessing.get_context("forkserver")
@@ -57,6 +57,8 @@ def start_fork_server() -> None:
     context.set_forkserver_preload([PRELOADED])
     in_main_thread = threading.current_thread() is threading.main_thread()
     parent = {PARENT: str(os.getpid() if in_main_thread else 0)}
+    # Python unblocks SIGINT when it has started its resource tracker, which the server needs; so start that one first.
+    resource_tracker.ensure_running()
     # The pipeline handles an interrupt from the terminal. The server would react to it, too, until it is loaded.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

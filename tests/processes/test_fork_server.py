@@ -32,6 +32,19 @@ SCRIPT = """
         process.join()
 """
 
+INTERRUPTED = """
+    import os, signal
+    from dcnumd.processes.fork_server import context, start_fork_server
+
+    if __name__ == "__main__":
+        signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+        start_fork_server()
+        os.killpg(0, signal.SIGINT)
+        process = context.Process(target=print, args=("worker",))
+        process.start()
+        process.join()
+"""
+
 
 @pytest.fixture
 def start(tmp_path):
@@ -76,3 +89,18 @@ def test_worker_that_cannot_begin_says_why(start, tmp_path):
         open_gate(tmp_path)
         assert "FileNotFoundError" in owner.stderr.read()
         assert owner.wait() == 0
+
+
+def test_interrupt_from_the_terminal_does_not_end_a_server_that_is_starting(tmp_path):
+    """Ctrl-C reaches all processes of the terminal; only the owner of the server reacts to it."""
+    script = tmp_path / "starter.py"
+    script.write_text(textwrap.dedent(INTERRUPTED))
+    found = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.fspath(pathlib.Path(__file__).parents[1])},
+        start_new_session=True,
+        check=False,
+    )
+    assert (found.stdout.split(), found.stderr, found.returncode) == (["interrupted", "worker"], "", 0)
