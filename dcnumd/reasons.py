@@ -91,8 +91,8 @@ FAILURES: dict[str, Reason] = {
     "method": Reason("A method or one of its settings does not exist", _SETTINGS, "settings", "no"),
     "config": Reason("A setting does not fit this measurement", _SETTINGS, "settings", "no"),
     "input": Reason(
-        "The measurement contains an impossible value",
-        "The message names it; record the measurement again if needed.",
+        "A value in the measurement is missing or impossible",
+        "The details name it; ask the engineer whether a setting can replace it.",
         "measurement",
         "no",
     ),

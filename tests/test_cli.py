@@ -177,7 +177,7 @@ def test_why_tells_the_way_of_a_file(config, ledger, capsys, tmp_path):
     """Each step with its time; and for an unknown file, why nothing is known of it."""
     assert main(["why", str(tmp_path / "in" / "failed.rtdc"), "-c", str(config)]) == 0
     _, cause, *way = capsys.readouterr().out.splitlines()
-    assert cause.strip().startswith("It holds no images. Record with images")
+    assert cause.strip().startswith("It contains no images. Record with images")
     assert [line.split()[1] for line in way] == ["seen", "settling", "queued", "failed"]
     done = tmp_path / "in" / "done.rtdc"
     assert main(["why", ledger.latest(str(done)).output, "-c", str(config)]) == 0
@@ -351,7 +351,7 @@ def test_process_works_without_config_on_relative_paths(tmp_path):
     assert results[0]["path_out"] == str(tmp_path / "out" / "Größe 1_dcn.rtdc")
     reports = [f"{name}_dcn.{kind}" for name in ("Größe 1", "good") for kind in ("html", "json")]
     assert [pathlib.Path(path).name for result in results for path in result.get("report", [])] == reports
-    assert [result["light"] for result in results if "light" in result] == ["yellow", "yellow"]
+    assert [result["light"] for result in results] == ["yellow", None, None, None, "yellow"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         [*reports, "Größe 1_dcn.rtdc", "good_dcn.rtdc"]
     )
@@ -368,12 +368,15 @@ def test_process_works_without_config_on_relative_paths(tmp_path):
 def test_process_on_a_terminal_shows_progress_in_a_line_of_its_own(tmp_path):
     """Nothing is written into the line of the progress, also where the terminal's encoding is ASCII."""
     write_measurement(tmp_path / "M1.rtdc", 40)
-    (tmp_path / "M2.rtdc").write_bytes(b"no measurement")
+    (tmp_path / "M2\x1b[31m\a\n.rtdc").write_bytes(b"no measurement")
     command = [sys.executable, "-m", "dcnumd", "process", str(tmp_path)]
     with Terminal(command, columns=300, environment={"LC_ALL": "C", "PYTHONUTF8": "0"}) as terminal:
         assert terminal.wait() == 1
     written = [CONTROLS.sub("", part) for part in re.split(r"\r|\n|\x1b\[2K", terminal.output)]
-    assert any(part.startswith("[1/2] M1.rtdc") and "segmentation" in part for part in written)
+    assert any(part.startswith("[1/2] M1.rtdc") for part in written)
+    assert "\x1b[31m" not in terminal.output
+    assert "\a" not in terminal.output
+    assert any(r"M2\x1b[31m\x07\n.rtdc" in part for part in written)
     starts = ("M1.rtdc: 40 frames", "Error: ", "  yellow: ", "1 done, 0 skipped, 1 failed")
     for start in starts:
         told = [part for part in written if start in part]

@@ -38,7 +38,8 @@ def print_features(settings: Settings, entries: Iterable[Entry], *, as_json: boo
         Whether to print JSON instead of CSV.
     """
     rows, failures = [], 0
-    for entry in entries:
+    # A row without an output belongs to a former content of its measurement, whose result was replaced.
+    for entry in (one for one in entries if one.output):
         try:
             rows.append(_row(entry, _document_of(settings, entry)))
         except DcnumdError as error:
@@ -59,11 +60,11 @@ def _document_of(settings: Settings, entry: Entry) -> Mapping[str, Any]:
     DcnumdError
         If the result cannot be read.
     """
-    request = routing.report_request_for(
-        settings, pathlib.Path(entry.path), pathlib.Path(entry.output or ""), entry.job_id
-    )
+    assert entry.output is not None
+    request = routing.report_request_for(settings, pathlib.Path(entry.path), pathlib.Path(entry.output), entry.job_id)
     written = request.path_report.with_name(f"{request.path_report.name}.json")
-    document = read_document(written) if entry.report_state == "written" else None
+    # The figures are written when the result is rated, before its page.
+    document = read_document(written) if entry.light else None
     if document is not None and document.get("pphash") == entry.pphash:
         return document
     # Imported here because only results without such a file need numerical code.

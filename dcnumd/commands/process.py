@@ -81,8 +81,8 @@ def process(
 ) -> int:
     """Process each FILE now, or all measurements in a folder, without daemon or ledger.
 
-    Each result gets a report beside it, or where the config says. Works without a config file, too. Exit code 1 if a
-    measurement failed, 2 if the config does not fit.
+    Each result gets a report beside it or, without -o, where the config says. Works without a config file, too. Exit
+    code 1 if a measurement failed, 2 if the config does not fit.
     """
     jobs = make_jobs(settings, paths, output, frames, recursive=recursive)
     requests: Sequence[ReportRequest | None] = [None] * len(jobs)

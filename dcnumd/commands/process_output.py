@@ -14,7 +14,11 @@ from dcnumd.commands.report import LIGHTS
 from dcnumd.errors import DcnumdError, JobCancelledError, printable
 from dcnumd.logic.job import Job, JobResult
 from dcnumd.report.request import ReportSummary
+from dcnumd.report.wording import count_of
 from dcnumd.words import duration
+
+NO_REPORT: dict[str, Any] = {"report": (), "light": None, "warnings": ()}
+"""Fields for other programs where there is no report."""
 
 
 def announce(job: Job, *, as_json: bool) -> None:
@@ -49,23 +53,22 @@ def summarize(jobs: Sequence[Job], ends: Sequence[JobResult | DcnumdError]) -> N
 def tell(result: JobResult, summary: ReportSummary | None, *, as_json: bool) -> None:
     """Print the result of a file, with the outcome of its report if there is one."""
     if as_json:
-        fields: dict[str, Any] = {"report": [], "light": None, "warnings": []}
+        fields = NO_REPORT
         if summary is not None:
             fields = {"report": summary.paths, "light": summary.light, "warnings": summary.warnings}
         click.echo(json.dumps(dataclasses.asdict(result) | fields, default=os.fspath))
         return
     if result.outcome == "skipped":
-        click.echo(f"{result.path_in}: skipped ({result.reason}): {result.error or result.path_out}")
+        click.echo(printable(f"{result.path_in}: skipped ({result.reason}): {result.error or result.path_out}"))
         return
     speed = f", {result.frames / result.seconds:.0f} frames/s" if result.seconds else ""
-    click.echo(
-        f"{result.path_in}: {result.frames} frames, {result.events} events in {duration(result.seconds)}{speed}"
-        f" -> {result.path_out}"
-    )
+    counts = f"{count_of(result.frames, 'frame')}, {count_of(result.events, 'event')}"
+    click.echo(printable(f"{result.path_in}: {counts} in {duration(result.seconds)}{speed} -> {result.path_out}"))
     if summary is not None:
-        click.echo(f"  {click.style(summary.light, fg=LIGHTS[summary.light])}: {summary.paths[0]}")
+        report = printable(os.fspath(summary.paths[0]))
+        click.echo(f"  {click.style(summary.light, fg=LIGHTS[summary.light])}: {report}")
         for text in summary.texts:
-            click.echo(f"  {text}")
+            click.echo(f"  {printable(text)}")
 
 
 def tell_failure(job: Job, error: DcnumdError, *, as_json: bool) -> None:
@@ -78,9 +81,9 @@ def tell_failure(job: Job, error: DcnumdError, *, as_json: bool) -> None:
             "path_in": os.fspath(job.path_in),
             "path_out": os.fspath(job.path_out),
         }
-        click.echo(json.dumps(failure))
+        click.echo(json.dumps(failure | NO_REPORT))
     if isinstance(error, JobCancelledError):
-        click.echo(f"Stopped: {job.path_in} was not finished and will have no result", err=True)
+        click.echo(printable(f"Stopped: {job.path_in} was not finished and will have no result"), err=True)
     else:
         text = error.message if str(job.path_in) in error.message else f"{job.path_in}: {error.message}"
-        click.echo(f"Error: {text}", err=True)
+        click.echo(f"Error: {printable(text)}", err=True)

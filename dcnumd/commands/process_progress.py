@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from dcnumd.errors import printable
 from dcnumd.logic.job import Job, Progress
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ class ProgressDisplay:
         if self._task is not None:
             # Why not `reset`: it keeps the number of frames.
             self._bar.remove_task(self._task)
-        text = f"[{job.job_id}/{self._number}] {job.path_in.name}".replace("[", r"\[")
+        text = printable(f"[{job.job_id}/{self._number}] {job.path_in.name}").replace("[", r"\[")
         self._task = self._bar.add_task(text, total=None, stage="inspection")
+        self._bar.refresh()
 
     def update(self, progress: Progress) -> None:
         """Show the progress of the job."""

@@ -73,8 +73,9 @@ def why_not(entry: Entry) -> str:
 
 def entry_line(entry: Entry) -> str:
     """Return one line about a measurement."""
+    result = entry.output or "replaced by the result of a later content"
     details = {
-        State.DONE: f"{entry.frames} frames, {entry.events} events in {duration(entry.seconds or 0)} -> {entry.output}",
+        State.DONE: f"{entry.frames} frames, {entry.events} events in {duration(entry.seconds or 0)} -> {result}",
         State.RUNNING: f"{entry.frames_done or 0} of {entry.frames} frames",
     }.get(entry.state, why_not(entry))
     if entry.state is State.DONE and entry.reason == OUTPUT_GONE:

@@ -185,8 +185,9 @@ def _remarks_on_axes(points: Cloud, figures: Figures, request: ReportRequest) ->
     notes = []
     if points.unusual:
         area, deform = standard_limits(request.plot, figures.channel_width_um)
+        than = "set" if request.plot.area or request.plot.deform else "usual"
         notes.append(
-            f"Wider than usual: {number(100 * points.unusual, 2)} % of the events lie outside of area "
+            f"Wider than {than}: {number(100 * points.unusual, 2)} % of the events lie outside of area "
             f"{number(area[0])} to {number(area[1])} µm² and deformation {number(deform[0])} to {number(deform[1])}."
         )
     if follows_unknown_width(request.plot, figures.channel_width_um):

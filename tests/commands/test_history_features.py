@@ -31,7 +31,7 @@ def results(world):
         write_result(path, 50, columns=columns_of(50, seed=number))
         if name == "reported":
             make_report(ReportRequest(path, path.with_suffix(""), formats=("json",)))
-            world.ledger.amend(entry.id, report_state="written")
+            world.ledger.amend(entry.id, report_state="written", light="yellow")
     world.failed("failed.rtdc")
     return world
 
@@ -73,6 +73,33 @@ def test_figures_of_another_pipeline_are_not_taken(results, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert [row["path"].rpartition("/")[2] for row in rows] == ["reported.rtdc", "bare.rtdc"]
     assert rows[0]["area_um_median"] == pytest.approx(statistics.median(columns_of(50, seed=0)["area_um"].tolist()))
+
+
+def test_results_that_were_replaced_have_no_row(results, capsys):
+    """The history says what became of the result of a former content of a measurement."""
+    (earlier,) = [entry for entry in results.ledger.history() if entry.path.endswith("bare.rtdc")]
+    results.ledger.finish(results.running("bare2.rtdc").id, earlier.output)
+    assert (
+        main(
+            [
+                "history",
+                "--features",
+                "--json",
+                "--until",
+                "2026-11-24",
+                "--since",
+                "2026-11-22",
+                "-c",
+                str(results.config),
+            ]
+        )
+        == 0
+    )
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["path"].endswith("/reported.rtdc")
+    assert main(["history", "-c", str(results.config)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "bare.rtdc" in line]
+    assert "-> replaced by the result of a later content" in line
 
 
 @pytest.mark.parametrize("wrong", [["--failed"], ["--state", "skipped"]])
