@@ -79,22 +79,8 @@ def test_results_that_were_replaced_have_no_row(results, capsys):
     """The history says what became of the result of a former content of a measurement."""
     (earlier,) = [entry for entry in results.ledger.history() if entry.path.endswith("bare.rtdc")]
     results.ledger.finish(results.running("bare2.rtdc").id, earlier.output)
-    assert (
-        main(
-            [
-                "history",
-                "--features",
-                "--json",
-                "--until",
-                "2026-11-24",
-                "--since",
-                "2026-11-22",
-                "-c",
-                str(results.config),
-            ]
-        )
-        == 0
-    )
+    days = ("--since", "2026-11-22", "--until", "2026-11-24")
+    assert main(["history", "--features", "--json", *days, "-c", str(results.config)]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["path"].endswith("/reported.rtdc")
     assert main(["history", "-c", str(results.config)]) == 0
