@@ -67,12 +67,15 @@ class Run:
         Version of each program and library, by name.
     path_in
         Path of the measurement; empty if not known.
+    listed
+        Indices of the frames to process, if they were given as a list.
     """
 
     processing: Processing = Processing()
     frames: int | None = None
     software: dict[str, str] = dataclasses.field(default_factory=dict)
     path_in: str = ""
+    listed: tuple[int, ...] = ()
 
 
 def read_run(logs: Mapping[str, list[str]]) -> Run:
@@ -88,15 +91,15 @@ def read_run(logs: Mapping[str, list[str]]) -> Run:
         if match := LOG_NAME.fullmatch(name):
             program, kind, stamp = match.groups()
             newest[kind] = max(newest.get(kind, ("", "", [])), (stamp, program, lines), key=lambda found: found[0])
-    software, path_in = _read_job(*newest["job"][1:]) if "job" in newest else ({}, "")
+    run = _read_job(*newest["job"][1:]) if "job" in newest else Run()
     if "log" not in newest:
-        return Run(software=software, path_in=path_in)
+        return run
     lines = unfold(newest["log"][2])
     frames = _last_number(FRAMES, lines)
     seconds = _seconds(lines)
     speed = frames / seconds if frames and seconds else None
     processing = Processing(seconds, speed, _last_number(DROPPED, lines), _stages(lines), _warnings(lines))
-    return Run(processing, frames, software, path_in)
+    return dataclasses.replace(run, processing=processing, frames=frames)
 
 
 def _last_number(pattern: re.Pattern[str], lines: list[str]) -> int | None:
@@ -137,15 +140,15 @@ def _warnings(lines: list[str]) -> tuple[str, ...]:
     return (*shown, *([f"{further} further warnings are in the log of the result."] if further else []))
 
 
-def _read_job(program: str, lines: list[str]) -> tuple[dict[str, str], str]:
-    """Return the versions of the software and the path of the measurement from the log of a job."""
+def _read_job(program: str, lines: list[str]) -> Run:
+    """Return what the log of a job says: versions of the software, path of the measurement, and listed frames."""
     text = "\n".join(lines)
     try:
         job = json.loads(text) if len(text) <= MAX_JOB else None
     except (ValueError, RecursionError):
         job = None
     if not isinstance(job, dict):
-        return {}, ""
+        return Run()
     python = job.get("python")
     libraries = job.get("libraries")
     if isinstance(python, dict):
@@ -153,9 +156,16 @@ def _read_job(program: str, lines: list[str]) -> tuple[dict[str, str], str]:
     found = {program: _version(job.get(f"{program} version")), "Python": _version(python)}
     if isinstance(libraries, dict):
         found |= {name: _version(libraries.get(name)) for name in SHOWN_LIBRARIES}
-    settings = job.get("job")
-    path_in = joined(settings.get("path_in")) if isinstance(settings, dict) else ""
-    return {name: text for name, text in found.items() if text}, path_in
+    asked = job.get("job")
+    asked = asked if isinstance(asked, dict) else {}
+    software = {name: text for name, text in found.items() if text}
+    return Run(software=software, path_in=joined(asked.get("path_in")), listed=_listed(asked.get("settings")))
+
+
+def _listed(settings: Any) -> tuple[int, ...]:
+    """Return the frames that a job of dcnumd lists; empty if it processes all frames, or a slice."""
+    found = settings.get("index_mapping") if isinstance(settings, dict) else None
+    return tuple(found) if isinstance(found, list) and all(type(index) is int for index in found) else ()
 
 
 def _version(value: Any) -> str:

@@ -14,8 +14,10 @@ import numpy.typing as npt
 from dcnumd.errors import MeasurementError
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
+from dcnumd.read.index_mapping import Indices
 from dcnumd.read.open_file import members, open_measurement
 from dcnumd.read.trust import Trust, trust_in_force, trusting
+from dcnumd.report.processed import WHOLE_MEASUREMENT, processed_frames
 from dcnumd.report.processing import Run, read_run
 from dcnumd.report.request import ReportRequest
 
@@ -35,8 +37,6 @@ SHARED_BACKGROUNDS = "basin_events/image_bg"
 """Dataset with the background images that events share."""
 MOST_SHARED_BYTES = 64 * 2**20
 """Largest size of these images that is read [bytes]."""
-WHOLE_MEASUREMENT = "0"
-"""Code of the index mapping of a result for which all frames were processed."""
 
 
 class ResultData:
@@ -168,10 +168,11 @@ class ResultData:
         """Return the background of the first event at or after a frame; after the last event, of the last one.
 
         Without events, the result does not say which background image belongs to a frame. The images are then taken as
-        evenly spread over the measurement.
+        evenly spread over the processed frames.
         """
-        if not self._count and self.source_frames is not None and (images := self.background_images):
-            return images[min(position * len(images) // max(len(self.source_frames), 1), len(images) - 1)]
+        if not self._count and self.processed is not None and (images := self.background_images):
+            place = int(np.searchsorted(self.processed, position))
+            return images[min(place * len(images) // max(len(self.processed), 1), len(images) - 1)]
         if not self._count or self.positions is None:
             return None
         event = int(np.searchsorted(self.positions, position))
@@ -220,7 +221,18 @@ class ResultData:
     @property
     def whole(self) -> bool:
         """Whether all frames of the measurement were processed."""
-        return str(self.meta.get("pipeline:dcnum mapping", WHOLE_MEASUREMENT)) == WHOLE_MEASUREMENT
+        return self._mapping == WHOLE_MEASUREMENT
+
+    @property
+    def _mapping(self) -> str:
+        return str(self.meta.get("pipeline:dcnum mapping", WHOLE_MEASUREMENT))
+
+    @functools.cached_property
+    def processed(self) -> Indices | None:
+        """Indices of the processed frames of the measurement, of shape (frame,), ascending; None if not known."""
+        if self.source_frames is None:
+            return None
+        return processed_frames(self._mapping, self.run.listed, len(self.source_frames))
 
     @functools.cached_property
     def source(self) -> HDF5Data | None:

@@ -12,6 +12,8 @@ from scipy import ndimage
 from dcnumd.errors import DcnumdError
 from dcnumd.feat.feat_background.offset import wall_brightness
 from dcnumd.meta.ppid import parse_gate_ppid, ppid_to_kwargs
+from dcnumd.read.image_stack import ImageStack
+from dcnumd.read.index_mapping import Indices
 from dcnumd.report.result_file import ResultData
 from dcnumd.segm import labeling
 from dcnumd.segm.segm_thresh import SegmentThresh
@@ -66,10 +68,11 @@ class FrameSample:
 
 
 def sample_frames(data: ResultData) -> FrameSample:
-    """Evaluate up to 100 frames of the measurement, or a few images of events if its frames cannot be reached."""
-    bursts = _read_bursts(data)
-    if not bursts:
+    """Evaluate up to 100 of the processed frames, or a few images of events if the frames cannot be reached."""
+    read = _read_bursts(data)
+    if not read:
         return _sample_events(data)
+    bursts = [(int(indices[0]), frames) for indices, frames in read]
     walls = [wall_brightness(frames) for _, frames in bursts]
     spare = sum(len(wall) - 1 for wall in walls)
     squares = sum(float(((wall - wall.mean()) ** 2).sum()) for wall in walls)
@@ -77,7 +80,7 @@ def sample_frames(data: ResultData) -> FrameSample:
     pairs = _with_backgrounds(data, bursts)
     cells, border_cells = _count_cells(pairs, settings) if settings else (None, None)
     darkest = [] if len(data) else [_darkest(*pair).tolist() for pair in pairs]
-    places = [range(start, start + len(frames)) for start, frames in bursts] if darkest else []
+    places = [indices.tolist() for indices, _ in read] if darkest else []
     return FrameSample(
         position=tuple(start for start, _ in bursts),
         level=tuple(_median(frames) for _, frames in bursts),
@@ -91,26 +94,34 @@ def sample_frames(data: ResultData) -> FrameSample:
     )
 
 
-def _read_bursts(data: ResultData) -> list[tuple[int, Frames]]:
-    """Return index of the first frame, and frames, of bursts that are spread over the recording."""
-    stack = data.source_frames
-    if stack is None or not len(stack):
+def _read_bursts(data: ResultData) -> list[tuple[Indices, Frames]]:
+    """Return indices and frames of bursts that are spread over the processed frames."""
+    stack, processed = data.source_frames, data.processed
+    if stack is None or processed is None or not processed.size:
         return []
     chunk = stack.chunks[0] if stack.chunks else 1
     cost = max(chunk, BURST) * int(np.prod(stack.shape[1:]))
     places = int(np.clip(MOST_BYTES // max(cost, 1), FEWEST_PLACES, PLACES))
     # A burst that begins with a chunk does not need a second one. Of few frames, all are read, and none of them twice.
-    step = BURST if len(stack) <= BURST * PLACES else max(chunk, BURST)
-    starts = np.unique(np.linspace(0, len(stack) - 1, places).astype(np.int64) // step * step)
+    step = BURST if processed.size <= BURST * PLACES else max(chunk, BURST)
+    firsts = np.unique(np.linspace(0, processed.size - 1, places).astype(np.int64) // step * step)
     bursts = []
-    for start in starts.tolist():
+    for first in firsts.tolist():
+        indices = processed[first : first + BURST]
         try:
-            frames = stack[start : start + BURST]
+            frames = _read(stack, indices)
         except DcnumdError as error:
             data.miss(f"Some of the recorded frames cannot be read: {error.message}.")
             continue
-        bursts.append((start, np.ascontiguousarray(frames)))
+        bursts.append((indices, np.ascontiguousarray(frames)))
     return bursts
+
+
+def _read(stack: ImageStack, indices: Indices) -> Frames:
+    start, end = int(indices[0]), int(indices[-1]) + 1
+    if end - start == indices.size:
+        return np.asarray(stack[start:end])
+    return np.stack([stack[index] for index in indices.tolist()])
 
 
 def _sample_events(data: ResultData) -> FrameSample:

@@ -69,5 +69,15 @@ def test_nothing_in_the_frames(simulate, figures_of):
     assert "check flow, focus and light" in figures.checks[0].text
 
 
+@pytest.mark.parametrize(
+    ("mapping", "frames"),
+    [(slice(0, 2, None), [0, 1]), (2, [0, 1]), (slice(4, 60, 8), [4, 12, 20, 28, 36, 44, 52]), ((9, 3, 4), [3, 4, 9])],
+)
+def test_only_processed_frames_are_sampled(simulate, figures_of, mapping, frames):
+    """The other frames of the measurement say nothing about why no events were found."""
+    result = simulate(f"some {mapping}", settings={**FAR, "index_mapping": mapping}, frames=60)
+    assert list(figures_of(result).search.frame) == frames
+
+
 def test_results_with_events_have_no_search(simulate, figures_of):
     assert figures_of(simulate()).search.darkest == ()
