@@ -44,6 +44,7 @@ def index_of(folder: pathlib.Path) -> str:
 
 def test_reports_of_a_daemon(start_daemon, write_config, watched_folder, state_folder, tmp_path):
     """Beside each result, where the config says, and for each result once."""
+    ends_without_a_folder(start_daemon, write_config, watched_folder, tmp_path / "file")
     fails_until_it_is_repaired(start_daemon, write_config, watched_folder)
     daemon = start_daemon(config=write_config(NO_REPORTS))
 
@@ -59,9 +60,9 @@ def test_reports_of_a_daemon(start_daemon, write_config, watched_folder, state_f
     killed_process(daemon, watched_folder)
     reload(f"{REPORTS}folder = {json.dumps(str(tmp_path / 'reports'))}\nformats = ['html']\n")
     folder_of_their_own(daemon, watched_folder, tmp_path / "reports")
-    (tmp_path / "file").write_text("in the way")
-    reload(f"{REPORTS}folder = {json.dumps(str(tmp_path / 'file' / 'reports'))}\n")
-    folder_in_the_way(daemon, watched_folder, tmp_path / "file")
+    # with a single attempt, so that a failure that counts would be the last
+    reload(f"attempts = 1\n{REPORTS}folder = {json.dumps(str(tmp_path / 'file' / 'reports'))}\n")
+    folder_in_the_way(daemon, watched_folder, state_folder, tmp_path / "file")
     reload(REPORTS)
     path = killed_daemon(daemon, watched_folder, state_folder)
     daemon = start_daemon(config=write_config(REPORTS))
@@ -70,11 +71,23 @@ def test_reports_of_a_daemon(start_daemon, write_config, watched_folder, state_f
     assert daemon.stop() == 0
 
 
+def ends_without_a_folder(
+    start_daemon: Callable[..., Daemon], config: Callable[[str], pathlib.Path], folder: pathlib.Path, file: pathlib.Path
+) -> None:
+    """Have ``--once`` end although a report waits for its folder; the next run makes it."""
+    draw_measurement(folder / "first.rtdc")
+    file.write_text("in the way")
+    daemon = start_daemon(
+        "--once", config=config(f"{REPORTS}folder = {json.dumps(str(file / 'reports'))}\n"), ready=False
+    )
+    assert daemon.wait(SECONDS) == 0
+    assert len(daemon.matching("report.failed", path=str(folder / "first.rtdc"), will_retry=True)) == 1
+
+
 def fails_until_it_is_repaired(
     start_daemon: Callable[..., Daemon], config: Callable[[str], pathlib.Path], folder: pathlib.Path
 ) -> None:
-    """Have ``--once`` wait for the reports: when it ends, they are there, and what failed is in the index."""
-    draw_measurement(folder / "first.rtdc")
+    """Have ``--once`` wait for the reports: when it ends, also those of before are there, and the failure is listed."""
     (folder / "repaired.rtdc").write_bytes(b"no measurement")
     assert start_daemon("--once", config=config(REPORTS), ready=False).wait(SECONDS) == 1
     index = index_of(folder)
@@ -135,13 +148,21 @@ def folder_of_their_own(daemon: Daemon, folder: pathlib.Path, reports: pathlib.P
     assert sorted(path.name for path in (folder / "day").iterdir()) == ["M001_data.rtdc", "M001_data_dcn.rtdc"]
 
 
-def folder_in_the_way(daemon: Daemon, folder: pathlib.Path, file: pathlib.Path) -> None:
-    """Have no folder for reports: one warning says what is wrong, the result is there and the daemon goes on."""
-    for number in (6, 7):
-        path = published(folder, f"M{number}.rtdc", seed=number)
-        failed = daemon.wait_for("report.failed", timeout=SECONDS, path=str(path), will_retry=False)
-        assert str(file) in failed["error"]
-        assert len(daemon.matching("job.finished", path=str(path))) == 1
+def folder_in_the_way(daemon: Daemon, folder: pathlib.Path, state_folder: pathlib.Path, file: pathlib.Path) -> None:
+    """Have no folder for reports: they wait, one warning says why, no attempt is counted; later they are made."""
+    paths = [published(folder, f"M{number}.rtdc", seed=number) for number in (6, 7)]
+    for path in paths:
+        daemon.wait_for("job.finished", timeout=SECONDS, path=str(path))
+        daemon.wait_for("report.rated", timeout=SECONDS, path=str(path))
+    failed = daemon.wait_for("report.failed", timeout=SECONDS, reason="output_no_permission")
+    assert str(file) in failed["error"]
+    assert (failed["attempt"], failed["will_retry"]) == (1, True)
+    assert [row_of(state_folder, path).report_state for path in paths] == ["wanted", "wanted"]
+    file.unlink()
+    for path in paths:
+        daemon.wait_for("report.written", timeout=SECONDS, path=str(path))
+        assert (file / "reports" / f"{path.stem}_dcn.html").exists()
+    assert daemon.matching("report.failed", reason="output_no_permission") == [failed]
 
 
 def killed_daemon(daemon: Daemon, folder: pathlib.Path, state_folder: pathlib.Path) -> pathlib.Path:

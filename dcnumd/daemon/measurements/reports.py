@@ -14,11 +14,12 @@ from dcnumd import routing
 from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.availability import Availability
-from dcnumd.daemon.ledger.records import Entry, job_log, utc_now
+from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, job_log, utc_now
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.backoff import backoff_seconds
 from dcnumd.daemon.measurements.indexes import Indexes
 from dcnumd.daemon.measurements.report_process import ReportProcess
+from dcnumd.daemon.measurements.waiting_reports import WaitingReports
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.processes.child import Child
 from dcnumd.report.calls import export_plot, make_report, rate
@@ -43,7 +44,7 @@ class Reporter:
 
     Results are rated one after the other, the most recent first. The process that does this has the priority of the
     pipeline, since the traffic light matters most while the next measurement is recorded. Reports are made in a copy of
-    it while no result waits to be rated.
+    it while no result waits to be rated. While a folder accepts no reports, those for it wait, which costs no attempt.
 
     Parameters
     ----------
@@ -81,6 +82,7 @@ class Reporter:
         self._waiting: dict[int, int] = {}
         """Rows whose report is wanted, the most recent last: number of the row → number of failed attempts."""
         self._delayed: set[int] = set()
+        self._without_place = WaitingReports(self._try_again)
         self._to_rate, self._all_rated, self._to_make = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._all_rated.set()
         self._making = False
@@ -88,7 +90,7 @@ class Reporter:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is pending, in progress or delayed."""
+        """Whether nothing is pending, in progress or delayed; what waits for a folder is left to the next start."""
         return not (self._waiting or self._delayed or self.busy) and self.indexes.idle
 
     @property
@@ -203,16 +205,25 @@ class Reporter:
         """Make one report, and record the outcome."""
         # The measurement may be in processing again, so that its previous result needs no report.
         if (entry := self._wanted(entry_id)) is None:
+            self._without_place.forget(entry_id)
             return
         request, folder = self._request(entry)
-        begin = now()
+        place, begin = request.path_report.parent, now()
+        if self._without_place.joins(place, entry.id):
+            self._without_place.add(place, entry.id, attempts)
+            return
         try:
             await self.indexes.make_sure(folder, request.path_report)
             summary = await self.process.call_aside(make_report, request)
             listed = await self.indexes.add(entry, request, summary)
         except DcnumdError as error:
-            self._give_up(entry, request, error, attempts + 1)
+            if error.reason not in SURROUNDINGS:
+                self._without_place.release(place, entry.id)
+                self._give_up(entry, request, error, attempts + 1)
+            elif self._without_place.add(place, entry.id, attempts):
+                self._log_failure(entry, error, attempts + 1, will_retry=True)
             return
+        self._without_place.release(place, entry.id)
         if not listed and attempts + 1 < self._settings.retry.attempts:
             self._delay(entry.id, attempts + 1)
         elif self._is_present(entry):
@@ -254,6 +265,15 @@ class Reporter:
     def _give_up(self, entry: Entry, request: ReportRequest, error: DcnumdError, attempt: int) -> None:
         """Record that a report could not be made, and schedule another attempt if the error is transient."""
         will_retry = error.transient and attempt < self._settings.retry.attempts
+        self._log_failure(entry, error, attempt, will_retry=will_retry)
+        self._tidy_after(error, request)
+        if will_retry:
+            self._delay(entry.id, attempt)
+        else:
+            self._ledger.amend(entry.id, report_state="failed")
+            self._listener.on_report(entry, None)
+
+    def _log_failure(self, entry: Entry, error: DcnumdError, attempt: int, *, will_retry: bool) -> None:
         job_log(entry).warning(
             "report.failed",
             reason=error.reason,
@@ -262,12 +282,6 @@ class Reporter:
             will_retry=will_retry,
             **({"exc_info": error} if error.reason == "internal" else {}),
         )
-        self._tidy_after(error, request)
-        if will_retry:
-            self._delay(entry.id, attempt)
-        else:
-            self._ledger.amend(entry.id, report_state="failed")
-            self._listener.on_report(entry, None)
 
     def _tidy_after(self, error: DcnumdError, request: ReportRequest) -> None:
         """Have the temporary files removed that a killed process may have left."""
