@@ -107,6 +107,25 @@ def test_cells_and_points_lead_to_each_other(browser, results):
         sight.check()
 
 
+BARS_OUTSIDE = """() => Array.from(document.querySelectorAll(".ruler"), bar => {
+    const inner = bar.getBoundingClientRect(), outer = bar.parentElement.querySelector("img").getBoundingClientRect();
+    return outer.bottom - inner.bottom < 2 || inner.top < outer.top || inner.right > outer.right;
+})"""
+
+
+@pytest.mark.parametrize("name", [GOOD, ONE])
+def test_scale_bars_lie_in_their_pictures(browser, results, name):
+    """They do at each width of the window, and on paper, where a picture is lower than the words beside it."""
+    with looking(browser, results.report(name)) as sight:
+        for medium in ("screen", "print"):
+            sight.page.emulate_media(media=medium)
+            for width in (DESK, 1100, 700, PHONE):
+                sight.page.set_viewport_size({"width": width, "height": 900})
+                outside = sight.page.evaluate(BARS_OUTSIDE)
+                assert outside, "there are bars"
+                assert not any(outside), f"{medium}, {width} px"
+
+
 def test_other_details_open_in_place(browser, results):
     """All that is folded fits when it is opened, on a phone, too."""
     with looking(browser, results.report(GOOD), width=PHONE) as sight:
