@@ -257,4 +257,5 @@ def _write_summary(log: RunLog, plan: Plan, collector: Collector, seconds: Mappi
     for warning in dict.fromkeys(str(warning.message) for warning in plan.recorded):
         log.add(warning, "WARNING")
     log.add(f"Found {collector.events_done} events, dropped {collector.masks_dropped} masks without a contour")
+    log.add(f"Run duration: {log.seconds:.3f} s, up to here")
     log.add("Seconds per stage: " + ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()))

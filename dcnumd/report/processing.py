@@ -17,9 +17,12 @@ DROPPED = re.compile(r"dropped (\d+) masks")
 STAGES = re.compile(r"Seconds per stage: (.*)")
 STAGE = re.compile(r"([a-z][a-z ]*?)\s*(\d+\.\d+)")
 STAGE_OF_DCNUM = re.compile(r": ([A-Z][A-Za-z ]*?) time: (\d+(?:\.\d+)?)s$")
+RUN = re.compile(r"Run duration: (\d{1,9}\.\d+) s")
 RUN_OF_DCNUM = re.compile(r"Run duration: (\d+):(\d\d):(\d\d)")
 WARNING = re.compile(r"\d\d:\d\d:\d\d WARNING (.+)")
 SHOWN_LIBRARIES = ("h5py", "hdf5", "numpy", "numba", "scipy")
+FEWEST_SECONDS = 10
+"""Shortest time, known in whole seconds, from which a speed is computed; it is then wrong by at most a tenth [s]."""
 MAX_WARNINGS = 20
 """Largest number of warnings to show."""
 MAX_WARNING = 500
@@ -35,9 +38,9 @@ class Processing:
     Attributes
     ----------
     seconds
-        Time from the first to the last line of the log [s].
+        Duration of the run, or else the time from the first to the last line of the log, in whole seconds [s].
     frames_per_second
-        Number of frames per second of this time.
+        Number of frames per second of this time; None if it is short and known in whole seconds only.
     masks_dropped
         Number of masks without a contour, which gave no event.
     stage_seconds
@@ -96,8 +99,9 @@ def read_run(logs: Mapping[str, list[str]]) -> Run:
         return run
     lines = unfold(newest["log"][2])
     frames = _last_number(FRAMES, lines)
-    seconds = _seconds(lines)
-    speed = frames / seconds if frames and seconds else None
+    exact = next((float(match[1]) for line in lines if (match := RUN.search(line))), None)
+    seconds = exact or _seconds(lines)
+    speed = frames / seconds if frames and seconds and (exact or seconds >= FEWEST_SECONDS) else None
     processing = Processing(seconds, speed, _last_number(DROPPED, lines), _stages(lines), _warnings(lines))
     return dataclasses.replace(run, processing=processing, frames=frames)
 
@@ -114,7 +118,7 @@ def _seconds(lines: list[str]) -> float | None:
         if match := RUN_OF_DCNUM.search(line):
             return _duration(match) or None
     times = [_duration(match) for line in lines if (match := LINE.match(line))]
-    # A run may go on past midnight. A difference of 0 means less than a second, which is too inexact for a speed.
+    # A run may go on past midnight. A difference of 0 means less than a second.
     return (times[-1] - times[0]) % 86400 or None if times else None
 
 

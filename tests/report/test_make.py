@@ -218,6 +218,32 @@ def test_long_lists_of_warnings_are_cut():
     assert warnings[-1] == "80 further warnings are in the log of the result."
 
 
+@pytest.mark.parametrize(
+    ("end", "further", "seconds", "speed"),
+    [
+        ("12:00:02", "INFO Run duration: 2.915 s, up to here", 2.915, pytest.approx(686.1, abs=0.1)),
+        ("12:00:02", "INFO Run duration: 0:00:02", 2, None),
+        ("12:00:02", "INFO", 2, None),
+        ("12:00:20", "INFO", 20, 100),
+    ],
+)
+def test_speed_is_computed_from_exact_times_only(end, further, seconds, speed):
+    """Logs of dcnum and of earlier versions have whole seconds, which are too inexact for a short run."""
+    lines = ["12:00:00 INFO Processing M001.rtdc (2000 frames) with 13", f"{end} {further}"]
+    processing = read_run({"dcnumd-log-2026": lines}).processing
+    assert (processing.seconds, processing.frames_per_second) == (seconds, speed)
+
+
+def test_time_and_speed_of_a_run_are_those_of_its_result(tmp_path):
+    """The command and the report tell the same, apart from the time that publishing takes."""
+    draw_measurement(tmp_path / "M001.rtdc")
+    result = process_measurement(Job(tmp_path / "M001.rtdc", tmp_path / "M001_dcn.rtdc", num_workers=1))
+    engine.close()
+    told = json.loads(make_report(request_for(result.path_out)).paths[1].read_text("utf-8"))["processing"]
+    assert 0 < told["seconds"] <= result.seconds
+    assert told["frames_per_second"] == pytest.approx(result.frames / told["seconds"])
+
+
 def peak_memory(result: pathlib.Path) -> int:
     """Return the most that a new process takes to make a report [bytes]."""
     code = (
