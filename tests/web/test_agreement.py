@@ -167,8 +167,10 @@ def no_process(place: Place) -> Iterator[pathlib.Path]:
 
     def failed() -> bool:
         for child in supervisor.children():
-            if child.pid not in roles and "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
+            # It may have ended meanwhile, also as a zombie.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.pid not in roles and "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
         return bool(place.daemon.matching("worker.failed", role="pipeline"))
 
     wait_until(failed, daemon=place.daemon)
