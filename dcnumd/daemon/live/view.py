@@ -191,11 +191,8 @@ class View:
 
     def entry(self, entry_id: int) -> Ended | Waiting | Running | None:
         """Return a measurement by the number of its row; None if there is none."""
-        if self._session is None:
-            return None
-        try:
-            entry = self._session.ledger.get(entry_id)
-        except (KeyError, OverflowError):
+        entry = self._row(entry_id)
+        if self._session is None or entry is None:
             return None
         if entry.state is State.RUNNING:
             running = self._running(self._session, held=False)
@@ -253,13 +250,8 @@ class View:
 
     async def report(self, entry_id: int, ending: Literal[".html", ".json"], name: str = "") -> bytes | None:
         """Return the page or the data of a report; None if it is missing or, with `name`, has another file name."""
-        if self._session is None:
-            return None
-        try:
-            entry = self._session.ledger.get(entry_id)
-        except (KeyError, OverflowError):
-            return None
-        if entry.report is None or not entry.report.endswith(".html"):
+        entry = self._row(entry_id)
+        if entry is None or entry.report is None or not entry.report.endswith(".html"):
             return None
         path = pathlib.Path(entry.report.removesuffix(".html") + ending)
         if name not in ("", path.name):
@@ -272,15 +264,19 @@ class View:
 
     async def plot_of(self, entry_id: int, name: str, kind: PlotKind) -> bytes | None:
         """Draw a plot of a measurement's report; None if there is none. ValueError says why it cannot be drawn now."""
+        entry = self._row(entry_id)
+        if self._session is None or entry is None or entry.state is not State.DONE or entry.output is None:
+            return None
+        return await self._session.reports.plot(entry, name, kind)
+
+    def _row(self, entry_id: int) -> Entry | None:
+        """Return a row of the ledger by its number; None if there is none, or no session."""
         if self._session is None:
             return None
         try:
-            entry = self._session.ledger.get(entry_id)
+            return self._session.ledger.get(entry_id)
         except (KeyError, OverflowError):
             return None
-        if entry.state is not State.DONE or entry.output is None:
-            return None
-        return await self._session.reports.plot(entry, name, kind)
 
     def _set_paused(self, *, paused: bool) -> None:
         if paused != self._paused:
