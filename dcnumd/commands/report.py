@@ -70,15 +70,15 @@ def report(
     os.environ.pop("HDF5_USE_FILE_LOCKING", None)
     folder = output or settings.report.folder
     requests = make_requests(settings, [(path, folder or path.absolute().parent) for path in files], pairs)
+    if plots_folder is not None:
+        requests = [dataclasses.replace(request, path_plots=plots_folder.absolute()) for request in requests]
     # Importing the plotting library is slow, so wrong options are reported before.
-    from dcnumd.report.make import export_plots, make_report  # noqa: PLC0415
+    from dcnumd.report.make import make_report  # noqa: PLC0415
 
     failures = 0
     for request in requests:
         try:
-            summary = make_report(request)
-            plots = export_plots(request, plots_folder.absolute()) if plots_folder else ()
-            show(request, summary, plots, as_json=as_json)
+            show(request, make_report(request), as_json=as_json)
         except DcnumdError as error:
             failures += 1
             show_failure(request, error, as_json=as_json)
@@ -126,9 +126,7 @@ def make_requests(
     return list(requests.values())
 
 
-def show(
-    request: ReportRequest, summary: ReportSummary, plots: tuple[pathlib.Path, ...] = (), *, as_json: bool
-) -> None:
+def show(request: ReportRequest, summary: ReportSummary, *, as_json: bool) -> None:
     """Print the traffic light of a report, the paths of its files, and how many plots were written."""
     if as_json:
         values = {
@@ -136,9 +134,7 @@ def show(
             for field in dataclasses.fields(summary)
             if field.name not in {"thumbnail", "plot"}
         }
-        click.echo(
-            json.dumps({"outcome": "done", "result": request.path_result, **values, "plots": plots}, default=os.fspath)
-        )
+        click.echo(json.dumps({"outcome": "done", "result": request.path_result, **values}, default=os.fspath))
         return
     light = click.style(summary.light, fg=LIGHTS[summary.light])
     events = f"{summary.events} event" + ("" if summary.events == 1 else "s")
@@ -146,8 +142,8 @@ def show(
     click.echo(f"{request.path_result}: {light}, {events} -> {where}")
     for text in summary.texts:
         click.echo(f"  {text}")
-    if plots:
-        click.echo(f"  {len(plots)} files of plots in {plots[0].parent}")
+    if summary.plots:
+        click.echo(f"  {len(summary.plots)} files of plots in {summary.plots[0].parent}")
 
 
 def show_failure(request: ReportRequest, error: DcnumdError, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 
 from PIL import Image
 
@@ -101,7 +102,7 @@ def rate(request: ReportRequest) -> ReportSummary:
     paths: tuple[pathlib.Path, ...] = ()
     if "json" in request.formats:
         with contextlib.suppress(ResultError):
-            paths = (_write(request, "json", rating.document(), durable=False),)
+            paths = (_write(request, report_path(request, "json"), rating.document(), durable=False),)
     return rating.summary(paths)
 
 
@@ -135,44 +136,16 @@ def make_report(request: ReportRequest) -> ReportSummary:
             contents["json"] = rating.document()
         if "png" in request.formats and rating.raster is not None:
             contents["png"] = rating.picture(paper=True)
-        if "html" in request.formats:
+        drawings = None
+        if "html" in request.formats or request.path_plots is not None:
+            drawings = draw(data, rating.figures, request, rating.main, rating.raster)
+        if "html" in request.formats and drawings is not None:
             data_name = report_path(request, "json").name if "json" in request.formats else ""
-            page = render(rating.figures, draw(data, rating.figures, request, rating.main, rating.raster), data_name)
-            contents["html"] = page.encode("utf-8", "backslashreplace")
+            contents["html"] = render(rating.figures, drawings, data_name).encode("utf-8", "backslashreplace")
     # The page is written last, when the files that it refers to exist, but comes first in the summary.
-    written = [_write(request, kind, contents[kind]) for kind in ENDINGS if kind in contents]
-    return rating.summary(tuple(reversed(written)))
-
-
-def export_plots(request: ReportRequest, folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    """Write each plot of a report as a PNG and as an SVG file, on white.
-
-    Parameters
-    ----------
-    request
-        The result to evaluate.
-    folder
-        Folder of the files, whose names consist of those of the report and of the plot.
-
-    Returns
-    -------
-    paths
-        The files that were written.
-
-    Raises
-    ------
-    MeasurementError, ResultError
-        As for `make_report`.
-    """
-    paths = []
-    for name, plot in _plots(request).items():
-        for ending, content in ((".png", plot.as_png()), (".svg", plot.as_svg_file())):
-            path = folder / f"{request.path_report.name}_{name}{ending}"
-            with ResultFile(path, existing="replace", job_id=request.job_id, root=None) as target:
-                target.temporary.write_bytes(content)
-                target.commit()
-            paths.append(path)
-    return tuple(paths)
+    written = [_write(request, report_path(request, kind), contents[kind]) for kind in ENDINGS if kind in contents]
+    plots = _write_plots(request, drawings.plots()) if drawings is not None else ()
+    return dataclasses.replace(rating.summary(tuple(reversed(written))), plots=plots)
 
 
 def export_plot(request: ReportRequest, name: str, kind: PlotKind) -> bytes | None:
@@ -183,19 +156,14 @@ def export_plot(request: ReportRequest, name: str, kind: PlotKind) -> bytes | No
     MeasurementError
         As for `make_report`.
     """
-    plot = _plots(request).get(name)
-    if plot is None:
-        return None
-    return plot.as_png() if kind == "png" else plot.as_svg_file()
-
-
-def _plots(request: ReportRequest) -> dict[str, Plot]:
-    """Return all plots of a report by name."""
     # Without a gallery, no images of cells need to be read.
     request = dataclasses.replace(request, gallery=0)
     with open_result(request) as data:
         rating = Rating.of(data, request)
-        return draw(data, rating.figures, request, rating.main, rating.raster).plots()
+        plot = draw(data, rating.figures, request, rating.main, rating.raster).plots().get(name)
+    if plot is None:
+        return None
+    return plot.as_png() if kind == "png" else plot.as_svg_file()
 
 
 def report_path(request: ReportRequest, kind: Format) -> pathlib.Path:
@@ -203,8 +171,19 @@ def report_path(request: ReportRequest, kind: Format) -> pathlib.Path:
     return request.path_report.with_name(request.path_report.name + ENDINGS[kind])
 
 
-def _write(request: ReportRequest, kind: Format, content: bytes, *, durable: bool = True) -> pathlib.Path:
-    path = report_path(request, kind)
+def _write_plots(request: ReportRequest, plots: Mapping[str, Plot]) -> tuple[pathlib.Path, ...]:
+    """Write each plot as a PNG and as an SVG file, on white, if a folder for them is given; return their paths."""
+    if request.path_plots is None:
+        return ()
+    free = dataclasses.replace(request, root=None)
+    return tuple(
+        _write(free, request.path_plots / f"{request.path_report.name}_{name}{ending}", content)
+        for name, plot in plots.items()
+        for ending, content in ((".png", plot.as_png()), (".svg", plot.as_svg_file()))
+    )
+
+
+def _write(request: ReportRequest, path: pathlib.Path, content: bytes, *, durable: bool = True) -> pathlib.Path:
     with ResultFile(path, existing="replace", job_id=request.job_id, root=request.root, durable=durable) as target:
         target.temporary.write_bytes(content)
         target.commit()

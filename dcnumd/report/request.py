@@ -45,6 +45,8 @@ class ReportRequest:
     trust_basins: bool = True
     """Whether basins may be outside of `trusted_folders`."""
     job_id: str = ""
+    path_plots: pathlib.Path | None = None
+    """Absolute path of a folder for each plot as a PNG and an SVG file; None to write none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class ReportSummary:
     """The scatter plot as a tiny PNG; empty if there is nothing to plot."""
     plot: bytes
     """The scatter plot as a PNG for the live page; empty if there is nothing to plot."""
+    plots: tuple[pathlib.Path, ...] = ()
+    """The files of plots that were written."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
