@@ -58,17 +58,24 @@ def watched_job_for(settings: Settings, path: pathlib.Path, job_id: str) -> Job:
     )
 
 
-def report_request_for(settings: Settings, path: pathlib.Path, result: pathlib.Path, job_id: str) -> ReportRequest:
-    """Return the request for the report of the measurement `path`, whose result is at `result`."""
-    job = watched_job_for(settings, path, job_id)
+def report_request(settings: Settings, result: pathlib.Path, folder: pathlib.Path) -> ReportRequest:
+    """Return the request for the report of `result` in `folder`."""
     return ReportRequest(
         path_result=result,
-        path_report=report_folder_for(settings, path, result) / result.stem,
+        path_report=folder / result.stem,
         formats=settings.report.formats,
         gallery=settings.report.gallery,
         pairs=tuple((x, y) for x, _, y in (pair.partition(":") for pair in settings.report.pairs)),
         plot=settings.report.plot,
         limits=settings.report.limits,
+    )
+
+
+def report_request_for(settings: Settings, path: pathlib.Path, result: pathlib.Path, job_id: str) -> ReportRequest:
+    """Return the request for the report of the measurement `path` in a watched folder, whose result is at `result`."""
+    job = watched_job_for(settings, path, job_id)
+    return dataclasses.replace(
+        report_request(settings, result, report_folder_for(settings, path, result)),
         root=index_folder_for(settings, path),
         trusted_folders=job.trusted_folders,
         trust_basins=job.trust_basins,

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from dcnumd import routing
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.config.values import Settings
 from dcnumd.errors import DcnumdError
@@ -105,18 +106,10 @@ def make_requests(
         If two results would have the same report.
     """
     requests: dict[pathlib.Path, ReportRequest] = {}
-    configured = tuple((x, y) for x, _, y in (pair.partition(":") for pair in settings.report.pairs))
     for name, folder in results:
         path = name.absolute()
-        request = ReportRequest(
-            path_result=path,
-            path_report=folder.absolute() / path.stem,
-            formats=settings.report.formats,
-            gallery=settings.report.gallery,
-            pairs=tuple(dict.fromkeys((*configured, *pairs))),
-            plot=settings.report.plot,
-            limits=settings.report.limits,
-        )
+        request = routing.report_request(settings, path, folder.absolute())
+        request = dataclasses.replace(request, pairs=tuple(dict.fromkeys((*request.pairs, *pairs))))
         if request.path_report in requests:
             raise click.UsageError(
                 f"the reports of {path} and {requests[request.path_report].path_result} would both become "
