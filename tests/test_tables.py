@@ -17,7 +17,7 @@ from dcnumd.daemon.measurements.tracker import Candidate
 from dcnumd.logic.job_line import Stage
 from dcnumd.logic.stamp import Stamp
 from dcnumd.reasons import FAILURES
-from dcnumd.report import check, index_rebuild, make, page, request, wording
+from dcnumd.report import check, index_rebuild, page, request, wording
 from dcnumd.web import words
 
 
@@ -35,7 +35,7 @@ from dcnumd.web import words
         (page.STATE_COLOURS, get_args(check.State)),
         (page.STATE_WORDS, get_args(check.State)),
         (dict.fromkeys(page.SEVERITY), get_args(check.State)),
-        (make.ENDINGS, get_args(request.Format)),
+        (request.ENDINGS, get_args(request.Format)),
         (words.STAGES, get_args(Stage)),
     ],
 )

@@ -19,12 +19,9 @@ from dcnumd.report.drawings import axis_labels, draw, standard_cloud
 from dcnumd.report.figures import Figures, measure
 from dcnumd.report.page import render
 from dcnumd.report.plots import Plot
-from dcnumd.report.request import PAIR, PlotKind, ReportRequest, ReportSummary
+from dcnumd.report.request import ENDINGS, PAIR, PlotKind, ReportRequest, ReportSummary, report_path
 from dcnumd.report.result_file import ResultData, open_result
 from dcnumd.write.result import ResultFile
-
-ENDINGS: dict[Format, str] = {"png": ".png", "json": ".json", "html": ".html"}
-"""Suffix of each format, in the order in which the files are written."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -164,11 +161,6 @@ def export_plot(request: ReportRequest, name: str, kind: PlotKind) -> bytes | No
     if plot is None:
         return None
     return plot.as_png() if kind == "png" else plot.as_svg_file()
-
-
-def report_path(request: ReportRequest, kind: Format) -> pathlib.Path:
-    """Return the path of one file of a report."""
-    return request.path_report.with_name(request.path_report.name + ENDINGS[kind])
 
 
 def _write_plots(request: ReportRequest, plots: Mapping[str, Plot]) -> tuple[pathlib.Path, ...]:

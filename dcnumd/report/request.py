@@ -18,6 +18,9 @@ Light = Literal["green", "yellow", "red", "grey"]
 PlotKind = Literal["png", "svg"]
 """Format of a plot as a file."""
 
+ENDINGS: dict[Format, str] = {"png": ".png", "json": ".json", "html": ".html"}
+"""Suffix of each format, in the order in which the files are written."""
+
 PAIR = ("area_um", "deform")
 """The features of the standard plot: area and deformation."""
 
@@ -47,6 +50,11 @@ class ReportRequest:
     job_id: str = ""
     path_plots: pathlib.Path | None = None
     """Absolute path of a folder for each plot as a PNG and an SVG file; None to write none."""
+
+
+def report_path(request: ReportRequest, kind: Format) -> pathlib.Path:
+    """Return the path of one file of a report."""
+    return request.path_report.with_name(request.path_report.name + ENDINGS[kind])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
