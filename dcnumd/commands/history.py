@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import re
 import sys
-from collections.abc import Sequence
 from typing import Any, get_args
 
 import click
 
 from dcnumd.commands.options import json_option, with_settings
-from dcnumd.commands.shown import as_dict, cell, entry_line, print_json, reading
+from dcnumd.commands.shown import as_dict, entry_line, print_csv, print_json, reading
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import FINAL, Entry, State
 from dcnumd.report.request import Light
@@ -146,7 +144,7 @@ def history(
     if as_json:
         print_json([as_dict(entry) for entry in entries])
     elif as_csv:
-        print_csv(entries)
+        print_csv(CSV_COLUMNS, ([getattr(entry, name) for name in CSV_COLUMNS] for entry in entries))
     elif not entries:
         filtered = wanted or since or until or sample or light
         click.echo("no measurement fits" if filtered else "no measurement has come to its end yet", err=True)
@@ -159,10 +157,3 @@ def history(
         for entry in entries:
             click.echo(entry_line(entry))
     return 0
-
-
-def print_csv(entries: Sequence[Entry]) -> None:
-    """Print a header line, and one record for each measurement."""
-    writer = csv.writer(sys.stdout)
-    writer.writerow(CSV_COLUMNS)
-    writer.writerows([cell(getattr(entry, name)) for name in CSV_COLUMNS] for entry in entries)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import pathlib
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
 from dcnumd import routing
-from dcnumd.commands.shown import cell, print_json
+from dcnumd.commands.shown import print_csv, print_json
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import Entry
 from dcnumd.errors import DcnumdError, printable
 from dcnumd.report.index_rebuild import read_document
+from dcnumd.report.request import report_path
 
 MEASUREMENT_COLUMNS = ("path", "sample", "recorded", "events", "light", "pphash")
 """Columns of a measurement, before those of its features."""
@@ -48,7 +47,8 @@ def print_features(settings: Settings, entries: Iterable[Entry], *, as_json: boo
     if as_json:
         print_json(rows)
     else:
-        _print_csv(rows)
+        columns = [*dict.fromkeys([*MEASUREMENT_COLUMNS, *(name for row in rows for name in row)])]
+        print_csv(columns, ([row.get(name) for name in columns] for row in rows))
     return 1 if failures else 0
 
 
@@ -62,9 +62,8 @@ def _document_of(settings: Settings, entry: Entry) -> Mapping[str, Any]:
     """
     assert entry.output is not None
     request = routing.report_request_for(settings, pathlib.Path(entry.path), pathlib.Path(entry.output), entry.job_id)
-    written = request.path_report.with_name(f"{request.path_report.name}.json")
     # The figures are written when the result is rated, before its page.
-    document = read_document(written) if entry.light else None
+    document = read_document(report_path(request, "json")) if entry.light else None
     if document is not None and document.get("pphash") == entry.pphash:
         return document
     # Imported here because only results without such a file need numerical code.
@@ -91,10 +90,3 @@ def _row(entry: Entry, document: Mapping[str, Any]) -> Row:
         if isinstance(feature, dict) and isinstance(name := feature.get("name"), str):
             row |= {f"{name}_{statistic}": feature.get(statistic) for statistic in STATISTICS}
     return row
-
-
-def _print_csv(rows: Sequence[Row]) -> None:
-    columns = dict.fromkeys(MEASUREMENT_COLUMNS) | {name: None for row in rows for name in row}
-    writer = csv.writer(sys.stdout)
-    writer.writerow(columns)
-    writer.writerows([cell(row.get(name)) for name in columns] for row in rows)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import datetime as dt
 import json
 import pathlib
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -91,7 +92,14 @@ def as_dict(entry: Entry) -> dict[str, Any]:
     return dataclasses.asdict(entry)
 
 
-def cell(value: object) -> object:
+def print_csv(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a header line, and one record for each row."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: object) -> object:
     """Return a value for CSV: text that spreadsheets would evaluate begins with an apostrophe, all can be printed."""
     if not isinstance(value, str):
         return value
