@@ -9,7 +9,6 @@ the help of each command.
 from __future__ import annotations
 
 import html
-import importlib
 import itertools
 import pathlib
 import re
@@ -19,7 +18,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from dcnumd.cli import COMMANDS
+from dcnumd.cli import COMMANDS, cli
 
 TOP = pathlib.Path(__file__).parents[1]
 PAGES = {name: name.lower() for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
@@ -70,11 +69,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def command_help() -> str:
     """Return a section with the help of each command."""
     lines = ["", "## Options", ""]
-    for name, (target, _) in COMMANDS.items():
-        module, _, attribute = target.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        names = ["-h", "--help"]
-        context = click.Context(command, info_name=f"dcnumd {name}", terminal_width=78, help_option_names=names)
+    program = click.Context(cli, info_name="dcnumd", terminal_width=78, **cli.context_settings)
+    for name in COMMANDS:
+        command = cli.get_command(program, name)
+        context = click.Context(command, info_name=name, parent=program)
         lines += [f"### {name}", "", "```text", command.get_help(context), "```", ""]
     return "\n".join(lines)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import pathlib
 import re
@@ -13,7 +12,7 @@ import tomllib
 import click
 import pytest
 
-from dcnumd.cli import COMMANDS
+from dcnumd.cli import COMMANDS, cli
 from dcnumd.commands.check import LARGE_FRAME, USUAL_FRAME
 from dcnumd.config.file import load_settings
 from dcnumd.config.values import ReportLimits, Settings
@@ -75,8 +74,7 @@ def calls(line):
 
 def command(name):
     """Return the click command of a name."""
-    module, _, attribute = COMMANDS[name][0].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return cli.get_command(click.Context(cli), name)
 
 
 def complaint(arguments):
