@@ -117,13 +117,13 @@ def border_cells(seen: Observations, limits: ReportLimits) -> Check:
         return unknown("border_cells", most, "1", text)
     share = cut / cells
     text = f"The edge of the frame cuts {percent(share)} of the cells."
-    if _is_above(share, most, cells):
+    many = _is_above(share, most, cells)
+    if many:
         text = (
             f"The edge of the frame cuts {percent(share)} of the cells, more than {percent(most)}; they are not "
             "measured. Align the region in view with the channel, or widen it."
         )
-        return Check("border_cells", "warning", share, most, "1", text)
-    return Check("border_cells", "ok", share, most, "1", text)
+    return Check("border_cells", "warning" if many else "ok", share, most, "1", text)
 
 
 def ragged_contours(seen: Observations, limits: ReportLimits) -> Check:
@@ -140,14 +140,14 @@ def ragged_contours(seen: Observations, limits: ReportLimits) -> Check:
         return unknown("ragged_contours", most, "1", text)
     share = ragged / seen.events
     text = f"{percent(share)} of the events have a porosity above {gate:g}."
-    if _is_above(share, most, seen.events):
+    many = _is_above(share, most, seen.events)
+    if many:
         text = (
             f"{percent(share)} of the events have a porosity above {gate:g}, more than {percent(most)}: ragged "
             "contours, doublets or debris. Look at the contours in the gallery, and check focus and sample. If the "
             "contours follow noise, use a lower threshold, such as -8 instead of -6."
         )
-        return Check("ragged_contours", "warning", share, most, "1", text)
-    return Check("ragged_contours", "ok", share, most, "1", text)
+    return Check("ragged_contours", "warning" if many else "ok", share, most, "1", text)
 
 
 def masks_dropped(seen: Observations, limits: ReportLimits) -> Check:

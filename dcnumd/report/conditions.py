@@ -118,8 +118,7 @@ def of_blocked(blocked: Sequence[Blocked], folders: int | None = None) -> Iterat
     """Yield a condition for each folder that takes no results; red if all `folders` are such, if that is known."""
     for one in blocked:
         cause = wording.cause_of(one.reason)
-        who = f"{one.waiting:,} {'measurement waits' if one.waiting == 1 else 'measurements wait'}"
-        text = f"{printable(one.folder)}: {cause.what}, {who}. {cause.cure}"
+        text = f"{printable(one.folder)}: {cause.what}, {wording.who_waits(one.waiting)}. {cause.cure}"
         light: Literal["red", "yellow"] = "red" if folders is not None and len(blocked) >= folders else "yellow"
         line = wording.told_of_blocked(one.problem, one.reason, one.error, one.waiting)
         yield Condition(one.problem, light, "No place for results", text, (one.folder,), line)

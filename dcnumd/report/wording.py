@@ -51,8 +51,12 @@ def cause_of(reason: str) -> Reason:
 def told_of_blocked(problem: str, reason: str, error: str, waiting: int) -> str:
     """Return a line about a folder that takes no results: event, cause, error, cure, and number of waiting files."""
     cause = cause_of(reason)
-    who = f"{waiting:,} measurements wait" if waiting != 1 else "1 measurement waits"
-    return f"{problem}: {cause.what}: {printable(error)}. {cause.cure} {who}."
+    return f"{problem}: {cause.what}: {printable(error)}. {cause.cure} {who_waits(waiting)}."
+
+
+def who_waits(waiting: int) -> str:
+    """Return how many measurements wait, such as ``1 measurement waits``."""
+    return f"{waiting:,} measurements wait" if waiting != 1 else "1 measurement waits"
 
 
 def news_in_words(failed: int, red: int) -> str:
