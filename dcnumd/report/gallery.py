@@ -209,7 +209,7 @@ def make_gallery(images: Images, events: npt.NDArray[np.int64]) -> Gallery | Non
         cells.append(Cell(event, left, top, "" if mask is None else contour_path(mask[window], left, top)))
     return Gallery(
         cells=tuple(cells),
-        sheet=_sheet(sheet),
+        sheet=as_jpeg(grey_picture(sheet, grey_range(sheet))),
         width=sheet.shape[1],
         height=sheet.shape[0],
         tile=(width, height),
@@ -279,7 +279,7 @@ def pictures_of_backgrounds(frames: list[npt.NDArray[np.float32]]) -> Background
         colours = mpl.colormaps["RdBu_r"](0.5 + change / (2 * scale), bytes=True)
         picture = as_png(Image.fromarray(colours[..., :3]))
     mean = np.mean(frames, axis=0)
-    return BackgroundPictures(as_png(_grey(mean)), picture, width, height, largest, scale)
+    return BackgroundPictures(as_png(grey_picture(mean, grey_range(mean))), picture, width, height, largest, scale)
 
 
 def _box(mask: Mask | None, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -310,18 +310,24 @@ def _window(box: tuple[int, int, int, int], shape: tuple[int, ...], tile: tuple[
     return slices[0], slices[1]
 
 
-def _sheet(image: npt.NDArray[np.float32]) -> bytes:
-    """Return grey values as a JPEG. Why not a PNG: noise makes it five times as large."""
-    buffer = io.BytesIO()
-    _grey(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()
-
-
-def _grey(image: npt.NDArray[np.float32]) -> Image.Image:
-    """Return grey values as an image, stretched to the range from black to white."""
+def grey_range(image: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Return the grey levels to show as black and white; at least `LEAST_CONTRAST` apart, so that noise stays grey."""
     low, high = (float(end) for end in np.percentile(image, (0.1, 99.9)))
     if high - low < LEAST_CONTRAST:
         middle = (low + high) / 2
         low, high = middle - LEAST_CONTRAST / 2, middle + LEAST_CONTRAST / 2
+    return low, high
+
+
+def grey_picture(image: npt.NDArray[np.float32], ends: tuple[float, float]) -> Image.Image:
+    """Return grey values as an image, stretched from the range `ends` to that from black to white."""
+    low, high = ends
     stretched = np.clip((image - low) * (255 / (high - low)), 0, 255)
     return Image.fromarray(stretched.astype(np.uint8))
+
+
+def as_jpeg(image: Image.Image) -> bytes:
+    """Return an image as the content of a JPEG file. Why not a PNG: noise makes it five times as large."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()

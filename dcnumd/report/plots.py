@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -98,19 +99,51 @@ def histogram(values: Floats, label: str, median: float | None, key: str) -> Plo
     width = 2 * (three_quarters - quarter) * finite.size ** (-1 / 3)
     bins = int(np.clip((ends[1] - ends[0]) / width, FEWEST_BINS, MOST_BINS)) if width > 0 else FEWEST_BINS
     counts, edges = np.histogram(finite, bins, range=ends)
+    return bars(counts, edges, median, (label, "events"), key)
+
+
+def bars(
+    counts: npt.NDArray[np.int64],
+    edges: Floats,
+    mark: float | None,
+    labels: tuple[str, str],
+    key: str,
+    *,
+    ticks: int = 4,
+    width: int = 270,
+    height: int = 185,
+) -> Plot:
+    """Draw a histogram that was counted.
+
+    Parameters
+    ----------
+    counts, edges
+        Number of values in each interval (int64 of shape (interval,)), and the ends of the intervals (float64 of shape
+        (interval + 1,)).
+    mark
+        Value to mark by a line, unless it is beyond the ends; None for no line.
+    labels
+        Labels of the value axis and of the number axis.
+    key
+        Unique name of this plot on the page.
+    ticks
+        Largest number of intervals between ticks of the value axis.
+    width, height
+        Size of the plot's view box.
+    """
 
     def draw(axes: Axes, colours: Palette) -> None:
         axes.stairs(counts, edges, fill=True, facecolor=colours.accent, alpha=0.75)
-        if median is not None and ends[0] <= median <= ends[1]:
-            axes.axvline(median, color=colours.fg, linewidth=1.4, dashes=(4, 2))
-        axes.set_xlim(*ends)
+        if mark is not None and edges[0] <= mark <= edges[-1]:
+            axes.axvline(mark, color=colours.fg, linewidth=1.4, dashes=(4, 2))
+        axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, max(1.05 * counts.max(), 1))
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(ticks))
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.grid(visible=False, axis="x")
-        name_axes(axes, label, "events")
+        name_axes(axes, *labels)
 
-    return small_plot(draw, key)
+    return small_plot(draw, key, width=width, height=height)
 
 
 def course(time: Sequence[float], values: Sequence[float | None], label: str, key: str, *, rate: bool) -> Plot | None:

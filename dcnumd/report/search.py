@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from dcnumd.errors import DcnumdError
 from dcnumd.report.figures import Figures, Search
-from dcnumd.report.gallery import BackgroundPictures, pictures_of_backgrounds
+from dcnumd.report.gallery import BackgroundPictures, as_jpeg, grey_picture, grey_range, pictures_of_backgrounds
 from dcnumd.report.page import number
-from dcnumd.report.plots import Palette, Plot, name_axes, small_plot
+from dcnumd.report.plots import Plot, bars
 from dcnumd.report.result_file import ResultData
 from dcnumd.report.sample import SPOT
 from dcnumd.report.views import ChartView, FrameView, SearchView
@@ -23,9 +17,6 @@ from dcnumd.report.wording import count_of
 FRAMES = 6
 """Largest number of frames to show."""
 BINS = 40
-JPEG_QUALITY = 85
-LEAST_CONTRAST = 16.0
-"""Smallest range of grey levels that is shown from black to white."""
 
 
 def draw_search(data: ResultData, figures: Figures, missing: list[str]) -> SearchView | None:
@@ -60,21 +51,22 @@ def _to_show(search: Search) -> list[int]:
 
 
 def _frames(data: ResultData, chosen: list[int], figures: Figures) -> tuple[FrameView, ...]:
-    stack, read = data.source_frames, {}
-    for frame in chosen if stack is not None else ():
+    if data.source_frames is None:
+        return ()
+    images = {}
+    for frame in chosen:
         try:
-            read[frame] = np.asarray(stack[frame], np.float32) if stack is not None else None
+            images[frame] = np.asarray(data.source_frames[frame], np.float32)
         except DcnumdError as error:
             data.miss(f"Some of the recorded frames cannot be read: {error.message}.")
-    images = {frame: image for frame, image in read.items() if image is not None}
     if not images:
         return ()
-    low, high = (float(end) for end in np.percentile(np.stack(list(images.values())), (0.1, 99.9)))
-    spare = max(LEAST_CONTRAST - (high - low), 0) / 2
-    ends = low - spare, high + spare
+    ends = grey_range(np.stack(list(images.values())))
     darkest = dict(zip(figures.search.frame, figures.search.darkest, strict=True))
     return tuple(
-        FrameView(_as_jpeg(image, ends), image.shape[1], image.shape[0], _title(frame, darkest[frame], figures))
+        FrameView(
+            as_jpeg(grey_picture(image, ends)), image.shape[1], image.shape[0], _title(frame, darkest[frame], figures)
+        )
         for frame, image in images.items()
     )
 
@@ -83,14 +75,6 @@ def _title(frame: int, darkest: float, figures: Figures) -> str:
     rate = figures.frame_rate_hz
     time = f", at {number(frame / rate, 3)} s" if rate else ""
     return f"Frame {frame + 1:,}{time}: darkest spot {darkest:.1f}"
-
-
-def _as_jpeg(image: npt.NDArray[np.float32], ends: tuple[float, float]) -> bytes:
-    low, high = ends
-    grey = np.clip((image - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()
 
 
 def _chart(search: Search) -> ChartView:
@@ -112,16 +96,5 @@ def _histogram(search: Search) -> Plot:
     low, high = min(values.min(), threshold, 0.0), max(values.max(), threshold, 0.0)
     margin = max(0.05 * (high - low), 0.5)
     counts, edges = np.histogram(values, BINS, range=(low - margin, high + margin))
-
-    def draw(axes: Axes, colours: Palette) -> None:
-        axes.stairs(counts, edges, fill=True, facecolor=colours.accent, alpha=0.75)
-        if search.threshold is not None:
-            axes.axvline(search.threshold, color=colours.fg, linewidth=1.6, dashes=(4, 2))
-        axes.set_xlim(edges[0], edges[-1])
-        axes.set_ylim(0, max(1.05 * counts.max(), 1))
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axes.grid(visible=False, axis="x")
-        name_axes(axes, "darkest spot minus background [grey levels]", "frames")
-
-    return small_plot(draw, "search", width=440, height=190)
+    labels = "darkest spot minus background [grey levels]", "frames"
+    return bars(counts, edges, search.threshold, labels, "search", ticks=6, width=440, height=190)
