@@ -230,12 +230,16 @@ class Outcome:
 
     def pages(self) -> list[str]:
         """Return the page of each report, in order of recording."""
-        written = [self.reports[path].get("report", ()) for path in sorted(self.reports)]
-        return [page for paths in written for page in paths if page.endswith(".html")]
+        return [page for path in sorted(self.reports) for page in pages_of(self.reports[path])]
 
     def finished(self) -> list[Event]:
         """Return the event ``job.finished`` of each measurement, in order of recording."""
         return [self.results[path] for path in sorted(self.results)]
+
+
+def pages_of(event: Event) -> list[str]:
+    """Return the pages of a report, of which there is one at most."""
+    return [path for path in event.get("report", ()) if path.endswith(".html")]
 
 
 def wait_for_results(console: rich.console.Console, events: queue.Queue[Event | None], started: float) -> Outcome:
@@ -300,7 +304,7 @@ def show_reports(console: rich.console.Console, outcome: Outcome) -> None:
     console.print("\nThe report of each, a page for the browser:")
     for path in sorted(outcome.reports):
         event = outcome.reports[path]
-        pages = [page for page in event.get("report", ()) if page.endswith(".html")]
+        pages = pages_of(event)
         line = rich.text.Text("  ")
         if not pages:
             line.append(f"{pathlib.Path(path).name}: no report: {event.get('error')}", style="red")
