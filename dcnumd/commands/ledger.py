@@ -58,7 +58,7 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
         ways = {entry.id: ledger.transitions(entry.id) for entry in entries} if ledger else {}
     explanation = "" if entries and not producer else _why_unknown(settings, path, producer)
     waits = explanation == NOT_SEEN or any(entry.state not in FINAL for entry in entries)
-    told = _told(settings) if waits else ()
+    told = (ask_conditions(settings.state_folder()) or ()) if waits else ()
     about = concerning(told, path) if explanation == NOT_SEEN else []
     if as_json:
         known = [
@@ -82,12 +82,6 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
         for entry in same:
             _show_way(entry, ways[entry.id], told)
     return 0 if entries else 1
-
-
-def _told(settings: Settings) -> tuple[Condition, ...]:
-    """Return the conditions of a running daemon; empty if it does not answer, or does not run."""
-    folder = settings.state_folder()
-    return (ask_conditions(folder) or ()) if lock_owner(folder) is not None else ()
 
 
 def _waits_for(entry: Entry, told: Sequence[Condition]) -> list[Condition]:
