@@ -101,15 +101,15 @@ class Output:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Blocked:
-    """Folder that currently accepts no results, and for which measurements wait."""
+    """Folder that currently accepts no results, or no reports, and for which measurements wait."""
 
     folder: str
-    problem: Literal["disk.low", "output.blocked"]
-    """Name of the log event that reported it."""
+    problem: Literal["disk.low", "output.blocked", "report.blocked"]
+    """Name of the condition; `report.blocked` if it is a folder of reports."""
     reason: str
     error: str
     waiting: int
-    """Number of measurements that wait for the folder."""
+    """Number of measurements that wait for the folder, or whose reports do."""
 
 
 LATENCY_BOUNDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
@@ -200,5 +200,7 @@ class Snapshot:
     """What nobody has acknowledged yet."""
     faults: tuple[Fault, ...] = ()
     """Why nothing is processed; empty if `healthy`."""
+    blocked_reports: tuple[Blocked, ...] = ()
+    """Folders that accept no reports."""
     also_running: tuple[Running, ...] = ()
     """Further measurements that are being processed, if there are several at the same time."""

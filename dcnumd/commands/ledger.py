@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from dcnumd import routing
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, moment, print_json, reading
 from dcnumd.config.values import Settings
@@ -26,8 +27,7 @@ from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import printable
 from dcnumd.read.trust import Trust
 from dcnumd.reasons import CATALOGUE, REFUSED_NAMES
-from dcnumd.report.conditions import Condition, concerning
-from dcnumd.routing import plain_path
+from dcnumd.report.conditions import Condition, concerning, concerning_report
 from dcnumd.words import distinct_names
 
 NOT_SEEN = "unknown: the daemon has not seen it yet"
@@ -47,7 +47,7 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
     name, or with a result of that name, unless there is such a file in the current folder; each is told under its
     folder then. Times are local on a terminal and UTC elsewhere.
     """
-    path = os.fspath(plain_path(file))
+    path = os.fspath(routing.plain_path(file))
     with reading(settings) as ledger:
         entries = ledger.entries(path=path) if ledger else []
         producer = ledger.producer(path) if ledger else None
@@ -57,7 +57,7 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
             entries = ledger.named(file.name)
         ways = {entry.id: ledger.transitions(entry.id) for entry in entries} if ledger else {}
     explanation = "" if entries and not producer else _why_unknown(settings, path, producer)
-    waits = explanation == NOT_SEEN or any(entry.state not in FINAL for entry in entries)
+    waits = explanation == NOT_SEEN or any(entry.state not in FINAL or _lacks_report(entry) for entry in entries)
     told = (ask_conditions(settings.state_folder()) or ()) if waits else ()
     about = concerning(told, path) if explanation == NOT_SEEN else []
     if as_json:
@@ -65,7 +65,7 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
             {
                 **as_dict(entry),
                 "way": [dataclasses.asdict(step) for step in ways[entry.id]],
-                "conditions": [dataclasses.asdict(one) for one in _waits_for(entry, told)],
+                "conditions": [dataclasses.asdict(one) for one in _waits_for(settings, entry, told)],
             }
             for entry in entries
         ]
@@ -80,19 +80,29 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
         if len(names) > 1:
             click.echo(f"{printable(name)}:")
         for entry in same:
-            _show_way(entry, ways[entry.id], told)
+            _show_way(entry, ways[entry.id], _waits_for(settings, entry, told))
     return 0 if entries else 1
 
 
-def _waits_for(entry: Entry, told: Sequence[Condition]) -> list[Condition]:
-    """Return the conditions of the daemon because of which a measurement waits."""
-    return concerning(told, entry.path) if entry.state not in FINAL else []
+def _lacks_report(entry: Entry) -> bool:
+    return entry.state is State.DONE and entry.report_state == "wanted"
 
 
-def _show_way(entry: Entry, way: Sequence[Transition], told: Sequence[Condition]) -> None:
+def _waits_for(settings: Settings, entry: Entry, told: Sequence[Condition]) -> list[Condition]:
+    """Return the conditions of the daemon because of which a measurement or its report waits."""
+    if entry.state not in FINAL:
+        return concerning(told, entry.path)
+    if not _lacks_report(entry):
+        return []
+    result = pathlib.Path(entry.output or "")
+    request = routing.report_request_for(settings, pathlib.Path(entry.path), result, entry.job_id)
+    return concerning_report(told, request.path_report)
+
+
+def _show_way(entry: Entry, way: Sequence[Transition], conditions: Sequence[Condition]) -> None:
     """Print the present state of a measurement with cause and cure, its report, and its earlier states."""
     click.echo(entry_line(entry))
-    for one in _waits_for(entry, told):
+    for one in conditions:
         click.echo(f"    {one.line}")
     if cause := CATALOGUE.get(entry.reason):
         click.echo(f"    {cause.what}. {cause.cure}")
@@ -173,7 +183,7 @@ def _changing(settings: Settings, files: tuple[pathlib.Path, ...]) -> Iterator[t
 
 
 def _entry_of(ledger: Ledger, file: pathlib.Path) -> Entry:
-    path = os.fspath(plain_path(file))
+    path = os.fspath(routing.plain_path(file))
     entry = ledger.latest(path)
     if entry is None:
         raise click.UsageError(f"{printable(path)}: is not in the ledger")

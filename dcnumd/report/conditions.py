@@ -24,6 +24,7 @@ Name = Literal[
     "watch.unreachable",
     "disk.low",
     "output.blocked",
+    "report.blocked",
     "daemon.paused",
     "failures",
     "queue.late",
@@ -32,7 +33,13 @@ Name = Literal[
 """Names of conditions, the most urgent first; where a log event announces the condition, it has the same name."""
 NAMES: tuple[Name, ...] = get_args(Name)
 
-STOPPERS: frozenset[Name] = frozenset(NAMES) - {"disk.low", "output.blocked", "failures", "queue.late"}
+STOPPERS: frozenset[Name] = frozenset(NAMES) - {
+    "disk.low",
+    "output.blocked",
+    "report.blocked",
+    "failures",
+    "queue.late",
+}
 """Conditions in which measurements wait that have no reason of their own in the ledger."""
 
 FAULTS: dict[Fault, Reason] = {
@@ -124,6 +131,20 @@ def of_blocked(blocked: Sequence[Blocked], folders: int | None = None) -> Iterat
         yield Condition(one.problem, light, "No place for results", text, (one.folder,), line)
 
 
+def of_blocked_reports(blocked: Iterable[Blocked], results: Sequence[Blocked]) -> Iterator[Condition]:
+    """Yield a condition for each folder that takes no reports, unless one for `results` says so of a folder above."""
+    for one in blocked:
+        path = pathlib.PurePath(one.folder)
+        if any(path.is_relative_to(other.folder) for other in results):
+            continue
+        waits = f"{one.waiting:,} reports wait" if one.waiting != 1 else "1 report waits"
+        text = (
+            f"{printable(one.folder)}: no reports can be written, {waits}. {printable(one.error).rstrip('.')}. "
+            f"{wording.cause_of(one.reason).cure}"
+        )
+        yield Condition("report.blocked", "yellow", "No place for reports", text, (one.folder,))
+
+
 def of_news(news: Unacknowledged, name: str) -> Iterator[Condition]:
     """Yield the condition for failures and red lights that nobody has acknowledged."""
     if news.latest is not None:
@@ -158,17 +179,20 @@ def _of_daemon(snapshot: Snapshot, names: Mapping[str, str]) -> Iterator[Conditi
 def _of_folders(snapshot: Snapshot) -> Iterator[Condition]:
     folders = snapshot.folders
     if lost := tuple(folder.path for folder in folders if not folder.reachable):
-        text = f"{', '.join(map(printable, lost))} cannot be reached. Connect the share or disk; it goes on by itself."
+        named = ", ".join(map(printable, lost))
+        text = f"{named} cannot be reached. Connect the share or disk; processing then continues by itself."
         light: Literal["red", "yellow"] = "red" if len(lost) == len(folders) else "yellow"
         yield Condition("watch.unreachable", light, "A folder is missing", text, lost)
     yield from of_blocked(snapshot.blocked, len(snapshot.outputs))
+    yield from of_blocked_reports(snapshot.blocked_reports, snapshot.blocked)
 
 
 def _of_work(snapshot: Snapshot, names: Mapping[str, str]) -> Iterator[Condition]:
     news, running = snapshot.unacknowledged, snapshot.running
     yield from of_news(news, names[news.latest.path] if news.latest else "")
     # A measurement whose turn it is has left the queue, but has not been started while something is recorded.
-    held = snapshot.held_for_recording and (running is not None or snapshot.counts.get("queued", 0) > 0)
+    queued, unreported = snapshot.counts.get("queued", 0) > 0, any(one.report_wanted for one in snapshot.done)
+    held = snapshot.held_for_recording and (running is not None or queued or unreported)
     if snapshot.oldest_wait_seconds > LONG_WAIT_SECONDS and not held:
         text = (
             f"{snapshot.queue:,} wait, the first for {duration(snapshot.oldest_wait_seconds)}. "
@@ -183,3 +207,11 @@ def _of_work(snapshot: Snapshot, names: Mapping[str, str]) -> Iterator[Condition
 def concerning(found: Iterable[Condition], path: str) -> list[Condition]:
     """Return the conditions for which a measurement that is not done waits."""
     return [one for one in found if one.concerns(path)]
+
+
+def concerning_report(found: Iterable[Condition], path: pathlib.PurePath) -> list[Condition]:
+    """Return the conditions for which a report waits that is to be written to a path."""
+    folder = str(path.parent)
+    return [
+        one for one in found if one.name == "pipeline.held" or (one.name == "report.blocked" and folder in one.folders)
+    ]

@@ -33,8 +33,8 @@ CALL = re.compile(r"\s*(?:[A-Z_]+=\S+ +)*(?:sudo +(?:-u +\w+ +|-E +)?)?(?:[\w./-
 """The beginning of a call, as root or another user, in an environment."""
 SECTIONS = tuple(field.name for field in dataclasses.fields(Settings) if not field.metadata.get("internal"))
 KEY = re.compile(rf"(?:{'|'.join(SECTIONS)})(?:\.[a-z_]+)+")
-ELSEWHERE = {"pipeline.segmenter.noise_factor", "pipeline.segmenter.least"}
-"""Keywords of the example's segmenter."""
+ELSEWHERE = {"pipeline.segmenter.noise_factor", "pipeline.segmenter.least", "report.blocked"}
+"""Keywords of the example's segmenter, and a condition that no log event announces."""
 
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the documents are not part of an installation")
 

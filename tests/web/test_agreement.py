@@ -37,6 +37,7 @@ class Place:
     other: MountedFolder
     state: MountedFolder
     results: MountedFolder
+    reports: MountedFolder
     address: str
     capsys: pytest.CaptureFixture[str]
 
@@ -117,6 +118,18 @@ def read_only(place: Place) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
+def no_place_for_reports(place: Place) -> Iterator[pathlib.Path]:
+    place.set("enabled", True)
+    place.reports.remount("ro")
+    path = published(place.watched, "unreported.rtdc")
+    place.daemon.wait_for("report.failed", path=str(path))
+    yield path
+    place.reports.remount("rw")
+    place.daemon.wait_for("report.written", path=str(path))
+    place.set("enabled", False)
+
+
+@contextlib.contextmanager
 def unmounted(place: Place) -> Iterator[pathlib.Path]:
     place.post("pause")
     path = published(place.other.folder, "lost.rtdc")
@@ -182,6 +195,7 @@ STATES: dict[str, tuple[set[str], Callable[[Place], contextlib.AbstractContextMa
     "held by a recording": ({"pipeline.held"}, held, ""),
     "disk full": ({"disk.low"}, full_disk, "no_space"),
     "results read-only": ({"output.blocked"}, read_only, "output_read_only"),
+    "reports read-only": ({"report.blocked"}, no_place_for_reports, ""),
     "folder gone": ({"watch.unreachable", "daemon.paused"}, unmounted, ""),
     "failure": ({"failures"}, failure, "not_hdf5"),
     "ledger unwritable": ({"ledger.unwritable"}, full_state_folder, ""),
@@ -208,6 +222,7 @@ pause_while_acquiring = false
 backoff_seconds = 0.2
 [report]
 enabled = false
+folder = {reports}
 [web]
 listen = "127.0.0.1:0"
 token_file = {token}
@@ -220,11 +235,13 @@ def place(start_daemon, watched_folder, state_folder, tmp_path, capsys) -> Itera
     with (
         mounted(tmp_path / "other") as other,
         mounted(tmp_path / "results", megabytes=32) as results,
+        mounted(tmp_path / "reports") as reports,
         mounted(state_folder, megabytes=8) as state,
     ):
         paths = {
             "folders": [str(watched_folder), str(other.folder)],
             "results": str(results.folder),
+            "reports": str(reports.folder),
             "state": str(state.folder),
             "token": str(write_token(tmp_path / "token")),
         }
@@ -232,7 +249,7 @@ def place(start_daemon, watched_folder, state_folder, tmp_path, capsys) -> Itera
         config.write_text(CONFIG.format(**{name: json.dumps(value) for name, value in paths.items()}))
         daemon = start_daemon(config=config)
         address = daemon.wait_for("web.started", timeout=START_SECONDS)["address"]
-        yield Place(daemon, config, watched_folder, other, state, results, address, capsys)
+        yield Place(daemon, config, watched_folder, other, state, results, reports, address, capsys)
         # Before its folders are unmounted.
         daemon.stop()
 

@@ -153,6 +153,7 @@ class View:
             folders=_folders(session),
             outputs=session.jobs.outputs.free() if session else (),
             blocked=session.jobs.outputs.blocked() if session else (),
+            blocked_reports=session.reports.blocked() if session else (),
             counts=lists.counts,
             queue=len(session.lifecycle.queue) if session else 0,
             oldest_wait_seconds=round(session.lifecycle.queue.oldest_wait(), 1) if session else 0.0,

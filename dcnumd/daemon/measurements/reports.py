@@ -24,6 +24,7 @@ from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.processes.child import Child
 from dcnumd.report.calls import export_plot, make_report, rate
 from dcnumd.report.request import PlotKind, ReportRequest, ReportSummary
+from dcnumd.status import Blocked
 
 
 class Listener(Protocol):
@@ -97,6 +98,10 @@ class Reporter:
     def busy(self) -> bool:
         """Whether a result is being rated, or a report or an index written."""
         return self._making or self._to_rate.is_set() or self.indexes.busy
+
+    def blocked(self) -> tuple[Blocked, ...]:
+        """Return the folders that currently accept no reports, and for which some wait."""
+        return self._without_place.blocked()
 
     def want(self, entry: Entry) -> None:
         """Request the report of a result, if its row says that one is wanted."""
@@ -209,8 +214,7 @@ class Reporter:
             return
         request, folder = self._request(entry)
         place, begin = request.path_report.parent, now()
-        if self._without_place.joins(place, entry.id):
-            self._without_place.add(place, entry.id, attempts)
+        if self._without_place.join(place, entry.id, attempts):
             return
         try:
             await self.indexes.make_sure(folder, request.path_report)
@@ -220,7 +224,7 @@ class Reporter:
             if error.reason not in SURROUNDINGS:
                 self._without_place.release(place, entry.id)
                 self._give_up(entry, request, error, attempts + 1)
-            elif self._without_place.add(place, entry.id, attempts):
+            elif self._without_place.add(place, entry.id, attempts, error):
                 self._log_failure(entry, error, attempts + 1, will_retry=True)
             return
         self._without_place.release(place, entry.id)

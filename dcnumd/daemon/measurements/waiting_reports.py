@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable
+
+from dcnumd.errors import DcnumdError
+from dcnumd.status import Blocked
 
 CHECK_SECONDS = 60.0
 """Longest time between two attempts to write to a folder that accepts no reports [s]; the first follow sooner."""
@@ -15,6 +19,8 @@ CHECK_SECONDS = 60.0
 class Place:
     """A folder that accepts no reports, and those that wait for it."""
 
+    error: DcnumdError
+    """The last error."""
     waiting: dict[int, int] = dataclasses.field(default_factory=dict)
     """Number of the row of each report that waits → number of its failed attempts; the next to be tried comes first."""
     trying: int | None = None
@@ -36,15 +42,26 @@ class WaitingReports:
         self._again = again
         self._places: dict[pathlib.Path, Place] = {}
 
-    def joins(self, folder: pathlib.Path, row: int) -> bool:
-        """Return whether a report must wait, since its folder accepts none, and another report of it is tried."""
-        place = self._places.get(folder)
-        return place is not None and place.trying != row
+    def blocked(self) -> tuple[Blocked, ...]:
+        """Return the folders that accept no reports."""
+        return tuple(
+            Blocked(os.fspath(folder), "report.blocked", place.error.reason, place.error.message, len(place.waiting))
+            for folder, place in self._places.items()
+        )
 
-    def add(self, folder: pathlib.Path, row: int, attempts: int) -> bool:
-        """Let a report wait for a folder; return whether no report has been waiting for that folder."""
+    def join(self, folder: pathlib.Path, row: int, attempts: int) -> bool:
+        """Let a report wait if its folder accepts none, and another report of it is tried; return whether it waits."""
+        place = self._places.get(folder)
+        if place is None or place.trying == row:
+            return False
+        place.waiting[row] = attempts
+        return True
+
+    def add(self, folder: pathlib.Path, row: int, attempts: int, error: DcnumdError) -> bool:
+        """Let a report that was tried wait for its folder; return whether it is the first that waits there."""
         begins = folder not in self._places
-        place = self._places.setdefault(folder, Place())
+        place = self._places.setdefault(folder, Place(error))
+        place.error = error
         # A report that was tried comes last, so that one that fails for itself does not keep the others waiting.
         place.waiting.pop(row, None)
         place.waiting[row] = attempts
