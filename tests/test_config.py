@@ -90,6 +90,7 @@ def test_sample_shows_every_key():
             "[report.plot]\ndeform = [0.2, 0.2]",
             "report.plot.deform: got [0.2, 0.2]; a list of two numbers, the smaller one first, is expected",
         ),
+        ("[report.plot]\narea = [0, 1e300]", "report.plot.area: got 1e+300; 100000.0 or less is allowed"),
         ("[report.plot]\ndeform = [0, inf]", "report.plot.deform: got inf; a finite number is expected"),
         ("[report.plot]\ndeform = [0, '1']", "report.plot.deform: got '1'; a number is expected"),
         (

@@ -104,17 +104,17 @@ class SectionReader:
 
     def _values(self, key: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
         if metadata.get("ends"):
-            return self._ends(key, value)
+            return self._ends(key, value, metadata)
         self._expect(key, value, list, "a list of whole numbers" if hint is int else "a list of texts")
         if not value and not metadata.get("empty"):
             raise self.error(key, "got an empty list; at least one entry is needed")
         # An entry that is repeated has no meaning in any list; a folder would be watched twice.
         return tuple(dict.fromkeys(self._value(key, item, hint, metadata) for item in value))
 
-    def _ends(self, key: str, value: Any) -> tuple[float, ...]:
+    def _ends(self, key: str, value: Any, metadata: Mapping[str, Any]) -> tuple[float, ...]:
         words = "a list of two numbers, the smaller one first,"
         self._expect(key, value, list, words)
-        ends = tuple(self._scalar(key, item, float, {}) for item in value)
+        ends = tuple(self._scalar(key, item, float, metadata) for item in value)
         if ends and (len(ends) != 2 or ends[0] >= ends[1]):
             raise self.error(key, f"got {value!r}; {words} is expected")
         return ends

@@ -171,9 +171,11 @@ class ReportLimits:
 class PlotSettings:
     """Settings of the standard plot, which shows deformation over area."""
 
-    area: tuple[float, ...] = dataclasses.field(default=(), metadata={"ends": True})
+    area: tuple[float, ...] = dataclasses.field(
+        default=(), metadata={"ends": True, "minimum": 0.0, "maximum": 100_000.0}
+    )
     """Ends of the area axis [µm²]; empty means that they follow from the width of the channel."""
-    deform: tuple[float, ...] = dataclasses.field(default=(), metadata={"ends": True})
+    deform: tuple[float, ...] = dataclasses.field(default=(), metadata={"ends": True, "minimum": -1.0, "maximum": 1.0})
     """Ends of the deformation axis; empty means the usual ones."""
     isoelastics: bool = True
     """Whether lines of equal elasticity are drawn, which requires dclab."""

@@ -21,6 +21,7 @@ OPENAPI = pathlib.Path(__file__).parent / "openapi.json"
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 STATES = ("done", "failed", "skipped")
+HISTORY_PARAMETERS = frozenset({"state", "limit", "before"})
 MAX_ID = 2**63 - 1
 PLOT_TYPES: dict[PlotKind, str] = {"png": "image/png", "svg": "image/svg+xml"}
 FRESH_SECONDS = 0.5
@@ -74,6 +75,9 @@ class Api:
 
     async def measurements(self, request: web.Request) -> web.Response:
         """Return finished measurements, the latest first."""
+        if unknown := sorted(set(request.query) - HISTORY_PARAMETERS):
+            expected = ", ".join(sorted(HISTORY_PARAMETERS))
+            raise web.HTTPBadRequest(text=f"{unknown[0][:40]!r} is not a parameter; there are {expected}")
         state = request.query.get("state")
         if state is not None and state not in STATES:
             raise web.HTTPBadRequest(text=f"state: got {state!r}, expected one of {', '.join(STATES)}")

@@ -123,6 +123,9 @@ def test_wrong_questions_are_told_what_is_expected(serve):
         answer = checked(served, f"/api/v1/measurements?{query}")
         assert answer.status == 400, query
         assert "expected" in answer.json["error"], query
+    answer = checked(served, "/api/v1/measurements?limit=3&sates=failed")
+    assert answer.status == 400
+    assert answer.json["error"] == "'sates' is not a parameter; there are before, limit, state"
 
 
 def test_one_measurement(serve):
