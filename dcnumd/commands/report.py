@@ -14,7 +14,7 @@ import click
 from dcnumd import routing
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.config.values import Settings
-from dcnumd.errors import DcnumdError
+from dcnumd.errors import DcnumdError, printable
 from dcnumd.report.request import ReportRequest, ReportSummary
 
 LIGHTS = {"green": "green", "yellow": "yellow", "red": "red", "grey": "white"}
@@ -132,11 +132,12 @@ def show(request: ReportRequest, summary: ReportSummary, *, as_json: bool) -> No
     light = click.style(summary.light, fg=LIGHTS[summary.light])
     events = f"{summary.events} event" + ("" if summary.events == 1 else "s")
     where = ", ".join(os.fspath(path) for path in summary.paths) or "nothing to write (report.formats)"
-    click.echo(f"{request.path_result}: {light}, {events} -> {where}")
+    click.echo(f"{printable(os.fspath(request.path_result))}: {light}, {events} -> {printable(where)}")
     for text in summary.texts:
         click.echo(f"  {text}")
     if summary.plots:
-        click.echo(f"  {len(summary.plots)} files of plots in {summary.plots[0].parent}")
+        folder = printable(os.fspath(summary.plots[0].parent))
+        click.echo(f"  {len(summary.plots)} files of plots in {folder}")
 
 
 def show_failure(request: ReportRequest, error: DcnumdError, *, as_json: bool) -> None:
@@ -150,4 +151,4 @@ def show_failure(request: ReportRequest, error: DcnumdError, *, as_json: bool) -
         }
         click.echo(json.dumps(failure))
     text = error.message if str(request.path_result) in error.message else f"{request.path_result}: {error.message}"
-    click.echo(f"Error: {text}", err=True)
+    click.echo(f"Error: {printable(text)}", err=True)

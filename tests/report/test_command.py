@@ -27,13 +27,14 @@ def run(*arguments, folder):
 
 def test_reports_are_made_and_named(tmp_path):
     """Beside each file."""
-    paths = [write_result(tmp_path / f"M00{number}_dcn.rtdc", 30) for number in (1, 2)]
+    paths = [write_result(tmp_path / f"M00{number}\t_dcn.rtdc", 30) for number in (1, 2)]
     done = run(*paths, folder=tmp_path)
     assert done.return_value == 0
     for path in paths:
         assert path.with_suffix(".html").exists()
         assert path.with_suffix(".json").exists()
-        assert f"{path.with_suffix('.html')}" in done.output
+        assert str(path.with_suffix(".html")).replace("\t", "\\t") in done.output
+    assert "\t" not in done.output
     assert "30 events" in done.output
 
 
