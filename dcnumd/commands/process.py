@@ -25,7 +25,7 @@ from dcnumd.config.values import Settings
 from dcnumd.errors import ConfigError, DcnumdError, MeasurementError, printable
 from dcnumd.kernels.cache import ensure_compiled
 from dcnumd.logic.job import Job, JobResult, KnownContent
-from dcnumd.logic.memory import REPORT_BYTES, in_mb
+from dcnumd.logic.memory import for_reports, in_mb
 from dcnumd.processes.fork_server import start_fork_server
 from dcnumd.report.request import ReportRequest, ReportSummary
 from dcnumd.routing import report_folder_for
@@ -88,7 +88,8 @@ def process(
     requests: Sequence[ReportRequest | None] = [None] * len(jobs)
     if settings.report.enabled and settings.report.formats and not no_report:
         requests = requests_for(settings, jobs, output)
-        jobs = [dataclasses.replace(job, other_memory_mb=in_mb(REPORT_BYTES)) for job in jobs]
+        others = in_mb(for_reports(isoelastics=settings.report.plot.isoelastics))
+        jobs = [dataclasses.replace(job, other_memory_mb=others) for job in jobs]
     if dry_run:
         for job in jobs:
             announce(job, as_json=as_json)

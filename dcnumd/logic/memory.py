@@ -145,8 +145,12 @@ def beside_pipeline(*, reports: bool, isoelastics: bool = False) -> int:
     isoelastics
         Whether reports have isoelasticity lines, which they have only if dclab is installed.
     """
-    further = ISOELASTICS_BYTES if isoelastics and importlib.util.find_spec("dclab") is not None else 0
-    return SERVICE_BYTES + (REPORT_BYTES + further) * reports
+    return SERVICE_BYTES + (for_reports(isoelastics=isoelastics) if reports else 0)
+
+
+def for_reports(*, isoelastics: bool) -> int:
+    """Return the largest memory of the process that makes reports [bytes]; for `isoelastics` see above."""
+    return REPORT_BYTES + (ISOELASTICS_BYTES if isoelastics and importlib.util.find_spec("dclab") is not None else 0)
 
 
 def fitting_layout(num_workers: int, work: Workload, max_bytes: int, other_bytes: int = 0) -> Layout:
