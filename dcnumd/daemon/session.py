@@ -164,6 +164,10 @@ class Session:
         self.counters.light_latency = self.counters.light_latency.with_one(seconds)
         self._listener.on_report(entry, summary)
 
+    def on_drawn(self, entry: Entry, summary: ReportSummary) -> None:
+        """Show the plot of an earlier result."""
+        self._listener.on_report(entry, summary)
+
     def on_report(self, entry: Entry, summary: ReportSummary | None) -> None:
         """Count a report, or a failed one if `summary` is None."""
         if summary is None:

@@ -8,6 +8,7 @@ import re
 import signal
 import time
 import urllib.parse
+from collections.abc import Callable
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -27,8 +28,9 @@ CLOSE_SECONDS = 8.0
 class Live:
     """A daemon with its live page."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, config: pathlib.Path) -> None:
         self.daemon = daemon
+        self.config = config
         self.address = daemon.wait_for("web.started", timeout=START_SECONDS)["address"]
 
     def status(self):
@@ -53,13 +55,18 @@ def live(start_daemon, write_config, tmp_path) -> Live:
         f'[web]\nlisten = "127.0.0.1:0"\ntoken_file = "{token}"\n[report]\nenabled = true\nplot.isoelastics = false\n',
         settle=1,
     )
-    return Live(start_daemon(config=config))
+    return Live(start_daemon(config=config), config)
 
 
-def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pathlib.Path):
+def test_page_of_a_daemon(
+    live: Live,
+    start_daemon: Callable[..., Daemon],
+    watched_folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+):
     """One measurement after the other: recorded, paused, resumed, processed, reported; one fails and is retried.
 
-    The end waits for no client.
+    The end waits for no client. After another start, the last plot is there again.
     """
     assert ask(live.address, "/healthz").json == {"status": "ok", "reasons": []}
     idle = live.status()
@@ -116,6 +123,9 @@ def test_page_of_a_daemon(live: Live, watched_folder: pathlib.Path, tmp_path: pa
     assert found["dcnumd_light_latency_seconds_count",] == 1
     assert found["dcnumd_measurements_failed_total", "not_hdf5"] == 2
     check_end_does_not_wait_for_clients(live)
+    again = Live(start_daemon(config=live.config), live.config)
+    again.until(lambda now: now["plot_id"] == row["id"], "plot of before")
+    assert ask(again.address, "/plot.png").body.startswith(b"\x89PNG")
 
 
 def check_end_does_not_wait_for_clients(live: Live) -> None:
@@ -145,7 +155,7 @@ def test_everybody_is_told_that_results_have_no_place(start_daemon, write_config
     config = write_config(extra)
     roomy = config.read_text()
     config.write_text(roomy.replace("min_free_gb = 0.01", "min_free_gb = 1e9"))
-    live = Live(start_daemon(config=config))
+    live = Live(start_daemon(config=config), config)
     path = published(watched_folder, "M1.rtdc")
     status = live.until(lambda now: any(one["error"] for one in now["waiting"]), "told")
     (blocked,) = status["blocked"]
@@ -169,7 +179,7 @@ def test_everybody_is_told_that_results_have_no_place(start_daemon, write_config
     assert f"blocked  {told}" in command("status")
 
     config.write_text(roomy)
-    live = Live(start_daemon(config=config))
+    live = Live(start_daemon(config=config), config)
     live.until(lambda now: now["done"], "done")
     assert live.status()["blocked"] == []
     assert ask(live.address, "/healthz").status == 200

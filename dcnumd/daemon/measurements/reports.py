@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime as dt
 import os
@@ -14,7 +15,7 @@ from dcnumd import routing
 from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.availability import Availability
-from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, job_log, utc_now
+from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State, job_log, utc_now
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.backoff import backoff_seconds
 from dcnumd.daemon.measurements.indexes import Indexes
@@ -35,6 +36,9 @@ class Listener(Protocol):
 
     def on_rated(self, entry: Entry, summary: ReportSummary, seconds: float) -> None:
         """Handle a rated result, `seconds` [s] after it was finished."""
+
+    def on_drawn(self, entry: Entry, summary: ReportSummary) -> None:
+        """Handle the plot of an earlier result, which was drawn again."""
 
     def on_report(self, entry: Entry, summary: ReportSummary | None) -> None:
         """Handle a new report; `summary` is None if the report could not be made."""
@@ -147,6 +151,7 @@ class Reporter:
             group.create_task(self._keep_rating(), name="lights")
             group.create_task(self._keep_making(), name="reports")
             group.create_task(self._keep_listing(), name="failures")
+            group.create_task(self._draw_last(), name="last plot")
 
     async def _keep_rating(self) -> None:
         while True:
@@ -172,6 +177,16 @@ class Reporter:
         while True:
             await self.indexes.update_failures()
             self._listener.on_change()
+
+    async def _draw_last(self) -> None:
+        """Draw the plot of the last result for the live page, which has none after a start of the daemon."""
+        entry = next(iter(self._ledger.history(State.DONE, limit=1)), None)
+        if not self._settings.web.listen or entry is None or entry.report_state != "written":
+            return
+        request = dataclasses.replace(self._request(entry)[0], formats=())
+        # The page works without it, for example if the result was moved.
+        with contextlib.suppress(DcnumdError):
+            self._listener.on_drawn(entry, await self.process.call_aside(rate, request))
 
     async def _rate(self, entry_id: int) -> None:
         """Rate one result; after an error, which its report will meet again, this is left to the report."""
