@@ -333,6 +333,7 @@ def test_check_warns_of_probable_mistakes(config, told, overrides, subject, text
     assert all(text in finding["text"] and finding["level"] == "warning" for finding in found)
 
 
+@pytest.mark.slow
 def test_process_works_without_config_on_relative_paths(tmp_path):
     """Good files are processed, bad ones reported with the cure; the exit code says that not all worked."""
     for name, frames in (("Größe 1.rtdc", 40), ("good.rtdc", 200)):
@@ -496,6 +497,7 @@ def test_process_stopped_by_ctrl_c_leaves_no_result(tmp_path):
     assert f"  not_hdf5         {tmp_path}/bad.rtdc" in errors.splitlines()
 
 
+@pytest.mark.slow
 def test_daemon_with_an_unknown_segmenter_does_not_start(tmp_path):
     """A method that does not exist ends `run` at once with exit code 2 and one line that names file and method."""
     config = tmp_path / "config.toml"

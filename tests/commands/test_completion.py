@@ -97,6 +97,7 @@ def test_script_is_printed_with_its_installation_in_the_help(shell, capfd):
     assert main(["completion", "tcsh"]) == 2
 
 
+@pytest.mark.slow
 def test_bash_completes_a_line_that_is_typed(tmp_path, path):
     """A real bash with the script: Tab completes a command, an option, its value, and a file."""
     (tmp_path / "M001_data.rtdc").touch()

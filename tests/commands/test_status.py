@@ -294,6 +294,7 @@ def watching(world):
     return Terminal(command, columns=100)
 
 
+@pytest.mark.slow
 def test_watch_follows_the_ledger(world):
     """The screen changes with the ledger and with the daemon, and ends with Ctrl-C without a word."""
     entry = world.running("now.rtdc", "blood", frames_done=500)
@@ -312,6 +313,7 @@ def test_watch_follows_the_ledger(world):
     assert terminal.output.rstrip().endswith(NORMAL)
 
 
+@pytest.mark.slow
 def test_watch_begins_before_the_daemon_and_survives_a_new_ledger(world):
     """A ledger that is made, replaced or unreadable for a while is waited for; SIGTERM leaves the terminal in order."""
     world.ledger.close()

@@ -44,6 +44,7 @@ with_jobs = functools.partial(with_works, settings=SETTINGS, with_jobs=True)
 processing = functools.partial(in_works, settings=SETTINGS, with_jobs=True)
 
 
+@pytest.mark.slow
 @processing()
 async def test_replaced_while_waiting_for_room(works, path, measurement, full, monkeypatch):
     """The head of the queue is recorded again while the disk is full: only its successor is processed."""
@@ -290,6 +291,7 @@ async def test_touched_while_waiting_for_room_has_one_turn(works, path, full, mo
     assert [step.state for step in works.ledger.transitions(entry.id)].count(State.RUNNING) == 1
 
 
+@pytest.mark.slow
 @processing(settings=PATIENT, processes=True)
 async def test_queued_again_in_its_turn_waits_for_its_next_attempt(works, path):
     """A job that failed is tried again after the pause, although its file was touched just before it began."""

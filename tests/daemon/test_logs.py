@@ -106,6 +106,7 @@ def stalled():
         os.close(writer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", ["", "1 / 0", "sys.exit('at last')"], ids=["end", "bug", "error"])
 def test_stalled_reader_keeps_no_process_from_its_end(tmp_path, last):
     """More is logged than can wait, and the file has all of it; what is said after the flush does not wait either."""
@@ -196,6 +197,7 @@ def test_daemon_whose_log_nobody_reads_works_and_ends(write_config, watched_fold
     assert result_of(path).exists()
 
 
+@pytest.mark.slow
 def test_second_daemon_on_the_same_ledger_is_refused(write_config, state_folder):
     """It says who owns the ledger, below what it logged before it gave up; also where that cannot be read."""
     config = write_config()

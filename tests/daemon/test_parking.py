@@ -129,6 +129,7 @@ async def test_hundreds_that_wait_are_noted_at_once(rows, full, monkeypatch):
         assert rows.writes == before + 2
 
 
+@pytest.mark.slow
 @in_real_time
 async def test_folder_may_be_full_for_days(rows, full, monkeypatch):
     """However often it was looked at in vain, it is looked at again."""

@@ -121,6 +121,7 @@ def test_as_many_jobs_run_as_the_executor_takes(tmp_path, files):
     with_pool(tmp_path, body, capacity=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("heeded", "asked"),
     [

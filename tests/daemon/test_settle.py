@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 
+import pytest
 import structlog
 
 from dcnumd.config.values import LogSettings, OutputSettings, RetrySettings, Settings, WatchSettings
@@ -273,6 +274,7 @@ async def stop_probe_while_it_looks(works, path):
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 @settling(processes=True)
 async def test_probe_that_dies_or_hangs_is_replaced(works, tmp_path, path, measurement, monkeypatch):
     """A crash in the reader, or a look that does not end, costs an attempt at most; none if the file has changed."""

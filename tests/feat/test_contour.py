@@ -59,6 +59,7 @@ DEGENERATE = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @every_special_picture()
 @given(pictures())

@@ -228,6 +228,7 @@ def test_foreign_folders_are_not_trusted(folder):
         assert not is_complete(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_service_user_takes_what_root_has_compiled(folder):
     """A complete folder of root's is used by a user who cannot write to it; nothing is compiled."""
@@ -275,6 +276,7 @@ def test_use_is_noted_once_a_day(folder):
         assert ((folder / MARKER).stat().st_mtime > then + 1) == renewed
 
 
+@pytest.mark.slow
 def test_current_folder_has_no_part_in_what_is_loaded(tmp_path, folder):
     """Started beside modules of the same names, dcnumd forks and runs its own; the tests above have it compile them."""
     others_beside(tmp_path)

@@ -488,6 +488,7 @@ def test_nothing_of_a_file_stays_open_after_its_job(recordings, tmp_path):
         assert not [link for link in links if ".rtdc" in link]
 
 
+@pytest.mark.slow
 def test_file_descriptors_do_not_add_up(recordings, tmp_path):
     """Job after job, also without the garbage collector, the process has no more open files than before."""
     folder = pathlib.Path("/proc/self/fd")

@@ -157,6 +157,7 @@ async def stands_still(child, running):
     child.resume()
 
 
+@pytest.mark.slow
 def test_courtesy_holds_for_the_child_and_its_workers():
     """Nice, batch scheduling, idle I/O class and processors are those that were asked for."""
     allowed = sorted(os.sched_getaffinity(0))[:1]

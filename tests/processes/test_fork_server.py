@@ -73,6 +73,7 @@ def open_gate(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_worker_whose_owner_was_killed_says_nothing(start, tmp_path):
     """SIGKILL to the owner while a worker begins: what is missing then is nobody's fault, and no traceback is shown."""
     with start("SharedBlock(4096)") as owner:
@@ -83,6 +84,7 @@ def test_worker_whose_owner_was_killed_says_nothing(start, tmp_path):
         assert owner.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_worker_that_cannot_begin_says_why(start, tmp_path):
     """While its owner is there, a fault is a fault."""
     with start("Fault()") as owner:

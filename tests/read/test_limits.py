@@ -86,6 +86,7 @@ def test_absurd_shapes(add, name, shape, dtype, chunks, text):
     assert text in error.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape", "dtype", "chunks"),
     [
@@ -166,6 +167,7 @@ def test_one_text_many_times(write_measurement, frames, tmp_path):
     assert memory_mb("VmHWM") < memory_mb("VmRSS") + MEMORY_MB + limits.MAX_COPIED_BYTES / 2**20
 
 
+@pytest.mark.slow
 def test_chunk_that_unpacks_to_more_than_it_should(tmp_path, write_measurement, frames):
     """A packed chunk is unpacked to its size and one byte, whatever more there is in it."""
     path = write_measurement(frames[:10], chunks=(10, 80, 250), compression="gzip")

@@ -44,6 +44,7 @@ def found_in(checks):
     return {check.name: check.state for check in checks if check.state in {"warning", "alarm"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, UNSMOOTHED], ids=["default", "unsmoothed"])
 def test_usual_measurement_turns_nothing_on(simulate, figures_of, settings):
     figures = figures_of(simulate("unsmoothed" if settings else "usual", settings=settings))

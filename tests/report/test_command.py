@@ -85,6 +85,7 @@ def test_two_reports_of_one_name(tmp_path):
         raise run(*paths, "-o", tmp_path / "out", folder=tmp_path).exception
 
 
+@pytest.mark.slow
 def test_plots_as_files_for_documents(tmp_path):
     """Each is there as PNG and SVG, in black on white, and needs nothing of the page; that without events, too."""
     paths = [write_result(tmp_path / f"M{events}_dcn.rtdc", events) for events in (150, 0)]

@@ -147,6 +147,7 @@ def test_numbers_without_unit_have_none(page):
     assert "<td></td>" in row
 
 
+@pytest.mark.slow
 def test_unusual_axes_are_explained(tmp_path):
     """What lies outside is told, wider axes are, and a channel whose width nobody knows; lines have a meaning."""
     columns = columns_of(300)

@@ -65,6 +65,7 @@ def test_fill_enclosed_spiral():
     np.testing.assert_array_equal(unpack_bits(bits, mask.shape), mask)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @every_special_picture(radius=RADII)
 @given(pictures(), st.sampled_from(RADII))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -83,6 +84,7 @@ class Components:
         return unpack_bits(region, shape)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @every_special_picture()
 @given(pictures())

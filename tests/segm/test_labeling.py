@@ -66,6 +66,7 @@ def test_label_masks_any_mask(masks):
     np.testing.assert_array_equal(labels, reference_labels(masks))
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None)
 @given(mask_stacks(least_height=2), mask_settings)
 def test_label_thresholded_any_frame(masks, mask_kwargs):
@@ -87,6 +88,7 @@ def test_label_thresholded_special_frames(clear_border, fill_holes, disk):
             np.testing.assert_array_equal(threshold(masks, **mask_kwargs), expected, err_msg=str(picture))
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(mask_stacks(least_height=2), mask_settings, st.integers(0, 2**32 - 1))
 def test_process_labels_any_labels(masks, mask_kwargs, seed):

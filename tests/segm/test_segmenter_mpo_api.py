@@ -169,6 +169,7 @@ def test_attributes_while_a_chunk_is_segmented(debug: bool) -> None:
     assert segmenter._workers == []
 
 
+@pytest.mark.slow
 def test_workers_are_stopped_and_come_again() -> None:
     """Both methods end all workers; a segmenter can go on afterwards, as dcnum's can."""
     slots = [dark_slot()]
@@ -314,6 +315,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_pickled_segmenter_outlives_the_original(tmp_path: Any) -> None:
     """Its settings come back, with events, numbers and workers of its own."""
     script = tmp_path / "pickling.py"
@@ -348,6 +350,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["debug", "processes"])
 def test_program_ends_without_joining_the_workers(tmp_path: Any, mode: str) -> None:
     """It does not wait for workers that wait for it."""

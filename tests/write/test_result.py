@@ -215,6 +215,7 @@ def fill_at_the_end(writer):
         writer.h5.create_group(f"groups/{number}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", [fill_by_h5py, fill_by_chunks, fill_at_the_end])
 def test_disk_that_fills_up_meanwhile(fill, tmp_path):
     """Wherever HDF5 meets the end of the disk: it is named, nothing is left, and HDF5 goes on working."""

@@ -84,6 +84,7 @@ async def test_all_folders_share_one_thread(tmp_path):
             assert {path.rpartition("/")[0] for _, path in listener.heard} == {str(folder)}
 
 
+@pytest.mark.slow
 @in_real_time
 async def test_nothing_is_lost_when_another_watcher_takes_over(tmp_path, monkeypatch):
     """What the one before has heard and not handed over yet comes, too."""

@@ -62,6 +62,7 @@ def test_error_that_nobody_waits_for_is_not_reported(turns, caplog):
     assert not caplog.records
 
 
+@pytest.mark.slow
 @in_real_time
 async def test_call_that_gives_signs_of_life_may_take_long(monkeypatch):
     """What is slow, and says so, is waited for; what comes back too late is told to whoever wants to know."""

@@ -345,6 +345,7 @@ async def test_ten_thousand_files_are_listed_and_offered_in_small_parts(roomy):
     assert used[-1] - used[1] < count // 10
 
 
+@pytest.mark.slow
 @in_real_time
 async def test_ten_thousand_folders_are_followed(roomy):
     """Each has its own watch, and they are all given back at the end."""
@@ -395,6 +396,7 @@ def watch_beyond_the_limit(folder: pathlib.Path) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.slow
 def test_reached_watch_limit_is_reported_and_scans_go_on(tmp_path):
     """Without enough watches files are found by the scans, and the log names the limit; with enough, events return."""
     script = (
@@ -504,6 +506,7 @@ def test_what_is_of_no_interest_is_dropped_by_its_name(tmp_path):
     assert concerning == new | grown | {(change, "day") for change in Change}
 
 
+@pytest.mark.slow
 @in_real_time
 async def test_twenty_thousand_files_while_the_loop_is_held(roomy):
     """However long nobody listens, events are kept, and none is lost."""
@@ -511,6 +514,7 @@ async def test_twenty_thousand_files_while_the_loop_is_held(roomy):
         await finds.until(touch_many(roomy, 20_000))
 
 
+@pytest.mark.slow
 @in_real_time
 async def test_name_that_is_not_utf8_stops_events_for_a_moment_only(tmp_path):
     """It is found all the same, also when it is deleted later nothing else is missed, and the log tells both times."""

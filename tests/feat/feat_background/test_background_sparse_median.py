@@ -107,6 +107,7 @@ def stored_times(feature: str, kind: str) -> npt.NDArray[Any]:
     return (COUNTER // 20 - 400_000 if whole else (COUNTER - COUNTER[0]) / 3001.7 + 100).astype(kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("feature", "kind", "rate"),
     [
@@ -131,6 +132,7 @@ def test_time_axis_has_the_precision_of_dcnum(
     assert_equals_dcnum(BackgroundSparseMed, dcnum_module.BackgroundSparseMed, source, **settings)
 
 
+@pytest.mark.slow
 def test_falling_times_without_a_sign_are_taken_as_in_dcnum(
     make_measurement: Make, assert_equals_dcnum: Callable[..., Any]
 ) -> None:
