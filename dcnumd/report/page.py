@@ -46,6 +46,17 @@ cell under the pointer or in focus has its number in the plot."""
 MANY_CELLS = 60
 """Number of cells above which only points are marked, because numbers would hide the plot."""
 
+STAGES = {
+    "begin": "preparation",
+    "load": "reading",
+    "segment": "segmentation",
+    "extract": "features",
+    "pack": "compression",
+    "write": "writing",
+    "commit": "collection of events",
+}
+"""Stages of the processing in words; others are shown as they are."""
+
 
 def render(figures: Figures, drawings: Drawings, data_name: str = "") -> str:
     """Return the page.
@@ -310,6 +321,9 @@ def _processing(figures: Figures) -> list[tuple[str, str]]:
             ("Processing time", f"{number(processing.seconds, 3)} s"),
             ("Processing speed", f"{number(processing.frames_per_second, 3)} frames/s"),
             ("Masks dropped", number(processing.masks_dropped)),
-            *((f"Time for {name}", f"{number(seconds, 3)} s") for name, seconds in processing.stage_seconds.items()),
+            *(
+                (f"Time for {STAGES.get(name, name)}", f"{number(seconds, 3)} s")
+                for name, seconds in processing.stage_seconds.items()
+            ),
         ]
     )

@@ -206,7 +206,7 @@ def test_features_that_a_missing_basin_has_are_named(tmp_path):
     (warning,) = (text for text in json.loads(data)["processing"]["warnings"] if "gone.rtdc" in text)
     assert warning.endswith("without it the result lacks temp")
     said = Page(page).text
-    assert warning in said[said.index("What the processing warned of") :]
+    assert warning in said[said.index("Warnings of the processing") :]
 
 
 def test_long_lists_of_warnings_are_cut():
