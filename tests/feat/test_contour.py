@@ -69,6 +69,7 @@ def test_contour_of_any_mask_equals_opencv(picture: Picture):
     np.testing.assert_array_equal(trace(picture.mask), trace_with_opencv(picture.mask))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", DEGENERATE, ids=lambda mask: f"{mask.shape}-{mask.sum()}")
 def test_contour_of_degenerate_masks_equals_opencv(mask: Mask):
     """Single pixels, lines, rings, nested and diagonal pieces are followed as OpenCV follows them."""

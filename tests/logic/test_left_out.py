@@ -18,6 +18,8 @@ from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.write.log_lines import unfold
 from tests.support.daemon import draw_measurement
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 20
 
 

@@ -30,6 +30,8 @@ from dcnumd.report.processing import read_run
 from dcnumd.segm.session import SegmentTask
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 
+pytestmark = pytest.mark.slow
+
 SMALL = MeasurementSpec(size=(45, 100), frames=420, seed=3)
 OTHER = MeasurementSpec(size=(80, 320), frames=260, seed=4)
 
@@ -108,7 +110,6 @@ def test_worker_killed_in_the_middle_costs_nothing_but_time(recordings, usual, t
     assert_same_events(usual[1].path_out, result.path_out)
 
 
-@pytest.mark.slow
 def test_workers_die_with_the_server_they_were_forked_from(recordings, usual, tmp_path):
     """SIGKILL to the server: none of its workers goes on in the slots of those that replace them."""
     workers = [psutil.Process(pid) for pid in engine.pipeline(2).worker_pids]
@@ -488,7 +489,6 @@ def test_nothing_of_a_file_stays_open_after_its_job(recordings, tmp_path):
         assert not [link for link in links if ".rtdc" in link]
 
 
-@pytest.mark.slow
 def test_file_descriptors_do_not_add_up(recordings, tmp_path):
     """Job after job, also without the garbage collector, the process has no more open files than before."""
     folder = pathlib.Path("/proc/self/fd")

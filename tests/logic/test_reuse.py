@@ -22,6 +22,8 @@ from dcnumd.logic.reuse import settle_existing
 from dcnumd.logic.stamp import Stamp
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 
+pytestmark = pytest.mark.slow
+
 SPEC = MeasurementSpec(size=(45, 100), frames=60, density=3, seed=3)
 IDENTIFYING = ("experiment:date", "experiment:time", "setup:identifier", "experiment:run identifier")
 

@@ -8,6 +8,8 @@ import pytest
 from dcnumd.config.values import ReportLimits
 from dcnumd.report.checks import Observations, judge, light_of
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "no_events",
     "few_events",
@@ -44,7 +46,6 @@ def found_in(checks):
     return {check.name: check.state for check in checks if check.state in {"warning", "alarm"}}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, UNSMOOTHED], ids=["default", "unsmoothed"])
 def test_usual_measurement_turns_nothing_on(simulate, figures_of, settings):
     figures = figures_of(simulate("unsmoothed" if settings else "usual", settings=settings))

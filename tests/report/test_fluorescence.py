@@ -9,6 +9,8 @@ import pytest
 from dcnumd.report.make import make_report
 from tests.support.reports import Page, request_for, write_result
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 120
 RNG = np.random.default_rng(7)
 STORED = {

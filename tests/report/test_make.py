@@ -22,6 +22,8 @@ from dcnumd.report.processing import read_run
 from tests.support.daemon import draw_measurement
 from tests.support.reports import Page, request_for, write_result
 
+pytestmark = pytest.mark.slow
+
 
 def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
@@ -158,7 +160,6 @@ def test_files_that_are_no_results(tmp_path, make):
     assert not [name for name in names_in(tmp_path) if name != path.name]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["drain", "tap"])
 def test_results_of_the_pipeline(simulate, strategy):
     """Everything is shown, whether the images lie in the result or in the measurement."""
@@ -173,7 +174,6 @@ def test_results_of_the_pipeline(simulate, strategy):
     assert "What this report cannot show" not in page.text
 
 
-@pytest.mark.slow
 def test_measurement_that_is_gone(simulate, tmp_path):
     """A result that refers to it has numbers but no images: the page says which file is missing."""
     result = simulate(strategy="tap")
@@ -257,7 +257,6 @@ def peak_memory(result: pathlib.Path) -> int:
     return 1024 * int(subprocess.run(command, check=True, capture_output=True, timeout=200).stdout)
 
 
-@pytest.mark.slow
 def test_memory_hardly_depends_on_the_number_of_events(tmp_path):
     """Of many features of very many events only some are held at a time, packed or unpacked."""
     features, events = 60, 2**17

@@ -19,6 +19,8 @@ from dcnumd.report.scale_bar import scale_bar
 from dcnumd.report.wording import VERDICTS
 from tests.support.reports import Page, columns_of, request_for, write_result
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = [
     "<script>alert(1)</script>",
     "\"quoted\" and 'quoted' & <b>bold</b>",
@@ -147,7 +149,6 @@ def test_numbers_without_unit_have_none(page):
     assert "<td></td>" in row
 
 
-@pytest.mark.slow
 def test_unusual_axes_are_explained(tmp_path):
     """What lies outside is told, wider axes are, and a channel whose width nobody knows; lines have a meaning."""
     columns = columns_of(300)

@@ -11,6 +11,8 @@ import pytest
 from dcnumd.report.make import make_report
 from tests.support.reports import Page, request_for
 
+pytestmark = pytest.mark.slow
+
 FAR = {"segmenter_kwargs": {"thresh": -90}}
 
 

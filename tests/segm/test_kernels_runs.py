@@ -93,6 +93,7 @@ def test_painted_components_equal_scipy(picture):
     np.testing.assert_array_equal(Components(picture.mask).paint(), picture.labels)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @every_special_picture()
 @given(pictures())
