@@ -87,6 +87,12 @@ FAILURES: dict[str, Reason] = {
     ),
     "no_background": Reason("It has no background image of its own", _SETTINGS, "settings", "no"),
     "online_gates": Reason("Its gates from the recording cannot be applied", _SETTINGS, "settings", "no"),
+    "not_applicable": Reason(
+        "The segmenter is not made for it",
+        "The details say why; ask the engineer for other settings for such measurements.",
+        "settings",
+        "no",
+    ),
     "index_mapping": Reason("Frames were chosen that it does not have", "Choose other frames.", "settings", "no"),
     "method": Reason("A method or one of its settings does not exist", _SETTINGS, "settings", "no"),
     "config": Reason("A setting does not fit this measurement", _SETTINGS, "settings", "no"),

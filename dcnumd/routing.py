@@ -6,14 +6,14 @@ import dataclasses
 import pathlib
 
 from dcnumd.config.values import Settings
-from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.job import Fallback, Job, PipelineSettings
 from dcnumd.logic.memory import beside_pipeline, in_mb
 from dcnumd.report.request import ReportRequest
 
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:
     """Return the settings that determine the numbers in a result, in the form that a job contains."""
-    pipeline = settings.pipeline
+    pipeline, other = settings.pipeline, settings.pipeline.segmenter.fallback
     return PipelineSettings(
         pixel_size=pipeline.pixel_size or None,
         background_code=pipeline.background.code,
@@ -21,6 +21,7 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
         segmenter_code=pipeline.segmenter.code,
         segmenter_kwargs=dict(pipeline.segmenter.keywords),
         mask_kwargs=dict(pipeline.segmenter.mask),
+        fallback=Fallback(other.code, dict(other.keywords), dict(other.mask)) if other.code else None,
         feature_kwargs=dataclasses.asdict(pipeline.features),
         gate_kwargs={k: v for k, v in dataclasses.asdict(pipeline.gate).items() if v is not None},
     )

@@ -84,6 +84,8 @@ def described(hint: Any, limits: Mapping[str, Any]) -> str:
     """Return the words for a type and for the limits of its values."""
     if typing.get_origin(hint) is types.UnionType:
         hint = typing.get_args(hint)[0]
+    if limits.get("short"):
+        return "text or section"
     if limits.get("ends"):
         return "list of two numbers, the smaller one first, or `[]`"
     if typing.get_origin(hint) is tuple:

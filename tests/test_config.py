@@ -13,6 +13,7 @@ from dcnumd.cli import main
 from dcnumd.config.file import SYSTEM_CONFIG, find_config, load_settings
 from dcnumd.config.values import Settings, default_state_folder
 from dcnumd.errors import ConfigError
+from dcnumd.logic.job import Fallback
 
 SAMPLE = pathlib.Path(__file__).parents[1] / "config.toml"
 
@@ -119,6 +120,7 @@ def test_sample_shows_every_key():
         ("[output]\nbasin_strategy = 'dig'", "output.basin_strategy: got 'dig'; allowed are 'tap', 'drain'"),
         ("[output]\nsuffix = ''", "output.suffix: got ''; a text that can be part of a file name is needed"),
         ("[output]\nsuffix = '../x'", "output.suffix: got '../x'; a text that can be part of a file name is needed"),
+        ("[pipeline.segmenter]\nfallback = 3", "pipeline.segmenter.fallback: got 3; a text or a section is expected"),
         ("pipeline = 3", "pipeline: got 3; a section is expected"),
         ("[log]\nlevel = 'loud'", "log.level: got 'loud'; allowed are 'debug', 'info', 'warning', 'error'"),
     ],
@@ -344,6 +346,33 @@ def test_keywords_are_shared_by_folders_with_the_same_method(config, own, keywor
     """Keywords of the common section hold for a folder unless it has another method; the default one may be named."""
     text = f"[pipeline.background]\nkernel_size = 55\n[watch]\nfolders = ['/a']\n[watch.pipeline.background]\n{own}\n"
     assert routing.pipeline_settings(config(text)).background_kwargs == keywords
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("", None),
+        ("fallback = ''", None),
+        ("fallback = 'thresh'", Fallback("thresh")),
+        ("fallback = {code = 'thresh', thresh = -8}", Fallback("thresh", {"thresh": -8})),
+        (
+            "[pipeline.segmenter.fallback]\ncode = 'thresh'\nmask.closing_disk = 3",
+            Fallback("thresh", {}, {"closing_disk": 3}),
+        ),
+    ],
+)
+def test_fallback_is_a_text_or_a_section(config, written, expected):
+    """Most need only the name of the other segmenter."""
+    assert routing.pipeline_settings(config(f"[pipeline.segmenter]\n{written}\n")).fallback == expected
+
+
+def test_folders_may_have_a_fallback_of_their_own(config):
+    """It is a setting of the pipeline like any other, also on the command line."""
+    text = "[[watch]]\nfolders = ['/a']\n[[watch]]\nfolders = ['/b']\npipeline.segmenter.fallback = 'mine'\n"
+    settings = config(text)
+    assert [group.pipeline.segmenter.fallback.code for group in settings.groups] == ["", "mine"]
+    overridden = config(text, "pipeline.segmenter.fallback=thresh")
+    assert [group.pipeline.segmenter.fallback.code for group in overridden.groups] == ["thresh", "mine"]
 
 
 def test_folder_that_is_listed_twice_is_watched_once(config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,8 @@ MODULE = '''
 import numpy as np
 
 from dcnumd.feat.feat_background.base import Background
+from dcnumd.segm.segm_thresh import SegmentThresh
+from dcnumd.segm.segmenter import SegmenterNotApplicableError
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 
 
@@ -30,6 +33,16 @@ class SegmentBand(MPOSegmenter):
     @staticmethod
     def segment_algorithm(image, *, low: float = -6, high=90):
         return (image < low) | (image > high)
+
+
+class SegmentReservoir(SegmentThresh):
+    """For recordings in the reservoir only."""
+
+    @classmethod
+    def validate_applicability(cls, segmenter_kwargs, meta=None, logs=None):
+        if meta["setup:chip region"] != "reservoir":
+            raise SegmenterNotApplicableError(cls, ["not in the reservoir"])
+        return True
 
 
 class BackgroundFirst(Background):
@@ -46,6 +59,7 @@ class BackgroundFirst(Background):
 ENTRY_POINTS = """
 [dcnumd.segmenters]
 band = third_party:SegmentBand
+reservoir = third_party:SegmentReservoir
 
 [dcnumd.backgrounds]
 first = third_party:BackgroundFirst
@@ -126,3 +140,39 @@ def test_segmenter_that_is_not_installed_is_refused_with_a_list(recording, tmp_p
     assert "unknown segmenter 'band', available are thresh" in error
     assert "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_daemon_refuses_what_a_segmenter_is_not_made_for_until_the_settings_change(installed, recording, tmp_path):
+    """The refusal stays, with its reasons; another config has the measurement processed by another segmenter."""
+    (tmp_path / "in").mkdir()
+    path = shutil.copy(recording, tmp_path / "in")
+    base = (
+        f"[watch]\nfolders = ['{tmp_path}/in']\nsettle_seconds = 0.1\n[state]\nfolder = '{tmp_path}/state'\n"
+        "[report]\nenabled = false\n[log]\nformat = 'json'\n[resources]\nnum_workers = 1\n"
+        "[pipeline.segmenter]\ncode = 'reservoir'\n"
+    )
+    config = tmp_path / "config.toml"
+
+    def run(more="", expected=0):
+        config.write_text(base + more)
+        _, told = dcnumd("run", "--once", "-c", config, environment=installed, expected=expected)
+        return {event["event"]: event for event in map(json.loads, told.splitlines())}
+
+    refused = run(expected=1)["job.failed"]
+    assert (refused["reason"], refused["will_retry"]) == ("not_applicable", False)
+    assert refused["error"].endswith(
+        f"{path}: the segmenter 'reservoir' is not made for this measurement: not in the reservoir"
+    )
+    why, _ = dcnumd("why", "-c", config, path, environment=installed)
+    assert "The segmenter is not made for it. The details say why" in why
+    assert "not in the reservoir" in why
+    assert not {"file.detected", "job.failed"} & set(run())
+    told = run("fallback = 'thresh'\n")
+    assert (told["file.settled"]["fallback"], told["file.settled"]["not_applicable"]) == (
+        "thresh",
+        ["not in the reservoir"],
+    )
+    assert "|thresh:t=-6:" in told["job.finished"]["ppid"]
+    shown, _ = dcnumd("check", "-c", config, environment=installed)
+    assert "thresh:t=-6:cle=1^f=1^clo=2 where reservoir is not made for the measurement" in shown

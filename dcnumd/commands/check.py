@@ -64,7 +64,7 @@ def check(settings: Settings, as_json: bool) -> int:
         except DcnumdError as error:
             findings.append(Finding("problem", "pipeline", error.message))
         else:
-            findings += [_memory(group), Finding("ok", "pipeline", ppids[-1]), *_threshold(group)]
+            findings += [_memory(group), Finding("ok", "pipeline", ppids[-1]), *_fallback(group), *_threshold(group)]
     sound = all(finding.level != "problem" for finding in findings)
     if as_json:
         found = [dataclasses.asdict(finding) for finding in findings]
@@ -121,6 +121,15 @@ def pipeline_id(settings: Settings) -> str:
     data = get_data_ppid(pipeline.pixel_size) if pipeline.pixel_size else "hdf:p=(from the file)^i=0"
     identifier = PipelineID(generation=DCNUM_PPID_GENERATION, data=data, **configured_ids(pipeline))
     return f"{identifier}" + (" (o=1 where the light flickers, else o=0)" if automatic else "")
+
+
+def _fallback(settings: Settings) -> Iterator[Finding]:
+    """Yield the segmenter of measurements for which the configured one is not made."""
+    from dcnumd.logic.plan import fallback_id  # noqa: PLC0415 -- as above
+
+    if (identifier := fallback_id(routing.pipeline_settings(settings))) is not None:
+        text = f"{identifier} where {settings.pipeline.segmenter.code} is not made for the measurement"
+        yield Finding("ok", "fallback", text)
 
 
 def _processors(wanted: tuple[int, ...]) -> Finding:

@@ -2,8 +2,9 @@
 
 The metadata of a field may restrict its values: ``minimum``, ``minimum_or_0`` (0 is allowed as well), ``maximum``,
 ``above`` (exclusive), ``file_name`` (part of a file name), ``pattern`` (a regular expression and its description),
-``empty`` (a list may be empty), and ``ends`` (a list has two rising numbers, or is empty). ``rest`` marks a mapping for
-keys without a field, ``internal`` a field without a key.
+``empty`` (a list may be empty), and ``ends`` (a list has two rising numbers, or is empty). ``short`` names the key of a
+section that may be written as a text instead, with the value of this key. ``rest`` marks a mapping for keys without a
+field, ``internal`` a field without a key.
 """
 
 from __future__ import annotations
@@ -85,7 +86,9 @@ class SectionReader:
     def _value(self, key: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
         origin = typing.get_origin(hint)
         if dataclasses.is_dataclass(hint):
-            self._expect(key, value, dict, "a section")
+            if isinstance(value, str) and "short" in metadata:
+                value = {metadata["short"]: value}
+            self._expect(key, value, dict, "a text or a section" if "short" in metadata else "a section")
             return self.read(typing.cast("type[Any]", hint), value, f"{key}.")
         if origin is Mapping:
             self._expect(key, value, dict, "a section")

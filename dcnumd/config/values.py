@@ -62,11 +62,21 @@ class BackgroundSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FallbackSettings:
+    """The segmenter for measurements for which the configured one is not made; with an empty code, they fail."""
+
+    code: str = ""
+    mask: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"rest": True})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SegmenterSettings:
     """Code of a segmenter, its keywords, and those of the mask processing."""
 
     code: str = "thresh"
     mask: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fallback: FallbackSettings = dataclasses.field(default=FallbackSettings(), metadata={"short": "code"})
     keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"rest": True})
 
 

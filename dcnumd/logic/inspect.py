@@ -35,6 +35,10 @@ class Inspection:
     """Whether parts of the file were never written, see `is_blank`."""
     damaged: bool
     """Whether parts that no computation needs cannot be read."""
+    segmenter: str
+    """Code of the segmenter that is used."""
+    not_applicable: tuple[str, ...]
+    """Why the configured segmenter is not made for the measurement; empty if it is used."""
 
 
 def inspect_measurement(job: Job) -> Inspection:
@@ -58,4 +62,6 @@ def inspect_measurement(job: Job) -> Inspection:
             sample=str(plan.data.meta.get("experiment:sample", ""))[:SAMPLE_LENGTH],
             blank=blank,
             damaged=any(error.reason in DAMAGE for error in plan.data.left_out.values()),
+            segmenter=plan.segmenter.get_ppid_code(),
+            not_applicable=plan.not_applicable,
         )

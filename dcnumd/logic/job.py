@@ -16,6 +16,15 @@ from dcnumd.logic.stamp import Stamp
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Fallback:
+    """The segmenter for measurements for which that of the pipeline is not made."""
+
+    code: str
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    mask_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class PipelineSettings:
     """Settings that determine the numbers in a result, and therefore its pipeline identifier."""
 
@@ -29,6 +38,8 @@ class PipelineSettings:
     segmenter_code: str = "thresh"
     segmenter_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mask_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fallback: Fallback | None = None
+    """None if a measurement fails for which the segmenter is not made."""
     feature_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     gate_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -18,6 +18,7 @@ from dcnumd.feat.feat_background.flicker import resolve_offset_correction
 from dcnumd.feat.feat_background.time_axis import time_axis, time_axis_ends, time_feature, wraps_around
 from dcnumd.feat.gate import Gate
 from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.segmenter_choice import choose_segmenter
 from dcnumd.logic.tasks import FeatureSettings
 from dcnumd.meta.keywords import check_section
 from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, feature_ppid, gate_ppid, get_data_ppid
@@ -39,6 +40,9 @@ class Plan:
     """A job with its open input, its methods and its pipeline identifier."""
 
     job: Job
+    """The job; its segmenter is the fallback if the configured one is not made for the input."""
+    not_applicable: tuple[str, ...]
+    """Why the configured segmenter is not made for the input; empty if it is used."""
     data: HDF5Data
     frames: FrameSource
     pipeline_id: PipelineID
@@ -68,11 +72,10 @@ def open_plan(job: Job) -> Iterator[Plan]:
     Raises
     ------
     MeasurementError
-        The input cannot be processed.
+        The input cannot be processed, or no configured segmenter is made for it.
     MethodError
         A method or one of its keywords does not exist.
     """
-    settings = job.settings
     with contextlib.ExitStack() as stack:
         trust = Trust(job.trusted_folders, job.trust_basins)
         trust.require_input(job.path_in)
@@ -80,13 +83,17 @@ def open_plan(job: Job) -> Iterator[Plan]:
         told = stack.enter_context(warnings.catch_warnings(record=True))
         warnings.simplefilter("always")
         data = stack.enter_context(
-            HDF5Data(job.path_in, pixel_size=settings.pixel_size, index_mapping=_plain(settings.index_mapping))
+            HDF5Data(
+                job.path_in,
+                pixel_size=job.settings.pixel_size,
+                index_mapping=_plain(job.settings.index_mapping),
+            )
         )
         frames = FrameSource.of(data.check_frames())
         _warn_of_faults(data)
+        segmenter, settings, not_applicable = choose_segmenter(job.settings, data)
         background = get_background(settings.background_code)
         kwargs = _resolve_background(background, settings.background_kwargs, data)
-        segmenter = get_segmenter(settings.segmenter_code)
         pipeline_id = PipelineID(
             generation=DCNUM_PPID_GENERATION,
             data=get_data_ppid(data.pixel_size, settings.index_mapping),
@@ -104,7 +111,8 @@ def open_plan(job: Job) -> Iterator[Plan]:
         gate = Gate(data.meta, pixel_size=data.pixel_size, **settings.gate_kwargs)
         gate.check_features(features.names)
         yield Plan(
-            job=job,
+            job=dataclasses.replace(job, settings=settings),
+            not_applicable=not_applicable,
             data=data,
             frames=frames,
             pipeline_id=pipeline_id,
@@ -145,21 +153,29 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
     MethodError
         A method or one of its keywords does not exist.
     """
-    segmenter = get_segmenter(settings.segmenter_code)
+    segmenter_id = _segmenter_id(
+        "pipeline.segmenter", settings.segmenter_code, settings.segmenter_kwargs, settings.mask_kwargs
+    )
     background = get_background(settings.background_code)
-    check_section("pipeline.segmenter", segmenter, "segment_algorithm", settings.segmenter_kwargs)
-    if segmenter.mask_postprocessing:
-        check_section("pipeline.segmenter.mask", segmenter, "process_labels", settings.mask_kwargs)
     check_section("pipeline.background", background, "check_user_kwargs", background_kwargs)
-    segmenter.check_settings(settings.segmenter_kwargs, settings.mask_kwargs)
-    segmenter.check_mask_values(settings.mask_kwargs)
     _check_values(background, background_kwargs)
     return {
         "background": background.get_ppid_from_ppkw(background_kwargs),
-        "segmenter": segmenter.get_ppid_from_ppkw(settings.segmenter_kwargs, settings.mask_kwargs),
+        "segmenter": segmenter_id,
         "feature": feature_ppid(settings.feature_kwargs),
         "gate": gate_ppid(settings.gate_kwargs),
     }
+
+
+def _segmenter_id(section: str, code: str, kwargs: Mapping[str, Any], mask_kwargs: Mapping[str, Any]) -> str:
+    """Check the settings of a segmenter, which are in a section of the config, and return its identifier."""
+    segmenter = get_segmenter(code)
+    check_section(section, segmenter, "segment_algorithm", kwargs)
+    if segmenter.mask_postprocessing:
+        check_section(f"{section}.mask", segmenter, "process_labels", mask_kwargs)
+    segmenter.check_settings(kwargs, mask_kwargs)
+    segmenter.check_mask_values(mask_kwargs)
+    return segmenter.get_ppid_from_ppkw(kwargs, mask_kwargs)
 
 
 def _check_values(background: type[Background], kwargs: Mapping[str, Any]) -> None:
@@ -189,7 +205,27 @@ def configured_ids(settings: PipelineSettings) -> dict[str, str]:
     kwargs = dict(settings.background_kwargs)
     if kwargs.get("offset_correction") == "auto":
         kwargs["offset_correction"] = True
+    fallback_id(settings)
     return method_ids(settings, kwargs)
+
+
+def fallback_id(settings: PipelineSettings) -> str | None:
+    """Return the segmenter part of the pipeline identifier of measurements that the fallback segments.
+
+    Returns
+    -------
+    identifier
+        The part, or None if there is no fallback.
+
+    Raises
+    ------
+    MethodError
+        The segmenter or one of its keywords does not exist.
+    """
+    other = settings.fallback
+    if other is None:
+        return None
+    return _segmenter_id("pipeline.segmenter.fallback", other.code, other.kwargs, other.mask_kwargs)
 
 
 def _plain(mapping: int | tuple[int, ...] | slice | None) -> int | list[int] | slice | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.errors import MethodError
+from dcnumd.errors import MeasurementError, MethodError
 from dcnumd.meta.keywords import keyword_defaults, kwargs_to_ppid, method_keywords, ppid_to_kwargs
 from dcnumd.meta.registry import get_method
 from dcnumd.segm import labeling
@@ -18,6 +18,29 @@ from dcnumd.segm import labeling
 ENTRY_POINT_GROUP = "dcnumd.segmenters"
 BUILT_IN = {"thresh": "dcnumd.segm.segm_thresh:SegmentThresh"}
 """Segmenters of this package: code → ``module:class``."""
+
+
+class SegmenterNotApplicableError(MeasurementError):
+    """A segmenter is not made for a measurement.
+
+    Parameters
+    ----------
+    segmenter_class
+        Class of the segmenter.
+    reasons_list
+        All reasons, in words.
+    """
+
+    default_reason = "not_applicable"
+
+    def __init__(self, segmenter_class: type[Segmenter], reasons_list: Sequence[str]) -> None:
+        code = segmenter_class.get_ppid_code()
+        super().__init__(f"the segmenter {code!r} is not made for this measurement: {'; '.join(reasons_list)}")
+        self.segmenter_class = segmenter_class
+        self.reasons_list = list(reasons_list)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.segmenter_class, self.reasons_list)
 
 
 class Segmenter(abc.ABC):
@@ -126,6 +149,31 @@ class Segmenter(abc.ABC):
     @staticmethod
     def is_available() -> bool:
         """Return whether the segmenter can run on this computer; subclasses with special requirements override this."""
+        return True
+
+    @classmethod
+    def validate_applicability(
+        cls,
+        segmenter_kwargs: Mapping[str, Any],  # noqa: ARG003 -- subclasses use it
+        meta: Mapping[str, Any] | None = None,  # noqa: ARG003 -- likewise
+        logs: Mapping[str, Sequence[str]] | None = None,  # noqa: ARG003 -- likewise
+    ) -> bool:
+        """Return True if the segmenter is made for a measurement; subclasses with special requirements override this.
+
+        Parameters
+        ----------
+        segmenter_kwargs
+            Keyword arguments for `segment_algorithm`.
+        meta
+            Attributes of the measurement.
+        logs
+            Logs of the measurement: the lines of each, by name.
+
+        Raises
+        ------
+        SegmenterNotApplicableError
+            The segmenter is not made for the measurement.
+        """
         return True
 
     def segment_algorithm_wrapper(self) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:

@@ -32,7 +32,7 @@ def settings_of(kind: Any = Settings, prefix: str = "") -> Iterator[str]:
     """Yield each key that a config may have, but for keywords of methods."""
     for field in dataclasses.fields(kind):
         hint = typing.get_type_hints(kind)[field.name]
-        if dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(hint) and "short" not in field.metadata:
             yield from settings_of(hint, f"{prefix}{field.name}.")
         elif not field.metadata.get("internal") and typing.get_origin(hint) is not Mapping:
             yield f"{prefix}{field.name}"

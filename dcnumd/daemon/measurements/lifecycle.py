@@ -129,7 +129,10 @@ class Lifecycle:
                 sample=found.sample,
             )
             if not candidate.repeated:
-                log.info("file.settled", path=entry.path, size=found.content.size, frames=found.frames)
+                told: dict[str, Any] = {"size": found.content.size, "frames": found.frames}
+                if found.not_applicable:
+                    told |= {"fallback": found.segmenter, "not_applicable": found.not_applicable}
+                log.info("file.settled", path=entry.path, **told)
             if entry.state is State.RUNNING:
                 # The content being processed is unchanged; only the stamp is new, which the end of the job handles.
                 self.tracker.note_active(entry.path, candidate.stamp)

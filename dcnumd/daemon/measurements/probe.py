@@ -55,6 +55,10 @@ class Inspection:
     ppid: str = ""
     pphash: str = ""
     sample: str = ""
+    segmenter: str = ""
+    """Code of the segmenter that is used."""
+    not_applicable: tuple[str, ...] = ()
+    """Why the configured segmenter is not made for the measurement; empty if it is used."""
 
 
 def is_locked_for_writing(locks: str, status: os.stat_result, device: int) -> bool:
@@ -175,6 +179,8 @@ def _inspect(job: Job, first: _FirstBytes, *, recorded: bool) -> Inspection:
         found.ppid,
         found.pphash,
         found.sample,
+        found.segmenter,
+        found.not_applicable,
     )
 
 

@@ -1,0 +1,65 @@
+"""Choice of the segmenter for a measurement: the configured one, or its fallback."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import NamedTuple
+
+from dcnumd.errors import MeasurementError
+from dcnumd.logic.job import PipelineSettings
+from dcnumd.read.hdf5_data import HDF5Data
+from dcnumd.segm.methods import get_segmenter
+from dcnumd.segm.segmenter import Segmenter, SegmenterNotApplicableError
+from dcnumd.segm.segmenter_mpo import MPOSegmenter
+
+
+class FallbackWarning(UserWarning):
+    """A measurement is processed with another segmenter than the configured one."""
+
+
+class SegmenterChoice(NamedTuple):
+    """The segmenter for a measurement."""
+
+    segmenter: type[MPOSegmenter]
+    settings: PipelineSettings
+    """Settings of the pipeline with this segmenter."""
+    not_applicable: tuple[str, ...]
+    """Why the configured segmenter is not made for the measurement; empty if this is the configured one."""
+
+
+def choose_segmenter(settings: PipelineSettings, data: HDF5Data) -> SegmenterChoice:
+    """Return the segmenter for a measurement; warn if it is the fallback.
+
+    Raises
+    ------
+    MethodError
+        There is no such segmenter.
+    MeasurementError
+        Reason ``not_applicable``: no segmenter in the settings is made for the measurement.
+    """
+    segmenter = get_segmenter(settings.segmenter_code)
+    if not _is_selective(segmenter):
+        return SegmenterChoice(segmenter, settings, ())
+    try:
+        segmenter.validate_applicability(settings.segmenter_kwargs, meta=data.meta, logs=data.logs)
+    except SegmenterNotApplicableError as error:
+        other = settings.fallback
+        if other is None:
+            raise MeasurementError(f"{data.path}: {error.message}", "not_applicable") from error
+        used = dataclasses.replace(
+            settings,
+            segmenter_code=other.code,
+            segmenter_kwargs=other.kwargs,
+            mask_kwargs=other.mask_kwargs,
+            fallback=None,
+        )
+        choice = choose_segmenter(used, data)
+        warnings.warn(f"{error.message}; {other.code!r} is used instead", FallbackWarning, stacklevel=2)
+        return choice._replace(not_applicable=tuple(error.reasons_list))
+    return SegmenterChoice(segmenter, settings, ())
+
+
+def _is_selective(segmenter: type[MPOSegmenter]) -> bool:
+    """Return whether a segmenter may refuse a measurement; if not, its logs need not be read, which takes time."""
+    return any("validate_applicability" in vars(kind) for kind in segmenter.__mro__ if kind is not Segmenter)
