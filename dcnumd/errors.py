@@ -66,6 +66,12 @@ class MethodError(ConfigError):
     default_reason = "method"
 
 
+class ModelError(MethodError):
+    """The file of a model for segmentation is missing, damaged or of no use here."""
+
+    default_reason = "model_damaged"
+
+
 class MeasurementError(DcnumdError):
     """An input file cannot be processed."""
 

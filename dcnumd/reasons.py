@@ -95,6 +95,24 @@ FAILURES: dict[str, Reason] = {
     ),
     "index_mapping": Reason("Frames were chosen that it does not have", "Choose other frames.", "settings", "no"),
     "method": Reason("A method or one of its settings does not exist", _SETTINGS, "settings", "no"),
+    "model_missing": Reason(
+        "The file of the model for segmentation is missing",
+        "Ask the engineer to put it back, or to change the settings.",
+        "settings",
+        "no",
+    ),
+    "model_damaged": Reason(
+        "The file of the model for segmentation is damaged, or not a model",
+        "Ask the engineer to copy it again from where it comes from.",
+        "settings",
+        "no",
+    ),
+    "model_unsupported": Reason(
+        "The model for segmentation cannot be used here",
+        "Ask the engineer to use another model or another segmenter; the details say what does not fit.",
+        "settings",
+        "no",
+    ),
     "config": Reason("A setting does not fit this measurement", _SETTINGS, "settings", "no"),
     "input": Reason(
         "A value in the measurement is missing or impossible",

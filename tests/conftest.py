@@ -85,3 +85,19 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pat
         return folder / name / member
 
     return unzip
+
+
+@pytest.fixture(scope="session")
+def shared_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.Path]:
+    """Return a function that unzips a real model by the stem of its file."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def unzip(stem: str) -> pathlib.Path:
+        source = SHARED_DATA / f"segm-torch-model_{stem}.zip"
+        if not source.exists():
+            pytest.skip(f"model {source.name} is missing in ../shared/data")
+        with zipfile.ZipFile(source) as archive:
+            archive.extract(f"{stem}.dcnm", folder)
+        return folder / f"{stem}.dcnm"
+
+    return unzip
