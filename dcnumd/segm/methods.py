@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dcnumd.errors import MethodError
+from dcnumd.meta.extras import lacking
 from dcnumd.meta.registry import find_methods, get_method
-from dcnumd.segm.segmenter import BUILT_IN, ENTRY_POINT_GROUP
+from dcnumd.segm.segmenter import BUILT_IN, ENTRY_POINT_GROUP, REQUIRED_EXTRAS
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 
 
@@ -26,8 +27,11 @@ def get_segmenter(code: str) -> type[MPOSegmenter]:
     Raises
     ------
     MethodError
-        There is no such segmenter, or it cannot run on this computer; the message lists those that can.
+        There is no such segmenter; or it cannot run on this computer, then the message says what it needs, or lists
+        those that can.
     """
+    if code in REQUIRED_EXTRAS and (problem := lacking(REQUIRED_EXTRAS[code])):
+        raise MethodError(f"segmenter {code!r}: {problem}")
     segmenter = get_method(code, "segmenter", ENTRY_POINT_GROUP, MPOSegmenter, BUILT_IN)  # type: ignore[type-abstract]  # likewise
     if not segmenter.is_available():
         available = ", ".join(sorted(get_available_segmenters()))

@@ -18,6 +18,8 @@ from dcnumd.segm import labeling
 ENTRY_POINT_GROUP = "dcnumd.segmenters"
 BUILT_IN = {"thresh": "dcnumd.segm.segm_thresh:SegmentThresh"}
 """Segmenters of this package: code → ``module:class``."""
+REQUIRED_EXTRAS = {"torchmpo": "torch", "torchuni": "torch", "torchsto": "torch"}
+"""Optional package that a segmenter of this package needs, by its code."""
 
 
 class SegmenterNotApplicableError(MeasurementError):
