@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 
 from dcnumd.config.values import Settings
-from dcnumd.logic.job import Fallback, Job, PipelineSettings
+from dcnumd.logic.job import Job, PipelineSettings, SegmenterSpec
 from dcnumd.logic.memory import beside_pipeline, in_mb
 from dcnumd.report.request import ReportRequest
 
@@ -21,9 +21,10 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
         segmenter_code=pipeline.segmenter.code,
         segmenter_kwargs=dict(pipeline.segmenter.keywords),
         mask_kwargs=dict(pipeline.segmenter.mask),
-        fallback=Fallback(other.code, dict(other.keywords), dict(other.mask)) if other.code else None,
+        fallback=SegmenterSpec(other.code, dict(other.keywords), dict(other.mask)) if other.code else None,
         feature_kwargs=dataclasses.asdict(pipeline.features),
         gate_kwargs={k: v for k, v in dataclasses.asdict(pipeline.gate).items() if v is not None},
+        model_folders=settings.models.folders,
     )
 
 

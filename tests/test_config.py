@@ -13,7 +13,7 @@ from dcnumd.cli import main
 from dcnumd.config.file import SYSTEM_CONFIG, find_config, load_settings
 from dcnumd.config.values import Settings, default_state_folder
 from dcnumd.errors import ConfigError
-from dcnumd.logic.job import Fallback
+from dcnumd.logic.job import SegmenterSpec
 
 SAMPLE = pathlib.Path(__file__).parents[1] / "config.toml"
 
@@ -55,6 +55,9 @@ def test_sample_shows_every_key():
         "pipeline.background.frac_cleansing",
         "pipeline.background.offset_correction",
         "pipeline.segmenter.thresh",
+        "pipeline.segmenter.model_file",
+        "pipeline.segmenter.backend",
+        "pipeline.segmenter.device",
         "pipeline.segmenter.mask.clear_border",
         "pipeline.segmenter.mask.fill_holes",
         "pipeline.segmenter.mask.closing_disk",
@@ -353,17 +356,39 @@ def test_keywords_are_shared_by_folders_with_the_same_method(config, own, keywor
     [
         ("", None),
         ("fallback = ''", None),
-        ("fallback = 'thresh'", Fallback("thresh")),
-        ("fallback = {code = 'thresh', thresh = -8}", Fallback("thresh", {"thresh": -8})),
+        ("fallback = 'thresh'", SegmenterSpec("thresh")),
+        ("fallback = {code = 'thresh', thresh = -8}", SegmenterSpec("thresh", {"thresh": -8})),
         (
             "[pipeline.segmenter.fallback]\ncode = 'thresh'\nmask.closing_disk = 3",
-            Fallback("thresh", {}, {"closing_disk": 3}),
+            SegmenterSpec("thresh", {}, {"closing_disk": 3}),
         ),
     ],
 )
 def test_fallback_is_a_text_or_a_section(config, written, expected):
     """Most need only the name of the other segmenter."""
     assert routing.pipeline_settings(config(f"[pipeline.segmenter]\n{written}\n")).fallback == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("unet_0a1b2.dcnm", "unet_0a1b2.dcnm"),
+        ("models/unet_0a1b2.dcnm", "{folder}/models/unet_0a1b2.dcnm"),
+        ("/srv/models/unet_0a1b2.dcnm", "/srv/models/unet_0a1b2.dcnm"),
+        ("~/unet_0a1b2.dcnm", "{home}/unet_0a1b2.dcnm"),
+    ],
+)
+def test_file_of_a_model_is_a_path_or_a_name(config, tmp_path, written, expected):
+    """Paths are relative to the config file, as those of folders are; names are left to the folders of models."""
+    home = pathlib.Path.home()
+    settings = config(
+        f"[models]\nfolders = ['models']\n[pipeline.segmenter]\nmodel_file = '{written}'\n"
+        f"fallback = {{code = 'mine', model_file = '{written}'}}\n"
+    )
+    pipeline = routing.pipeline_settings(settings)
+    expected = expected.format(folder=tmp_path, home=home)
+    assert pipeline.segmenter_kwargs == pipeline.fallback.kwargs == {"model_file": expected}
+    assert pipeline.model_folders == (tmp_path / "models",)
 
 
 def test_folders_may_have_a_fallback_of_their_own(config):

@@ -4,7 +4,7 @@ The metadata of a field may restrict its values: ``minimum``, ``minimum_or_0`` (
 ``above`` (exclusive), ``file_name`` (part of a file name), ``pattern`` (a regular expression and its description),
 ``empty`` (a list may be empty), and ``ends`` (a list has two rising numbers, or is empty). ``short`` names the key of a
 section that may be written as a text instead, with the value of this key. ``rest`` marks a mapping for keys without a
-field, ``internal`` a field without a key.
+field, of which ``files`` lists those that are paths or names of files; ``internal`` marks a field without a key.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class SectionReader:
                 if key in fields and key != rest:
                     values[key] = self._value(dotted, value, hints[key], fields[key].metadata)
                 elif rest is not None:
-                    values.setdefault(rest, {})[key] = self._finite(dotted, value)
+                    is_file = key in fields[rest].metadata.get("files", ())
+                    values.setdefault(rest, {})[key] = (self._file if is_file else self._finite)(dotted, value)
                 else:
                     raise self.error(dotted, _unknown_key(key, list(fields), prefix))
             except ConfigError as mistake:
@@ -126,6 +127,11 @@ class SectionReader:
         if value in allowed:
             return str(value)
         raise self.error(key, f"got {value!r}; allowed are {', '.join(map(repr, allowed))}")
+
+    def _file(self, key: str, value: Any) -> Any:
+        """Return the path of a file, or its name if it is given without a folder; methods judge other values."""
+        is_path = isinstance(value, str) and ("/" in value or value.startswith("~"))
+        return os.fspath(self._path(key, value)) if is_path else self._finite(key, value)
 
     def _path(self, key: str, value: Any) -> pathlib.Path:
         self._expect(key, value, str, "a path as text")

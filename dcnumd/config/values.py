@@ -67,7 +67,9 @@ class FallbackSettings:
 
     code: str = ""
     mask: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"rest": True})
+    keywords: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"rest": True, "files": ("model_file",)}
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +79,9 @@ class SegmenterSettings:
     code: str = "thresh"
     mask: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fallback: FallbackSettings = dataclasses.field(default=FallbackSettings(), metadata={"short": "code"})
-    keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"rest": True})
+    keywords: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"rest": True, "files": ("model_file",)}
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,6 +110,14 @@ class PipelineSection:
     segmenter: SegmenterSettings = SegmenterSettings()
     features: FeatureSettings = FeatureSettings()
     gate: GateSettings = GateSettings()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """Settings of models for segmentation."""
+
+    folders: tuple[pathlib.Path, ...] = dataclasses.field(default=(), metadata={"empty": True})
+    """Folders in which models are looked for by their names."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -230,6 +242,7 @@ class Settings:
     watch: WatchSettings = WatchSettings()
     output: OutputSettings = OutputSettings()
     pipeline: PipelineSection = PipelineSection()
+    models: ModelSettings = ModelSettings()
     resources: ResourceSettings = ResourceSettings()
     retry: RetrySettings = RetrySettings()
     state: StateSettings = StateSettings()

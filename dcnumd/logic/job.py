@@ -16,8 +16,8 @@ from dcnumd.logic.stamp import Stamp
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Fallback:
-    """The segmenter for measurements for which that of the pipeline is not made."""
+class SegmenterSpec:
+    """A segmenter with its keywords and those of the mask processing."""
 
     code: str
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -38,10 +38,12 @@ class PipelineSettings:
     segmenter_code: str = "thresh"
     segmenter_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mask_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    fallback: Fallback | None = None
-    """None if a measurement fails for which the segmenter is not made."""
+    fallback: SegmenterSpec | None = None
+    """Segmenter for measurements for which that of the pipeline is not made; None if these fail."""
     feature_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     gate_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    model_folders: tuple[pathlib.Path, ...] = ()
+    """Folders in which a file of a segmenter, such as its model, is looked for if it is given by its name."""
 
 
 class KnownContent(NamedTuple):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import pathlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dcnumd.errors import MeasurementError, MethodError
@@ -17,8 +18,8 @@ from dcnumd.feat.feat_background.bg_sparse_median import BackgroundSparseMed, ch
 from dcnumd.feat.feat_background.flicker import resolve_offset_correction
 from dcnumd.feat.feat_background.time_axis import time_axis, time_axis_ends, time_feature, wraps_around
 from dcnumd.feat.gate import Gate
-from dcnumd.logic.job import Job, PipelineSettings
-from dcnumd.logic.segmenter_choice import choose_segmenter
+from dcnumd.logic.job import Job, PipelineSettings, SegmenterSpec
+from dcnumd.logic.segmenter_choice import choose_segmenter, resolved_kwargs
 from dcnumd.logic.tasks import FeatureSettings
 from dcnumd.meta.keywords import check_section
 from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, feature_ppid, gate_ppid, get_data_ppid
@@ -153,9 +154,8 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
     MethodError
         A method or one of its keywords does not exist.
     """
-    segmenter_id = _segmenter_id(
-        "pipeline.segmenter", settings.segmenter_code, settings.segmenter_kwargs, settings.mask_kwargs
-    )
+    own = SegmenterSpec(settings.segmenter_code, settings.segmenter_kwargs, settings.mask_kwargs)
+    segmenter_id = _segmenter_id("pipeline.segmenter", own, settings.model_folders)
     background = get_background(settings.background_code)
     check_section("pipeline.background", background, "check_user_kwargs", background_kwargs)
     _check_values(background, background_kwargs)
@@ -167,15 +167,15 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
     }
 
 
-def _segmenter_id(section: str, code: str, kwargs: Mapping[str, Any], mask_kwargs: Mapping[str, Any]) -> str:
+def _segmenter_id(section: str, chosen: SegmenterSpec, folders: Sequence[pathlib.Path]) -> str:
     """Check the settings of a segmenter, which are in a section of the config, and return its identifier."""
-    segmenter = get_segmenter(code)
-    check_section(section, segmenter, "segment_algorithm", kwargs)
+    segmenter = get_segmenter(chosen.code)
+    check_section(section, segmenter, "segment_algorithm", chosen.kwargs)
     if segmenter.mask_postprocessing:
-        check_section(f"{section}.mask", segmenter, "process_labels", mask_kwargs)
-    segmenter.check_settings(kwargs, mask_kwargs)
-    segmenter.check_mask_values(mask_kwargs)
-    return segmenter.get_ppid_from_ppkw(kwargs, mask_kwargs)
+        check_section(f"{section}.mask", segmenter, "process_labels", chosen.mask_kwargs)
+    segmenter.check_settings(chosen.kwargs, chosen.mask_kwargs)
+    segmenter.check_mask_values(chosen.mask_kwargs)
+    return segmenter.get_ppid_from_ppkw(resolved_kwargs(segmenter, chosen.kwargs, folders), chosen.mask_kwargs)
 
 
 def _check_values(background: type[Background], kwargs: Mapping[str, Any]) -> None:
@@ -222,10 +222,9 @@ def fallback_id(settings: PipelineSettings) -> str | None:
     MethodError
         The segmenter or one of its keywords does not exist.
     """
-    other = settings.fallback
-    if other is None:
+    if settings.fallback is None:
         return None
-    return _segmenter_id("pipeline.segmenter.fallback", other.code, other.kwargs, other.mask_kwargs)
+    return _segmenter_id("pipeline.segmenter.fallback", settings.fallback, settings.model_folders)
 
 
 def _plain(mapping: int | tuple[int, ...] | slice | None) -> int | list[int] | slice | None:

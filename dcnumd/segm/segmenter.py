@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -74,6 +75,11 @@ class Segmenter(abc.ABC):
     """Whether `process_labels` is applied after the segmentation."""
     mask_default_kwargs: ClassVar[dict[str, Any]] = {}
     """Defaults of this segmenter for the keywords of `process_labels`."""
+
+    file_keywords: ClassVar[tuple[str, ...]] = ()
+    """Keywords of `segment_algorithm` that are files, such as models; identifiers contain only their names.
+
+    A config may name such a file without its folder if it is in a folder of models."""
 
     def __init__(self, *, kwargs_mask: Mapping[str, Any] | None = None, debug: bool = False, **kwargs: Any) -> None:
         self.check_settings(kwargs, kwargs_mask or {})
@@ -242,6 +248,9 @@ class Segmenter(abc.ABC):
         given_mask = kwargs.get("kwargs_mask") if kwargs_mask is None else kwargs_mask
         settings = {name: value for name, value in kwargs.items() if name not in cls._constructor_keywords()}
         cls.check_settings(settings, given_mask or {})
+        for name in cls.file_keywords:
+            if isinstance(settings.get(name), str | pathlib.Path) and pathlib.Path(settings[name]).exists():
+                settings[name] = pathlib.Path(settings[name]).name
         parts = [cls.get_ppid_code(), kwargs_to_ppid(cls, "segment_algorithm", settings)]
         if cls.mask_postprocessing:
             parts.append(kwargs_to_ppid(cls, "process_labels", cls._complete_mask_kwargs(given_mask)))

@@ -55,6 +55,8 @@ def test_keywords_of_methods_have_their_defaults():
     expected |= {
         f"pipeline.segmenter.{one.name}": one.default for one in method_keywords(SegmentThresh, "segment_algorithm")
     }
+    # A config cannot contain None, so an empty text stands for it.
+    expected |= {f"pipeline.segmenter.{name}": "" for name in ("model_file", "backend", "device")}
     expected |= {f"pipeline.segmenter.mask.{name}": value for name, value in SegmentThresh.mask_default_kwargs.items()}
     shown = {
         key.name: tomllib.loads(f"x = {key.default}")["x"] for key in tables.sample_keys() if not tables.value(key.name)

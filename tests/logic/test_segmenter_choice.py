@@ -11,8 +11,8 @@ import pytest
 
 from dcnumd.errors import MeasurementError, MethodError
 from dcnumd.logic.inspect import inspect_measurement
-from dcnumd.logic.job import Fallback, Job, PipelineSettings
-from dcnumd.logic.plan import configured_ids
+from dcnumd.logic.job import Job, PipelineSettings, SegmenterSpec
+from dcnumd.logic.plan import configured_ids, open_plan
 from dcnumd.logic.process import engine, process_measurement
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.report.processing import read_run
@@ -35,6 +35,16 @@ class SegmentReservoir(SegmentThresh):
         return True
 
 
+class SegmentTrained(SegmentThresh):
+    """A segmenter with a file, which has other defaults than a config can contain."""
+
+    file_keywords = ("model_file",)
+
+    @staticmethod
+    def segment_algorithm(image, *, model_file: str | None = None, backend: str | None = None, speed: str = "fast"):
+        return image < len(f"{model_file}{backend}{speed}")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def stop_workers():
     """End the engine's workers after the last test of this module."""
@@ -55,7 +65,7 @@ def job(tmp_path):
 
 def with_fallback(job, *fallback):
     """Return the job with another segmenter for what its own is not made for."""
-    return dataclasses.replace(job, settings=dataclasses.replace(job.settings, fallback=Fallback(*fallback)))
+    return dataclasses.replace(job, settings=dataclasses.replace(job.settings, fallback=SegmenterSpec(*fallback)))
 
 
 def test_other_measurements_are_refused_with_all_reasons(job):
@@ -96,10 +106,10 @@ def test_fallback_may_not_be_made_for_it_either(job):
 
 def test_fallback_is_checked_like_any_segmenter():
     """A mistake in its section is found before the first measurement needs it."""
-    settings = PipelineSettings(fallback=Fallback("thresh", {"tresh": 3}))
+    settings = PipelineSettings(fallback=SegmenterSpec("thresh", {"tresh": 3}))
     with pytest.raises(MethodError, match=r"pipeline\.segmenter\.fallback\.tresh: unknown key; did you mean"):
         configured_ids(settings)
-    settings = PipelineSettings(fallback=Fallback("thresh", {}, {"closing_disk": -1}))
+    settings = PipelineSettings(fallback=SegmenterSpec("thresh", {}, {"closing_disk": -1}))
     with pytest.raises(MethodError, match="closing_disk is -1"):
         configured_ids(settings)
 
@@ -108,3 +118,26 @@ def test_refusal_crosses_the_border_of_a_process():
     """A method of another package may raise it anywhere."""
     error = pickle.loads(pickle.dumps(SegmenterNotApplicableError(SegmentReservoir, REASONS)))  # noqa: S301 -- our own
     assert (error.message, error.reasons_list, error.reason) == (REFUSAL, REASONS, "not_applicable")
+
+
+@pytest.mark.parametrize("written", ["net_0a1b2.dcnm", "{folder}/net_0a1b2.dcnm"])
+def test_model_is_found_by_its_name(job, tmp_path, written):
+    """The pipeline ID contains its name only, wherever it is; the job gets its path."""
+    (tmp_path / "models").mkdir()
+    model = tmp_path / "models" / "net_0a1b2.dcnm"
+    settings = PipelineSettings(
+        segmenter_code="trained",
+        segmenter_kwargs={"model_file": written.format(folder=model.parent), "backend": "", "speed": ""},
+        model_folders=(tmp_path, model.parent),
+    )
+    with pytest.raises(MethodError, match=r"model file '.*net_0a1b2\.dcnm' is not there nor in ") as caught:
+        configured_ids(settings)
+    assert caught.value.reason == "model_missing"
+    model.write_bytes(b"")
+    expected = "trained:m=net_0a1b2.dcnm^b=None^s=:cle=1^f=1^clo=2"
+    assert configured_ids(settings)["segmenter"] == expected
+    with open_plan(dataclasses.replace(job, settings=settings)) as plan:
+        assert plan.pipeline_id.segmenter == expected
+        assert plan.job.settings.segmenter_kwargs == {"model_file": str(model), "speed": ""}
+        engaged = plan.segmenter(**plan.job.settings.segmenter_kwargs)
+        assert engaged.get_ppid() == expected

@@ -164,6 +164,7 @@ def settings_key(settings: Settings) -> str:
     relevant = (
         __version__,
         dataclasses.asdict(settings.pipeline),
+        settings.models.folders,
         output,
         settings.watch.allow_basins_outside,
         # Reports use a part of the memory limit, so they matter only if there is one.
