@@ -334,6 +334,24 @@ def test_check_warns_of_probable_mistakes(config, told, overrides, subject, text
 
 
 @pytest.mark.slow
+def test_check_says_of_a_file_whether_it_can_be_processed(config, told):
+    """The outcome is that of the daemon; a file that cannot be processed is no mistake in the config."""
+    good, bad = (config.parent / "in" / name for name in ("good.rtdc", "bad.rtdc"))
+    write_measurement(good)
+    bad.write_bytes(b"no")
+    assert told("check", "-c", config, good)[0] == 0
+    code, shown, _ = told("check", "-c", config, "--json", good, bad, config.parent / "none.rtdc")
+    assert code == 1
+    first, second, third = json.loads(shown)["files"]
+    assert (first["path"], first["segmenter"], first["reason"]) == (str(good), "thresh", "")
+    assert first["ppid"].startswith("13|hdf:p=0.34^i=0|sparsemed:")
+    assert (second["reason"], third["reason"]) == ("not_hdf5", "vanished")
+    code, shown, _ = told("check", "-c", config, "--set", "pipeline.segmenter.code=magic", bad)
+    assert code == 2
+    assert f"{bad}: " in shown.splitlines()[-1]
+
+
+@pytest.mark.slow
 def test_process_works_without_config_on_relative_paths(tmp_path):
     """Good files are processed, bad ones reported with the cure; the exit code says that not all worked."""
     for name, frames in (("Größe 1.rtdc", 40), ("good.rtdc", 200)):

@@ -174,5 +174,6 @@ def test_daemon_refuses_what_a_segmenter_is_not_made_for_until_the_settings_chan
         ["not in the reservoir"],
     )
     assert "|thresh:t=-6:" in told["job.finished"]["ppid"]
-    shown, _ = dcnumd("check", "-c", config, environment=installed)
+    shown, _ = dcnumd("check", "-c", config, path, environment=installed)
     assert "thresh:t=-6:cle=1^f=1^clo=2 where reservoir is not made for the measurement" in shown
+    assert f"{path}: segmented by thresh instead (not in the reservoir): 13|" in shown

@@ -9,52 +9,33 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import Literal
 
 import click
 
-from dcnumd import routing
+from dcnumd.commands.check_file import check_file
+from dcnumd.commands.check_pipeline import check_pipeline, pipeline_id
+from dcnumd.commands.finding import Finding
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ownership import lock_owner
-from dcnumd.errors import DcnumdError, WorkerError
+from dcnumd.errors import DcnumdError
 from dcnumd.kernels.cache import candidates, is_complete
-from dcnumd.logic.memory import (
-    beside_pipeline,
-    expected_workload,
-    fitting_layout,
-    in_mb,
-    usually_needed,
-)
 from dcnumd.meta.features import BY_NAME
-from dcnumd.processes.processors import physical_cores
 
-Level = Literal["ok", "note", "warning", "problem"]
-COLOURS: dict[Level, str] = {"ok": "green", "note": "cyan", "warning": "yellow", "problem": "red"}
 FEATURE_GROUPS = {"brightness": "brightness", "texture": "haralick", "volume": "volume"}
 """Key in the section ``pipeline.features`` that turns on each group of features, for groups that can be turned off."""
 
-USUAL_FRAME, LARGE_FRAME = (80, 320), (1024, 1280)
-"""Height and width [px] of a usual and of a large frame, for which the memory is estimated."""
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of checking one setting or one folder."""
-
-    level: Level
-    subject: str
-    text: str
-
-
-@click.command(epilog="Example: dcnumd check -c config.toml --json")
+@click.command(epilog="Example: dcnumd check -c config.toml /srv/acquisition/M001_data.rtdc")
+@click.argument("files", metavar="[FILE…]", nargs=-1, type=click.Path(path_type=pathlib.Path))
 @json_option
 @with_settings(config_needed=True)
-def check(settings: Settings, as_json: bool) -> int:
+def check(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) -> int:
     """Say whether the config is sound: folders, rights, space, methods; and which pipeline ID it makes.
 
-    A warning is about something that works but is probably a mistake, such as a watched folder that is missing; the
-    daemon watches it when it appears. Exit code 2 if there is a problem.
+    Also say of each FILE whether it can be processed with this config, and by which segmenter. A warning is about
+    something that works but is probably a mistake, such as a watched folder that is missing; the daemon watches it when
+    it appears. Exit code 2 if there is a problem, 1 if a FILE cannot be processed.
     """
     findings = list(check_settings(settings))
     ppids: list[str] = []
@@ -64,17 +45,21 @@ def check(settings: Settings, as_json: bool) -> int:
         except DcnumdError as error:
             findings.append(Finding("problem", "pipeline", error.message))
         else:
-            findings += [_memory(group), Finding("ok", "pipeline", ppids[-1]), *_fallback(group), *_threshold(group)]
+            findings += check_pipeline(group, ppids[-1])
     sound = all(finding.level != "problem" for finding in findings)
+    checked = [check_file(settings, path) for path in files]
     if as_json:
         found = [dataclasses.asdict(finding) for finding in findings]
+        told = [dataclasses.asdict(one) for one in checked]
         ppid = ppids[0] if ppids else ""
-        click.echo(json.dumps({"sound": sound, "ppid": ppid, "ppids": ppids, "findings": found}, indent=2))
+        document = {"sound": sound, "ppid": ppid, "ppids": ppids, "findings": found, "files": told}
+        click.echo(json.dumps(document, indent=2))
     else:
-        for finding in findings:
-            level = click.style(f"{finding.level:8}", fg=COLOURS[finding.level])
-            click.echo(f"{level} {finding.subject:16} {finding.text}")
-    return 0 if sound else 2
+        for finding in (*findings, *(one.finding for one in checked)):
+            click.echo(finding.line)
+    if not sound:
+        return 2
+    return 1 if any(one.reason for one in checked) else 0
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
@@ -103,61 +88,11 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         yield from _pairs(settings)
 
 
-def pipeline_id(settings: Settings) -> str:
-    """Return the pipeline ID of these settings, with placeholders for the parts that depend on the measurement.
-
-    Raises
-    ------
-    DcnumdError
-        If a method or one of its keywords does not exist.
-    """
-    # Importing the engine takes a second, so it is imported only where it is used.
-    from dcnumd.logic.plan import configured_ids  # noqa: PLC0415
-    from dcnumd.meta.ppid import DCNUM_PPID_GENERATION, PipelineID, get_data_ppid  # noqa: PLC0415
-
-    pipeline = routing.pipeline_settings(settings)
-    # "auto" is resolved to true or false for each measurement.
-    automatic = pipeline.background_kwargs.get("offset_correction") == "auto"
-    data = get_data_ppid(pipeline.pixel_size) if pipeline.pixel_size else "hdf:p=(from the file)^i=0"
-    identifier = PipelineID(generation=DCNUM_PPID_GENERATION, data=data, **configured_ids(pipeline))
-    return f"{identifier}" + (" (o=1 where the light flickers, else o=0)" if automatic else "")
-
-
-def _fallback(settings: Settings) -> Iterator[Finding]:
-    """Yield the segmenter of measurements for which the configured one is not made."""
-    from dcnumd.logic.plan import fallback_id  # noqa: PLC0415 -- as above
-
-    if (identifier := fallback_id(routing.pipeline_settings(settings))) is not None:
-        text = f"{identifier} where {settings.pipeline.segmenter.code} is not made for the measurement"
-        yield Finding("ok", "fallback", text)
-
-
 def _processors(wanted: tuple[int, ...]) -> Finding:
     allowed = os.sched_getaffinity(0)
     if missing := sorted(set(wanted) - allowed):
         return Finding("problem", "resources.cpus", f"{missing} cannot be used here; there are {sorted(allowed)}")
     return Finding("ok", "resources.cpus", f"{sorted(wanted or allowed)}")
-
-
-def _memory(settings: Settings) -> Finding:
-    """Report the largest memory that all processes take together, for usual frames and for large ones."""
-    resources = settings.resources
-    workers = resources.num_workers or physical_cores(resources.cpus or None)
-    limit = resources.max_memory_mb
-    others = beside_pipeline(reports=settings.report.enabled, isoelastics=settings.report.plot.isoelastics)
-    pipeline, strategy = routing.pipeline_settings(settings), settings.output.basin_strategy
-    works = [expected_workload(shape, pipeline, basin_strategy=strategy) for shape in (USUAL_FRAME, LARGE_FRAME)]
-    sizes = [in_mb(others + usually_needed(workers, work)) for work in works]
-    usual, large = (f"{height}x{width} pixels" for height, width in (USUAL_FRAME, LARGE_FRAME))
-    text = f"at most {sizes[0]} MB with {workers} workers and frames of {usual}, {sizes[1]} MB with {large}"
-    if not 0 < limit < max(sizes):
-        return Finding("ok", "memory", text)
-    shortest = expected_workload(USUAL_FRAME, pipeline, basin_strategy=strategy, seconds=1.0)
-    try:
-        fitting_layout(workers, shortest, limit * 10**6, others)
-    except WorkerError as error:
-        return Finding("problem", "memory", str(error))
-    return Finding("note", "memory", f"{text}; held below {limit} MB (resources.max_memory_mb)")
 
 
 def _kernels() -> Finding:
@@ -167,17 +102,6 @@ def _kernels() -> Finding:
         return Finding("ok", "kernels", f"compiled, in {complete}")
     places = " or ".join(str(folder.parent) for folder in folders)
     return Finding("note", "kernels", f"the first start compiles them, to {places}")
-
-
-def _threshold(settings: Settings) -> Iterator[Finding]:
-    """Yield a warning if cells would have to be brighter than the background."""
-    segmenter = settings.pipeline.segmenter
-    thresh = segmenter.keywords.get("thresh", -6)
-    if segmenter.code == "thresh" and thresh >= 0:
-        text = (
-            f"{thresh} selects all pixels that are not clearly brighter than the background; cells are darker: try -6"
-        )
-        yield Finding("warning", "thresh", text)
 
 
 def _pairs(settings: Settings) -> Iterator[Finding]:

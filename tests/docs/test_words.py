@@ -13,7 +13,7 @@ import click
 import pytest
 
 from dcnumd.cli import COMMANDS, cli
-from dcnumd.commands.check import LARGE_FRAME, USUAL_FRAME
+from dcnumd.commands.check_pipeline import LARGE_FRAME, USUAL_FRAME
 from dcnumd.config.file import load_settings
 from dcnumd.config.values import ReportLimits, Settings
 from dcnumd.errors import DcnumdError

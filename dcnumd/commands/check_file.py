@@ -1,0 +1,58 @@
+"""Checks of measurements: whether the configured pipeline can process them, and by which segmenter."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+
+from dcnumd import routing
+from dcnumd.commands.finding import Finding
+from dcnumd.commands.process import not_complete
+from dcnumd.config.values import Settings
+from dcnumd.errors import DcnumdError, MeasurementError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """What the daemon would do with a measurement."""
+
+    path: str
+    ppid: str = ""
+    segmenter: str = ""
+    """Code of the segmenter that would be used."""
+    not_applicable: tuple[str, ...] = ()
+    """Why the configured segmenter is not made for it; empty if this one would be used."""
+    reason: str = ""
+    """Reason code if it cannot be processed."""
+    error: str = ""
+
+    @property
+    def finding(self) -> Finding:
+        """The outcome in words."""
+        if self.reason:
+            return Finding("problem", "file", self.error if self.path in self.error else f"{self.path}: {self.error}")
+        if self.not_applicable:
+            reasons = "; ".join(self.not_applicable)
+            return Finding(
+                "note", "file", f"{self.path}: segmented by {self.segmenter} instead ({reasons}): {self.ppid}"
+            )
+        return Finding("ok", "file", f"{self.path}: {self.ppid}")
+
+
+def check_file(settings: Settings, path: pathlib.Path) -> CheckedFile:
+    """Inspect a measurement as the daemon would, without processing it."""
+    # Importing the engine takes a second, so it is imported only where it is used.
+    from dcnumd.daemon.measurements.probe import inspect_file  # noqa: PLC0415
+
+    watched = settings.watched_folder_of(routing.plain_path(path)) is not None
+    job = (routing.watched_job_for if watched else routing.job_for)(settings, path, "")
+    told = os.fspath(job.path_in)
+    try:
+        found = inspect_file(job)
+        if found.verdict != "complete":
+            problem, reason = not_complete(found.verdict)
+            raise MeasurementError(f"{told}: {problem}", reason)
+    except DcnumdError as error:
+        return CheckedFile(told, reason=error.reason, error=error.message)
+    return CheckedFile(told, found.ppid, found.segmenter, found.not_applicable)
