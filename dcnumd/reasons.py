@@ -113,6 +113,12 @@ FAILURES: dict[str, Reason] = {
         "settings",
         "no",
     ),
+    "model_failed": Reason(
+        "The model for segmentation failed with an error",
+        "Ask the engineer whether it is made for such frames; then tell its author.",
+        "method",
+        "no",
+    ),
     "config": Reason("A setting does not fit this measurement", _SETTINGS, "settings", "no"),
     "input": Reason(
         "A value in the measurement is missing or impossible",

@@ -175,7 +175,9 @@ def _segmenter_id(section: str, chosen: SegmenterSpec, folders: Sequence[pathlib
         check_section(f"{section}.mask", segmenter, "process_labels", chosen.mask_kwargs)
     segmenter.check_settings(chosen.kwargs, chosen.mask_kwargs)
     segmenter.check_mask_values(chosen.mask_kwargs)
-    return segmenter.get_ppid_from_ppkw(resolved_kwargs(segmenter, chosen.kwargs, folders), chosen.mask_kwargs)
+    kwargs = resolved_kwargs(segmenter, chosen.kwargs, folders)
+    segmenter.check_values(kwargs)
+    return segmenter.get_ppid_from_ppkw(kwargs, chosen.mask_kwargs)
 
 
 def _check_values(background: type[Background], kwargs: Mapping[str, Any]) -> None:

@@ -179,11 +179,12 @@ class WarmUpTask:
 
 
 class WarmUpProgram:
-    """Program of workers before the first file: load all kernels, which also verifies that this is possible."""
+    """Program of workers before a file: load kernels and model, which also verifies that this is possible."""
 
-    def open(self, _segmenter: SharedSegmenter, _slot_list: Sequence[ChunkSlotData]) -> WarmUpProgram:
-        """Load the kernels in the worker."""
+    def open(self, segmenter: SharedSegmenter, _slot_list: Sequence[ChunkSlotData]) -> WarmUpProgram:
+        """Load the kernels, and what the segmenter needs, in the worker."""
         load_kernels()
+        segmenter.warm_up()
         return self
 
     def run(self, _task: WarmUpTask) -> None:

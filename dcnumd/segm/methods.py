@@ -36,6 +36,6 @@ def get_segmenter(code: str) -> type[MPOSegmenter]:
     if not segmenter.is_available():
         available = ", ".join(sorted(get_available_segmenters()))
         raise MethodError(
-            f"segmenter {code!r} lacks something that it needs on this computer, available are {available}"
+            f"segmenter {code!r} cannot be used, because {segmenter.missing_requirement()}; available are {available}"
         )
     return segmenter

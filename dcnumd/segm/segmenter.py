@@ -12,12 +12,24 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import MeasurementError, MethodError
-from dcnumd.meta.keywords import keyword_defaults, kwargs_to_ppid, method_keywords, ppid_to_kwargs
+from dcnumd.meta.keywords import (
+    Keyword,
+    format_keywords,
+    keyword_defaults,
+    kwargs_to_ppid,
+    method_keywords,
+    parse_keywords,
+    ppid_to_kwargs,
+)
 from dcnumd.meta.registry import get_method
 from dcnumd.segm import labeling
 
 ENTRY_POINT_GROUP = "dcnumd.segmenters"
-BUILT_IN = {"thresh": "dcnumd.segm.segm_thresh:SegmentThresh"}
+BUILT_IN = {
+    "thresh": "dcnumd.segm.segm_thresh:SegmentThresh",
+    "torchmpo": "dcnumd.segm.segm_torch.segm_torch_mpo:SegmentTorchMPO",
+    "torchuni": "dcnumd.segm.segm_torch.segm_torch_uni:SegmentTorchUNI",
+}
 """Segmenters of this package: code → ``module:class``."""
 REQUIRED_EXTRAS = {"torchmpo": "torch", "torchuni": "torch", "torchsto": "torch"}
 """Optional package that a segmenter of this package needs, by its code."""
@@ -75,6 +87,8 @@ class Segmenter(abc.ABC):
     """Whether `process_labels` is applied after the segmentation."""
     mask_default_kwargs: ClassVar[dict[str, Any]] = {}
     """Defaults of this segmenter for the keywords of `process_labels`."""
+    keywords_without_ppid: ClassVar[frozenset[str]] = frozenset()
+    """Keywords of `segment_algorithm` that are not part of the pipeline identifier."""
 
     file_keywords: ClassVar[tuple[str, ...]] = ()
     """Keywords of `segment_algorithm` that are files, such as models; identifiers contain only their names.
@@ -158,6 +172,33 @@ class Segmenter(abc.ABC):
     def is_available() -> bool:
         """Return whether the segmenter can run on this computer; subclasses with special requirements override this."""
         return True
+
+    @classmethod
+    def missing_requirement(cls) -> str:
+        """Return what the segmenter lacks on this computer, as a clause; empty if it is available."""
+        return "" if cls.is_available() else "this computer lacks something that it needs"
+
+    @classmethod  # noqa: B027 -- most take any value
+    def check_values(cls, kwargs: Mapping[str, Any]) -> None:
+        """Make sure that keyword arguments, whose types have been checked, can be used; subclasses override this.
+
+        Raises
+        ------
+        MethodError
+            A value cannot be used.
+        """
+
+    def warm_up(self) -> None:  # noqa: B027 -- most load nothing
+        """Load what the first frame needs, in a worker; subclasses that load much override this."""
+
+    def log_info(self, logger: Any) -> None:  # noqa: B027 -- most have nothing to tell
+        """Log what a reader of results wants to know of the segmenter and its hardware; subclasses override this.
+
+        Parameters
+        ----------
+        logger
+            Object with a method ``info``, which takes a line of text.
+        """
 
     @classmethod
     def validate_applicability(
@@ -251,10 +292,17 @@ class Segmenter(abc.ABC):
         for name in cls.file_keywords:
             if isinstance(settings.get(name), str | pathlib.Path) and pathlib.Path(settings[name]).exists():
                 settings[name] = pathlib.Path(settings[name]).name
-        parts = [cls.get_ppid_code(), kwargs_to_ppid(cls, "segment_algorithm", settings)]
+        stated = {name: value for name, value in settings.items() if name not in cls.keywords_without_ppid}
+        parts = [cls.get_ppid_code(), format_keywords(cls._ppid_keywords(), stated, cls.__name__)]
         if cls.mask_postprocessing:
             parts.append(kwargs_to_ppid(cls, "process_labels", cls._complete_mask_kwargs(given_mask)))
         return ":".join(parts)
+
+    @classmethod
+    def _ppid_keywords(cls) -> list[Keyword]:
+        """Return the keywords of `segment_algorithm` that are part of the pipeline identifier."""
+        own = method_keywords(cls, "segment_algorithm")
+        return [keyword for keyword in own if keyword.name not in cls.keywords_without_ppid]
 
     @classmethod
     def _constructor_keywords(cls) -> set[str]:
@@ -274,9 +322,9 @@ class Segmenter(abc.ABC):
         code, _, keywords = segm_ppid.partition(":")
         cls = get_method(code, "segmenter", ENTRY_POINT_GROUP, Segmenter, BUILT_IN)  # type: ignore[type-abstract]  # a base, not made
         if not cls.mask_postprocessing:
-            return ppid_to_kwargs(cls, "segment_algorithm", keywords)
+            return parse_keywords(cls._ppid_keywords(), keywords, cls.__name__)
         keywords, _, mask_keywords = keywords.partition(":")
-        kwargs = ppid_to_kwargs(cls, "segment_algorithm", keywords)
+        kwargs = parse_keywords(cls._ppid_keywords(), keywords, cls.__name__)
         given = ppid_to_kwargs(cls, "process_labels", mask_keywords) if mask_keywords else {}
         kwargs["kwargs_mask"] = cls._complete_mask_kwargs(given)
         return kwargs

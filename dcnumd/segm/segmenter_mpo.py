@@ -236,6 +236,18 @@ class MPOSegmenter(Segmenter, abc.ABC):
         labels: npt.NDArray[np.uint16],
     ) -> None:
         """Fill `mask` with the output of the algorithm, and `labels` with the post-processed labels."""
+        self._segment_images(images, bg_off, mask)
+        labeling.label_masks(mask, labels)
+        if self.mask_postprocessing:
+            self._process_labels(labels)
+
+    def _segment_images(
+        self,
+        images: npt.NDArray[Any],
+        bg_off: npt.NDArray[np.float64] | None,
+        mask: npt.NDArray[np.bool_],
+    ) -> None:
+        """Fill `mask` with the output of the algorithm, which gets one frame at a time."""
         algorithm = self.segment_algorithm_wrapper()
         for index, image in enumerate(images):
             outcome = np.asarray(algorithm(image if bg_off is None else image - bg_off[index]))
@@ -247,9 +259,6 @@ class MPOSegmenter(Segmenter, abc.ABC):
                 )
             # assigning numbers, for example labels, sets all pixels that are not 0
             mask[index] = outcome
-        labeling.label_masks(mask, labels)
-        if self.mask_postprocessing:
-            self._process_labels(labels)
 
     def _process_labels(self, labels: npt.NDArray[np.uint16]) -> None:
         if type(self).process_labels is Segmenter.process_labels:

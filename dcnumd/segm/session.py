@@ -34,6 +34,9 @@ class SharedSegmenter(Protocol):
     mp_num_workers_done: SharedNumber
     mp_shutdown: SharedEvent
 
+    def warm_up(self) -> None:
+        """Load what the first frame needs, see `Segmenter.warm_up`."""
+
     def segment_batch(
         self, images: npt.NDArray[Any], bg_off: npt.NDArray[np.float64] | None = None
     ) -> npt.NDArray[np.bool_]:

@@ -236,7 +236,8 @@ def test_defined_classes_are_found() -> None:
     third = define(3)
     assert "defined" not in get_available_segmenters()
     with pytest.raises(
-        MethodError, match=r"'defined' lacks something that it needs on this computer, available are .*thresh"
+        MethodError,
+        match=r"'defined' cannot be used, because this computer lacks something that it needs; available are .*thresh",
     ):
         get_segmenter("defined")
     del first, second, third, define, SegmentDefined

@@ -10,6 +10,10 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from dcnumd.meta.extras import lacking
+
 G1 = "unet-dcnum-test_g1_910c2"
 """A model for frames of 64x256 px in the channel."""
 G2 = "unet-dcnum-test_g2_17ec6"
@@ -75,3 +79,7 @@ def save_2(folder: pathlib.Path, meta: Mapping[str, Any], network: bytes | None 
     network = archive({"net/data.pkl": b""}) if network is None else network
     members = {f"{meta.get('identifier', '')}.pt2": network, "dcnum_meta.json": json.dumps(meta)}
     return save(folder, seal(archive(members)))
+
+
+needs_torch = pytest.mark.skipif(bool(lacking("torch")), reason=lacking("torch"))
+"""Marks tests that run networks."""

@@ -1,0 +1,135 @@
+"""What all segmenters with models have in common: keywords, identifiers, checks, rules of applicability."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.errors import MethodError, ModelError, WorkerError
+from dcnumd.meta.extras import lacking
+from dcnumd.segm import labeling
+from dcnumd.segm.segm_torch.applicability import refusals, wrong_version
+from dcnumd.segm.segm_torch.model_file import ModelFile, find_model, read_model
+from dcnumd.segm.segmenter import SegmenterNotApplicableError
+from dcnumd.segm.segmenter_mpo import MPOSegmenter
+from dcnumd.shared_memory.slot import ChunkSlotData
+
+
+class TorchSegmenter(MPOSegmenter):
+    """Base class of segmenters that use a trained model.
+
+    They get raw frames. The keyword `model_file` is the path of a model, or its name in a registered folder.
+    """
+
+    file_keywords: ClassVar[tuple[str, ...]] = ("model_file",)
+    requires_background_correction: ClassVar[bool] = False
+    requires_model_format_version: ClassVar[int]
+    """Version of the model files that the segmenter takes."""
+    mask_postprocessing: ClassVar[bool] = True
+    mask_default_kwargs: ClassVar[dict[str, Any]] = {
+        "clear_border": True,
+        "fill_holes": True,
+        "closing_disk": 0,
+    }
+
+    def __init__(
+        self,
+        *,
+        num_workers: int | None = None,
+        kwargs_mask: Mapping[str, Any] | None = None,
+        debug: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_workers=num_workers, kwargs_mask=kwargs_mask, debug=debug, **kwargs)
+        if self.kwargs.get("model_file") is not None:
+            # workers do not know the registered folders; a missing file is reported when it is used
+            with contextlib.suppress(ModelError):
+                self.kwargs["model_file"] = os.fspath(find_model(self.kwargs["model_file"]))
+
+    @staticmethod
+    def is_available() -> bool:
+        """Return whether torch is installed; it is not imported for this."""
+        return not lacking("torch")
+
+    @classmethod
+    def model_of(cls, kwargs: Mapping[str, Any]) -> ModelFile:
+        """Return the model that keyword arguments name.
+
+        Raises
+        ------
+        MethodError
+            They name none.
+        ModelError
+            The file cannot be used.
+        """
+        if not kwargs.get("model_file"):
+            raise MethodError(f"segmenter {cls.get_ppid_code()!r} needs model_file, the path or name of a .dcnm file")
+        return read_model(find_model(kwargs["model_file"]))
+
+    @classmethod
+    def check_values(cls, kwargs: Mapping[str, Any]) -> None:
+        """Make sure that there is a model, and that it suits this segmenter.
+
+        Raises
+        ------
+        MethodError
+            No model is named.
+        ModelError
+            The file cannot be used.
+        """
+        model = cls.model_of(kwargs)
+        if model.version != cls.requires_model_format_version:
+            message = wrong_version(model, cls.requires_model_format_version)
+            raise ModelError(f"segmenter {cls.get_ppid_code()!r}: {message}", "model_unsupported")
+
+    @classmethod
+    def validate_applicability(
+        cls,
+        segmenter_kwargs: Mapping[str, Any],
+        meta: Mapping[str, Any] | None = None,
+        logs: Mapping[str, Sequence[str]] | None = None,
+    ) -> bool:
+        """Return True if the model is made for a measurement, by its own rules; see the base class."""
+        reasons = refusals(cls.model_of(segmenter_kwargs), cls.requires_model_format_version, meta or {}, logs or {})
+        if reasons:
+            raise SegmenterNotApplicableError(cls, reasons)
+        return True
+
+    def label_batch(
+        self,
+        slot: ChunkSlotData,
+        start: int,
+        stop: int,
+        backgrounds: npt.NDArray[np.uint8],  # noqa: ARG002 -- models get raw frames
+        background_index: npt.NDArray[np.int64],  # noqa: ARG002 -- likewise
+    ) -> None:
+        """Fill a slot's labels, see the base class; frames that equal the one before get none.
+
+        Such frames yield no events, so the network, which takes most of the time, need not see them.
+        """
+        images = slot.image[start:stop]
+        chosen = np.flatnonzero(~labeling.duplicate_frames(images, None))
+        mask = np.zeros((len(chosen), *images.shape[1:]), np.bool_)
+        labels = np.empty(mask.shape, np.uint16)
+        self._label_images(images[chosen], None, mask, labels)
+        for destination, source in ((slot.mask, mask), (slot.labels, labels)):
+            destination[start:stop] = 0
+            destination[start + chosen] = source
+
+
+def check_output(output: npt.NDArray[Any], model: ModelFile) -> None:
+    """Make sure that the output of a network consists of numbers.
+
+    Raises
+    ------
+    WorkerError
+        Reason ``model_failed``: it contains NaN.
+    """
+    # the minimum of numbers with a NaN is NaN
+    if output.size and np.isnan(np.min(output)):
+        raise WorkerError(f"{model.file_name}: the output of the network contains NaN", "model_failed")

@@ -1,0 +1,56 @@
+"""Import of torch with the settings for reproducible results; nothing else imports it.
+
+The settings are dcnum's: one thread, deterministic algorithms, no cuDNN. Only workers call `load_torch`, for it takes
+seconds and much memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import pathlib
+import warnings
+from typing import Any
+
+from dcnumd.meta.extras import lacking
+
+DEVICES = pathlib.Path("/dev")
+"""Folder in which NVIDIA cards have a file each."""
+
+
+def missing_cuda() -> str:
+    """Return why torch cannot compute on an NVIDIA card; empty if it probably can. Torch is not imported for this."""
+    if missing := lacking("torch"):
+        return missing
+    if importlib.metadata.version("torch").endswith("+cpu"):
+        return "a build of torch with CUDA is needed, and the installed one has none"
+    if not any(DEVICES.glob("nvidia[0-9]*")):
+        return "an NVIDIA card is needed, and this computer has none"
+    return ""
+
+
+def load_torch() -> Any:
+    """Import torch, and set it to one thread and to deterministic algorithms.
+
+    Raises
+    ------
+    ImportError
+        It is not installed, or cannot be loaded.
+    """
+    # read when CUDA is used for the first time; results of cuBLAS are reproducible with it
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch  # noqa: PLC0415 -- workers import it when they need it
+
+    torch.use_deterministic_algorithms(mode=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.enabled = False
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+    if torch.get_num_interop_threads() != 1:
+        # it is too late where another part of the program has used torch in parallel
+        with contextlib.suppress(RuntimeError):
+            torch.set_num_interop_threads(1)
+    return torch

@@ -1,0 +1,48 @@
+"""Segmentation with models: the same results as dcnum's, from real and from simulated measurements."""
+
+from __future__ import annotations
+
+import h5py
+import pytest
+
+from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+from tests.support.models import G1, needs_torch
+from tests.support.parity import assert_equal_results
+
+pytestmark = [pytest.mark.slow, needs_torch]
+
+FAST = {"kernel_size": 20, "split_time": 0.1}
+
+
+def simulated(path, size, frames=130, **changes):
+    """Write a simulated measurement, with frames that repeat the one before."""
+    write_measurement(path, MeasurementSpec(size=size, frames=frames, density=0.6, seed=7, **changes))
+    with h5py.File(path, "r+") as h5:
+        images = h5["events/image"]
+        for frame in (1, 50, 99, 100, frames - 1):
+            images[frame] = images[frame - 1]
+    return path
+
+
+@pytest.mark.parametrize(
+    ("size", "strategy"),
+    [((80, 320), "drain"), ((80, 320), "tap"), ((64, 256), "drain"), ((48, 320), "tap"), ((101, 199), "drain")],
+    ids=str,
+)
+def test_frames_of_any_shape(tmp_path, oracle, shared_model, size, strategy):
+    """Frames are cropped and padded to the 64x256 px of the model, and its masks back."""
+    path = simulated(tmp_path / "M1.rtdc", size)
+    ours, _ = assert_equal_results(
+        path,
+        tmp_path,
+        oracle,
+        basin_strategy=strategy,
+        background_kwargs=FAST,
+        segmenter_code="torchmpo",
+        segmenter_kwargs={"model_file": str(shared_model(G1))},
+    )
+    with h5py.File(ours) as h5:
+        assert h5.attrs["pipeline:dcnum segmenter"] == f"torchmpo:m={G1}.dcnm:cle=1^f=1^clo=0"
+        assert len(h5["events/nevents"]) > 10
+        # nothing where a frame repeats the one before, also at the beginning of a batch
+        assert not {1, 50, 99, 100} & set(h5["events/basinmap0"][:].tolist())
