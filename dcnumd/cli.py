@@ -21,6 +21,7 @@ COMMANDS = {
     "process": ("dcnumd.commands.process:process", "Process files now, without daemon or ledger."),
     "report": ("dcnumd.commands.report:report", "Make the report of any processed file."),
     "check": ("dcnumd.commands.check:check", "Say whether the config is sound, and which pipeline it makes."),
+    "models": ("dcnumd.commands.models:models", "List models for segmentation."),
     "status": ("dcnumd.commands.status:status", "Show what the daemon is doing."),
     "history": ("dcnumd.commands.history:history", "List what became of the last measurements."),
     "why": ("dcnumd.commands.ledger:why", "Tell the way of one file, and why it is where it is."),

@@ -36,6 +36,7 @@ ELSEWHERE = {
     r"(mkdir|cat|echo|ls|.venv/bin/dcnumd (check|simulate|status|history|why)) .*\bpractice\b.*": (
         "docs/test_operator.py::test_the_exercise_works_as_it_is_written"
     ),
+    r"dcnumd models .*": "commands/test_models.py::test_model_tells_for_which_measurements_it_is_made",
     r"dcnumd status --watch": "commands/test_status.py::test_screen_on_a_terminal",
     r"sudo /opt/dcnumd/bin/dcnumd install-service.*--dry-run": (
         "systemd/test_units.py::test_a_dry_run_writes_nothing_and_shows_everything"
