@@ -17,9 +17,9 @@ from dcnumd.errors import ResultError
 from dcnumd.feat.feat_background.bg_copy import store_shared_images
 from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.columns import BACKGROUND_MAP, FRAME_MAP, Columns, input_scalars
-from dcnumd.logic.job import Job
 from dcnumd.logic.origin import Origin
 from dcnumd.logic.plan import Plan
+from dcnumd.meta.extras import installed_versions
 from dcnumd.meta.ppid import PipelineID
 from dcnumd.write.log_lines import fold, json_lines
 from dcnumd.write.metadata import copy_logs, copy_metadata, copy_tables
@@ -89,9 +89,7 @@ def write_event_count(h5: h5py.File, events: int) -> None:
     h5.attrs["experiment:event count"] = events
 
 
-def write_logs(
-    job: Job, origin: Origin, identifier: PipelineID, writer: HDF5Writer, lines: Sequence[str], stamp: str
-) -> None:
+def write_logs(plan: Plan, origin: Origin, writer: HDF5Writer, lines: Sequence[str], stamp: str) -> None:
     """Write the job as JSON, and the log of the run."""
     existing = writer.h5.get("logs", ())
     number = 1
@@ -99,18 +97,22 @@ def write_logs(
     while f"dcnumd-job-{stamp}" in existing:
         number += 1
         stamp = f"{stamp.partition('_')[0]}_{number}"
-    writer.store_log(f"dcnumd-job-{stamp}", json_lines(_describe(job, origin, identifier)))
+    writer.store_log(f"dcnumd-job-{stamp}", json_lines(_describe(plan, origin)))
     writer.store_log(f"dcnumd-log-{stamp}", [part for line in lines for part in fold(line)])
 
 
-def _describe(job: Job, origin: Origin, identifier: PipelineID) -> dict[str, Any]:
+def _describe(plan: Plan, origin: Origin) -> dict[str, Any]:
+    job, identifier = plan.job, plan.pipeline_id
+    libraries = {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__}
+    model = plan.segmenter.describe_model(job.settings.segmenter_kwargs)
     return {
         "dcnumd version": dcnumd.__version__,
         "job": dataclasses.asdict(dataclasses.replace(job, known=None)),
         "input": {"size": origin.size, "frames": origin.frames, "digest": origin.digest},
         "pipeline": {"hash": identifier.hash, "identifiers": dataclasses.asdict(identifier)},
+        **({"model": model} if model else {}),
         "python": platform.python_version(),
-        "libraries": {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__},
+        "libraries": libraries | (installed_versions() if model else {}),
         "system": platform.platform(),
     }
 

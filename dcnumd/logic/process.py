@@ -192,7 +192,7 @@ def _compute(
                 write_event_count(writer.h5, events)
                 origin.write(writer.h5)
                 _write_summary(log, plan, run.collector, times.seconds)
-                write_logs(job, origin, identifier, writer, log.lines, log.stamp)
+                write_logs(plan, origin, writer, log.lines, log.stamp)
         with times.stage("publish"):
             line.report("writing", plan.count, events)
             bytes_written = result.temporary.stat().st_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import re
 from collections.abc import Mapping
@@ -28,3 +29,12 @@ def lacking(package: str) -> str:
     # The parts of a version after the second one, such as "+cpu", do not matter.
     found = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     return "" if found >= minimum else f"{package} {version} is too old, {wanted} is needed: {cure}"
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the optional packages that are installed."""
+    versions = {}
+    for package in MINIMUM_VERSIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions

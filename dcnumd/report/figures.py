@@ -207,7 +207,7 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
         ppid="|".join(codes) if all(codes) else "",
         pphash=_text(data, "pipeline:dcnum hash"),
         generation=codes[0],
-        parts=parts_in_words(data.meta, recorded),
+        parts=parts_in_words(data.meta, recorded, data.run.model),
         software=_software(data),
         processing=processing,
         search=Search(sample.threshold, sample.frame, sample.darkest),

@@ -35,7 +35,8 @@ class PipelinePart:
     words
         What the method does, as a sentence.
     parameters
-        Key in the code, full name, value, and meaning in words of each parameter.
+        Key in the code, full name, value, and meaning in words of each parameter. Facts about a model that the code
+        does not contain have an empty key.
     """
 
     name: str
@@ -132,6 +133,22 @@ METHODS: Mapping[str, tuple[str, Meanings]] = {
         "Pixels that are darker than the background by more than a threshold form objects.",
         {"thresh": _phrase("The threshold is {} grey levels, relative to the background.")},
     ),
+    "segmenter:torchmpo": (
+        "A trained model finds the objects in each frame.",
+        {"model_file": _phrase("The model is the file {}.")},
+    ),
+    "segmenter:torchuni": (
+        "A trained model finds the objects in each frame.",
+        {
+            "model_file": _phrase("The model is the file {}."),
+            "backend": _phrase("It is computed by {}."),
+            "device": _phrase("It is computed on {}."),
+        },
+    ),
+    "segmenter:torchsto": (
+        "A trained model finds the objects in each frame, on an NVIDIA card.",
+        {"model_file": _phrase("The model is the file {}.")},
+    ),
     "feature:legacy": (
         "Features of size, shape and position are computed from the contour of each object.",
         {
@@ -150,6 +167,15 @@ METHODS: Mapping[str, tuple[str, Meanings]] = {
         },
     ),
 }
+MODEL: Meanings = {
+    "name": _phrase('The model is called "{}".'),
+    "date": _phrase("It was made on {}."),
+    "description": _phrase("Its description: {}"),
+    "md5": _phrase("The MD5 of its file is {}."),
+    "backend": _phrase("It was computed by {}."),
+    "device": _phrase("It was computed on the device {}."),
+}
+"""The function for each fact about a model that the log of a result contains."""
 UNKNOWN = {
     "data": "Frames are read by the method {!r}, which is not part of dcnumd.",
     "background": "The background is computed by the method {!r} of an installed package.",
@@ -159,7 +185,9 @@ UNKNOWN = {
 }
 
 
-def parts_in_words(meta: Mapping[str, object], frames: int | None = None) -> tuple[PipelinePart, ...]:
+def parts_in_words(
+    meta: Mapping[str, object], frames: int | None = None, model: Mapping[str, str] | None = None
+) -> tuple[PipelinePart, ...]:
     """Return all parts of the pipeline ID of a result, in words.
 
     Parameters
@@ -168,9 +196,24 @@ def parts_in_words(meta: Mapping[str, object], frames: int | None = None) -> tup
         Attributes of the result.
     frames
         Number of frames of the measurement, if known.
+    model
+        Facts about the model of the segmenter, if it has one: keys of `MODEL`.
     """
     codes = ((name, meta.get(f"pipeline:dcnum {name}")) for name in PARTS)
-    return tuple(in_words(name, str(code)[:MAX_CODE], frames) for name, code in codes if code)
+    parts = (in_words(name, str(code)[:MAX_CODE], frames) for name, code in codes if code)
+    return tuple(_with_model(part, model or {}) if part.name == "segmenter" else part for part in parts)
+
+
+def _with_model(part: PipelinePart, model: Mapping[str, str]) -> PipelinePart:
+    """Return the part about the segmenter with the facts about its model that the pipeline ID does not contain."""
+    known = {full for _, full, _, _ in part.parameters}
+    facts = tuple(
+        ("", f"model {name}" if name not in {"backend", "device"} else name, model[name], say(model[name]))
+        for name, say in MODEL.items()
+        if model.get(name) and name not in known
+    )
+    number = next((number for number, found in enumerate(part.parameters, 1) if found[1] == "model_file"), 0)
+    return dataclasses.replace(part, parameters=(*part.parameters[:number], *facts, *part.parameters[number:]))
 
 
 def in_words(name: str, code: str, frames: int | None = None) -> PipelinePart:

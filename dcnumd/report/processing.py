@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dcnumd.errors import printable
 from dcnumd.write.log_lines import joined, unfold
 
 LOG_NAME = re.compile(r"(dcnumd|dcnum)-(job|log)-(.*)")
@@ -20,13 +21,13 @@ STAGE_OF_DCNUM = re.compile(r": ([A-Z][A-Za-z ]*?) time: (\d+(?:\.\d+)?)s$")
 RUN = re.compile(r"Run duration: (\d{1,9}\.\d+) s")
 RUN_OF_DCNUM = re.compile(r"Run duration: (\d+):(\d\d):(\d\d)")
 WARNING = re.compile(r"\d\d:\d\d:\d\d WARNING (.+)")
-SHOWN_LIBRARIES = ("h5py", "hdf5", "numpy", "numba", "scipy")
+SHOWN_LIBRARIES = ("h5py", "hdf5", "numpy", "numba", "scipy", "torch", "openvino")
 FEWEST_SECONDS = 10
 """Shortest time, known in whole seconds, from which a speed is computed; it is then wrong by at most a tenth [s]."""
 MAX_WARNINGS = 20
 """Largest number of warnings to show."""
 MAX_WARNING = 500
-"""Largest length of a warning to show [characters]."""
+"""Largest length of a warning, or of a fact about a model, to show [characters]."""
 MAX_JOB = 1_000_000
 """Largest length of a job's log that is read; dcnum and dcnumd write shorter ones [characters]."""
 
@@ -72,6 +73,8 @@ class Run:
         Path of the measurement; empty if not known.
     listed
         Indices of the frames to process, if they were given as a list.
+    model
+        Facts about the model of the segmenter, such as ``name`` and ``md5``; empty if it has none.
     """
 
     processing: Processing = Processing()
@@ -79,6 +82,7 @@ class Run:
     software: dict[str, str] = dataclasses.field(default_factory=dict)
     path_in: str = ""
     listed: tuple[int, ...] = ()
+    model: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def read_run(logs: Mapping[str, list[str]]) -> Run:
@@ -163,7 +167,22 @@ def _read_job(program: str, lines: list[str]) -> Run:
     asked = job.get("job")
     asked = asked if isinstance(asked, dict) else {}
     software = {name: text for name, text in found.items() if text}
-    return Run(software=software, path_in=joined(asked.get("path_in")), listed=_listed(asked.get("settings")))
+    return Run(
+        software=software,
+        path_in=joined(asked.get("path_in")),
+        listed=_listed(asked.get("settings")),
+        model=_model(job.get("model")),
+    )
+
+
+def _model(found: Any) -> dict[str, str]:
+    """Return facts about a model, shortened like warnings."""
+    if not isinstance(found, dict):
+        return {}
+    texts = {str(name): printable(joined(value)) for name, value in found.items()}
+    return {
+        name: text if len(text) <= MAX_WARNING else f"{text[:MAX_WARNING]} …" for name, text in texts.items() if text
+    }
 
 
 def _listed(settings: Any) -> tuple[int, ...]:

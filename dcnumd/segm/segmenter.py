@@ -188,6 +188,15 @@ class Segmenter(abc.ABC):
             A value cannot be used.
         """
 
+    @classmethod
+    def describe_model(cls, kwargs: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG003 -- subclasses use it
+        """Return facts about the model that keyword arguments name, for logs and reports; empty without a model.
+
+        Subclasses with models override this. Reports know the keys ``name``, ``date``, ``description``, ``md5``,
+        ``backend`` and ``device``.
+        """
+        return {}
+
     def warm_up(self) -> None:  # noqa: B027 -- most load nothing
         """Load what the first frame needs, in a worker; subclasses that load much override this."""
 

@@ -8,9 +8,10 @@ from dcnumd.feat.feat_background.base import BUILT_IN as BACKGROUNDS
 from dcnumd.feat.feat_background.base import get_background
 from dcnumd.meta.keywords import kwargs_to_ppid, method_keywords
 from dcnumd.meta.ppid import feature_ppid, gate_ppid, get_data_ppid
+from dcnumd.meta.registry import get_method
 from dcnumd.report.pipeline_words import in_words, parts_in_words
-from dcnumd.segm.methods import BUILT_IN as SEGMENTERS
-from dcnumd.segm.methods import get_segmenter
+from dcnumd.segm.segmenter import BUILT_IN as SEGMENTERS
+from dcnumd.segm.segmenter import Segmenter
 
 
 def ours():
@@ -22,7 +23,8 @@ def ours():
         names = [keyword.name for keyword in method_keywords(method, "check_user_kwargs")]
         yield "background", f"{code}:{kwargs_to_ppid(method, 'check_user_kwargs', {})}", names
     for code in SEGMENTERS:
-        method = get_segmenter(code)
+        # also those that lack what they need on this computer
+        method = get_method(code, "segmenter", "", Segmenter, SEGMENTERS)
         names = [k.name for part in ("segment_algorithm", "process_labels") for k in method_keywords(method, part)]
         texts = [kwargs_to_ppid(method, part, {}) for part in ("segment_algorithm", "process_labels")]
         yield "segmenter", f"{code}:{':'.join(texts)}", names
@@ -84,3 +86,29 @@ def test_nonsense_is_no_error(code):
     parts = parts_in_words({f"pipeline:dcnum {name}": code for name in ("data", "segmenter", "gate")})
     assert len(parts) == (3 if code else 0)
     assert all(len(part.code) <= 2000 and len(part.parameters) <= 50 for part in parts)
+
+
+def test_model_is_told_with_what_the_log_of_the_result_knows():
+    """The pipeline ID has only its file name, and the backend of some segmenters, which is not told twice."""
+    meta = {"pipeline:dcnum segmenter": "torchuni:m=net_0a1b2.dcnm^b=torch.eager:cle=1^f=1^clo=0"}
+    model = {
+        "name": "Net",
+        "date": "2026-11-29",
+        "description": "Finds cells.",
+        "md5": "0a1b2" + "0" * 27,
+        "backend": "torch.eager",
+        "device": "cpu",
+        "unknown": "x",
+    }
+    (part,) = parts_in_words(meta, model=model)
+    names = [name for _, name, _, _ in part.parameters]
+    facts = ["model name", "model date", "model description", "model md5", "device"]
+    assert names == ["model_file", *facts, "backend", "clear_border", "fill_holes", "closing_disk"]
+    texts = [words for *_, words in part.parameters]
+    assert texts[:3] == [
+        "The model is the file net_0a1b2.dcnm.",
+        'The model is called "Net".',
+        "It was made on 2026-11-29.",
+    ]
+    assert "The MD5 of its file is 0a1b2" in texts[4]
+    assert parts_in_words(meta)[0] == in_words("segmenter", meta["pipeline:dcnum segmenter"])

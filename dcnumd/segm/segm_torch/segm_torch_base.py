@@ -15,6 +15,7 @@ from dcnumd.meta.extras import lacking
 from dcnumd.segm import labeling
 from dcnumd.segm.segm_torch.applicability import refusals, wrong_version
 from dcnumd.segm.segm_torch.model_file import ModelFile, find_model, read_model
+from dcnumd.segm.segm_torch.model_meta import Wiring
 from dcnumd.segm.segmenter import SegmenterNotApplicableError
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 from dcnumd.shared_memory.slot import ChunkSlotData
@@ -70,6 +71,30 @@ class TorchSegmenter(MPOSegmenter):
         if not kwargs.get("model_file"):
             raise MethodError(f"segmenter {cls.get_ppid_code()!r} needs model_file, the path or name of a .dcnm file")
         return read_model(find_model(kwargs["model_file"]))
+
+    @classmethod
+    def wiring_of(cls, kwargs: Mapping[str, Any]) -> Wiring:
+        """Return backend and device with which the model of keyword arguments is run.
+
+        Raises
+        ------
+        DcnumdError
+            As for `model_of`; or the model cannot be run so.
+        """
+        return cls.model_of(kwargs).wiring(kwargs.get("backend"), kwargs.get("device"))
+
+    @classmethod
+    def describe_model(cls, kwargs: Mapping[str, Any]) -> dict[str, str]:
+        """Return facts about the model that keyword arguments name, and how it is run; see the base class.
+
+        Raises
+        ------
+        DcnumdError
+            As for `wiring_of`.
+        """
+        model, wiring = cls.model_of(kwargs), cls.wiring_of(kwargs)
+        facts = {name: getattr(model.meta, name) for name in ("name", "identifier", "date", "description")}
+        return facts | {"md5": model.md5, "backend": wiring.backend, "device": wiring.device}
 
     @classmethod
     def check_values(cls, kwargs: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from dcnumd.errors import MethodError, WorkerError
 from dcnumd.segm.segm_torch import torch_model
+from dcnumd.segm.segm_torch.model_meta import Wiring
 from dcnumd.segm.segm_torch.preprocessing import fit_masks, preprocess
 from dcnumd.segm.segm_torch.segm_torch_base import TorchSegmenter, check_output
 
@@ -34,6 +36,11 @@ class SegmentTorchMPO(TorchSegmenter):
         """
         mask: npt.NDArray[np.bool_] = segment_frames(image[np.newaxis], model_file, "cpu", 1)[0]
         return mask
+
+    @classmethod
+    def wiring_of(cls, kwargs: Mapping[str, Any]) -> Wiring:  # noqa: ARG003 -- it does not depend on them
+        """Return the only backend and device, whatever the model names; see the base class."""
+        return Wiring(torch_model.JIT, "cpu")
 
     def warm_up(self) -> None:
         """Load the network, and compute once, after which it is as fast as it gets."""
