@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 import click
 
 from dcnumd.commands.check_file import check_file
-from dcnumd.commands.check_pipeline import check_pipeline, pipeline_id
+from dcnumd.commands.check_pipeline import check_pipeline, measured_speeds, pipeline_id, speed_in_words
 from dcnumd.commands.finding import Finding
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.config.values import Settings
@@ -33,9 +34,10 @@ FEATURE_GROUPS = {"brightness": "brightness", "texture": "haralick", "volume": "
 def check(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) -> int:
     """Say whether the config is sound: folders, rights, space, methods; and which pipeline ID it makes.
 
-    Also say of each FILE whether it can be processed with this config, and by which segmenter. A warning is about
-    something that works but is probably a mistake, such as a watched folder that is missing; the daemon watches it when
-    it appears. Exit code 2 if there is a problem, 1 if a FILE cannot be processed.
+    Also say of each FILE whether it can be processed with this config, and by which segmenter. Segmenters with a model
+    are run for 2 s to measure their speed. A warning is about something that works but is probably a mistake, such as a
+    watched folder that is missing; the daemon watches it when it appears. Exit code 2 if there is a problem, 1 if a
+    FILE cannot be processed.
     """
     findings = list(check_settings(settings))
     ppids: list[str] = []
@@ -47,15 +49,19 @@ def check(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) ->
         else:
             findings += check_pipeline(group, ppids[-1])
     sound = all(finding.level != "problem" for finding in findings)
+    # The frames and the camera of a file tell more than a model does.
+    speeds = measured_speeds(settings) if sound and not files else []
+    findings += map(speed_in_words, speeds)
     checked = [check_file(settings, path) for path in files]
     if as_json:
         found = [dataclasses.asdict(finding) for finding in findings]
         told = [dataclasses.asdict(one) for one in checked]
         ppid = ppids[0] if ppids else ""
         document = {"sound": sound, "ppid": ppid, "ppids": ppids, "findings": found, "files": told}
+        document["speeds"] = [dataclasses.asdict(speed) for speed in speeds]
         click.echo(json.dumps(document, indent=2))
     else:
-        for finding in (*findings, *(one.finding for one in checked)):
+        for finding in (*findings, *itertools.chain.from_iterable(one.findings for one in checked)):
             click.echo(finding.line)
     if not sound:
         return 2

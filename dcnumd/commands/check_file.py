@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 from dcnumd import routing
+from dcnumd.commands.check_pipeline import speed_in_words, workers_of
 from dcnumd.commands.finding import Finding
 from dcnumd.commands.process import not_complete
 from dcnumd.config.values import Settings
 from dcnumd.errors import DcnumdError, MeasurementError
+
+if TYPE_CHECKING:
+    from dcnumd.logic.speed import Speed
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,10 +31,16 @@ class CheckedFile:
     reason: str = ""
     """Reason code if it cannot be processed."""
     error: str = ""
+    speed: Speed | None = None
+    """Speed of the segmentation with its frames; None if the segmenter has no model."""
 
     @property
-    def finding(self) -> Finding:
+    def findings(self) -> list[Finding]:
         """The outcome in words."""
+        return [self._outcome, *([speed_in_words(self.speed)] if self.speed else [])]
+
+    @property
+    def _outcome(self) -> Finding:
         if self.reason:
             return Finding("problem", "file", self.error if self.path in self.error else f"{self.path}: {self.error}")
         if self.not_applicable:
@@ -41,9 +52,10 @@ class CheckedFile:
 
 
 def check_file(settings: Settings, path: pathlib.Path) -> CheckedFile:
-    """Inspect a measurement as the daemon would, without processing it."""
+    """Inspect a measurement as the daemon would, without processing it, and measure the speed of the segmentation."""
     # Importing the engine takes a second, so it is imported only where it is used.
     from dcnumd.daemon.measurements.probe import inspect_file  # noqa: PLC0415
+    from dcnumd.logic.speed import speed_with_file  # noqa: PLC0415
 
     watched = settings.watched_folder_of(routing.plain_path(path)) is not None
     job = (routing.watched_job_for if watched else routing.job_for)(settings, path, "")
@@ -53,6 +65,7 @@ def check_file(settings: Settings, path: pathlib.Path) -> CheckedFile:
         if found.verdict != "complete":
             problem, reason = not_complete(found.verdict)
             raise MeasurementError(f"{told}: {problem}", reason)
+        speed = speed_with_file(job, workers_of(settings))
     except DcnumdError as error:
         return CheckedFile(told, reason=error.reason, error=error.message)
-    return CheckedFile(told, found.ppid, found.segmenter, found.not_applicable)
+    return CheckedFile(told, found.ppid, found.segmenter, found.not_applicable, speed=speed)

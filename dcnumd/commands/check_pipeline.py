@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from dcnumd import routing
 from dcnumd.commands.finding import Finding
-from dcnumd.config.values import Settings
+from dcnumd.config.values import SegmenterSettings, Settings
 from dcnumd.errors import WorkerError
 from dcnumd.logic.memory import (
     beside_pipeline,
@@ -16,9 +17,15 @@ from dcnumd.logic.memory import (
     usually_needed,
 )
 from dcnumd.processes.processors import physical_cores
+from dcnumd.report.wording import count_of
+
+if TYPE_CHECKING:
+    from dcnumd.logic.speed import Speed
 
 USUAL_FRAME, LARGE_FRAME = (80, 320), (1024, 1280)
 """Height and width [px] of a usual and of a large frame, for which the memory is estimated."""
+USUAL_RATE = 3000.0
+"""Frame rate of usual cameras [Hz]."""
 
 
 def check_pipeline(settings: Settings, identifier: str) -> Iterator[Finding]:
@@ -35,6 +42,44 @@ def check_pipeline(settings: Settings, identifier: str) -> Iterator[Finding]:
     yield Finding("ok", "pipeline", identifier)
     yield from _fallback(settings)
     yield from _threshold(settings)
+
+
+def measured_speeds(settings: Settings) -> list[Speed]:
+    """Return the speed of each configured segmenter that has a model.
+
+    Raises
+    ------
+    DcnumdError
+        If a segmenter or its model cannot be used.
+    """
+    from dcnumd.logic.speed import speed_with_model  # noqa: PLC0415 -- as below
+
+    segmenters: list[SegmenterSettings] = []
+    speeds = []
+    for group in settings.groups:
+        if group.pipeline.segmenter not in segmenters:
+            segmenters.append(group.pipeline.segmenter)
+            speeds.append(speed_with_model(routing.pipeline_settings(group), workers_of(settings)))
+    return [speed for speed in speeds if speed is not None]
+
+
+def workers_of(settings: Settings) -> int:
+    """Return the number of worker processes."""
+    return settings.resources.num_workers or physical_cores(settings.resources.cpus or None)
+
+
+def speed_in_words(speed: Speed) -> Finding:
+    """Return how fast this computer segments, and whether this is as fast as a camera records."""
+    height, width = speed.frame_shape
+    camera = speed.frame_rate or USUAL_RATE
+    text = (
+        f"up to {speed.frames_per_second:.0f} frames/s with {count_of(speed.processes, 'worker')} "
+        f"and frames of {height}x{width} pixels; "
+    )
+    what = f"{'its' if speed.frame_rate else 'a usual'} camera with {camera:.0f} frames/s"
+    if speed.frames_per_second >= camera:
+        return Finding("ok", "speed", f"{text}as fast as {what}")
+    return Finding("note", "speed", f"{text}{what} records {camera / speed.frames_per_second:.1f} times as fast")
 
 
 def pipeline_id(settings: Settings) -> str:
@@ -59,9 +104,7 @@ def pipeline_id(settings: Settings) -> str:
 
 def _memory(settings: Settings) -> Finding:
     """Report the largest memory that all processes take together, for usual frames and for large ones."""
-    resources = settings.resources
-    workers = resources.num_workers or physical_cores(resources.cpus or None)
-    limit = resources.max_memory_mb
+    workers, limit = workers_of(settings), settings.resources.max_memory_mb
     others = beside_pipeline(reports=settings.report.enabled, isoelastics=settings.report.plot.isoelastics)
     pipeline, strategy = routing.pipeline_settings(settings), settings.output.basin_strategy
     works = [expected_workload(shape, pipeline, basin_strategy=strategy) for shape in (USUAL_FRAME, LARGE_FRAME)]
