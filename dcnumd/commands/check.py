@@ -9,7 +9,8 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +23,9 @@ from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import DcnumdError
 from dcnumd.kernels.cache import candidates, is_complete
 from dcnumd.meta.features import BY_NAME
+
+if TYPE_CHECKING:
+    from dcnumd.logic.speed import Speed
 
 FEATURE_GROUPS = {"brightness": "brightness", "texture": "haralick", "volume": "volume"}
 """Key in the section ``pipeline.features`` that turns on each group of features, for groups that can be turned off."""
@@ -48,10 +52,15 @@ def check(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) ->
             findings.append(Finding("problem", "pipeline", error.message))
         else:
             findings += check_pipeline(group, ppids[-1])
-    sound = all(finding.level != "problem" for finding in findings)
+    speeds: list[Speed] = []
     # The frames and the camera of a file tell more than a model does.
-    speeds = measured_speeds(settings) if sound and not files else []
-    findings += map(speed_in_words, speeds)
+    if not files and _is_sound(findings):
+        try:
+            speeds = measured_speeds(settings)
+        except DcnumdError as error:
+            findings.append(Finding("problem", "speed", error.message))
+        findings += map(speed_in_words, speeds)
+    sound = _is_sound(findings)
     checked = [check_file(settings, path) for path in files]
     if as_json:
         found = [dataclasses.asdict(finding) for finding in findings]
@@ -66,6 +75,10 @@ def check(settings: Settings, files: tuple[pathlib.Path, ...], as_json: bool) ->
     if not sound:
         return 2
     return 1 if any(one.reason for one in checked) else 0
+
+
+def _is_sound(findings: Iterable[Finding]) -> bool:
+    return all(finding.level != "problem" for finding in findings)
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:

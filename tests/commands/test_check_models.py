@@ -12,7 +12,7 @@ import pytest
 from dcnumd.commands.check_pipeline import speed_in_words
 from dcnumd.logic.speed import Speed
 from tests.support.daemon import draw_measurement
-from tests.support.models import G1, needs_torch
+from tests.support.models import G1, describe, needs_torch, save_1
 
 
 def test_speed_is_compared_with_the_camera():
@@ -52,6 +52,9 @@ def test_model_is_run_and_compared_with_files(tmp_path, shared_model):
     assert speed["frames_per_second"] > 3
     assert (speed["processes"], speed["frame_shape"], speed["frame_rate"]) == (3, [64, 256], None)
     assert [finding["subject"] for finding in told["findings"]][-1] == "speed"
+    (tmp_path / "bad").mkdir()
+    bad = check("--set", f"pipeline.segmenter.model_file={save_1(tmp_path / 'bad', describe())}", expected=2)
+    assert (bad["findings"][-1]["level"], bad["findings"][-1]["subject"]) == ("problem", "speed")
     paths = [tmp_path / f"{region}.rtdc" for region in ("channel", "reservoir")]
     for path in paths:
         draw_measurement(path)
