@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import h5py
 import pytest
 
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
-from tests.support.models import G1, needs_torch
+from tests.support import networks
+from tests.support.models import G1, G2, needs_torch
 from tests.support.parity import assert_equal_results
 
 pytestmark = [pytest.mark.slow, needs_torch]
@@ -46,3 +49,61 @@ def test_frames_of_any_shape(tmp_path, oracle, shared_model, size, strategy):
         assert len(h5["events/nevents"]) > 10
         # nothing where a frame repeats the one before, also at the beginning of a batch
         assert not {1, 50, 99, 100} & set(h5["events/basinmap0"][:].tolist())
+
+
+@pytest.mark.parametrize(
+    ("made", "backend", "strategy"),
+    [
+        (networks.save_script, None, "drain"),
+        (networks.save_program, None, "tap"),
+        (networks.save_program, "aot_eager", "drain"),
+    ],
+    ids=["TorchScript", "torch.eager", "torch.compile"],
+)
+def test_models_of_version_2(tmp_path, oracle, made, backend, strategy):
+    """Networks that take frames as they are, with each kind of backend that is always there."""
+    model = made(tmp_path)
+    path = simulated(tmp_path / "M1.rtdc", (80, 320), frames=107, chunk=26)
+    kwargs = {"model_file": str(model)} | ({"backend": backend, "device": "cpu"} if backend else {})
+    ours, _ = assert_equal_results(
+        path,
+        tmp_path,
+        oracle,
+        basin_strategy=strategy,
+        background_kwargs=FAST,
+        segmenter_code="torchuni",
+        segmenter_kwargs=kwargs,
+        mask_kwargs={"clear_border": False, "closing_disk": 1},
+    )
+    with h5py.File(ours) as h5:
+        # as in dcnum, the backend is not part of it
+        assert h5.attrs["pipeline:dcnum segmenter"] == f"torchuni:m={model.name}:cle=0^f=1^clo=1"
+        assert len(h5["events/nevents"]) > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "strategy"),
+    [
+        ("fmt-hdf5_cytoshot_full-features_2023", G2, "drain"),
+        ("fmt-hdf5_cytoshot_full-features_2024", G1, "tap"),
+        ("fmt-hdf5_shapein_raw-with-variable-length-logs", G1, "drain"),
+    ],
+)
+def test_real_measurements(tmp_path, oracle, shared_data, shared_model, name, stem, strategy):
+    """Frames of instruments, larger than those of the model in one or both directions."""
+    path = tmp_path / "M1.rtdc"
+    shutil.copy(shared_data(name), path)
+    with h5py.File(path, "r+") as h5:
+        # what the rules of the models ask for
+        h5.attrs["setup:chip region"] = "channel"
+    ours, _ = assert_equal_results(
+        path,
+        tmp_path,
+        oracle,
+        basin_strategy=strategy,
+        background_kwargs=FAST,
+        segmenter_code="torchmpo",
+        segmenter_kwargs={"model_file": str(shared_model(stem))},
+    )
+    with h5py.File(ours) as h5:
+        assert len(h5["events/nevents"]) > 5

@@ -95,6 +95,8 @@ if __name__ == "__main__":
 """
 THREADS = ("OMP", "MKL", "NUMEXPR", "NUMPY", "OPENBLAS", "NUMBA")
 SINGLE_THREADED = {f"{name}_NUM_THREADS": "1" for name in THREADS} | {"VECLIB_MAXIMUM_THREADS": "1"}
+# dcnum imports openvino while its result is open. That forks a process, which then has the lock of the result.
+UNLOCKED = {"HDF5_USE_FILE_LOCKING": "FALSE"}
 SECONDS_PER_RUN = 60
 
 
@@ -142,7 +144,7 @@ class Oracle:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, **SINGLE_THREADED},
+                env={**os.environ, **SINGLE_THREADED, **UNLOCKED},
                 start_new_session=True,
             )
         self._answers: queue.Queue[str] = queue.Queue()

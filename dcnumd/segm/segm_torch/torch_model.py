@@ -19,7 +19,7 @@ from dcnumd.errors import ModelError, WorkerError
 from dcnumd.meta.extras import lacking
 from dcnumd.segm.segm_torch.model_file import ModelFile, find_model, read_model
 from dcnumd.segm.segm_torch.model_meta import Wiring
-from dcnumd.segm.segm_torch.torch_setup import load_torch
+from dcnumd.segm.segm_torch.torch_setup import load_openvino, load_torch
 
 Inference = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Computes the output of a network for a batch."""
@@ -184,8 +184,7 @@ def _for_openvino(torch: Any, model: ModelFile, wiring: Wiring, loaded: Any) -> 
             "and only models that name the shape of frames",
             "model_unsupported",
         )
-    import openvino  # noqa: PLC0415 -- an extra
-
+    openvino = load_openvino()
     example = torch.randint(low=100, high=200, size=(DEFAULT_BATCH, *model.meta.image_shape), dtype=torch.uint8)
     converted = openvino.convert_model(loaded, example_input=(example,))
     compiled = openvino.Core().compile_model(

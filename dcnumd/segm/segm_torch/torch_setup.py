@@ -10,6 +10,7 @@ import contextlib
 import importlib.metadata
 import os
 import pathlib
+import sys
 import warnings
 from typing import Any
 
@@ -54,3 +55,18 @@ def load_torch() -> Any:
         with contextlib.suppress(RuntimeError):
             torch.set_num_interop_threads(1)
     return torch
+
+
+def load_openvino() -> Any:
+    """Import openvino, which then does not report its use to its maker.
+
+    Raises
+    ------
+    ImportError
+        It is not installed, or cannot be loaded.
+    """
+    # openvino does without this package if it cannot be imported
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # documented for this purpose
+    import openvino  # noqa: PLC0415 -- workers import it when they need it
+
+    return openvino
