@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dcnumd.errors import MeasurementError
-from dcnumd.logic.job import PipelineSettings
+from dcnumd.logic.job import PipelineSettings, SegmenterSpec
 from dcnumd.meta.keywords import keyword_defaults
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.segm.methods import get_segmenter
@@ -65,6 +65,21 @@ def choose_segmenter(settings: PipelineSettings, data: HDF5Data) -> SegmenterCho
         warnings.warn(f"{error.message}; {other.code!r} is used instead", FallbackWarning, stacklevel=2)
         return choice._replace(not_applicable=tuple(error.reasons_list))
     return SegmenterChoice(segmenter, settings, ())
+
+
+def read_models(settings: PipelineSettings) -> None:
+    """Read and check the models of all segmenters in the settings; what they say of themselves is remembered.
+
+    Raises
+    ------
+    MethodError
+        There is no such segmenter, or it has no such keyword, or its model cannot be used.
+    """
+    own = SegmenterSpec(settings.segmenter_code, settings.segmenter_kwargs)
+    for chosen in (own, settings.fallback):
+        if chosen is not None:
+            segmenter = get_segmenter(chosen.code)
+            segmenter.check_values(resolved_kwargs(segmenter, chosen.kwargs, settings.model_folders))
 
 
 def resolved_kwargs(

@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 
 from dcnumd import routing
+from dcnumd.config.file import load_settings
 from dcnumd.config.values import Settings
+from dcnumd.daemon.measurements import probe
 from dcnumd.daemon.measurements.probe import inspect_file
 from dcnumd.errors import MeasurementError
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
+from tests.support.models import describe, needs_torch, save_1
 
 
 @pytest.fixture(params=["earliest", "v110", "latest"])
@@ -225,3 +228,22 @@ def test_what_is_no_file_is_a_foreseen_fault(tmp_path, make, reason):
         verdict(path)
     assert (failure.value.reason, failure.value.transient) == (reason, False)
     assert not list(tmp_path.glob("a.rtdc/*"))
+
+
+@needs_torch
+def test_model_is_compared_without_the_limits_for_the_file(tmp_path, measurement, monkeypatch):
+    """A model may be larger than the memory that a measurement may take; a search in its rules needs a process."""
+    monkeypatch.setattr(probe, "INSPECTION_BYTES", 2**25)
+    rule = {"type": "meta", "key": "setup:chip region", "regexp": "^channel$", "reason": "not in the channel"}
+    model = save_1(tmp_path, describe(validation=[rule]), **{"net/weights": bytes(2**26)})
+    settings = load_settings(None, ["pipeline.segmenter.code=torchmpo", f"pipeline.segmenter.model_file={model}"])
+    path = tmp_path / "a.rtdc"
+    measurement(path)
+    for region in ("channel", "reservoir"):
+        with h5py.File(path, "r+") as h5:
+            h5.attrs["setup:chip region"] = region
+        with contextlib.nullcontext() if region == "channel" else pytest.raises(MeasurementError) as refused:
+            assert inspect_file(routing.job_for(settings, path, "")).verdict == "complete"
+    assert (refused.value.reason, refused.value.transient) == ("not_applicable", False)
+    refusal = "the segmenter 'torchmpo' is not made for this measurement: not in the channel"
+    assert refused.value.message == f"{path}: {refusal}"

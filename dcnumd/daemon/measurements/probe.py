@@ -115,6 +115,10 @@ def inspect_file(job: Job, *, recorded: bool = False) -> Inspection:
         If the file cannot be processed. The error is transient if the file may become readable later.
     """
     load()
+    from dcnumd.logic.segmenter_choice import read_models  # noqa: PLC0415 -- numerical code, see `load`
+
+    # A model may be large, so it is read without the limits for a damaged measurement.
+    read_models(job.settings)
     Trust(job.trusted_folders).require_input(job.path_in)
     first = _first_bytes(job)
     with _bounded(first.status.st_size):

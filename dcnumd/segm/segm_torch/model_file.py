@@ -217,7 +217,8 @@ def _read_bytes(path: pathlib.Path) -> bytes:
                     f"{path}: has {found.st_size} bytes, more than the {MAX_FILE_BYTES} that a model may have",
                     "model_unsupported",
                 )
-            return file.read(MAX_FILE_BYTES + 1)
+            # a larger number would be allocated; one byte more ends the reading
+            return file.read(found.st_size + 1)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}", "model_missing") from error
 
