@@ -19,7 +19,7 @@ from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.columns import BACKGROUND_MAP, FRAME_MAP, Columns, input_scalars
 from dcnumd.logic.origin import Origin
 from dcnumd.logic.plan import Plan
-from dcnumd.meta.extras import installed_versions
+from dcnumd.meta.extras import installed_version
 from dcnumd.meta.ppid import PipelineID
 from dcnumd.write.log_lines import fold, json_lines
 from dcnumd.write.metadata import copy_logs, copy_metadata, copy_tables
@@ -105,6 +105,10 @@ def _describe(plan: Plan, origin: Origin) -> dict[str, Any]:
     job, identifier = plan.job, plan.pipeline_id
     libraries = {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__}
     model = plan.segmenter.describe_model(job.settings.segmenter_kwargs)
+    if backend := model.get("backend"):
+        # some backends are named after another package
+        used = dict.fromkeys(("torch", backend.partition(".")[0]))
+        libraries |= {name: version for name in used if (version := installed_version(name))}
     return {
         "dcnumd version": dcnumd.__version__,
         "job": dataclasses.asdict(dataclasses.replace(job, known=None)),
@@ -112,7 +116,7 @@ def _describe(plan: Plan, origin: Origin) -> dict[str, Any]:
         "pipeline": {"hash": identifier.hash, "identifiers": dataclasses.asdict(identifier)},
         **({"model": model} if model else {}),
         "python": platform.python_version(),
-        "libraries": libraries | (installed_versions() if model else {}),
+        "libraries": libraries,
         "system": platform.platform(),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import re
 from collections.abc import Mapping
@@ -22,19 +21,17 @@ def lacking(package: str) -> str:
     minimum = MINIMUM_VERSIONS[package]
     wanted = f"{package} {'.'.join(map(str, minimum))} or newer"
     cure = f"pip install 'dcnumd[{package}]'"
-    try:
-        version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+    version = installed_version(package)
+    if not version:
         return f"{wanted} is not installed: {cure}"
     # The parts of a version after the second one, such as "+cpu", do not matter.
     found = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     return "" if found >= minimum else f"{package} {version} is too old, {wanted} is needed: {cure}"
 
 
-def installed_versions() -> dict[str, str]:
-    """Return the versions of the optional packages that are installed."""
-    versions = {}
-    for package in MINIMUM_VERSIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
+def installed_version(package: str) -> str:
+    """Return the version of a package; an empty text if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -35,6 +35,7 @@ def test_report_tells_which_model_it_was_and_how_it_was_run(simulate, figures_of
     assert told["model md5"] == "910c259ecc1bc4aa491d42cf502b7883"
     assert (told["backend"], told["device"]) == ("torch.jit", "cpu")
     assert figures.software["torch"]
+    assert "openvino" not in figures.software
     (page,) = make_report(ReportRequest(path, tmp_path / "M", formats=("html",))).paths
     text = page.read_text("utf-8")
     assert told["model md5"] in text
