@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 
 import pytest
 import structlog
 
 from dcnumd.commands.shown import entry_line
-from dcnumd.config.values import LogSettings, OutputSettings, ResourceSettings, Settings, WatchSettings
+from dcnumd.config.values import LogSettings, ModelSettings, OutputSettings, ResourceSettings, Settings, WatchSettings
 from dcnumd.daemon.folders.availability import Availability
 from dcnumd.daemon.ledger.records import OUTPUT_GONE, State, settings_key
 from dcnumd.daemon.ledger.store import Ledger
@@ -199,6 +200,12 @@ def test_file_system_inside_of_the_folder_takes_no_result_with_it(tmp_path, meas
 def test_policy_is_no_reason_to_look_into_files_again():
     """What becomes of results that are gone says nothing about a measurement."""
     assert settings_key(LEAVE) == settings_key(REMAKE)
+
+
+def test_folders_of_models_are_a_reason_to_look_into_files_again():
+    """A model that could not be found may be found now, and another one may be made for a measurement."""
+    changed = dataclasses.replace(LEAVE, models=ModelSettings((pathlib.Path("/srv/models"),)))
+    assert settings_key(changed) != settings_key(LEAVE)
 
 
 def test_archived_results_are_told_by_the_commands(usual):
