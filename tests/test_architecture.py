@@ -32,6 +32,7 @@ LIGHT = (
     "dcnumd.routing",
     "dcnumd.config.file",
     "dcnumd.logic.job",
+    "dcnumd.logic.models",
     "dcnumd.meta.features",
     "dcnumd.meta.ppid",
     "dcnumd.report.request",
@@ -75,7 +76,7 @@ def test_the_daemon_knows_the_live_page_in_one_place_only():
 @pytest.mark.parametrize("module", LIGHT)
 def test_light_modules_load_no_numerical_code(module):
     """The supervisor and the command line start in a blink: no numpy, h5py or numba."""
-    code = f"import sys, {module}; print(sorted({{'numpy', 'h5py', 'numba', 'scipy'}} & set(sys.modules)))"
+    code = f"import sys, {module}; print(sorted({{'numpy', 'h5py', 'numba', 'scipy', 'torch'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
