@@ -171,7 +171,7 @@ MODEL: Meanings = {
     "name": _phrase('The model is called "{}".'),
     "date": _phrase("It was made on {}."),
     "description": _phrase("Its description: {}"),
-    "md5": _phrase("The MD5 of its file is {}."),
+    "md5": _phrase("The MD5 of its file: {}"),
     "backend": _phrase("It was computed by {}."),
     "device": _phrase("It was computed on the device {}."),
 }

@@ -110,5 +110,5 @@ def test_model_is_told_with_what_the_log_of_the_result_knows():
         'The model is called "Net".',
         "It was made on 2026-11-29.",
     ]
-    assert "The MD5 of its file is 0a1b2" in texts[4]
+    assert "The MD5 of its file: 0a1b2" in texts[4]
     assert parts_in_words(meta)[0] == in_words("segmenter", meta["pipeline:dcnum segmenter"])
