@@ -47,6 +47,9 @@ ELSEWHERE = {
     r"dcnumd (check|process) .*segmenter.code=adaptive": (
         "docs/test_example.py::test_it_finds_the_cells_in_several_processes"
     ),
+    r"model=.*|dcnumd (check|process) .*segmenter.code=network .*": (
+        "docs/test_example.py::test_network_finds_the_cells_where_it_is_made_for_the_measurement"
+    ),
     r"pip install .": "docs/test_example.py::test_it_finds_the_cells_in_several_processes",
     r"(mkdir compared|PYTHONPATH=. python check_with_dcnum.py .*)": (
         "docs/test_code.py::test_the_comparison_with_dcnum"
