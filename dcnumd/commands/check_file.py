@@ -32,7 +32,7 @@ class CheckedFile:
     """Reason code if it cannot be processed."""
     error: str = ""
     speed: Speed | None = None
-    """Speed of the segmentation with its frames; None if the segmenter has no model."""
+    """Speed of the segmentation with its frames; None if the segmenter has no model, or if it was not measured."""
 
     @property
     def findings(self) -> list[Finding]:
@@ -51,8 +51,8 @@ class CheckedFile:
         return Finding("ok", "file", f"{self.path}: {self.ppid}")
 
 
-def check_file(settings: Settings, path: pathlib.Path) -> CheckedFile:
-    """Inspect a measurement as the daemon would, without processing it, and measure the speed of the segmentation."""
+def check_file(settings: Settings, path: pathlib.Path, *, quick: bool) -> CheckedFile:
+    """Inspect a measurement as the daemon would; measure the speed of the segmentation unless `quick` is set."""
     # Importing the engine takes a second, so it is imported only where it is used.
     from dcnumd.daemon.measurements.probe import inspect_file  # noqa: PLC0415
     from dcnumd.logic.speed import speed_with_file  # noqa: PLC0415
@@ -65,7 +65,7 @@ def check_file(settings: Settings, path: pathlib.Path) -> CheckedFile:
         if found.verdict != "complete":
             problem, reason = not_complete(found.verdict)
             raise MeasurementError(f"{told}: {problem}", reason)
-        speed = speed_with_file(job, workers_of(settings))
+        speed = None if quick else speed_with_file(job, workers_of(settings))
     except DcnumdError as error:
         return CheckedFile(told, reason=error.reason, error=error.message)
     return CheckedFile(told, found.ppid, found.segmenter, found.not_applicable, speed=speed)

@@ -305,7 +305,7 @@ def site_drop_in(service: Service, access: Access, listen: str) -> str:
     program = " ".join(f'"{part}"' for part in service.program)
     commands = {
         key: f"{program} {action} -c {quoted(service.config_file)}".replace("%", "%%").replace("$", "$$")
-        for key, action in (("ExecStartPre", "check"), ("ExecStart", "run"))
+        for key, action in (("ExecStartPre", "check --quick"), ("ExecStart", "run"))
     }
     lines = [
         f"# Made by dcnumd install-service from {service.config_file}, and made anew when it is called again.",

@@ -53,7 +53,9 @@ def test_model_is_run_and_compared_with_files(tmp_path, shared_model):
     assert (speed["processes"], speed["frame_shape"], speed["frame_rate"]) == (3, [64, 256], None)
     assert [finding["subject"] for finding in told["findings"]][-1] == "speed"
     (tmp_path / "bad").mkdir()
-    bad = check("--set", f"pipeline.segmenter.model_file={save_1(tmp_path / 'bad', describe())}", expected=2)
+    other_model = ("--set", f"pipeline.segmenter.model_file={save_1(tmp_path / 'bad', describe())}")
+    assert check("--quick", *other_model)["speeds"] == []
+    bad = check(*other_model, expected=2)
     assert (bad["findings"][-1]["level"], bad["findings"][-1]["subject"]) == ("problem", "speed")
     paths = [tmp_path / f"{region}.rtdc" for region in ("channel", "reservoir")]
     for path in paths:
@@ -64,6 +66,6 @@ def test_model_is_run_and_compared_with_files(tmp_path, shared_model):
     assert (made["segmenter"], made["reason"], made["speed"]["frame_rate"]) == ("torchmpo", "", 2000.0)
     assert (other["reason"], other["speed"]) == ("not_applicable", None)
     assert other["error"].endswith("only experiments in channel region supported")
-    (other,) = check("--set", "pipeline.segmenter.fallback=thresh", paths[1])["files"]
+    (other,) = check("--quick", "--set", "pipeline.segmenter.fallback=thresh", paths[1])["files"]
     assert (other["segmenter"], other["speed"]) == ("thresh", None)
     assert other["not_applicable"] == ["only experiments in channel region supported"]
