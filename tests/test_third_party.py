@@ -177,3 +177,5 @@ def test_daemon_refuses_what_a_segmenter_is_not_made_for_until_the_settings_chan
     shown, _ = dcnumd("check", "-c", config, path, environment=installed)
     assert "thresh:t=-6:cle=1^f=1^clo=2 where reservoir is not made for the measurement" in shown
     assert f"{path}: segmented by thresh instead (not in the reservoir): 13|" in shown
+    _, noted = dcnumd("process", "--no-report", path, "-o", tmp_path, "-c", config, environment=installed)
+    assert f"Note: {path}: segmented by thresh instead (not in the reservoir)" in noted.splitlines()

@@ -162,6 +162,10 @@ def process_one(job: Job, display: ProgressDisplay, stop: threading.Event) -> Jo
     if found.verdict != "complete":
         problem, reason = not_complete(found.verdict)
         raise MeasurementError(f"{job.path_in}: {problem}", reason)
+    if found.not_applicable:
+        with display.hidden():
+            reasons = "; ".join(found.not_applicable)
+            click.echo(printable(f"Note: {job.path_in}: segmented by {found.segmenter} instead ({reasons})"), err=True)
     if found.content is not None:
         job = dataclasses.replace(job, known=KnownContent(found.stamp, found.content.digest))
     return process_measurement(job, on_progress=display.update, cancel=stop.is_set)
