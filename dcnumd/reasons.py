@@ -99,7 +99,7 @@ FAILURES: dict[str, Reason] = {
         "The file of the model for segmentation is missing",
         "Ask the engineer to put it back, or to change the settings.",
         "settings",
-        "no",
+        "yes",
     ),
     "model_damaged": Reason(
         "The file of the model for segmentation is damaged, or not a model",
