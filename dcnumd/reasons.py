@@ -119,6 +119,9 @@ FAILURES: dict[str, Reason] = {
         "method",
         "no",
     ),
+    "card_lost": Reason(
+        "The graphics card failed", "If it happens again, ask the engineer to check the card.", "computer", "yes"
+    ),
     "config": Reason("A setting does not fit this measurement", _SETTINGS, "settings", "no"),
     "input": Reason(
         "A value in the measurement is missing or impossible",

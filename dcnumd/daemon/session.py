@@ -129,6 +129,7 @@ class Session:
         async with asyncio.TaskGroup() as group:
             # Within the group, so that an error of the ledger is one of the group, like those of the tasks.
             self.lifecycle.recover()
+            self._workers.executor.load(self._settings)
             tasks = [group.create_task(work, name=name) for name, work in self._work().items()]
             ends = [asyncio.create_task(event.wait()) for event in (stop, self._finished)]
             try:

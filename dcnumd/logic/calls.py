@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
-from dcnumd.errors import WorkerError
+from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.kernels.cache import ensure_compiled, is_compiled
-from dcnumd.logic.job import Job, JobResult, Progress
+from dcnumd.logic.job import Job, JobResult, PipelineSettings, Progress
 from dcnumd.processes import child_line
 from dcnumd.processes.fork_server import start_fork_server
 
@@ -46,6 +46,24 @@ def warm_up(num_workers: int) -> None:
     from dcnumd.logic.process import engine  # noqa: PLC0415 -- numerical code, which the supervisor must not load
 
     engine.start(num_workers)
+
+
+def load_models(num_workers: int, pipelines: Sequence[PipelineSettings]) -> None:
+    """Load the models of pipelines, so that no job has to.
+
+    Parameters
+    ----------
+    num_workers
+        Number of worker processes; 0 means one for each physical core.
+    pipelines
+        Settings of the pipelines.
+    """
+    from dcnumd.logic.process import engine  # noqa: PLC0415 -- numerical code, as above
+
+    for settings in pipelines:
+        # a job that needs the model reports the error
+        with contextlib.suppress(DcnumdError):
+            engine.load(num_workers, settings)
 
 
 def run_job(job: Job) -> JobResult:

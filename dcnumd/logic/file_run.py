@@ -14,12 +14,12 @@ from dcnumd.logic.columns import Columns
 from dcnumd.logic.job_line import JobLine
 from dcnumd.logic.pipeline import Engagement
 from dcnumd.logic.plan import Plan
+from dcnumd.logic.slot_tasks import Reserved, SlotTasks
 from dcnumd.logic.staging import Kind
-from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask
+from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask, StepReply
 from dcnumd.logic.timing import StageTimes
 from dcnumd.processes.worker_pool import Reply, WorkerPool
 from dcnumd.segm.session import SegmenterWorker, SegmentProgram
-from dcnumd.shared_memory.slot import ChunkSlotData
 from dcnumd.write.packed import PackedDataset
 from dcnumd.write.writer import compression_level
 
@@ -64,8 +64,13 @@ class FileRun:
         self.collector = Collector(self._slots, pipeline.images, pipeline.scalars, columns, plan.count)
         self._times = times
         self._line = line
-        self._batch = pipeline.batch_frames(plan, work.background)
-        self._next_chunk = 0
+        self._tasks = SlotTasks(
+            self._slots,
+            plan.count,
+            pipeline.batch_frames(plan, work.background),
+            pipeline.num_workers,
+            is_exclusive=engaged.segmenter.is_exclusive,
+        )
         self._to_pack: collections.deque[PackTask] = collections.deque()
         self._unpacked: dict[tuple[int, int], int] = {}
         self._reported = 0.0
@@ -135,29 +140,16 @@ class FileRun:
             compression_level=compression_level(self._plan.job.compression),
         )
 
-    def _next_task(self) -> PackTask | FramesTask | None:
-        """Return the next task: packing first, which frees staging units."""
-        return self._to_pack.popleft() if self._to_pack else self._next_frames()
+    def _next_task(self, worker: int) -> PackTask | FramesTask | None:
+        """Return the next task for a worker: packing first, which frees staging units."""
+        if self._to_pack and self._tasks.is_for_packing(worker):
+            return self._to_pack.popleft()
+        reserved = self._tasks.next_for(worker)
+        return None if reserved is None else self._frames_task(reserved)
 
-    def _next_frames(self) -> FramesTask | None:
-        """Reserve the next batch, in the slot with the lowest chunk that has frames left."""
-        for slot_index, slot in sorted(enumerate(self._slots), key=lambda item: item[1].chunk):
-            start, stop = slot.acquire_task_lock("i", self._batch)
-            if stop > start:
-                return self._frames_task(slot_index, slot, start, stop)
-        if self._next_chunk * self._slots[0].shape[0] >= self._plan.count:
-            return None
-        for slot_index, slot in enumerate(self._slots):
-            if slot.state == "d":
-                slot.chunk = self._next_chunk
-                slot.length = min(slot.shape[0], self._plan.count - slot.chunk * slot.shape[0])
-                slot.state = "i"
-                self._next_chunk += 1
-                start, stop = slot.acquire_task_lock("i", self._batch)
-                return self._frames_task(slot_index, slot, start, stop)
-        return None
-
-    def _frames_task(self, slot_index: int, slot: ChunkSlotData, start: int, stop: int) -> FramesTask:
+    def _frames_task(self, reserved: Reserved) -> FramesTask:
+        slot_index, start, stop, step = reserved
+        slot = self._slots[slot_index]
         first = slot.chunk * slot.shape[0] + start
         frames = slice(first, first + stop - start)
         index, bg_off = self._background.index, self._background.bg_off
@@ -169,6 +161,7 @@ class FileRun:
             first,
             background_index=None if index is None else index[frames],
             bg_off=None if bg_off is None else bg_off[frames],
+            step=step,
         )
 
     def _handle(self, reply: Reply, datasets: Sequence[Sequence[PackedDataset]]) -> None:
@@ -176,15 +169,11 @@ class FileRun:
         if isinstance(reply.value, PackReply):
             with self._times.stage("write"):
                 self._write(reply.task, reply.value, datasets[reply.task.staging])
-        elif isinstance(reply.value, FramesReply):
-            task = reply.task
-            slot = self._slots[task.slot_index]
-            slot.release_task_lock(task.start, task.stop)
-            if slot.get_progress() == 1:
-                # skips the states for segmentation and extraction, which each batch passed by itself
-                slot.state = "w"
+        elif isinstance(reply.value, FramesReply | StepReply):
+            self._tasks.finish(reply.task)
             self._times.bytes_read += reply.value.bytes_read
-            self.collector.add(task, reply.value)
+            if isinstance(reply.value, FramesReply):
+                self.collector.add(reply.task, reply.value)
         with self._times.stage("commit"):
             self.collector.advance()
         self._take_full_units()
@@ -219,7 +208,7 @@ class FileRun:
         if isinstance(task, PackTask):
             self._to_pack.appendleft(task)
         else:
-            self._slots[task.slot_index].release_task_lock(task.start, task.stop, task_done=False)
+            self._tasks.take_back(task)
 
     def _report(self) -> None:
         now = time.monotonic()

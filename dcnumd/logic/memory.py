@@ -8,13 +8,15 @@ imports no numerical code.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 from typing import Any
 
 from dcnumd.config.choices import BasinStrategy
-from dcnumd.errors import WorkerError
+from dcnumd.errors import ModelError, WorkerError
 from dcnumd.logic.job import PipelineSettings
+from dcnumd.segm.segm_torch.model_memory import worker_bytes
 from dcnumd.write.chunk_size import best_chunk_items
 
 MIB = 2**20
@@ -69,6 +71,8 @@ class Workload:
     """Number of additional frames that a worker holds for a batch, at most those of a slot."""
     background_images: int
     """Number of background images of the whole measurement."""
+    segmenter_bytes: int = 0
+    """Memory of each worker for the models of the segmenter [bytes]."""
 
     @property
     def pixels(self) -> int:
@@ -107,7 +111,7 @@ def usual_layout(num_workers: int, work: Workload) -> Layout:
 
 def needed(num_workers: int, work: Workload, layout: Layout) -> int:
     """Return the largest memory of all processes of the pipeline [bytes]."""
-    workers = num_workers * (WORKER_BYTES + _bytes_of_reading(work))
+    workers = num_workers * (WORKER_BYTES + work.segmenter_bytes + _bytes_of_reading(work))
     # medians occupy no more workers than there are images
     windows = min(num_workers, work.background_images or num_workers)
     medians = windows * (work.kernel_frames + min(work.batch_frames, layout.slot_frames)) * work.pixels
@@ -244,4 +248,19 @@ def workload(
         kernel_frames=min(kernel, frames),
         batch_frames=min(batch, frames),
         background_images=min(images, frames),
+        segmenter_bytes=_bytes_of_models(settings, frame_shape[0] * frame_shape[1]),
     )
+
+
+def _bytes_of_models(settings: PipelineSettings, pixels: int) -> int:
+    """Return the memory of each worker for the models that settings name [bytes]; 0 if they name none."""
+    # the supervisor imports this module, and needs that one only for models
+    from dcnumd.segm.segm_torch.model_file import find_model  # noqa: PLC0415
+
+    sizes = []
+    for kwargs in (settings.segmenter_kwargs, settings.fallback.kwargs if settings.fallback else {}):
+        if kwargs.get("model_file"):
+            sizes.append(0)
+            with contextlib.suppress(ModelError, OSError):
+                sizes.append(find_model(kwargs["model_file"], settings.model_folders).stat().st_size)
+    return worker_bytes(max(sizes), pixels) if sizes else 0

@@ -10,6 +10,7 @@ from typing import Self
 from dcnumd.feat.feat_background.bg_roll_median import RollingMedianSource
 from dcnumd.feat.feat_background.time_axis import DEFAULT_FRAME_RATE, frame_rate
 from dcnumd.logic.background import PreparedBackground
+from dcnumd.logic.job import PipelineSettings, SegmenterSpec
 from dcnumd.logic.memory import (
     BATCH_FRAMES,
     BATCHES_PER_WORKER,
@@ -22,6 +23,7 @@ from dcnumd.logic.memory import (
     workload,
 )
 from dcnumd.logic.plan import Plan
+from dcnumd.logic.segmenter_choice import resolved_kwargs
 from dcnumd.logic.slot_register import SlotRegister
 from dcnumd.logic.staging import Kind, Staging
 from dcnumd.logic.tasks import WarmUpProgram, WarmUpTask
@@ -107,10 +109,35 @@ class Pipeline:
         DcnumdError
             A worker cannot load the kernels.
         """
-        segmenter = get_segmenter("thresh")(num_workers=self.num_workers)
+        self._warm_up(SegmenterSpec("thresh"))
+
+    def load(self, settings: PipelineSettings) -> None:
+        """Load the models of a pipeline before a file needs them; they stay in the workers.
+
+        Raises
+        ------
+        DcnumdError
+            A model cannot be loaded, or fails.
+        """
+        own = SegmenterSpec(settings.segmenter_code, settings.segmenter_kwargs, settings.mask_kwargs)
+        for chosen in (own, settings.fallback):
+            if chosen is not None and (files := get_segmenter(chosen.code).file_keywords):
+                kwargs = resolved_kwargs(get_segmenter(chosen.code), chosen.kwargs, settings.model_folders)
+                if any(kwargs.get(name) for name in files):
+                    self._warm_up(dataclasses.replace(chosen, kwargs=kwargs))
+
+    def _warm_up(self, chosen: SegmenterSpec) -> None:
+        segmenter = self._made(chosen)
         segmenter.program = WarmUpProgram()
         pool = self._take_over(segmenter).pool
         collections.deque(pool.run([WarmUpTask(number) for number in range(self.num_workers)]), maxlen=0)
+
+    def _made(self, chosen: SegmenterSpec) -> MPOSegmenter:
+        """Return a segmenter for the workers of this pipeline."""
+        segmenter = get_segmenter(chosen.code)(kwargs_mask=chosen.mask_kwargs or None, **chosen.kwargs)
+        # also workers that do not segment themselves
+        segmenter.num_workers = self.num_workers
+        return segmenter
 
     def engage(self, plan: Plan) -> Engagement:
         """Set up the pipeline for a file, with the workers of the file before.
@@ -124,14 +151,8 @@ class Pipeline:
         """
         layout = self._layout(plan)
         settings = plan.job.settings
-        segmenter = self._take_over(
-            plan.segmenter(
-                num_workers=self.num_workers,
-                kwargs_mask=settings.mask_kwargs or None,
-                **settings.segmenter_kwargs,
-            )
-        )
-        return Engagement(self, layout, segmenter)
+        chosen = SegmenterSpec(settings.segmenter_code, settings.segmenter_kwargs, settings.mask_kwargs)
+        return Engagement(self, layout, self._take_over(self._made(chosen)))
 
     def _take_over(self, segmenter: MPOSegmenter) -> MPOSegmenter:
         if self._segmenter is not None:

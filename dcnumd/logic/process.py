@@ -20,7 +20,7 @@ from dcnumd.logic.background import PreparedBackground, prepare_background
 from dcnumd.logic.collector import Collector
 from dcnumd.logic.columns import Columns
 from dcnumd.logic.file_run import FileRun, FileWork
-from dcnumd.logic.job import Job, JobResult, Progress
+from dcnumd.logic.job import Job, JobResult, PipelineSettings, Progress
 from dcnumd.logic.job_line import JobLine, never
 from dcnumd.logic.origin import Input
 from dcnumd.logic.pipeline import Pipeline
@@ -57,6 +57,10 @@ class Engine:
         """Start the workers before the first file."""
         self.pipeline(num_workers).start()
 
+    def load(self, num_workers: int, settings: PipelineSettings) -> None:
+        """Load the models of a pipeline before a file needs them."""
+        self.pipeline(num_workers).load(settings)
+
     def close(self) -> None:
         """Stop the workers."""
         if self._pipeline is not None:
@@ -81,6 +85,10 @@ class RunLog(logging.Handler):
         """Append a line with the time of day (UTC)."""
         now = dt.datetime.now(tz=dt.UTC)
         self.lines.append(f"{now:%H:%M:%S} {level} {line}")
+
+    def info(self, line: str) -> None:
+        """Append a line, as a logger does."""
+        self.add(line)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append a log record of a module."""
@@ -174,6 +182,7 @@ def _compute(
     log.add(f"Processing {job.path_in} ({plan.count} frames) with {identifier}")
     pipeline = engine.pipeline(job.num_workers)
     engaged = pipeline.engage(plan)
+    engaged.segmenter.log_info(log)
     line.report("background")
     with ResultFile(job.path_out, existing=existing, job_id=job.job_id, root=job.result_root) as result:
         with (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,10 @@ def select_events(events: Events, chosen: npt.NDArray[np.bool_]) -> Events:
     )
 
 
+Step = Literal["all", "load", "mask", "extract"]
+"""What to do with frames: all, or, where only one worker segments, one step after the other."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FramesTask:
     """Task: process the frames `start` to `stop` of a slot, the first of which is frame `first` of the input."""
@@ -91,6 +95,7 @@ class FramesTask:
     """Position of each frame's image among the shared images; None if each frame has its own image."""
     bg_off: npt.NDArray[Any] | None = dataclasses.field(default=None, repr=False, compare=False)
     """Background offset of each frame; None if it is computed by the worker or does not exist."""
+    step: Step = "all"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +104,14 @@ class FramesReply:
 
     events: Events
     bg_off: npt.NDArray[np.float64] | None
+    spans: Sequence[Span]
+    bytes_read: int
+
+
+@dataclasses.dataclass(frozen=True)
+class StepReply:
+    """Frames were loaded into their slot, or their masks were computed."""
+
     spans: Sequence[Span]
     bytes_read: int
 
@@ -246,7 +259,7 @@ class FileSession:
                 self._background_reader = stack.enter_context(contextlib.closing(program.background_frames.open()))
             self._resources = stack.pop_all()
 
-    def run(self, task: FramesTask | PackTask) -> FramesReply | PackReply:
+    def run(self, task: FramesTask | PackTask) -> FramesReply | StepReply | PackReply:
         """Run one task."""
         return self._pack(task) if isinstance(task, PackTask) else self._process(task)
 
@@ -258,13 +271,33 @@ class FileSession:
     def _bytes_read(self) -> int:
         return self._reader.bytes_read + (self._background_reader.bytes_read if self._background_reader else 0)
 
-    def _process(self, task: FramesTask) -> FramesReply:
+    def _process(self, task: FramesTask) -> FramesReply | StepReply:
         slot, clock, read_before = self._slots[task.slot_index], StageClock(), self._bytes_read
         start, stop = task.start, task.stop
-        backgrounds, background_index = self._load(slot, task, clock)
-        clock.tick("load")
-        self._segmenter.label_batch(slot, start, stop, backgrounds, background_index)
+        backgrounds, background_index = self._backgrounds(slot, task)
+        if task.step in {"all", "load"}:
+            self._load(slot, task, background_index, clock)
+            clock.tick("load")
+        if task.step == "all":
+            self._segmenter.label_batch(slot, start, stop, backgrounds, background_index)
+        elif task.step == "mask":
+            self._segmenter.mask_batch(slot, start, stop, backgrounds, background_index)
+        elif task.step == "extract":
+            self._segmenter.label_masks(slot, start, stop)
         clock.tick("segment")
+        if task.step in {"load", "mask"}:
+            return StepReply(clock.spans, self._bytes_read - read_before)
+        return self._extract(task, backgrounds, background_index, clock, read_before)
+
+    def _extract(
+        self,
+        task: FramesTask,
+        backgrounds: npt.NDArray[np.uint8],
+        background_index: npt.NDArray[np.int64],
+        clock: StageClock,
+        read_before: int,
+    ) -> FramesReply:
+        slot, start, stop = self._slots[task.slot_index], task.start, task.stop
         bg_off = None if slot.bg_off is None else slot.bg_off[start:stop].copy()
         images = slot.image[start:stop]
         features = self._program.features
@@ -286,30 +319,31 @@ class FileSession:
         clock.tick("extract")
         return FramesReply(events, bg_off, clock.spans, self._bytes_read - read_before)
 
-    def _load(
-        self, slot: ChunkSlotData, task: FramesTask, clock: StageClock
+    def _backgrounds(
+        self, slot: ChunkSlotData, task: FramesTask
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Fill image, image_bg and bg_off of a batch; return its background images and the index of each frame's."""
+        """Return the background images of a batch, which may have to be loaded, and the index of each frame's."""
+        if self._background_reader is not None and slot.image_bg is not None:
+            return slot.image_bg[task.start : task.stop], np.arange(task.stop - task.start)
+        assert self._program.backgrounds is not None
+        assert task.background_index is not None
+        return self._program.backgrounds.images, task.background_index
+
+    def _load(self, slot: ChunkSlotData, task: FramesTask, index: npt.NDArray[np.int64], clock: StageClock) -> None:
+        """Fill image, image_bg and bg_off of a batch."""
         start, stop, first = task.start, task.stop, task.first
         last = first + stop - start
         images = slot.image[start:stop]
         self._reader.read_into(first, last, images)
         if self._background_reader is not None and slot.image_bg is not None:
-            backgrounds = slot.image_bg[start:stop]
             clock.tick("load")
-            self._background_reader.read_into(first, last, backgrounds)
+            self._background_reader.read_into(first, last, slot.image_bg[start:stop])
             clock.tick("background")
-            index = np.arange(stop - start)
-        else:
-            assert self._program.backgrounds is not None
-            assert task.background_index is not None
-            backgrounds, index = self._program.backgrounds.images, task.background_index
         if slot.bg_off is not None:
             if self._program.offset_correction:
                 slot.bg_off[start:stop] = background_offset(images, self._wall_brightness, index)
             else:
                 slot.bg_off[start:stop] = task.bg_off
-        return backgrounds, index
 
     def _pack(self, task: PackTask) -> PackReply:
         clock, sizes = StageClock(), []

@@ -160,7 +160,7 @@ class WorkerPool(Generic[W]):
 
     def work(
         self,
-        next_task: Callable[[], Any | None],
+        next_task: Callable[[int], Any | None],
         give_back: Callable[[Any], None],
         look_up: Callable[[], None] = lambda: None,
     ) -> Iterator[Reply]:
@@ -169,7 +169,8 @@ class WorkerPool(Generic[W]):
         Parameters
         ----------
         next_task
-            Function that returns the next task, or None if there is none now; it is called again after each reply.
+            Function that returns the next task for the worker with this index, or None if there is none now; it is
+            called again after each reply.
         give_back
             Function that accepts the task of a dead worker, so that another worker processes it.
         look_up
@@ -199,13 +200,15 @@ class WorkerPool(Generic[W]):
                     suspects.add(reply.task)
                 give_back(reply.task)
 
-    def hand_out(self, next_task: Callable[[], Any | None]) -> None:
+    def hand_out(self, next_task: Callable[[int], Any | None]) -> None:
         """Send tasks to the workers with the fewest tasks, up to `TASKS_AHEAD` each."""
-        while True:
-            index = min(range(len(self.workers)), key=lambda worker: len(self._pending[worker]))
-            if len(self._pending[index]) >= TASKS_AHEAD or (task := next_task()) is None:
-                return
-            self.submit(index, task)
+        candidates = set(range(len(self.workers)))
+        while candidates:
+            index = min(candidates, key=lambda worker: (len(self._pending[worker]), worker))
+            if len(self._pending[index]) >= TASKS_AHEAD or (task := next_task(index)) is None:
+                candidates.remove(index)
+            else:
+                self.submit(index, task)
 
     def run(self, tasks: Sequence[Any], look_up: Callable[[], None] = lambda: None) -> Generator[Reply]:
         """Process tasks in any order; if the caller closes the generator, pending tasks are drained.
@@ -224,7 +227,7 @@ class WorkerPool(Generic[W]):
         """
         waiting = collections.deque(tasks)
         try:
-            yield from self.work(lambda: waiting.popleft() if waiting else None, waiting.appendleft, look_up)
+            yield from self.work(lambda _: waiting.popleft() if waiting else None, waiting.appendleft, look_up)
         finally:
             self.drain()
 

@@ -28,6 +28,7 @@ ENTRY_POINT_GROUP = "dcnumd.segmenters"
 BUILT_IN = {
     "thresh": "dcnumd.segm.segm_thresh:SegmentThresh",
     "torchmpo": "dcnumd.segm.segm_torch.segm_torch_mpo:SegmentTorchMPO",
+    "torchsto": "dcnumd.segm.segm_torch.segm_torch_sto:SegmentTorchSTO",
     "torchuni": "dcnumd.segm.segm_torch.segm_torch_uni:SegmentTorchUNI",
 }
 """Segmenters of this package: code → ``module:class``."""

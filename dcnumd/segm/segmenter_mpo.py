@@ -5,15 +5,15 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.errors import MethodError, WorkerError
+from dcnumd.errors import MethodError
 from dcnumd.processes.processors import physical_cores
 from dcnumd.processes.worker_pool import WorkerPool
-from dcnumd.segm import labeling
+from dcnumd.segm.batches import images_of, label_masks, mask_frames
 from dcnumd.segm.segmenter import Segmenter
 from dcnumd.segm.session import (
     Bind,
@@ -83,6 +83,8 @@ class MPOSegmenter(Segmenter, abc.ABC):
     """
 
     hardware_processor: ClassVar[str] = "cpu"
+    is_exclusive: bool = False
+    """Whether only one of the workers of a pipeline segments."""
 
     def __init__(
         self,
@@ -219,7 +221,8 @@ class MPOSegmenter(Segmenter, abc.ABC):
             )
         mask = np.empty(images.shape, np.bool_)
         labels = np.empty(images.shape, np.uint16)
-        self._label_images(images, bg_off, mask, labels)
+        self._segment_images(images, bg_off, mask)
+        label_masks(self, mask, labels)
         return np.asarray(labels > 0) if self.mask_postprocessing else mask
 
     def segment_single(self, image: npt.NDArray[Any], bg_off: float | None = None) -> npt.NDArray[np.bool_]:
@@ -228,19 +231,6 @@ class MPOSegmenter(Segmenter, abc.ABC):
         mask: npt.NDArray[np.bool_] = self.segment_batch(image[np.newaxis], offsets)[0]
         return mask
 
-    def _label_images(
-        self,
-        images: npt.NDArray[Any],
-        bg_off: npt.NDArray[np.float64] | None,
-        mask: npt.NDArray[np.bool_],
-        labels: npt.NDArray[np.uint16],
-    ) -> None:
-        """Fill `mask` with the output of the algorithm, and `labels` with the post-processed labels."""
-        self._segment_images(images, bg_off, mask)
-        labeling.label_masks(mask, labels)
-        if self.mask_postprocessing:
-            self._process_labels(labels)
-
     def _segment_images(
         self,
         images: npt.NDArray[Any],
@@ -248,24 +238,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
         mask: npt.NDArray[np.bool_],
     ) -> None:
         """Fill `mask` with the output of the algorithm, which gets one frame at a time."""
-        algorithm = self.segment_algorithm_wrapper()
-        for index, image in enumerate(images):
-            outcome = np.asarray(algorithm(image if bg_off is None else image - bg_off[index]))
-            if outcome.shape not in {image.shape, (1, *image.shape)}:
-                raise WorkerError(
-                    f"segmenter {self.get_ppid_code()!r} returned an array of shape {outcome.shape} "
-                    f"for a frame of shape {image.shape}",
-                    "segmenter_output",
-                )
-            # assigning numbers, for example labels, sets all pixels that are not 0
-            mask[index] = outcome
-
-    def _process_labels(self, labels: npt.NDArray[np.uint16]) -> None:
-        if type(self).process_labels is Segmenter.process_labels:
-            labeling.process_labels(labels, **self.kwargs_mask)
-        else:
-            for frame in labels:
-                frame[...] = self.process_labels(frame, **self.kwargs_mask)
+        mask_frames(self, images, bg_off, mask)
 
     def label_batch(
         self,
@@ -288,14 +261,24 @@ class MPOSegmenter(Segmenter, abc.ABC):
         background_index
             Index of the background image of each frame of the batch.
         """
-        images: npt.NDArray[Any] = slot.image[start:stop]
-        bg_off = None
-        if self.requires_background_correction:
-            corrected = cast("npt.NDArray[np.int16]", slot.image_corr)[start:stop]
-            np.subtract(images, backgrounds[background_index], out=corrected, dtype=np.int16)
-            images = corrected
-            bg_off = None if slot.bg_off is None else slot.bg_off[start:stop]
-        self._label_images(images, bg_off, slot.mask[start:stop], slot.labels[start:stop])
+        self.mask_batch(slot, start, stop, backgrounds, background_index)
+        self.label_masks(slot, start, stop)
+
+    def mask_batch(
+        self,
+        slot: ChunkSlotData,
+        start: int,
+        stop: int,
+        backgrounds: npt.NDArray[np.uint8],
+        background_index: npt.NDArray[np.int64],
+    ) -> None:
+        """Fill a slot's mask from its images; the parameters are those of `label_batch`."""
+        images, bg_off = images_of(self, slot, slice(start, stop), backgrounds, background_index)
+        self._segment_images(images, bg_off, slot.mask[start:stop])
+
+    def label_masks(self, slot: ChunkSlotData, start: int, stop: int) -> None:
+        """Fill a slot's labels from its mask, for the frames `start` to `stop`."""
+        label_masks(self, slot.mask[start:stop], slot.labels[start:stop])
 
     def segment_chunk(self, chunk: int, slot_list: Sequence[ChunkSlotData]) -> npt.NDArray[np.bool_]:
         """Segment the image data of one slot.
@@ -332,7 +315,7 @@ class MPOSegmenter(Segmenter, abc.ABC):
             self.pool.submit(index, SegmentTask(slot_index, worker.sl_start, worker.sl_stop))
         lost: list[SegmentTask] = []
         try:
-            for _ in self.pool.work(lambda: lost.pop() if lost else None, lost.append):
+            for _ in self.pool.work(lambda _: lost.pop() if lost else None, lost.append):
                 self.mp_num_workers_done.value += 1
         finally:
             self.pool.drain()

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.errors import MethodError, WorkerError
+from dcnumd.errors import MethodError
+from dcnumd.segm.batches import mask_batches
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 
 DEFAULT_BATCH_SIZE = 10
@@ -49,22 +50,5 @@ class UNISegmenter(MPOSegmenter, abc.ABC):
         mask: npt.NDArray[np.bool_],
     ) -> None:
         """Fill `mask` with the output of the algorithm, which gets batches of frames."""
-        algorithm = self.segment_algorithm_wrapper()
         size = self.required_batch_size or DEFAULT_BATCH_SIZE
-        for start in range(0, len(images), size):
-            batch = images[start : start + size]
-            if bg_off is not None:
-                batch = batch - bg_off[start : start + size, np.newaxis, np.newaxis]
-            number = len(batch)
-            if number < self.required_batch_size:
-                filling = np.zeros((self.required_batch_size - number, *batch.shape[1:]), batch.dtype)
-                batch = np.concatenate([batch, filling])
-            outcome = np.asarray(algorithm(batch))
-            if outcome.shape != batch.shape:
-                raise WorkerError(
-                    f"segmenter {self.get_ppid_code()!r} returned an array of shape {outcome.shape} "
-                    f"for frames of shape {batch.shape}",
-                    "segmenter_output",
-                )
-            # assigning numbers, for example labels, sets all pixels that are not 0
-            mask[start : start + number] = outcome[:number]
+        mask_batches(self, images, bg_off, mask, size, self.required_batch_size)

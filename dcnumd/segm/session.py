@@ -52,6 +52,19 @@ class SharedSegmenter(Protocol):
     ) -> None:
         """Fill a slot's labels from its images, see `MPOSegmenter.label_batch`."""
 
+    def mask_batch(
+        self,
+        slot: ChunkSlotData,
+        start: int,
+        stop: int,
+        backgrounds: npt.NDArray[np.uint8],
+        background_index: npt.NDArray[np.int64],
+    ) -> None:
+        """Fill a slot's mask from its images, see `MPOSegmenter.mask_batch`."""
+
+    def label_masks(self, slot: ChunkSlotData, start: int, stop: int) -> None:
+        """Fill a slot's labels from its mask, see `MPOSegmenter.label_masks`."""
+
 
 class WorkerSession(Protocol):
     """Runs the tasks of one file in a worker."""
@@ -177,7 +190,11 @@ class MessageLoop:
                 if isinstance(message, Bind):
                     self._bind(message)
                 else:
-                    self._connection.send(self._answer(message))
+                    answer = self._answer(message)
+                    self._connection.send(answer)
+                    if isinstance(answer[1], DcnumdError) and answer[1].reason == "card_lost":
+                        # only another process can use the card again; the pool replaces this one
+                        break
         self._close()
         self._connection.close()
 

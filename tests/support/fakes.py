@@ -37,6 +37,9 @@ class FakeExecutor:
     async def start(self) -> None:
         """Do nothing: there is nothing to start."""
 
+    def load(self, _: object) -> None:
+        self.calls.append(("load", ""))
+
     async def wait_until_lost(self) -> None:
         """Wait forever: no process can be lost."""
         await asyncio.Event().wait()

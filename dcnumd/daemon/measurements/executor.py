@@ -43,6 +43,9 @@ class JobExecutor(Protocol):
             If the executor cannot start; the error is transient if another attempt may succeed.
         """
 
+    def load(self, settings: Settings) -> None:
+        """Load what jobs with new settings need, before the next job; errors are left to the jobs."""
+
     async def wait_until_lost(self) -> None:
         """Wait until the executor has to be started again."""
 

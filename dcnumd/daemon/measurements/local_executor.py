@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from dcnumd import routing
 from dcnumd.config.values import Settings
 from dcnumd.daemon.measurements.probe import check_methods
-from dcnumd.logic.calls import warm_up, warm_up_ahead
+from dcnumd.logic.calls import load_models, warm_up, warm_up_ahead
 from dcnumd.logic.job import Job, Progress
 from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy
@@ -38,15 +38,10 @@ class LocalExecutor:
     def __init__(
         self, settings: Settings, configure_logs: Callable[[], object], on_progress: Callable[[Progress], None]
     ) -> None:
-        resources = settings.resources
-        courtesy = Courtesy(resources.nice, resources.cpus)
+        courtesy = Courtesy(settings.resources.nice, settings.resources.cpus)
         self.child = Child("pipeline", configure_logs, courtesy, on_progress)
         self.pool: Executor = _Pool(self.child)
-        self._prepare: tuple[Callable[[], object], ...] = (
-            warm_up_ahead,
-            *(functools.partial(check_methods, routing.pipeline_settings(group)) for group in settings.groups),
-            functools.partial(warm_up, resources.num_workers),
-        )
+        self._prepare = _preparations(settings)
 
     @property
     def alive(self) -> bool:
@@ -61,6 +56,11 @@ class LocalExecutor:
     async def start(self) -> None:
         """Start the process and its workers, and check the configured methods."""
         await self.child.start(*self._prepare)
+
+    def load(self, settings: Settings) -> None:
+        """Load what jobs with new settings need, before the next job."""
+        self._prepare = _preparations(settings)
+        self.child.submit(self._prepare[-1])
 
     async def wait_until_lost(self) -> None:
         """Wait until the process has died."""
@@ -94,6 +94,18 @@ class LocalExecutor:
     async def close(self, seconds: float) -> None:
         """End the process; kill it if it has not ended after `seconds` [s]."""
         await self.child.close(seconds)
+
+
+def _preparations(settings: Settings) -> tuple[Callable[[], object], ...]:
+    """Return the calls that prepare a new process for its first job; the last one loads models."""
+    number = settings.resources.num_workers
+    pipelines = tuple(routing.pipeline_settings(group) for group in settings.groups)
+    return (
+        warm_up_ahead,
+        *(functools.partial(check_methods, pipeline) for pipeline in pipelines),
+        functools.partial(warm_up, number),
+        functools.partial(load_models, number, pipelines),
+    )
 
 
 class _Pool(Executor):

@@ -47,6 +47,8 @@ USUAL_UNPACKED_BYTES = 2**26
 """Size of all members of an archive together up to which any compression is believed [bytes]."""
 MAX_RATIO = 200
 """Largest factor by which a larger archive may grow when it is unpacked; weights shrink to a half at best."""
+NATIVE_CODE = ("data/aotinductor/", "data/constants/opaque_obj", "data/constants/custom_obj")
+"""Parts of names in an exported program: compiled libraries, and objects that the loader creates with any class."""
 MAX_MEMBERS = 100_000
 """Largest number of members of an archive."""
 
@@ -89,7 +91,8 @@ class ModelFile:
         Raises
         ------
         ModelError
-            As for `read`; or the network is an archive that grows too much when it is unpacked.
+            As for `read`; or the network is an archive that grows too much when it is unpacked, or that contains more
+            than numbers and a graph.
         """
         content = self.read()
         if self.version == 1:
@@ -97,8 +100,11 @@ class ModelFile:
         with _open_archive(self.path, content) as archive:
             network = archive.read(f"{self.meta.identifier}.pt2")
         # it is an archive, too, which torch unpacks
-        with _open_archive(self.path, network):
-            return network
+        with _open_archive(self.path, network) as archive:
+            found = [name for name in archive.namelist() if any(part in name for part in NATIVE_CODE)]
+        if found:
+            raise ModelError(f"{self.path}: the network contains {found[0]}, which is native code", "model_unsupported")
+        return network
 
     def wiring(self, backend: str | None = None, device: str | None = None) -> Wiring:
         """Return the best way to run the model for which backend and device, if they are given, are these.

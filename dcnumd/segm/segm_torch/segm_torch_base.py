@@ -96,6 +96,17 @@ class TorchSegmenter(MPOSegmenter):
         facts = {name: getattr(model.meta, name) for name in ("name", "identifier", "date", "description")}
         return facts | {"md5": model.md5, "backend": wiring.backend, "device": wiring.device}
 
+    def log_info(self, logger: Any) -> None:
+        """Log which model is used and how it is run; see the base class."""
+        model, facts = self.model_of(self.kwargs), self.describe_model(self.kwargs)
+        batch_size = model.meta.batch_size
+        for line in (
+            f"Model {facts['name']!r} of {facts['date']}, MD5 {facts['md5']}: {facts['description']}",
+            f"Segmenter backend {facts['backend']!r} with device {facts['device']!r}",
+            f"Batch size: {batch_size}" if batch_size else "No batch size restrictions",
+        ):
+            logger.info(line)
+
     @classmethod
     def check_values(cls, kwargs: Mapping[str, Any]) -> None:
         """Make sure that there is a model, and that it suits this segmenter.
@@ -125,7 +136,7 @@ class TorchSegmenter(MPOSegmenter):
             raise SegmenterNotApplicableError(cls, reasons)
         return True
 
-    def label_batch(
+    def mask_batch(
         self,
         slot: ChunkSlotData,
         start: int,
@@ -133,18 +144,16 @@ class TorchSegmenter(MPOSegmenter):
         backgrounds: npt.NDArray[np.uint8],  # noqa: ARG002 -- models get raw frames
         background_index: npt.NDArray[np.int64],  # noqa: ARG002 -- likewise
     ) -> None:
-        """Fill a slot's labels, see the base class; frames that equal the one before get none.
+        """Fill a slot's mask, see the base class; masks of frames that equal the one before are empty.
 
         Such frames yield no events, so the network, which takes most of the time, need not see them.
         """
         images = slot.image[start:stop]
         chosen = np.flatnonzero(~labeling.duplicate_frames(images, None))
         mask = np.zeros((len(chosen), *images.shape[1:]), np.bool_)
-        labels = np.empty(mask.shape, np.uint16)
-        self._label_images(images[chosen], None, mask, labels)
-        for destination, source in ((slot.mask, mask), (slot.labels, labels)):
-            destination[start:stop] = 0
-            destination[start + chosen] = source
+        self._segment_images(images[chosen], None, mask)
+        slot.mask[start:stop] = False
+        slot.mask[start + chosen] = mask
 
 
 def check_output(output: npt.NDArray[Any], model: ModelFile) -> None:

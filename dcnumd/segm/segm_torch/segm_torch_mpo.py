@@ -87,15 +87,16 @@ def segment_frames(
     preprocessing = network.model.meta.preprocessing
     if preprocessing is None:
         raise MethodError(f"{network.model.path}: is no model of version 1")
-    batches = preprocess(images, preprocessing)
+
+    def prepare(start: int, stop: int) -> npt.NDArray[np.float32]:
+        return preprocess(images[start:stop], preprocessing)
+
     parts = []
-    for start in range(0, len(batches), batch_size):
-        batch = batches[start : start + batch_size]
-        output = network.infer(batch)
-        if output.ndim != 4 or output.shape[:2] != batch.shape[:2]:
+    for start, output in network.run(len(images), batch_size, prepare):
+        if output.ndim != 4 or output.shape[1] != 1:
             raise WorkerError(
-                f"{network.model.file_name}: the output of the network has shape {output.shape} for an input of shape "
-                f"{batch.shape}, expected an image for each frame",
+                f"{network.model.file_name}: the output of the network has shape {output.shape} for frames "
+                f"{start} … {start + len(output) - 1} of a batch, expected an image for each frame",
                 "model_failed",
             )
         check_output(output, network.model)

@@ -39,6 +39,8 @@ class SegmentTorchUNI(TorchSegmenter, UNISegmenter):
             wiring = model.wiring(self.kwargs["backend"], self.kwargs["device"])
             self.kwargs |= {"backend": wiring.backend, "device": wiring.device}
             self.required_batch_size = model.meta.batch_size
+            # one process has the card
+            self.is_exclusive = wiring.device != "cpu"
 
     @classmethod
     def check_values(cls, kwargs: Mapping[str, Any]) -> None:
@@ -74,24 +76,27 @@ class SegmentTorchUNI(TorchSegmenter, UNISegmenter):
         if model_file is None:
             raise MethodError("segmenter 'torchuni' needs model_file, the path or name of a .dcnm file")
         network = torch_model.networks.get(model_file, backend, device)
-        size = network.batch_size or max(len(images), 1)
+        size = network.batch_size or torch_model.DEFAULT_BATCH
         masks = np.empty(images.shape, np.bool_)
-        for start in range(0, len(images), size):
-            batch = images[start : start + size]
-            number = len(batch)
-            if number < size:
-                batch = np.concatenate([batch, np.zeros((size - number, *batch.shape[1:]), batch.dtype)])
-            output = network.infer(batch)
-            if output.shape != batch.shape:
+        for start, output in network.run(len(images), size, lambda start, stop: images[start:stop]):
+            if output.shape[1:] != images.shape[1:]:
                 raise WorkerError(
-                    f"{network.model.file_name}: the output of the network has shape {output.shape} for an input of "
-                    f"shape {batch.shape}, expected the same",
+                    f"{network.model.file_name}: the output of the network has shape {output.shape} for frames of "
+                    f"shape {images.shape[1:]}, expected the same",
                     "model_failed",
                 )
             check_output(output, network.model)
             # any number but 0 belongs to a mask, as in dcnum
-            masks[start : start + number] = output[:number]
+            masks[start : start + len(output)] = output
         return masks
+
+    def _segment_images(
+        self,
+        images: npt.NDArray[Any],
+        bg_off: npt.NDArray[np.float64] | None,  # noqa: ARG002 -- models get raw frames
+        mask: npt.NDArray[np.bool_],
+    ) -> None:
+        mask[:] = self.segment_algorithm(images, **self.kwargs)
 
     def warm_up(self) -> None:
         """Load the network, and compute once, after which it is as fast as it gets."""

@@ -8,16 +8,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import ModelError, WorkerError
 from dcnumd.meta.extras import lacking
+from dcnumd.segm.segm_torch.cards import CardRunner
 from dcnumd.segm.segm_torch.model_file import ModelFile, find_model, read_model
+from dcnumd.segm.segm_torch.model_memory import BATCH, KEPT_BYTES, network_bytes
 from dcnumd.segm.segm_torch.model_meta import Wiring
 from dcnumd.segm.segm_torch.torch_setup import load_openvino, load_torch
 
@@ -27,13 +31,13 @@ Inference = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 EAGER = "torch.eager"
 JIT = "torch.jit"
 OPENVINO = "openvino"
-DEFAULT_BATCH = 10
+DEFAULT_BATCH = BATCH
 """Number of frames in each batch for models that name none, as in dcnum."""
 
-KEPT_BYTES = 2**29
-"""Memory of a worker for networks [bytes]; the one that was not used for the longest time goes first."""
-BYTES_PER_FILE_BYTE = 4
-"""Memory of a network, in sizes of its file: weights, a copy of them in the layout for the processor, and the code."""
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+"""Parts of messages of torch when memory is exhausted."""
+FORCE_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+"""Name of the environment variable with which `torch.load` runs no code of a pickle."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,11 +49,43 @@ class Network:
     batch_size: int
     """Number of frames that it needs in each batch; 0 for any."""
     infer: Inference
+    runner: CardRunner | None = None
+    """Runs it on a graphics card; None if it runs on the processor."""
 
     @property
     def size(self) -> int:
         """Approximate size in memory [bytes]."""
-        return BYTES_PER_FILE_BYTE * self.model.size
+        return network_bytes(self.model.size)
+
+    def run(
+        self, number: int, batch_size: int, prepare: Callable[[int, int], npt.NDArray[Any]]
+    ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """Yield the number of the first frame of each batch, and the output.
+
+        Parameters
+        ----------
+        number
+            Number of frames.
+        batch_size
+            Number of frames in a batch; on a card, its memory decides.
+        prepare
+            Returns the input of the network for the frames ``start … stop - 1``.
+
+        Raises
+        ------
+        WorkerError
+            The network failed.
+        """
+        if self.runner is not None:
+            yield from self.runner.run(number, prepare)
+            return
+        for start in range(0, number, batch_size):
+            stop = min(start + batch_size, number)
+            batch = prepare(start, stop)
+            if stop - start < self.batch_size:
+                filling = np.zeros((self.batch_size - len(batch), *batch.shape[1:]), batch.dtype)
+                batch = np.concatenate([batch, filling])
+            yield start, self.infer(batch)[: stop - start]
 
 
 class NetworkCache:
@@ -87,7 +123,7 @@ class NetworkCache:
             # moves to the end, where those are that were used last
             network = self._networks.pop(key)
         else:
-            self._make_room(BYTES_PER_FILE_BYTE * model.size)
+            self._make_room(network_bytes(model.size))
             network = load_network(model, wiring)
         self._networks[key] = network
         return network
@@ -122,23 +158,30 @@ def load_network(model: ModelFile, wiring: Wiring) -> Network:
         # another number would be refused, or compiled for
         batch_size = DEFAULT_BATCH
     try:
-        with _without_warnings(), torch.inference_mode():
+        with _without_warnings(), _without_logs(), torch.inference_mode():
             loaded = _load(torch, model, wiring, io.BytesIO(content))
-            infer = _prepare(torch, model, wiring, loaded)
+            processor = _prepare(torch, model, wiring, loaded)
+            runner = None
+            if isinstance(processor, TorchCard):
+                is_filled = wiring.backend not in {JIT, EAGER}
+                runner = CardRunner(processor, model.meta.batch_size, is_filled=is_filled)
     except ModelError:
         raise
     except Exception as error:
         # the loaders of torch raise errors of many kinds for files that they cannot use
+        if _is_lost_card(error):
+            raise WorkerError(f"{model.file_name}: the card cannot be used: {last_line(error)}", "card_lost") from error
         raise ModelError(
             f"{model.path}: torch {torch.__version__} cannot load the network: {last_line(error)}", "model_unsupported"
         ) from error
-    return Network(model, wiring, batch_size, infer)
+    return Network(model, wiring, batch_size, processor.infer, runner)
 
 
 def _load(torch: Any, model: ModelFile, wiring: Wiring, content: io.BytesIO) -> Any:
-    """Return the stored program, as torch's loader for its format gives it; both loaders run no Python code."""
+    """Return the stored program, as torch's loader for its format gives it; both loaders create no other objects."""
     if model.meta.file_format == "ExportedProgram":
-        return torch.export.load(content)
+        with _only_weights():
+            return torch.export.load(content)
     if wiring.backend != JIT:
         raise ModelError(
             f"{model.path}: the network is TorchScript, which only the backend {JIT!r} runs, not {wiring.backend!r}",
@@ -149,8 +192,8 @@ def _load(torch: Any, model: ModelFile, wiring: Wiring, content: io.BytesIO) -> 
     return torch.jit.optimize_for_inference(loaded)
 
 
-def _prepare(torch: Any, model: ModelFile, wiring: Wiring, loaded: Any) -> Inference:
-    """Return the function that runs a loaded program with a backend."""
+def _prepare(torch: Any, model: ModelFile, wiring: Wiring, loaded: Any) -> TorchProcessor:
+    """Return what runs a loaded program with a backend."""
     if model.meta.file_format == "ExportedProgram" and wiring.backend == JIT:
         raise ModelError(
             f"{model.path}: the network is an exported program, which the backend {JIT!r} does not run",
@@ -164,18 +207,89 @@ def _prepare(torch: Any, model: ModelFile, wiring: Wiring, loaded: Any) -> Infer
         module = loaded.module()
     else:
         module = torch.compile(loaded.module(), fullgraph=True, dynamic=False, backend=wiring.backend)
-    device = torch.device(wiring.device)
+    kind = TorchProcessor if wiring.device == "cpu" else TorchCard
+    return kind(torch, model, wiring.device, module)
 
-    def infer(batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        with _errors_of(model, batch), _without_warnings(), torch.inference_mode():
-            output: npt.NDArray[Any] = module(torch.tensor(batch, device=device)).cpu().numpy()
+
+class TorchProcessor:
+    """Runs a network of torch, by default on the processor.
+
+    Parameters
+    ----------
+    torch
+        The imported package.
+    model
+        The model.
+    device
+        Where the network is.
+    module
+        The network: a function of a tensor.
+    """
+
+    def __init__(self, torch: Any, model: ModelFile, device: str, module: Callable[[Any], Any]) -> None:
+        self._torch = torch
+        self._model = model
+        self._device = device
+        self._module = module
+
+    def infer(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the output for a batch.
+
+        Raises
+        ------
+        WorkerError
+            The network failed.
+        """
+        return self.fetch(self.launch(batch))
+
+    def launch(self, batch: npt.NDArray[Any]) -> Any:
+        """Start to compute the output for a batch, and return it, possibly before it is computed."""
+        with self._computing(batch.shape):
+            return self._module(self._copied(batch))
+
+    def fetch(self, handle: Any) -> npt.NDArray[Any]:
+        """Return the output as an array, when it is computed."""
+        with self._computing(handle.shape):
+            output: npt.NDArray[Any] = handle.cpu().numpy()
         return output
 
-    return infer
+    def _copied(self, batch: npt.NDArray[Any]) -> Any:
+        return self._torch.tensor(batch)
+
+    @contextlib.contextmanager
+    def _computing(self, shape: Sequence[int]) -> Iterator[None]:
+        with _errors_of(self._model, shape), _without_warnings(), self._torch.inference_mode():
+            yield
 
 
-def _for_openvino(torch: Any, model: ModelFile, wiring: Wiring, loaded: Any) -> Inference:
-    """Return the function that runs an exported program with openvino."""
+class TorchCard(TorchProcessor):
+    """Runs a network of torch on a graphics card, see `cards.Card`."""
+
+    def __init__(self, torch: Any, model: ModelFile, device: str, module: Callable[[Any], Any]) -> None:
+        super().__init__(torch, model, device, module)
+        self._bytes_at_start = int(torch.cuda.memory_allocated(device))
+
+    def _copied(self, batch: npt.NDArray[Any]) -> Any:
+        # from pinned memory, a card copies while it computes
+        return self._torch.tensor(batch).pin_memory().to(self._device, non_blocking=True)
+
+    def bytes_used(self) -> int:
+        """Return the largest memory that batches took so far [bytes]."""
+        return int(self._torch.cuda.max_memory_allocated(self._device)) - self._bytes_at_start
+
+    def bytes_free(self) -> int:
+        """Return the memory that is free, or that earlier batches took [bytes]."""
+        cuda, device = self._torch.cuda, self._device
+        kept = int(cuda.memory_reserved(device)) - int(cuda.memory_allocated(device))
+        return int(cuda.mem_get_info(device)[0]) + kept
+
+    def release(self) -> None:
+        """Free the memory of earlier batches."""
+        self._torch.cuda.empty_cache()
+
+
+def _for_openvino(torch: Any, model: ModelFile, wiring: Wiring, loaded: Any) -> TorchProcessor:
+    """Return what runs an exported program with openvino."""
     if missing := lacking("openvino"):
         raise ModelError(f"{model.path}: backend {OPENVINO!r}: {missing}", "model_unsupported")
     if wiring.device != "cpu" or model.meta.image_shape is None:
@@ -196,12 +310,24 @@ def _for_openvino(torch: Any, model: ModelFile, wiring: Wiring, loaded: Any) -> 
         },
     )
 
-    def infer(batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        with _errors_of(model, batch):
-            output: npt.NDArray[Any] = next(iter(compiled(batch).values()))
-        return output
+    def run(batch: Any) -> Any:
+        return torch.from_numpy(next(iter(compiled(batch.numpy()).values())))
 
-    return infer
+    return TorchProcessor(torch, model, wiring.device, run)
+
+
+@contextlib.contextmanager
+def _only_weights() -> Iterator[None]:
+    """Have torch unpickle nothing but tensors and plain values; the loader of exported programs would take anything."""
+    before = os.environ.get(FORCE_WEIGHTS_ONLY)
+    os.environ[FORCE_WEIGHTS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FORCE_WEIGHTS_ONLY]
+        else:
+            os.environ[FORCE_WEIGHTS_ONLY] = before
 
 
 @contextlib.contextmanager
@@ -213,18 +339,36 @@ def _without_warnings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _errors_of(model: ModelFile, batch: npt.NDArray[Any]) -> Iterator[None]:
+def _without_logs() -> Iterator[None]:
+    """Drop logs of torch, which has a traceback for each format that it tries; the last error is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _errors_of(model: ModelFile, shape: Sequence[int]) -> Iterator[None]:
     """Raise errors of a network as errors that name the model and the shape of its input."""
     try:
         yield
     except Exception as error:
         # a network may raise anything
         cause = last_line(error)
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
             raise WorkerError(f"{model.file_name}: not enough memory for the network: {cause}", "memory") from error
+        if _is_lost_card(error):
+            raise WorkerError(f"{model.file_name}: the card failed: {cause}", "card_lost") from error
         raise WorkerError(
-            f"{model.file_name}: the network failed for an input of shape {batch.shape}: {cause}", "model_failed"
+            f"{model.file_name}: the network failed for an input of shape {tuple(shape)}: {cause}", "model_failed"
         ) from error
+
+
+def _is_lost_card(error: Exception) -> bool:
+    """Return whether an error means that a card cannot be used any more."""
+    return any(words in str(error) for words in ("CUDA error", "CUDA driver error", "No CUDA GPUs are available"))
 
 
 def last_line(error: Exception) -> str:

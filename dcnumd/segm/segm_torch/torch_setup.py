@@ -41,6 +41,8 @@ def load_torch() -> Any:
     """
     # read when CUDA is used for the first time; results of cuBLAS are reproducible with it
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    # `torch.compile` would start further processes
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import torch  # noqa: PLC0415 -- workers import it when they need it

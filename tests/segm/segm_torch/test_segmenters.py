@@ -1,0 +1,311 @@
+"""Segmenters with models: what dcnum's offer a caller, with the same masks, and every kind of bad model."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import pathlib
+import pickle
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcnumd.errors import MethodError, ModelError, WorkerError
+from dcnumd.meta import paths
+from dcnumd.segm.methods import get_segmenter
+from dcnumd.segm.segm_torch import torch_model
+from dcnumd.segm.segm_torch.model_file import read_model
+from dcnumd.segm.segm_torch.model_memory import network_bytes
+from dcnumd.segm.segm_torch.segm_torch_mpo import SegmentTorchMPO
+from dcnumd.segm.segm_torch.segm_torch_uni import SegmentTorchUNI
+from dcnumd.segm.segmenter import Segmenter, SegmenterNotApplicableError
+from dcnumd.segm.segmenter_uni import UNISegmenter
+from dcnumd.shared_memory.slot import ChunkSlotData
+from tests.conftest import SHARED_DATA
+from tests.support import networks
+from tests.support.models import G1, G2, archive, describe, describe_2, needs_torch, save_1, save_2
+
+FRAMES = "segm-torch-test-data_unet-dcnum-test_g1_910c2"
+"""Frames with the masks that the model finds in them, before and after post-processing."""
+
+
+@pytest.fixture
+def model(shared_model):
+    return str(shared_model(G1))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Return a function that reads a picture of the test data."""
+    source = SHARED_DATA / f"{FRAMES}.zip"
+    if not source.exists():
+        pytest.skip(f"{source.name} is missing in ../shared/data")
+
+    def read(name):
+        with zipfile.ZipFile(source) as file, Image.open(file.open(f"{name}.png")) as image:
+            return np.asarray(image.convert("L"))
+
+    return read
+
+
+def test_identifiers_have_the_name_of_the_model(model):
+    segmenter = SegmentTorchMPO(model_file=model)
+    assert segmenter.get_ppid() == f"torchmpo:m={G1}.dcnm:cle=1^f=1^clo=0"
+    assert not segmenter.requires_background_correction
+    assert segmenter.mask_postprocessing
+    assert Segmenter.get_ppkw_from_ppid(segmenter.get_ppid()) == {
+        "model_file": f"{G1}.dcnm",
+        "kwargs_mask": {"clear_border": True, "fill_holes": True, "closing_disk": 0},
+    }
+    other = SegmentTorchMPO.get_ppid_from_ppkw({"model_file": "gone/net.dcnm"}, {"closing_disk": 2})
+    assert other == "torchmpo:m=gone/net.dcnm:cle=1^f=1^clo=2"
+
+
+def test_identifiers_do_not_tell_the_backend(tmp_path):
+    options = [{"backend": backend, "device": "cpu"} for backend in ("inductor", "torch.eager")]
+    path = save_2(tmp_path, describe_2(model_file_format="ExportedProgram", wiring_options=options, batch_size=10))
+    segmenter = SegmentTorchUNI(model_file=str(path))
+    assert segmenter.kwargs == {"model_file": str(path), "backend": "inductor", "device": "cpu"}
+    assert segmenter.required_batch_size == 10
+    other = SegmentTorchUNI(model_file=str(path), backend="torch.eager")
+    assert other.kwargs["device"] == "cpu"
+    assert other.get_ppid() == segmenter.get_ppid() == f"torchuni:m={path.name}:cle=1^f=1^clo=0"
+    assert Segmenter.get_ppkw_from_ppid(other.get_ppid()) == {
+        "model_file": path.name,
+        "kwargs_mask": {"clear_border": True, "fill_holes": True, "closing_disk": 0},
+    }
+    with pytest.raises(ModelError, match="no way to run"):
+        SegmentTorchUNI(model_file=str(path), device="gpu")
+
+
+def test_models_in_registered_folders_are_found_by_name(model, monkeypatch):
+    monkeypatch.setattr(paths, "search_path_registry", {})
+    paths.register_search_path("torch_model_files", pathlib.Path(model).parent)
+    segmenter = SegmentTorchMPO(model_file=f"{G1}.dcnm")
+    # a worker does not know the folder
+    assert copy.copy(segmenter).kwargs["model_file"] == model
+
+
+def test_models_say_for_what_they_are_made(model, shared_model, tmp_path):
+    channel, reservoir = {"setup:chip region": "channel"}, {"setup:chip region": "reservoir"}
+    assert SegmentTorchMPO.validate_applicability({"model_file": model}, meta=channel, logs={})
+    with pytest.raises(SegmenterNotApplicableError, match="only experiments in channel region supported") as error:
+        SegmentTorchMPO.validate_applicability({"model_file": model}, meta=reservoir)
+    assert error.value.reason == "not_applicable"
+    with pytest.raises(SegmenterNotApplicableError) as error:
+        SegmentTorchMPO.validate_applicability({"model_file": str(shared_model(G2))})
+    assert error.value.reasons_list == [
+        "'setup:identifier' is missing in meta",
+        "'setup:channel width' is missing in meta",
+    ]
+    with pytest.raises(SegmenterNotApplicableError, match="version 1, and the segmenter needs version 2"):
+        SegmentTorchUNI.validate_applicability({"model_file": model}, meta=channel)
+    with pytest.raises(MethodError, match="needs model_file"):
+        SegmentTorchMPO.validate_applicability({})
+
+
+def test_settings_are_checked_before_a_measurement_needs_them(model, tmp_path):
+    SegmentTorchMPO.check_values({"model_file": model})
+    with pytest.raises(MethodError, match="'torchmpo' needs model_file"):
+        SegmentTorchMPO.check_values({})
+    with pytest.raises(ModelError, match=r"'torchuni': .* is a model of version 1") as error:
+        SegmentTorchUNI.check_values({"model_file": model})
+    assert error.value.reason == "model_unsupported"
+    with pytest.raises(ModelError) as error:
+        SegmentTorchMPO.check_values({"model_file": str(tmp_path / "gone.dcnm")})
+    assert error.value.reason == "model_missing"
+
+
+@needs_torch
+@pytest.mark.parametrize("name", [f"cell_image_{number}" for number in range(1, 6)])
+def test_the_expected_masks_are_found(pictures, model, name):
+    image = pictures(name)
+    mask = SegmentTorchMPO.segment_algorithm(image, model_file=model)
+    assert mask.dtype == np.bool_
+    np.testing.assert_array_equal(mask, pictures(f"{name}_mask_segm") > 0)
+    labels = SegmentTorchMPO.process_labels(mask, **SegmentTorchMPO.mask_default_kwargs)
+    np.testing.assert_array_equal(labels > 0, pictures(f"{name}_mask") > 0)
+    segmenter = SegmentTorchMPO(model_file=model)
+    np.testing.assert_array_equal(segmenter.segment_single(image), labels > 0)
+    np.testing.assert_array_equal(segmenter.segment_batch(image[np.newaxis])[0], labels > 0)
+
+
+@needs_torch
+def test_labels_of_a_real_frame(shared_data, model):
+    with h5py.File(shared_data("fmt-hdf5_cytoshot_full-features_2024")) as h5:
+        slot = ChunkSlotData((2, *h5["events/image"].shape[1:]))
+        slot.image[:] = h5["events/image"][0]
+    segmenter = SegmentTorchMPO(model_file=model)
+    segmenter.label_batch(slot, 0, 2, slot.image[:1], np.zeros(2, np.int64))
+    assert np.unique(slot.labels[0], return_counts=True)[1].tolist() == [24194, 831, 575]
+    # the second frame is the first one again, and yields no events
+    assert not slot.labels[1].any()
+    with pytest.raises(MethodError, match="does not employ background correction"):
+        segmenter.segment_single(slot.image[0], 1.0)
+
+
+@needs_torch
+@pytest.mark.slow
+def test_workers_segment_chunks(pictures, model):
+    image = pictures("cell_image_1")
+    slot = ChunkSlotData((5, *image.shape))
+    slot.image[:], slot.chunk = image, 3
+    with SegmentTorchMPO(model_file=model, num_workers=2) as segmenter:
+        mask = segmenter.segment_chunk(3, [slot])
+        assert (mask == (pictures("cell_image_1_mask") > 0)).all()
+        pids = [worker.pid for worker in segmenter.pool.workers]
+        assert (segmenter.segment_chunk(3, [slot]) == mask).all()
+        assert [worker.pid for worker in segmenter.pool.workers] == pids
+        os.kill(pids[0], 9)
+        slot.mask[:] = False
+        assert (segmenter.segment_chunk(3, [slot]) == (pictures("cell_image_1_mask") > 0)).all()
+
+
+@needs_torch
+def test_programs_and_scripts_find_the_same(tmp_path):
+    frames = np.random.default_rng(2).normal(150, 2, (23, 80, 320))
+    frames[:, 30:50, 100:130] -= 40
+    frames = frames.astype(np.uint8)
+    script, program = networks.save_script(tmp_path), networks.save_program(tmp_path)
+    masks = SegmentTorchUNI.segment_algorithm(frames, model_file=str(script))
+    assert masks[:, 40, 115].all()
+    assert masks.mean() < 0.1
+    for backend in ("torch.eager", "eager"):
+        segmenter = SegmentTorchUNI(model_file=str(program), backend=backend, device="cpu")
+        np.testing.assert_array_equal(segmenter.segment_algorithm(frames, **segmenter.kwargs), masks)
+        np.testing.assert_array_equal(segmenter.segment_batch(frames)[4], segmenter.segment_single(frames[4]))
+    numbers = networks.save_script(tmp_path, answer="numbers", batch_size=10)
+    segmenter = SegmentTorchUNI(model_file=str(numbers))
+    np.testing.assert_array_equal(segmenter.segment_algorithm(frames, **segmenter.kwargs), masks)
+    with pytest.raises(MethodError, match="only segments batches of 10 frames"):
+        segmenter.segment_single(frames[0])
+
+
+@needs_torch
+def test_openvino_finds_the_same(tmp_path):
+    pytest.importorskip("openvino")
+    frames = np.random.default_rng(2).normal(150, 2, (13, 80, 320))
+    frames[:, 30:50, 100:130] -= 40
+    frames = frames.astype(np.uint8)
+    program = str(networks.save_program(tmp_path))
+    masks = SegmentTorchUNI.segment_algorithm(frames, model_file=program, backend="openvino", device="cpu")
+    np.testing.assert_array_equal(masks, SegmentTorchUNI.segment_algorithm(frames, model_file=program))
+
+
+@needs_torch
+def test_networks_are_kept_until_there_is_no_room(tmp_path, model, shared_model):
+    cache = torch_model.NetworkCache(network_bytes(340_000))
+    first = cache.get(model, "torch.jit", "cpu")
+    second = cache.get(shared_model(G2), "torch.jit", "cpu")
+    assert cache.get(model, "torch.jit", "cpu") is first
+    third = cache.get(networks.save_script(tmp_path), None, None)
+    assert third.model.version == 2
+    # the file of the second model was used least recently
+    assert cache.get(model, "torch.jit", "cpu") is first
+    assert cache.get(shared_model(G2), "torch.jit", "cpu") is not second
+
+
+@needs_torch
+def test_one_thread_and_deterministic_algorithms(model):
+    torch_model.networks.get(model, "torch.jit", "cpu")
+    import torch  # noqa: PLC0415 -- optional
+
+    assert torch.get_num_threads() == 1
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.enabled
+
+
+class Evil:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+@needs_torch
+def test_no_code_in_a_pickle_is_run(tmp_path):
+    trace = tmp_path / "trace"
+    evil = pickle.dumps(Evil(trace), 2)
+    meta = describe()
+    members = {"net/data.pkl": evil, "net/constants.pkl": evil, "net/version": b"3\n", "net/byteorder": b"little"}
+    for path in (save_1(tmp_path, meta, **members), save_1(tmp_path, meta)):
+        with pytest.raises(ModelError, match="cannot load the network") as error:
+            SegmentTorchMPO.segment_algorithm(np.zeros((64, 256), np.uint8), model_file=str(path))
+        assert error.value.reason == "model_unsupported"
+    script = save_2(tmp_path, describe_2(), archive(members))
+    with pytest.raises(ModelError, match="cannot load the network"):
+        SegmentTorchUNI.segment_algorithm(np.zeros((10, 64, 256), np.uint8), model_file=str(script))
+    assert not trace.exists()
+
+
+@needs_torch
+def test_no_code_in_an_exported_program_is_run(tmp_path):
+    import torch  # noqa: PLC0415 -- optional
+
+    trace, file = tmp_path / "trace", io.BytesIO()
+    torch.save(Evil(trace), file)
+    model = read_model(networks.save_program(tmp_path))
+    with zipfile.ZipFile(io.BytesIO(model.read_network())) as program:
+        members = {name: program.read(name) for name in program.namelist()}
+    (inputs,) = (name for name in members if "sample_inputs" in name)
+    meta = describe_2(model_file_format="ExportedProgram", wiring_options=[{"backend": "torch.eager", "device": "cpu"}])
+    for name in (inputs, inputs.replace("sample_inputs/model.pt", "constants/opaque_obj_0")):
+        path = save_2(tmp_path, meta, archive({**members, name: file.getvalue()}, zipfile.ZIP_STORED))
+        with pytest.raises(ModelError) as error:
+            SegmentTorchUNI.segment_algorithm(np.zeros((10, 80, 320), np.uint8), model_file=str(path))
+        assert error.value.reason == "model_unsupported"
+    assert not trace.exists()
+
+
+@needs_torch
+def test_backends_that_do_not_fit_the_format(tmp_path):
+    frames = np.zeros((10, 80, 320), np.uint8)
+    script, program = str(networks.save_script(tmp_path)), str(networks.save_program(tmp_path))
+    for path, backend in ((script, "inductor"), (program, "torch.jit"), (program, "nonsense")):
+        with pytest.raises(ModelError, match=backend) as error:
+            SegmentTorchUNI.segment_algorithm(frames, model_file=path, backend=backend, device="cpu")
+        assert error.value.reason == "model_unsupported"
+
+
+@needs_torch
+def test_networks_that_fail(tmp_path):
+    program = str(networks.save_program(tmp_path))
+    with pytest.raises(WorkerError, match=r"failed for an input of shape \(10, 64, 256\)") as error:
+        SegmentTorchUNI.segment_algorithm(np.zeros((3, 64, 256), np.uint8), model_file=program)
+    assert error.value.reason == "model_failed"
+    script = str(networks.save_script(tmp_path, answer="nan"))
+    frames = np.full((3, 80, 320), 150, np.uint8)
+    frames[1, 30:50, 100:130] = 99
+    with pytest.raises(WorkerError, match="contains NaN") as error:
+        SegmentTorchUNI.segment_algorithm(frames, model_file=script)
+    assert error.value.reason == "model_failed"
+
+
+class SegmentBelowMean(UNISegmenter):
+    """A third-party segmenter that gets several frames at once."""
+
+    requires_background_correction = True
+    mask_postprocessing = False
+    required_batch_size = 4
+
+    @staticmethod
+    def segment_algorithm(images, *, level: float = -6):
+        assert images.shape[0] == 4
+        return images < level
+
+
+def test_packages_can_segment_batches():
+    assert get_segmenter("belowmean") is SegmentBelowMean
+    assert SegmentBelowMean().get_ppid() == "belowmean:l=-6"
+    corrected = np.zeros((6, 9, 14), np.int16)
+    corrected[:, 4, 5] = -7
+    found = SegmentBelowMean().segment_batch(corrected, np.array([0.0, 0, 0, 0, 0, -2]))
+    assert found.sum(axis=(1, 2)).tolist() == [1, 1, 1, 1, 1, 0]
+    assert found[:5, 4, 5].all()
