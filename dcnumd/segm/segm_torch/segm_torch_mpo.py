@@ -92,15 +92,16 @@ def segment_frames(
         return preprocess(images[start:stop], preprocessing)
 
     parts = []
-    for start, output in network.run(len(images), batch_size, prepare):
-        if output.ndim != 4 or output.shape[1] != 1:
-            raise WorkerError(
-                f"{network.model.file_name}: the output of the network has shape {output.shape} for frames "
-                f"{start} … {start + len(output) - 1} of a batch, expected an image for each frame",
-                "model_failed",
-            )
-        check_output(output, network.model)
-        parts.append(output[:, 0] >= LEVEL)
+    with torch_model.without_warnings():
+        for _, output in network.run(len(images), batch_size, prepare):
+            if output.ndim != 4 or output.shape[1] != 1:
+                raise WorkerError(
+                    f"{network.model.file_name}: the output of the network has shape {output.shape}, "
+                    "expected (frame, 1, y, x)",
+                    "model_failed",
+                )
+            check_output(output, network.model)
+            parts.append(output[:, 0] >= LEVEL)
     masks = np.concatenate(parts) if parts else np.zeros(images.shape, np.bool_)
     if masks.shape == images.shape:
         return masks

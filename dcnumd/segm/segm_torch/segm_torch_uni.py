@@ -78,16 +78,17 @@ class SegmentTorchUNI(TorchSegmenter, UNISegmenter):
         network = torch_model.networks.get(model_file, backend, device)
         size = network.batch_size or torch_model.DEFAULT_BATCH
         masks = np.empty(images.shape, np.bool_)
-        for start, output in network.run(len(images), size, lambda start, stop: images[start:stop]):
-            if output.shape[1:] != images.shape[1:]:
-                raise WorkerError(
-                    f"{network.model.file_name}: the output of the network has shape {output.shape} for frames of "
-                    f"shape {images.shape[1:]}, expected the same",
-                    "model_failed",
-                )
-            check_output(output, network.model)
-            # any number but 0 belongs to a mask, as in dcnum
-            masks[start : start + len(output)] = output
+        with torch_model.without_warnings():
+            for start, output in network.run(len(images), size, lambda start, stop: images[start:stop]):
+                if output.shape[1:] != images.shape[1:]:
+                    raise WorkerError(
+                        f"{network.model.file_name}: the output of the network has shape {output.shape} for frames of "
+                        f"shape {images.shape[1:]}, expected the same",
+                        "model_failed",
+                    )
+                check_output(output, network.model)
+                # any number but 0 belongs to a mask, as in dcnum
+                masks[start : start + len(output)] = output
         return masks
 
     def _segment_images(

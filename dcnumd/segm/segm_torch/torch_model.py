@@ -23,7 +23,7 @@ from dcnumd.segm.segm_torch.cards import CardRunner
 from dcnumd.segm.segm_torch.model_file import ModelFile, find_model, read_model
 from dcnumd.segm.segm_torch.model_memory import BATCH, KEPT_BYTES, network_bytes
 from dcnumd.segm.segm_torch.model_meta import Wiring
-from dcnumd.segm.segm_torch.torch_setup import load_openvino, load_torch
+from dcnumd.segm.segm_torch.torch_setup import load_openvino, load_torch, set_up_compiler
 
 Inference = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Computes the output of a network for a batch."""
@@ -70,6 +70,8 @@ class Network:
             Number of frames in a batch; on a card, its memory decides.
         prepare
             Returns the input of the network for the frames ``start … stop - 1``.
+
+        Warnings of torch are not dropped, see `without_warnings`.
 
         Raises
         ------
@@ -158,7 +160,7 @@ def load_network(model: ModelFile, wiring: Wiring) -> Network:
         # another number would be refused, or compiled for
         batch_size = DEFAULT_BATCH
     try:
-        with _without_warnings(), _without_logs(), torch.inference_mode():
+        with without_warnings(), _without_logs(), torch.inference_mode():
             loaded = _load(torch, model, wiring, io.BytesIO(content))
             processor = _prepare(torch, model, wiring, loaded)
             runner = None
@@ -206,6 +208,7 @@ def _prepare(torch: Any, model: ModelFile, wiring: Wiring, loaded: Any) -> Torch
     elif wiring.backend == EAGER:
         module = loaded.module()
     else:
+        set_up_compiler(torch)
         module = torch.compile(loaded.module(), fullgraph=True, dynamic=False, backend=wiring.backend)
     kind = TorchProcessor if wiring.device == "cpu" else TorchCard
     return kind(torch, model, wiring.device, module)
@@ -249,16 +252,22 @@ class TorchProcessor:
 
     def fetch(self, handle: Any) -> npt.NDArray[Any]:
         """Return the output as an array, when it is computed."""
+        if self._device == "cpu":
+            return self._as_array(handle)
         with self._computing(handle.shape):
-            output: npt.NDArray[Any] = handle.cpu().numpy()
-        return output
+            return self._as_array(handle.cpu())
+
+    @staticmethod
+    def _as_array(tensor: Any) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = tensor.numpy()
+        return array
 
     def _copied(self, batch: npt.NDArray[Any]) -> Any:
         return self._torch.tensor(batch)
 
     @contextlib.contextmanager
     def _computing(self, shape: Sequence[int]) -> Iterator[None]:
-        with _errors_of(self._model, shape), _without_warnings(), self._torch.inference_mode():
+        with _errors_of(self._model, shape), self._torch.inference_mode():
             yield
 
 
@@ -331,7 +340,7 @@ def _only_weights() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Drop warnings of torch, which are for authors of models."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -32,7 +32,7 @@ def missing_cuda() -> str:
 
 
 def load_torch() -> Any:
-    """Import torch, and set it to one thread and to deterministic algorithms.
+    """Import torch, and set it to one thread and to deterministic algorithms; see also `set_up_compiler`.
 
     Raises
     ------
@@ -47,7 +47,8 @@ def load_torch() -> Any:
         warnings.simplefilter("ignore")
         import torch  # noqa: PLC0415 -- workers import it when they need it
 
-    torch.use_deterministic_algorithms(mode=True)
+    # The public function also imports the compiler, which doubles the time and the memory of the import.
+    torch._C._set_deterministic_algorithms(True, warn_only=False)  # noqa: SLF001 -- see there
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.enabled = False
     if torch.get_num_threads() != 1:
@@ -57,6 +58,13 @@ def load_torch() -> Any:
         with contextlib.suppress(RuntimeError):
             torch.set_num_interop_threads(1)
     return torch
+
+
+def set_up_compiler(torch: Any) -> None:
+    """Have `torch.compile` choose deterministic algorithms, too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.use_deterministic_algorithms(mode=True)
 
 
 def load_openvino() -> Any:

@@ -10,6 +10,7 @@ import pickle
 import zipfile
 
 import h5py
+import hdf5plugin  # noqa: F401 -- registers Zstandard
 import numpy as np
 import pytest
 from PIL import Image
