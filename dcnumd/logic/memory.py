@@ -16,7 +16,7 @@ from typing import Any
 from dcnumd.config.choices import BasinStrategy
 from dcnumd.errors import ModelError, WorkerError
 from dcnumd.logic.job import PipelineSettings
-from dcnumd.segm.segm_torch.model_memory import worker_bytes
+from dcnumd.segm.segm_torch.model_memory import BATCH, worker_bytes
 from dcnumd.write.chunk_size import best_chunk_items
 
 MIB = 2**20
@@ -37,6 +37,8 @@ EVENT_BYTES = 4096
 SCALAR_KINDS = 100
 """Largest number of scalar features in a result that also has copies of those of the input."""
 
+SLOT_PIXEL_BYTES = {"thresh": 3, "torchmpo": 4, "torchsto": 4, "torchuni": 4}
+"""Number of bytes in a slot that a segmenter uses for each pixel, by its code."""
 SLOT_FRAMES = 1000
 """Number of frames in a slot, before it is aligned to the chunks of the file."""
 SLOT_BYTES = 2**25
@@ -236,8 +238,8 @@ def workload(
         batch = max(BATCH_FRAMES, 3 * kernel)
         # skipped frames are read as well, and their images are computed
         kernel *= 9 if settings.index_mapping is not None else 1
-    # image and labels; segmenters of other packages also use the mask and the corrected image
-    pixel_bytes = 3 if settings.segmenter_code == "thresh" else 6
+    # image and labels, and for models the mask; segmenters of other packages also use the corrected image
+    pixel_bytes = SLOT_PIXEL_BYTES.get(settings.segmenter_code, 6)
     return Workload(
         frame_shape=frame_shape,
         frames=frames,
@@ -263,4 +265,5 @@ def _bytes_of_models(settings: PipelineSettings, pixels: int) -> int:
             sizes.append(0)
             with contextlib.suppress(ModelError, OSError):
                 sizes.append(find_model(kwargs["model_file"], settings.model_folders).stat().st_size)
-    return worker_bytes(max(sizes), pixels) if sizes else 0
+    one_by_one = settings.segmenter_code == "torchmpo" and settings.fallback is None
+    return worker_bytes(max(sizes), pixels, 1 if one_by_one else BATCH) if sizes else 0

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 MIB = 2**20
 TORCH_BYTES = 320 * MIB
-"""Memory of a worker for torch itself [bytes], measured as for `dcnumd.logic.memory` with torch 2.13 and `torch.compile`; without it, 100 MiB less."""
+"""Memory of a worker for torch itself [bytes], measured as for `dcnumd.logic.memory` with torch 2.13.
+
+The compiler of torch is included; without it, a worker takes 100 MiB less."""
 KEPT_BYTES = 256 * MIB
 """Memory of a worker for networks [bytes]; the one that was not used for the longest time goes first."""
 BYTES_PER_FILE_BYTE = 4
@@ -23,7 +25,7 @@ def network_bytes(file_bytes: int) -> int:
     return BYTES_PER_FILE_BYTE * file_bytes
 
 
-def worker_bytes(file_bytes: int, pixels: int) -> int:
+def worker_bytes(file_bytes: int, pixels: int, frames: int = BATCH) -> int:
     """Return the largest memory of a worker for networks and torch [bytes].
 
     Parameters
@@ -32,5 +34,7 @@ def worker_bytes(file_bytes: int, pixels: int) -> int:
         Size of the file of the largest model [bytes].
     pixels
         Number of pixels in a frame.
+    frames
+        Number of frames that a network computes at once.
     """
-    return TORCH_BYTES + max(KEPT_BYTES, network_bytes(file_bytes)) + BATCH * pixels * BYTES_PER_PIXEL
+    return TORCH_BYTES + max(KEPT_BYTES, network_bytes(file_bytes)) + frames * pixels * BYTES_PER_PIXEL
