@@ -17,8 +17,10 @@ from dcnumd.errors import printable
 from dcnumd.segm.segm_torch.model_file import ModelFile
 from dcnumd.segm.segm_torch.model_meta import Rule
 
-REGEXP_SECONDS = 3.0
-"""Time for all regular expressions of a model [s]; usual ones take milliseconds."""
+REGEXP_SECONDS = 2
+"""Processor time for all regular expressions of a model [s]; usual ones take milliseconds."""
+REGEXP_WALL_SECONDS = 50.0
+"""Time after which they are given up on a busy computer [s]."""
 REGEXP_BYTES = 2**29
 """Address space of the process that evaluates them [bytes]."""
 TOLERANCE = 0.01
@@ -31,6 +33,8 @@ PLAIN = set("\\.^$*+?{}[]|()")
 _SEARCH = f"""
 import json, re, resource, sys, warnings
 resource.setrlimit(resource.RLIMIT_AS, ({REGEXP_BYTES}, {REGEXP_BYTES}))
+resource.setrlimit(resource.RLIMIT_CPU, ({REGEXP_SECONDS}, {REGEXP_SECONDS}))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 warnings.simplefilter("ignore")
 for pattern, text in json.load(sys.stdin):
     try:
@@ -120,13 +124,17 @@ def search_all(searches: Sequence[tuple[str, str]]) -> list[bool | str]:
         return [pattern in text for pattern, text in searches]
     command = [sys.executable, "-I", "-S", "-c", _SEARCH]
     try:
-        done = subprocess.run(  # noqa: S603 -- our own program
-            command, input=json.dumps(searches), capture_output=True, text=True, check=False, timeout=REGEXP_SECONDS
-        )
-        output, failure = done.stdout, "the process that evaluates it died"
+        output = subprocess.run(  # noqa: S603 -- our own program
+            command,
+            input=json.dumps(searches),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=REGEXP_WALL_SECONDS,
+        ).stdout
     except subprocess.TimeoutExpired as error:
         partial = error.stdout or b""
         output = partial.decode() if isinstance(partial, bytes) else partial
-        failure = f"its regular expression takes more than {REGEXP_SECONDS:g} s"
     answers: list[bool | str] = [json.loads(line) for line in output.splitlines()]
+    failure = f"its regular expression takes more than {REGEXP_SECONDS} s"
     return answers + [failure] * (len(searches) - len(answers))

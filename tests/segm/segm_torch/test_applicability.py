@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -102,11 +100,13 @@ def test_rules_that_may_lack_their_key_and_texts_of_any_kind(tmp_path):
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(.*,){25}P", "a{1,60000}{1,60000}x"])
-def test_expressions_that_never_end_are_ended(monkeypatch, pattern):
-    monkeypatch.setattr(applicability, "REGEXP_SECONDS", 0.7)
+def test_expressions_that_never_end_are_ended(pattern):
     text = "a" * 40 + "," * 60 + "!"
-    begin = time.monotonic()
     found = search_all([("a.", text), (pattern, text), ("a.", text)])
-    assert time.monotonic() - begin < 5
     assert found[0] is True
     assert isinstance(found[1], str)
+
+
+def test_expressions_are_given_up_on_a_busy_computer(monkeypatch):
+    monkeypatch.setattr(applicability, "REGEXP_WALL_SECONDS", 0.0)
+    assert search_all([("a.", "ab")]) == ["its regular expression takes more than 2 s"]
