@@ -7,6 +7,8 @@ import io
 import os
 import pathlib
 import pickle
+import subprocess
+import sys
 import zipfile
 
 import h5py
@@ -208,6 +210,17 @@ def test_networks_are_kept_until_there_is_no_room(tmp_path, model, shared_model)
     # the file of the second model was used least recently
     assert cache.get(model, "torch.jit", "cpu") is first
     assert cache.get(shared_model(G2), "torch.jit", "cpu") is not second
+
+
+def test_torch_is_imported_by_workers_only():
+    """Neither the command line nor the server from which workers are forked loads it."""
+    names = ("dcnumd.logic.tasks", "dcnumd.logic.process", "dcnumd.segm.methods", "dcnumd.commands.models")
+    code = f"import sys, {', '.join(names)}; dcnumd.segm.methods.get_available_segmenters()"
+    code += (
+        "; print(sorted({'torch', 'openvino'} & set(sys.modules)), 'dcnumd.segm.segm_torch.torch_model' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] True"
 
 
 @needs_torch
