@@ -56,7 +56,7 @@ def test_frames_of_any_shape(tmp_path, oracle, shared_model, size, strategy):
     [
         (networks.save_script, None, "drain"),
         (networks.save_program, None, "tap"),
-        (networks.save_program, "aot_eager", "drain"),
+        (networks.save_program, "eager", "drain"),
     ],
     ids=["TorchScript", "torch.eager", "torch.compile"],
 )
