@@ -147,7 +147,7 @@ METHODS: Mapping[str, tuple[str, Meanings]] = {
     ),
     "segmenter:torchsto": (
         "A trained model finds the objects in each frame, on an NVIDIA card.",
-        {"model_file": _phrase("The model is the file {}.")},
+        {"model_file": _phrase("The model is the file {}."), "device": _phrase("It is computed on {}.")},
     ),
     "feature:legacy": (
         "Features of size, shape and position are computed from the contour of each object.",
