@@ -123,7 +123,7 @@ class WorkerPool(Generic[W]):
             elif self._pending.get(index):
                 # A late answer to a task of the previous file must not be taken for an answer to a task of this file.
                 self.workers[index].kill()
-                self._restart(index)
+                self._restart(index, died=False)
             self._send_bind(index)
 
     def _send_bind(self, index: int) -> None:
@@ -134,15 +134,16 @@ class WorkerPool(Generic[W]):
             # The worker has just died; the next `collect` replaces it.
             return
 
-    def _restart(self, index: int) -> None:
-        """Replace a dead worker."""
+    def _restart(self, index: int, *, died: bool = True) -> None:
+        """Replace a worker that has died, or that was killed because nobody needs its answer any more."""
         dead = self.workers[index]
         # If this raises, the pool is unchanged.
         self.workers[index] = self.start_worker(index)
         dead.connection.close()
         dead.join()
-        fields = {"event": "worker.lost", "pid": dead.pid, "role": "segmenter"}
-        logger.warning("worker process %s died and was replaced", dead.pid, extra={"fields": fields})
+        if died:
+            fields = {"event": "worker.lost", "pid": dead.pid, "role": "segmenter"}
+            logger.warning("worker process %s died and was replaced", dead.pid, extra={"fields": fields})
 
     @property
     def idle(self) -> bool:
@@ -276,7 +277,8 @@ class WorkerPool(Generic[W]):
                 continue
             for index in [index for index, tasks in self._pending.items() if tasks]:
                 self.workers[index].kill()
-                self._replace(index)
+                self._restart(index, died=False)
+                self._send_bind(index)
 
     def stop(self) -> None:
         """Ask all workers to end, and kill those that have not ended after `JOIN_SECONDS`."""

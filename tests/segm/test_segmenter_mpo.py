@@ -124,6 +124,25 @@ def test_killed_worker_is_replaced_and_the_others_stay(caplog):
     assert record.fields == {"event": "worker.lost", "pid": pids[1], "role": "segmenter"}
 
 
+def test_worker_that_is_busy_when_work_is_stopped_is_replaced_without_a_report(caplog):
+    """It is killed because nobody needs its answer any more, so it counts as no loss."""
+    slot = filled_slot(*blobs())
+    with SegmentThresh(num_workers=1) as segmenter:
+        expected = segmenter.segment_chunk(0, [slot]).copy()
+        pid = segmenter._workers[0].pid
+        os.kill(pid, signal.SIGSTOP)
+
+        def stop():
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            list(segmenter.pool.run(["a task that the stopped worker never sees"], stop))
+        slot.mask[:] = False
+        np.testing.assert_array_equal(segmenter.segment_chunk(0, [slot]), expected)
+        assert segmenter._workers[0].pid != pid
+    assert caplog.records == []
+
+
 def test_batch_that_kills_two_workers_is_an_error():
     """Deadly frames end in an error that names the batch; the workers go on with the next chunk."""
     images, backgrounds = blobs()
