@@ -12,6 +12,7 @@ from dcnumd.errors import MethodError, ModelError, WorkerError
 from dcnumd.meta.extras import lacking
 from dcnumd.segm.segm_torch import torch_model
 from dcnumd.segm.segm_torch.segm_torch_base import TorchSegmenter, check_output
+from dcnumd.segm.segm_torch.torch_setup import missing_cuda
 from dcnumd.segm.segmenter_uni import UNISegmenter
 
 
@@ -50,6 +51,8 @@ class SegmentTorchUNI(TorchSegmenter, UNISegmenter):
         wiring = model.wiring(kwargs.get("backend"), kwargs.get("device"))
         if wiring.backend == torch_model.OPENVINO and (missing := lacking("openvino")):
             raise ModelError(f"{model.path}: backend {wiring.backend!r}: {missing}", "model_unsupported")
+        if wiring.device != "cpu" and (missing := missing_cuda()):
+            raise ModelError(f"{model.path}: device {wiring.device!r}: {missing}", "model_unsupported")
 
     @staticmethod
     def segment_algorithm(

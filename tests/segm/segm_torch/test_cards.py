@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dcnumd.errors import WorkerError
+from dcnumd.errors import ModelError, WorkerError
 from dcnumd.segm.segm_torch import torch_setup
 from dcnumd.segm.segm_torch.cards import CardRunner
 from dcnumd.segm.segm_torch.segm_torch_mpo import SegmentTorchMPO
 from dcnumd.segm.segm_torch.segm_torch_sto import SegmentTorchSTO
-from tests.support.models import G1
+from dcnumd.segm.segm_torch.segm_torch_uni import SegmentTorchUNI
+from tests.support.models import G1, describe_2, save_2
 
 
 class SmallCard:
@@ -106,6 +107,17 @@ def test_torchsto_says_what_it_needs(monkeypatch, tmp_path):
     assert SegmentTorchSTO.missing_requirement() == "an NVIDIA card is needed, and this computer has none"
     (tmp_path / "nvidia0").touch()
     assert SegmentTorchSTO.is_available()
+
+
+def test_model_for_a_card_is_refused_without_one(monkeypatch, tmp_path):
+    """The config is checked, so that no measurement has to fail with a message of torch."""
+    model = str(save_2(tmp_path, describe_2(wiring_options=[{"backend": "torch.jit", "device": "cuda"}])))
+    monkeypatch.setattr(torch_setup, "lacking", lambda _: "")
+    monkeypatch.setattr(torch_setup.importlib.metadata, "version", lambda _: "2.13.0")
+    monkeypatch.setattr(torch_setup, "DEVICES", tmp_path)
+    with pytest.raises(ModelError, match="device 'cuda:0': an NVIDIA card is needed, and this computer has none"):
+        SegmentTorchUNI.check_values({"model_file": model})
+    SegmentTorchUNI.check_values({"model_file": model, "backend": "torch.jit", "device": "cpu"})
 
 
 def test_identifiers_do_not_tell_the_card(shared_model):
