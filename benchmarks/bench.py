@@ -88,6 +88,10 @@ class Bench:
     timeout: float = 900.0
     """Of one run [s]."""
     idle_seconds: float = 120.0
+    model: pathlib.Path | None = None
+    """Of the case torch; None for that in ``../shared/data``."""
+    device: str = "cpu"
+    """Of the case torch."""
     stock: Stock = dataclasses.field(init=False)
     _numbers: itertools.count[int] = dataclasses.field(init=False, default_factory=lambda: itertools.count(1))
 

@@ -7,9 +7,11 @@ import os
 import pathlib
 import platform
 import re
+import subprocess
+import sys
 from typing import Any
 
-PACKAGES = ("dcnumd", "dcnum", "numpy", "numba", "h5py", "hdf5plugin")
+PACKAGES = ("dcnumd", "dcnum", "numpy", "numba", "h5py", "hdf5plugin", "torch")
 
 
 def describe_machine(workers: int) -> dict[str, Any]:
@@ -24,6 +26,15 @@ def describe_machine(workers: int) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: installed_version(name) for name in PACKAGES},
     }
+
+
+def card_name() -> str:
+    """Return the name of the graphics card that torch uses first."""
+    code = "import torch; print(torch.cuda.get_device_name())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"there is no card for torch: {done.stderr.strip().rpartition(chr(10))[2]}")
+    return done.stdout.strip()
 
 
 def installed_version(name: str) -> str:

@@ -74,7 +74,7 @@ def dcnum_command(
     """Return the same for dcnum."""
     values = dict(settings)
     output = folder / f"{measurement.stem}_dcnum.rtdc"
-    job = {
+    job: dict[str, object] = {
         "path_in": str(measurement),
         "path_out": str(output),
         "background_code": values["pipeline.background.code"],
@@ -82,6 +82,9 @@ def dcnum_command(
         "compression": values["output.compression"],
         "num_procs": workers,
     }
+    if "pipeline.segmenter.code" in values:
+        job["segmenter_code"] = values["pipeline.segmenter.code"]
+        job["segmenter_kwargs"] = {"model_file": values["pipeline.segmenter.model_file"]}
     return [sys.executable, str(HERE / "dcnum_driver.py"), json.dumps(job)], output
 
 

@@ -17,6 +17,7 @@ from benchmarks.cases import SHORT, Lineup, comparisons, lineups, settings, usab
 from benchmarks.guard import run_guard
 from benchmarks.lineup import run_lineup
 from benchmarks.machine import describe_machine
+from benchmarks.models import TORCH, model_cases
 from benchmarks.programs import dcnum_command, process_command, timed
 from benchmarks.report import as_json, fill_section, markdown
 from benchmarks.reports import report_cases
@@ -36,13 +37,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog="Exit code 1 if results differ from those of dcnum; the report lists missed targets.",
     )
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"see --list; all but {GUARD} if none is given")
+    parser.add_argument(
+        "cases", nargs="*", metavar="CASE", help=f"see --list; all but {TORCH} and {GUARD} if none is given"
+    )
     parser.add_argument("--list", action="store_true", help="tell the cases and how long they take, and exit")
     parser.add_argument("--runs", type=int, default=5, help="repetitions")
     parser.add_argument("--frames", type=int, default=10_000, help="in place of 10,000; others follow in proportion")
     parser.add_argument("--workers", type=int, default=usable_cores(), help="worker processes of both programs")
     parser.add_argument("--workers-up-to", type=int, default=0, help="in the case scaling; 0: as --workers")
     parser.add_argument("--idle-seconds", type=float, default=120.0, help="in the case idle")
+    parser.add_argument("--model", type=pathlib.Path, metavar="FILE", help="in the case torch; version 1 (.dcnm)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="in the case torch")
     parser.add_argument("--cold", action="store_true", help="try out without warming up: durations mean little")
     parser.add_argument("--timeout", type=float, default=900.0, help="of one run [s]")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="work in DIR, a new folder; keep what differs")
@@ -66,13 +71,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def all_cases(options: argparse.Namespace) -> list[Case]:
     """Return all cases in the order in which they run."""
     up_to = options.workers_up_to or options.workers
-    return [*comparisons(), *lineups(options.workers, up_to), *special_cases(options.idle_seconds), *report_cases()]
+    compared = [*comparisons(), *lineups(options.workers, up_to)]
+    return [*compared, *special_cases(options.idle_seconds), *report_cases(), *model_cases()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; return the exit code."""
     options = parse_arguments(arguments)
-    cases = [case for case in all_cases(options) if case.name in options.cases or not options.cases]
+    chosen = options.cases or [case.name for case in all_cases(options) if options.list or case.name != TORCH]
+    cases = [case for case in all_cases(options) if case.name in chosen]
     if options.list:
         for case in cases:
             print(f"{case.name:12} about {case.seconds / 60:4.1f} min  {case.what}")
@@ -88,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workers=options.workers,
             timeout=options.timeout,
             idle_seconds=options.idle_seconds,
+            model=options.model,
+            device=options.device,
         )
         if options.profile:
             write_timeline(options.profile, bench)

@@ -250,6 +250,16 @@ def test_one_command_runs_cases_and_fills_a_page(tmp_path):
     assert done.stdout.strip() in text
 
 
+def test_model_that_cannot_be_used_is_told(tmp_path, capsys):
+    """The case with models ends with one line instead of a traceback; it is not among those that run unnamed."""
+    (tmp_path / "net_00000.dcnm").write_bytes(b"nothing")
+    assert main(["torch", "--model", str(tmp_path / "net_00000.dcnm"), "--cold", "--runs", "1"]) == 1
+    assert "torch could not be measured: " in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "all but torch and guard" in " ".join(capsys.readouterr().out.split())
+
+
 def test_cases_are_listed_and_unknown_ones_refused(capsys):
     """A wrong name is answered with the right ones."""
     assert main(["--list"]) == 0
