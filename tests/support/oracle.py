@@ -97,7 +97,8 @@ THREADS = ("OMP", "MKL", "NUMEXPR", "NUMPY", "OPENBLAS", "NUMBA")
 SINGLE_THREADED = {f"{name}_NUM_THREADS": "1" for name in THREADS} | {"VECLIB_MAXIMUM_THREADS": "1"}
 # dcnum imports openvino while its result is open. That forks a process, which then has the lock of the result.
 UNLOCKED = {"HDF5_USE_FILE_LOCKING": "FALSE"}
-SECONDS_PER_RUN = 60
+SECONDS_PER_RUN = 120
+"""With models, each of its processes imports torch, which takes long on a busy computer."""
 
 
 class DcnumError(Exception):
