@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Sequence
 
 from benchmarks.bench import Bench, Figure, Outcome, tell
 from benchmarks.cases import SHORT, STANDARD, Settings, Target, settings, warm_case
@@ -129,13 +130,21 @@ def network_seconds(subject: Subject, frames: int, bench: Bench) -> float:
             )
             processes.append(stack.enter_context(process))
             stack.callback(process.kill)
-        for process in processes:
-            if process.stdout is None or not process.stdout.readline():
-                raise SystemExit(f"the network of {subject.model} cannot be run alone")
+        wait_for_lines(processes)
         begin = time.perf_counter()
         for process in processes:
-            process.communicate("begin\n", bench.timeout)
+            assert process.stdin is not None
+            print(file=process.stdin, flush=True)
+        wait_for_lines(processes)
         return time.perf_counter() - begin
+
+
+def wait_for_lines(processes: Sequence[subprocess.Popen[str]]) -> None:
+    """Wait until each of the processes has printed a line."""
+    for process in processes:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise SystemExit("the network cannot be run alone")
 
 
 def at_rest(subject: Subject, bench: Bench) -> list[Figure]:

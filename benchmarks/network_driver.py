@@ -1,6 +1,6 @@
 """Runs the network of a model alone: ``python network_driver.py MODEL DEVICE BATCH FRAMES HEIGHT WIDTH``.
 
-It prints a line when the network is loaded, and computes when it receives one.
+It prints a line when the network is loaded, computes when it receives one, and prints another one then.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def main() -> None:
         for _ in range(-(-frames // batch)):
             output = network(images)
         output.cpu()
+        print("computed", flush=True)
 
 
 if __name__ == "__main__":
