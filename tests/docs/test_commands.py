@@ -65,6 +65,7 @@ NOT_RUN = {
     r"sudo /opt/dcnumd/bin/pip install .*": "installs from a package index",
     r"(.venv/bin/|.*python3\.\d+ -m )(python -m )?pytest.*": "is this run",
     r".venv/bin/ruff check .*": "is a part of .ci/run",
+    r".venv/bin/python -m benchmarks torch": "needs torch and a model, and takes long on processors",
     r"git .*|cd dcnumd|export LD_PRELOAD=.*": "needs a server, other versions of Python, or a release",
     r"podman .*": "needs a container engine; tests/container follows the Containerfile without one",
     r"sudo (-u dcnumd )?/opt/dcnumd/bin/dcnumd check .*": "needs the user of the service",
