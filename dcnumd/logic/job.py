@@ -45,6 +45,16 @@ class PipelineSettings:
     model_folders: tuple[pathlib.Path, ...] = ()
     """Folders in which a file of a segmenter, such as its model, is looked for if it is given by its name."""
 
+    @property
+    def segmenter(self) -> SegmenterSpec:
+        """The segmenter of the pipeline."""
+        return SegmenterSpec(self.segmenter_code, self.segmenter_kwargs, self.mask_kwargs)
+
+    @property
+    def segmenters(self) -> tuple[SegmenterSpec, ...]:
+        """The segmenter of the pipeline and, if there is one, its fallback."""
+        return (self.segmenter, *([self.fallback] if self.fallback is not None else []))
+
 
 class KnownContent(NamedTuple):
     """The content of a file at the time of a stamp."""

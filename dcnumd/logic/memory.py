@@ -260,10 +260,10 @@ def _bytes_of_models(settings: PipelineSettings, pixels: int) -> int:
     from dcnumd.segm.segm_torch.model_file import find_model  # noqa: PLC0415
 
     sizes = []
-    for kwargs in (settings.segmenter_kwargs, settings.fallback.kwargs if settings.fallback else {}):
-        if kwargs.get("model_file"):
+    for chosen in settings.segmenters:
+        if model := chosen.kwargs.get("model_file"):
             sizes.append(0)
             with contextlib.suppress(ModelError, OSError):
-                sizes.append(find_model(kwargs["model_file"], settings.model_folders).stat().st_size)
+                sizes.append(find_model(model, settings.model_folders).stat().st_size)
     one_by_one = settings.segmenter_code == "torchmpo" and settings.fallback is None
     return worker_bytes(max(sizes), pixels, 1 if one_by_one else BATCH) if sizes else 0

@@ -119,11 +119,11 @@ class Pipeline:
         DcnumdError
             A model cannot be loaded, or fails.
         """
-        own = SegmenterSpec(settings.segmenter_code, settings.segmenter_kwargs, settings.mask_kwargs)
-        for chosen in (own, settings.fallback):
-            if chosen is not None and (files := get_segmenter(chosen.code).file_keywords):
-                kwargs = resolved_kwargs(get_segmenter(chosen.code), chosen.kwargs, settings.model_folders)
-                if any(kwargs.get(name) for name in files):
+        for chosen in settings.segmenters:
+            segmenter = get_segmenter(chosen.code)
+            if segmenter.file_keywords:
+                kwargs = resolved_kwargs(segmenter, chosen.kwargs, settings.model_folders)
+                if any(kwargs.get(name) for name in segmenter.file_keywords):
                     self._warm_up(dataclasses.replace(chosen, kwargs=kwargs))
 
     def _warm_up(self, chosen: SegmenterSpec) -> None:
@@ -150,9 +150,7 @@ class Pipeline:
             Reason ``memory_limit``, when the file needs more memory than the job may take.
         """
         layout = self._layout(plan)
-        settings = plan.job.settings
-        chosen = SegmenterSpec(settings.segmenter_code, settings.segmenter_kwargs, settings.mask_kwargs)
-        return Engagement(self, layout, self._take_over(self._made(chosen)))
+        return Engagement(self, layout, self._take_over(self._made(plan.job.settings.segmenter)))
 
     def _take_over(self, segmenter: MPOSegmenter) -> MPOSegmenter:
         if self._segmenter is not None:

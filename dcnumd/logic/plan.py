@@ -154,8 +154,7 @@ def method_ids(settings: PipelineSettings, background_kwargs: Mapping[str, Any])
     MethodError
         A method or one of its keywords does not exist.
     """
-    own = SegmenterSpec(settings.segmenter_code, settings.segmenter_kwargs, settings.mask_kwargs)
-    segmenter_id = _segmenter_id("pipeline.segmenter", own, settings.model_folders)
+    segmenter_id = _segmenter_id("pipeline.segmenter", settings.segmenter, settings.model_folders)
     background = get_background(settings.background_code)
     check_section("pipeline.background", background, "check_user_kwargs", background_kwargs)
     _check_values(background, background_kwargs)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dcnumd.errors import MeasurementError
-from dcnumd.logic.job import PipelineSettings, SegmenterSpec
+from dcnumd.logic.job import PipelineSettings
 from dcnumd.meta.keywords import keyword_defaults
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.segm.methods import get_segmenter
@@ -75,11 +75,9 @@ def read_models(settings: PipelineSettings) -> None:
     MethodError
         There is no such segmenter, or it has no such keyword, or its model cannot be used.
     """
-    own = SegmenterSpec(settings.segmenter_code, settings.segmenter_kwargs)
-    for chosen in (own, settings.fallback):
-        if chosen is not None:
-            segmenter = get_segmenter(chosen.code)
-            segmenter.check_values(resolved_kwargs(segmenter, chosen.kwargs, settings.model_folders))
+    for chosen in settings.segmenters:
+        segmenter = get_segmenter(chosen.code)
+        segmenter.check_values(resolved_kwargs(segmenter, chosen.kwargs, settings.model_folders))
 
 
 def resolved_kwargs(
