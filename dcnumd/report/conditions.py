@@ -137,11 +137,9 @@ def of_blocked_reports(blocked: Iterable[Blocked], results: Sequence[Blocked]) -
         path = pathlib.PurePath(one.folder)
         if any(path.is_relative_to(other.folder) for other in results):
             continue
-        waits = f"{one.waiting:,} reports wait" if one.waiting != 1 else "1 report waits"
-        text = (
-            f"{printable(one.folder)}: no reports can be written, {waits}. {printable(one.error).rstrip('.')}. "
-            f"{wording.cause_of(one.reason).cure}"
-        )
+        waits, error = wording.who_waits(one.waiting, "report"), printable(one.error).rstrip(".")
+        cure = wording.cause_of(one.reason).cure
+        text = f"{printable(one.folder)}: no reports can be written, {waits}. {error}. {cure}"
         yield Condition("report.blocked", "yellow", "No place for reports", text, (one.folder,))
 
 

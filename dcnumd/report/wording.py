@@ -54,9 +54,9 @@ def told_of_blocked(problem: str, reason: str, error: str, waiting: int) -> str:
     return f"{problem}: {cause.what}: {printable(error)}. {cause.cure} {who_waits(waiting)}."
 
 
-def who_waits(waiting: int) -> str:
-    """Return how many measurements wait, such as ``1 measurement waits``."""
-    return f"{waiting:,} measurements wait" if waiting != 1 else "1 measurement waits"
+def who_waits(waiting: int, noun: str = "measurement") -> str:
+    """Return how many measurements or others wait, such as ``1 measurement waits``."""
+    return f"{waiting:,} {noun}s wait" if waiting != 1 else f"1 {noun} waits"
 
 
 def news_in_words(failed: int, red: int) -> str:
