@@ -129,8 +129,11 @@ def test_identifiers_do_not_tell_the_card(shared_model):
 
 
 @pytest.mark.skipif(bool(torch_setup.missing_cuda()), reason=torch_setup.missing_cuda())
-def test_cards_and_processors_find_the_same(shared_model):
+def test_cards_and_processors_find_the_same(shared_model, pictures):
     model = str(shared_model(G1))
+    for name in (f"cell_image_{number}" for number in range(1, 6)):
+        (found,) = SegmentTorchSTO.segment_algorithm(pictures(name)[np.newaxis], model_file=model)
+        np.testing.assert_array_equal(found, pictures(f"{name}_mask_segm") > 0)
     frames = np.random.default_rng(2).normal(150, 2, (130, 80, 320))
     frames[:, 30:50, 100:130] -= 40
     frames = frames.astype(np.uint8)

@@ -42,6 +42,9 @@ def test_a_model_of_version_2(tmp_path):
     assert model.meta.image_shape == (64, 256)
     assert model.meta.preprocessing is None
     assert model.read_network() == network
+    # 0 is for any number, as if it was not there
+    for given in (0, None):
+        assert read_model(save_2(tmp_path, describe_2(batch_size=given))).meta.batch_size == 0
 
 
 def test_backend_and_device_that_are_not_given_are_the_first_that_fit(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import os
 import pathlib
@@ -15,112 +14,23 @@ import h5py
 import hdf5plugin  # noqa: F401 -- registers Zstandard
 import numpy as np
 import pytest
-from PIL import Image
 
 from dcnumd.errors import MethodError, ModelError, WorkerError
-from dcnumd.meta import paths
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segm_torch import torch_model
 from dcnumd.segm.segm_torch.model_file import read_model
 from dcnumd.segm.segm_torch.model_memory import network_bytes
 from dcnumd.segm.segm_torch.segm_torch_mpo import SegmentTorchMPO
 from dcnumd.segm.segm_torch.segm_torch_uni import SegmentTorchUNI
-from dcnumd.segm.segmenter import Segmenter, SegmenterNotApplicableError
 from dcnumd.segm.segmenter_uni import UNISegmenter
 from dcnumd.shared_memory.slot import ChunkSlotData
-from tests.conftest import SHARED_DATA
 from tests.support import networks
 from tests.support.models import G1, G2, archive, describe, describe_2, needs_torch, save_1, save_2
-
-FRAMES = "segm-torch-test-data_unet-dcnum-test_g1_910c2"
-"""Frames with the masks that the model finds in them, before and after post-processing."""
 
 
 @pytest.fixture
 def model(shared_model):
     return str(shared_model(G1))
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    """Return a function that reads a picture of the test data."""
-    source = SHARED_DATA / f"{FRAMES}.zip"
-    if not source.exists():
-        pytest.skip(f"{source.name} is missing in ../shared/data")
-
-    def read(name):
-        with zipfile.ZipFile(source) as file, Image.open(file.open(f"{name}.png")) as image:
-            return np.asarray(image.convert("L"))
-
-    return read
-
-
-def test_identifiers_have_the_name_of_the_model(model):
-    segmenter = SegmentTorchMPO(model_file=model)
-    assert segmenter.get_ppid() == f"torchmpo:m={G1}.dcnm:cle=1^f=1^clo=0"
-    assert not segmenter.requires_background_correction
-    assert segmenter.mask_postprocessing
-    assert Segmenter.get_ppkw_from_ppid(segmenter.get_ppid()) == {
-        "model_file": f"{G1}.dcnm",
-        "kwargs_mask": {"clear_border": True, "fill_holes": True, "closing_disk": 0},
-    }
-    other = SegmentTorchMPO.get_ppid_from_ppkw({"model_file": "gone/net.dcnm"}, {"closing_disk": 2})
-    assert other == "torchmpo:m=gone/net.dcnm:cle=1^f=1^clo=2"
-
-
-def test_identifiers_do_not_tell_the_backend(tmp_path):
-    options = [{"backend": backend, "device": "cpu"} for backend in ("inductor", "torch.eager")]
-    path = save_2(tmp_path, describe_2(model_file_format="ExportedProgram", wiring_options=options, batch_size=10))
-    segmenter = SegmentTorchUNI(model_file=str(path))
-    assert segmenter.kwargs == {"model_file": str(path), "backend": "inductor", "device": "cpu"}
-    assert segmenter.required_batch_size == 10
-    other = SegmentTorchUNI(model_file=str(path), backend="torch.eager")
-    assert other.kwargs["device"] == "cpu"
-    assert other.get_ppid() == segmenter.get_ppid() == f"torchuni:m={path.name}:cle=1^f=1^clo=0"
-    assert Segmenter.get_ppkw_from_ppid(other.get_ppid()) == {
-        "model_file": path.name,
-        "kwargs_mask": {"clear_border": True, "fill_holes": True, "closing_disk": 0},
-    }
-    with pytest.raises(ModelError, match="no way to run"):
-        SegmentTorchUNI(model_file=str(path), device="gpu")
-
-
-def test_models_in_registered_folders_are_found_by_name(model, monkeypatch):
-    monkeypatch.setattr(paths, "search_path_registry", {})
-    paths.register_search_path("torch_model_files", pathlib.Path(model).parent)
-    segmenter = SegmentTorchMPO(model_file=f"{G1}.dcnm")
-    # a worker does not know the folder
-    assert copy.copy(segmenter).kwargs["model_file"] == model
-
-
-def test_models_say_for_what_they_are_made(model, shared_model, tmp_path):
-    channel, reservoir = {"setup:chip region": "channel"}, {"setup:chip region": "reservoir"}
-    assert SegmentTorchMPO.validate_applicability({"model_file": model}, meta=channel, logs={})
-    with pytest.raises(SegmenterNotApplicableError, match="only experiments in channel region supported") as error:
-        SegmentTorchMPO.validate_applicability({"model_file": model}, meta=reservoir)
-    assert error.value.reason == "not_applicable"
-    with pytest.raises(SegmenterNotApplicableError) as error:
-        SegmentTorchMPO.validate_applicability({"model_file": str(shared_model(G2))})
-    assert error.value.reasons_list == [
-        "'setup:identifier' is missing in meta",
-        "'setup:channel width' is missing in meta",
-    ]
-    with pytest.raises(SegmenterNotApplicableError, match="version 1, and the segmenter needs version 2"):
-        SegmentTorchUNI.validate_applicability({"model_file": model}, meta=channel)
-    with pytest.raises(MethodError, match="needs model_file"):
-        SegmentTorchMPO.validate_applicability({})
-
-
-def test_settings_are_checked_before_a_measurement_needs_them(model, tmp_path):
-    SegmentTorchMPO.check_values({"model_file": model})
-    with pytest.raises(MethodError, match="'torchmpo' needs model_file"):
-        SegmentTorchMPO.check_values({})
-    with pytest.raises(ModelError, match=r"'torchuni': .* is a model of version 1") as error:
-        SegmentTorchUNI.check_values({"model_file": model})
-    assert error.value.reason == "model_unsupported"
-    with pytest.raises(ModelError) as error:
-        SegmentTorchMPO.check_values({"model_file": str(tmp_path / "gone.dcnm")})
-    assert error.value.reason == "model_missing"
 
 
 @needs_torch
