@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pathlib
+import shutil
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -83,3 +84,9 @@ def save_2(folder: pathlib.Path, meta: Mapping[str, Any], network: bytes | None 
 
 needs_torch = pytest.mark.skipif(bool(lacking("torch")), reason=lacking("torch"))
 """Marks tests that run networks."""
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="the backend inductor needs a compiler for C++"
+)
+"""Marks tests that compile networks to machine code."""
+needs_openvino = pytest.mark.skipif(bool(lacking("openvino")), reason=lacking("openvino"))
+"""Marks tests that run networks with openvino."""

@@ -18,11 +18,18 @@ def u_net(torch: Any, *, step: int = 2, answer: str = "mask") -> Any:
     torch
         The imported package.
     step
-        Factor of the coarser level.
+        Factor of the coarser level, by which height and width of frames must be divisible.
     answer
         ``mask`` for booleans, ``numbers`` for 0 and 255, ``nan`` for NaN.
     """
     nn, functional = torch.nn, torch.nn.functional
+
+    def mean(frames: Any, size: int) -> Any:
+        # of rows, then of columns, which is much faster
+        for sides in ((size, 1), (1, size)):
+            margins = (sides[0] // 2, sides[1] // 2)
+            frames = functional.avg_pool2d(frames, sides, stride=1, padding=margins, count_include_pad=False)
+        return frames
 
     class UNet(nn.Module):
         def __init__(self) -> None:
@@ -34,11 +41,7 @@ def u_net(torch: Any, *, step: int = 2, answer: str = "mask") -> Any:
 
         def forward(self, images: Any) -> Any:
             frames = images.to(torch.float32).unsqueeze(1) / 255
-            near, far = (
-                functional.avg_pool2d(frames, size, stride=1, padding=size // 2, count_include_pad=False)
-                for size in (5, 41)
-            )
-            darkness = far - near
+            darkness = mean(frames, 41) - mean(frames, 5)
             fine = torch.relu(self.down(darkness))
             coarse = torch.relu(self.deep(functional.max_pool2d(fine, step)))
             wide = functional.interpolate(coarse, scale_factor=float(step))
@@ -65,14 +68,28 @@ def save_script(folder: pathlib.Path, *, answer: str = "mask", **meta: Any) -> p
 
 def save_program(folder: pathlib.Path, shape: tuple[int, int] = (80, 320), **meta: Any) -> pathlib.Path:
     """Write a model of version 2 with an exported program, for any number of frames of a shape."""
+    return _save_exported(folder, shape, 2, {}, meta)
+
+
+def save_program_for_any_shape(folder: pathlib.Path, **meta: Any) -> pathlib.Path:
+    """Write a model of version 2 with an exported program that takes frames of any shape, but is made for 80x320 px."""
+    import torch  # noqa: PLC0415 -- optional
+
+    sides = {1: torch.export.Dim("height", min=4, max=1000), 2: torch.export.Dim("width", min=4, max=1000)}
+    return _save_exported(folder, (80, 320), 1, sides, meta)
+
+
+def _save_exported(
+    folder: pathlib.Path, shape: tuple[int, int], step: int, sides: dict[int, Any], meta: dict[str, Any]
+) -> pathlib.Path:
     import torch  # noqa: PLC0415 -- optional
 
     example = torch.zeros((10, *shape), dtype=torch.uint8)
-    frames = {"images": {0: torch.export.Dim("frames", min=1, max=1000)}}
+    frames = {"images": {0: torch.export.Dim("frames", min=1, max=1000), **sides}}
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(u_net(torch), (example,), dynamic_shapes=frames)
+        program = torch.export.export(u_net(torch, step=step), (example,), dynamic_shapes=frames)
         torch.export.save(program, file)
     options = [{"backend": backend, "device": "cpu"} for backend in ("torch.eager", "inductor", "openvino")]
     usual = {"model_file_format": "ExportedProgram", "image_shape": list(shape), "wiring_options": options}

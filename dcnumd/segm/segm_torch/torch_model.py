@@ -20,10 +20,11 @@ import numpy.typing as npt
 from dcnumd.errors import ModelError, WorkerError
 from dcnumd.meta.extras import lacking
 from dcnumd.segm.segm_torch.cards import CardRunner
+from dcnumd.segm.segm_torch.compiled import CompiledNetwork
 from dcnumd.segm.segm_torch.model_file import ModelFile, find_model, read_model
 from dcnumd.segm.segm_torch.model_memory import BATCH, KEPT_BYTES, network_bytes
 from dcnumd.segm.segm_torch.model_meta import Wiring
-from dcnumd.segm.segm_torch.torch_setup import load_openvino, load_torch, set_up_compiler
+from dcnumd.segm.segm_torch.torch_setup import load_openvino, load_torch
 
 Inference = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Computes the output of a network for a batch."""
@@ -208,8 +209,7 @@ def _prepare(torch: Any, model: ModelFile, wiring: Wiring, loaded: Any) -> Torch
     elif wiring.backend == EAGER:
         module = loaded.module()
     else:
-        set_up_compiler(torch)
-        module = torch.compile(loaded.module(), fullgraph=True, dynamic=False, backend=wiring.backend)
+        module = CompiledNetwork(torch, loaded.module(), wiring.backend)
     kind = TorchProcessor if wiring.device == "cpu" else TorchCard
     return kind(torch, model, wiring.device, module)
 

@@ -18,6 +18,7 @@ import pytest
 from dcnumd.errors import MethodError, ModelError, WorkerError
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segm_torch import torch_model
+from dcnumd.segm.segm_torch.compiled import MAX_SHAPES
 from dcnumd.segm.segm_torch.model_file import read_model
 from dcnumd.segm.segm_torch.model_memory import network_bytes
 from dcnumd.segm.segm_torch.segm_torch_mpo import SegmentTorchMPO
@@ -25,7 +26,7 @@ from dcnumd.segm.segm_torch.segm_torch_uni import SegmentTorchUNI
 from dcnumd.segm.segmenter_uni import UNISegmenter
 from dcnumd.shared_memory.slot import ChunkSlotData
 from tests.support import networks
-from tests.support.models import G1, G2, archive, describe, describe_2, needs_torch, save_1, save_2
+from tests.support.models import G1, G2, archive, describe, describe_2, needs_openvino, needs_torch, save_1, save_2
 
 
 @pytest.fixture
@@ -99,8 +100,19 @@ def test_programs_and_scripts_find_the_same(tmp_path):
 
 
 @needs_torch
+def test_compiled_networks_take_frames_of_many_shapes(tmp_path):
+    """A worker may get measurements with any number of shapes, and torch compiles for a few of them only."""
+    program = networks.save_program_for_any_shape(tmp_path)
+    for width in (*range(20, 21 + MAX_SHAPES), 20):
+        frames = np.full((2, 8, width), 150, np.uint8)
+        frames[:, 2:6, 5:9] = 90
+        masks = SegmentTorchUNI.segment_algorithm(frames, model_file=program, backend="eager", device="cpu")
+        assert masks[:, 4, 7].all(), width
+
+
+@needs_torch
+@needs_openvino
 def test_openvino_finds_the_same(tmp_path):
-    pytest.importorskip("openvino")
     frames = np.random.default_rng(2).normal(150, 2, (13, 80, 320))
     frames[:, 30:50, 100:130] -= 40
     frames = frames.astype(np.uint8)
