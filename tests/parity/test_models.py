@@ -9,7 +9,7 @@ import pytest
 
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 from tests.support import networks
-from tests.support.models import G1, G2, needs_torch
+from tests.support.models import G1, G2, needs_compiler, needs_openvino, needs_torch
 from tests.support.parity import assert_equal_results
 
 pytestmark = [pytest.mark.slow, needs_torch]
@@ -22,7 +22,7 @@ def simulated(path, size, frames=130, **changes):
     write_measurement(path, MeasurementSpec(size=size, frames=frames, density=0.6, seed=7, **changes))
     with h5py.File(path, "r+") as h5:
         images = h5["events/image"]
-        for frame in (1, 50, 99, 100, frames - 1):
+        for frame in {1, 50, 99, 100, frames - 1}.intersection(range(frames)):
             images[frame] = images[frame - 1]
     return path
 
@@ -51,19 +51,34 @@ def test_frames_of_any_shape(tmp_path, oracle, shared_model, size, strategy):
         assert not {1, 50, 99, 100} & set(h5["events/basinmap0"][:].tolist())
 
 
+@pytest.fixture(scope="module")
+def version_2(tmp_path_factory):
+    """Return models whose networks take frames of any shape: TorchScript, and an exported program."""
+    folder = tmp_path_factory.mktemp("models")
+    return {"TorchScript": networks.save_script(folder), "program": networks.save_program_for_any_shape(folder)}
+
+
 @pytest.mark.parametrize(
-    ("made", "backend", "strategy"),
+    ("network", "backend", "size", "strategy"),
     [
-        (networks.save_script, None, "drain"),
-        (networks.save_program, None, "tap"),
-        (networks.save_program, "eager", "drain"),
+        ("TorchScript", None, (80, 320), "drain"),
+        ("TorchScript", "torch.jit", (64, 400), "tap"),
+        ("program", None, (64, 256), "tap"),
+        ("program", "torch.eager", (101, 399), "drain"),
+        ("program", "aot_eager", (64, 256), "drain"),
+        ("program", "aot_eager", (101, 399), "tap"),
+        pytest.param("program", "inductor", (64, 400), "drain", marks=needs_compiler),
+        pytest.param("program", "openvino", (64, 256), "drain", marks=needs_openvino),
+        pytest.param("program", "openvino", (101, 399), "tap", marks=needs_openvino),
     ],
-    ids=["TorchScript", "torch.eager", "torch.compile"],
+    ids=str,
 )
-def test_models_of_version_2(tmp_path, oracle, made, backend, strategy):
-    """Networks that take frames as they are, with each kind of backend that is always there."""
-    model = made(tmp_path)
-    path = simulated(tmp_path / "M1.rtdc", (80, 320), frames=107, chunk=26)
+def test_models_of_version_2(tmp_path, oracle, version_2, network, backend, size, strategy):
+    """Each backend, with frames that are larger and smaller than the 80x320 px of the model."""
+    model = version_2[network]
+    # whole batches of 10 frames; for others, dcnum would compile again
+    frames = 40 if backend == "inductor" else 47
+    path = simulated(tmp_path / "M1.rtdc", size, frames=frames, chunk=20)
     kwargs = {"model_file": str(model)} | ({"backend": backend, "device": "cpu"} if backend else {})
     ours, _ = assert_equal_results(
         path,
