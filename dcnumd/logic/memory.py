@@ -15,8 +15,8 @@ from typing import Any
 
 from dcnumd.config.choices import BasinStrategy
 from dcnumd.errors import ModelError, WorkerError
-from dcnumd.logic.job import PipelineSettings
-from dcnumd.segm.segm_torch.model_memory import BATCH, worker_bytes
+from dcnumd.logic.job import PipelineSettings, SegmenterSpec
+from dcnumd.segm.segm_torch.model_memory import BATCH, NO_MODEL, ModelNeeds, model_needs
 from dcnumd.write.chunk_size import best_chunk_items
 
 MIB = 2**20
@@ -73,8 +73,8 @@ class Workload:
     """Number of additional frames that a worker holds for a batch, at most those of a slot."""
     background_images: int
     """Number of background images of the whole measurement."""
-    segmenter_bytes: int = 0
-    """Memory of each worker for the models of the segmenter [bytes]."""
+    models: ModelNeeds = NO_MODEL
+    """Memory for the models of the segmenter."""
 
     @property
     def pixels(self) -> int:
@@ -113,7 +113,7 @@ def usual_layout(num_workers: int, work: Workload) -> Layout:
 
 def needed(num_workers: int, work: Workload, layout: Layout) -> int:
     """Return the largest memory of all processes of the pipeline [bytes]."""
-    workers = num_workers * (WORKER_BYTES + work.segmenter_bytes + _bytes_of_reading(work))
+    workers = num_workers * (WORKER_BYTES + work.models.worker_bytes + _bytes_of_reading(work))
     # medians occupy no more workers than there are images
     windows = min(num_workers, work.background_images or num_workers)
     medians = windows * (work.kernel_frames + min(work.batch_frames, layout.slot_frames)) * work.pixels
@@ -121,7 +121,8 @@ def needed(num_workers: int, work: Workload, layout: Layout) -> int:
     staging = layout.units * (_unit_bytes(work.image_kinds, work.pixels) + _unit_bytes(SCALAR_KINDS, 8))
     # cleansing makes a second copy, and the workers receive another one
     backgrounds = 3 * work.background_images * work.pixels
-    return PIPELINE_BYTES + workers + medians + slots + staging + backgrounds + work.frames * FRAME_BYTES
+    shared = PIPELINE_BYTES + work.models.shared_bytes
+    return shared + workers + medians + slots + staging + backgrounds + work.frames * FRAME_BYTES
 
 
 def usually_needed(num_workers: int, work: Workload) -> int:
@@ -250,20 +251,29 @@ def workload(
         kernel_frames=min(kernel, frames),
         batch_frames=min(batch, frames),
         background_images=min(images, frames),
-        segmenter_bytes=_bytes_of_models(settings, frame_shape[0] * frame_shape[1]),
+        models=_needs_of_models(settings, frame_shape[0] * frame_shape[1]),
     )
 
 
-def _bytes_of_models(settings: PipelineSettings, pixels: int) -> int:
-    """Return the memory of each worker for the models that settings name [bytes]; 0 if they name none."""
-    # the supervisor imports this module, and needs that one only for models
-    from dcnumd.segm.segm_torch.model_file import find_model  # noqa: PLC0415
+def _needs_of_models(settings: PipelineSettings, pixels: int) -> ModelNeeds:
+    """Return the memory for the models that settings name; nothing if they name none."""
+    found = [
+        _needs_of_model(settings, chosen, pixels) for chosen in settings.segmenters if chosen.kwargs.get("model_file")
+    ]
+    return ModelNeeds(*map(max, zip(*found, strict=True))) if found else NO_MODEL
 
-    sizes = []
-    for chosen in settings.segmenters:
-        if model := chosen.kwargs.get("model_file"):
-            sizes.append(0)
-            with contextlib.suppress(ModelError, OSError):
-                sizes.append(find_model(model, settings.model_folders).stat().st_size)
-    one_by_one = settings.segmenter_code == "torchmpo" and settings.fallback is None
-    return worker_bytes(max(sizes), pixels, 1 if one_by_one else BATCH) if sizes else 0
+
+def _needs_of_model(settings: PipelineSettings, chosen: SegmenterSpec, pixels: int) -> ModelNeeds:
+    # the supervisor imports this module, and needs these only for models
+    from dcnumd.segm.segm_torch.model_file import find_model, read_model  # noqa: PLC0415
+    from dcnumd.segm.segm_torch.model_meta import EAGER, OPENVINO  # noqa: PLC0415
+
+    # what cannot be read fails before it takes memory
+    size, frames, is_program, backend = 0, BATCH, chosen.code == "torchuni", ""
+    with contextlib.suppress(ModelError):
+        model = read_model(find_model(chosen.kwargs["model_file"], settings.model_folders))
+        size, is_program = model.size, model.meta.file_format == "ExportedProgram"
+        frames = 1 if chosen.code == "torchmpo" else model.meta.batch_size or BATCH
+        backend = model.wiring(chosen.kwargs.get("backend") or None, chosen.kwargs.get("device") or None).backend
+    is_compiled = is_program and backend not in {EAGER, OPENVINO}
+    return model_needs(size, pixels, frames, is_program=is_program, is_compiled=is_compiled)

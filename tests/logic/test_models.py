@@ -7,7 +7,6 @@ import os
 import pytest
 
 from dcnumd.errors import ModelError, WorkerError
-from dcnumd.logic import memory
 from dcnumd.logic.calls import load_models
 from dcnumd.logic.job import Job, PipelineSettings, SegmenterSpec
 from dcnumd.logic.process import engine, process_measurement
@@ -82,11 +81,3 @@ def test_faults_of_models_are_told_and_the_next_measurement_works(measurement, t
     assert error.value.reason == "model_unsupported"
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".dcnm"] == []
     assert process_measurement(job_for(measurement, tmp_path, "torchmpo", model)).events > 10
-
-
-def test_memory_of_models_is_counted(measurement, tmp_path, shared_model):
-    settings = job_for(measurement, tmp_path, "torchmpo", shared_model(G1)).settings
-    usual, more = (
-        memory.usually_needed(2, memory.expected_workload((80, 320), one)) for one in (PipelineSettings(), settings)
-    )
-    assert 2 * 600 * memory.MIB < more - usual < 2 * 900 * memory.MIB

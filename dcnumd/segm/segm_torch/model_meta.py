@@ -14,6 +14,12 @@ from typing import Any, Literal
 ModelFormat = Literal["TorchScript", "ExportedProgram"]
 """How the network is stored: as TorchScript, or as a program of `torch.export`."""
 
+EAGER = "torch.eager"
+"""Backend that runs an exported program as it is."""
+JIT = "torch.jit"
+"""Backend that runs TorchScript, and nothing else."""
+OPENVINO = "openvino"
+"""Backend that runs an exported program with the package of this name; others are those of `torch.compile`."""
 MAX_SIDE = 2**14
 """Largest height and width of the frames of a model [px]."""
 MAX_BATCH = 10_000

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dcnumd.errors import MethodError, WorkerError
 from dcnumd.segm.segm_torch import torch_model
-from dcnumd.segm.segm_torch.model_meta import Wiring
+from dcnumd.segm.segm_torch.model_meta import JIT, Wiring
 from dcnumd.segm.segm_torch.preprocessing import fit_masks, preprocess
 from dcnumd.segm.segm_torch.segm_torch_base import TorchSegmenter, check_output
 
@@ -40,7 +40,7 @@ class SegmentTorchMPO(TorchSegmenter):
     @classmethod
     def wiring_of(cls, kwargs: Mapping[str, Any]) -> Wiring:  # noqa: ARG003 -- it does not depend on them
         """Return the only backend and device, whatever the model names; see the base class."""
-        return Wiring(torch_model.JIT, "cpu")
+        return Wiring(JIT, "cpu")
 
     def warm_up(self) -> None:
         """Load the network, and compute once, after which it is as fast as it gets."""
@@ -83,7 +83,7 @@ def segment_frames(
     """
     if model_file is None:
         raise MethodError("a segmenter with a model needs model_file, the path or name of a .dcnm file")
-    network = torch_model.networks.get(model_file, torch_model.JIT, device)
+    network = torch_model.networks.get(model_file, JIT, device)
     preprocessing = network.model.meta.preprocessing
     if preprocessing is None:
         raise MethodError(f"{network.model.path}: is no model of version 1")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.segm.segm_torch import torch_model
-from dcnumd.segm.segm_torch.model_meta import Wiring
+from dcnumd.segm.segm_torch.model_meta import JIT, Wiring
 from dcnumd.segm.segm_torch.segm_torch_base import TorchSegmenter
 from dcnumd.segm.segm_torch.segm_torch_mpo import segment_frames
 from dcnumd.segm.segm_torch.torch_setup import missing_cuda
@@ -54,7 +54,7 @@ class SegmentTorchSTO(TorchSegmenter, STOSegmenter):
     @classmethod
     def wiring_of(cls, kwargs: Mapping[str, Any]) -> Wiring:
         """Return backend and device; see the base class."""
-        return cls.model_of(kwargs).wiring(torch_model.JIT, kwargs.get("device") or FIRST_CARD)
+        return cls.model_of(kwargs).wiring(JIT, kwargs.get("device") or FIRST_CARD)
 
     def warm_up(self) -> None:
         """Load the network, and compute once, after which it is as fast as it gets."""

@@ -23,15 +23,12 @@ from dcnumd.segm.segm_torch.cards import CardRunner
 from dcnumd.segm.segm_torch.compiled import CompiledNetwork
 from dcnumd.segm.segm_torch.model_file import ModelFile, find_model, read_model
 from dcnumd.segm.segm_torch.model_memory import BATCH, KEPT_BYTES, network_bytes
-from dcnumd.segm.segm_torch.model_meta import Wiring
+from dcnumd.segm.segm_torch.model_meta import EAGER, JIT, OPENVINO, Wiring
 from dcnumd.segm.segm_torch.torch_setup import load_openvino, load_torch
 
 Inference = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Computes the output of a network for a batch."""
 
-EAGER = "torch.eager"
-JIT = "torch.jit"
-OPENVINO = "openvino"
 DEFAULT_BATCH = BATCH
 """Number of frames in each batch for models that name none, as in dcnum."""
 

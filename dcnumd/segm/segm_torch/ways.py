@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dcnumd.meta.extras import lacking
 from dcnumd.segm.segm_torch.model_file import ModelFile
+from dcnumd.segm.segm_torch.model_meta import OPENVINO
 from dcnumd.segm.segm_torch.torch_setup import missing_cuda
 
 SEGMENTERS_1 = {"cpu": "torchmpo", "cuda": "torchsto"}
@@ -41,7 +42,7 @@ def ways_of(model: ModelFile) -> list[Way]:
             found.append(Way("", backend, device, "there is no segmenter for this device"))
             continue
         problem = missing_cuda() if kind == "cuda" else lacking("torch")
-        if backend == "openvino":
+        if backend == OPENVINO:
             problem = problem or lacking("openvino")
         found.append(Way(segmenter, backend, device, problem))
     return found

@@ -123,7 +123,7 @@ def test_openvino_finds_the_same(tmp_path):
 
 @needs_torch
 def test_networks_are_kept_until_there_is_no_room(tmp_path, model, shared_model):
-    cache = torch_model.NetworkCache(network_bytes(340_000))
+    cache = torch_model.NetworkCache(2 * network_bytes(170_000))
     first = cache.get(model, "torch.jit", "cpu")
     second = cache.get(shared_model(G2), "torch.jit", "cpu")
     assert cache.get(model, "torch.jit", "cpu") is first
