@@ -49,6 +49,9 @@ class Listener(Protocol):
     def on_change(self) -> None:
         """Handle the start or end of a job or a report, or a file that has settled."""
 
+    def lacks_plot(self) -> bool:
+        """Return whether the plot of the last result is to be drawn again."""
+
     def on_report(self, entry: Entry, summary: ReportSummary) -> None:
         """Handle a result that was rated, or a new report."""
 
@@ -164,6 +167,10 @@ class Session:
         """Count the time until the result was rated."""
         self.counters.light_latency = self.counters.light_latency.with_one(seconds)
         self._listener.on_report(entry, summary)
+
+    def lacks_plot(self) -> bool:
+        """Return whether the plot of the last result is to be drawn again."""
+        return self._listener.lacks_plot()
 
     def on_drawn(self, entry: Entry, summary: ReportSummary) -> None:
         """Show the plot of an earlier result."""

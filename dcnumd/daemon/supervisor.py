@@ -82,9 +82,8 @@ class Supervisor:
         self._once = once
         self._notifier = Notifier.from_environment()
         self._stop = asyncio.Event()
-        self._ready = False
+        self._ready = self._ledger_lost = False
         self._end_error: DcnumdError | None = None
-        self._ledger_lost = False
         self._state = StateFolder(settings.state_folder())
         self._failures = 0
         self._session: Session | None = None
@@ -94,6 +93,7 @@ class Supervisor:
         self._counters = Counters()
         self._view = View(settings, self._counters, self._faults, self._losses)
         self._page = PageKeeper(settings.web, self._view)
+        self.lacks_plot = self._view.lacks_plot
 
     async def run(self) -> int:
         """Run the daemon, and return its exit code."""

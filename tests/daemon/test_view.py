@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 
 import pytest
 
-from dcnumd.config.values import Settings
+from dcnumd.config.values import LogSettings, ReportSettings, Settings
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.live.view import View
 from dcnumd.daemon.measurements.counters import Counters
@@ -40,3 +41,16 @@ def test_plot_is_that_of_the_last_recording(tmp_path, recorded, shown):
             entry = ledger.add(f"/in/M{number}.rtdc", Stamp(1, 2, 3, 4), "job")
             view.note_report(entry, summary(time, f"plot {number}".encode()))
     assert view.plot() == f"plot {shown}".encode()
+
+
+def test_plot_is_drawn_again_only_where_it_is_missing_or_looks_different(tmp_path):
+    """After a start, or after a reload of a config that changes the reports; not after any other reload."""
+    view = View(Settings(), Counters(), tuple, int)
+    assert view.lacks_plot()
+    with Ledger.open(tmp_path) as ledger:
+        view.note_report(ledger.add("/in/M1.rtdc", Stamp(1, 2, 3, 4), "job"), summary(NOON, b"plot"))
+    assert not view.lacks_plot()
+    view.settings = dataclasses.replace(Settings(), log=LogSettings(level="debug"))
+    assert not view.lacks_plot()
+    view.settings = dataclasses.replace(Settings(), report=ReportSettings(gallery=0))
+    assert view.lacks_plot()

@@ -99,6 +99,10 @@ class Works:
     def on_change(self):
         self.changed.set()
 
+    def lacks_plot(self):
+        """Return False: there is no live page."""
+        return False
+
     def on_report(self, *_):
         """Do nothing: no reports are made."""
 

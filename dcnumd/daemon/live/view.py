@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import structlog
 
 from dcnumd import __version__, routing
-from dcnumd.config.values import Settings
+from dcnumd.config.values import ReportSettings, Settings
 from dcnumd.daemon.clock import now
 from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.ledger.records import FINAL, Entry, State, utc_now
@@ -46,6 +46,8 @@ class Plot(NamedTuple):
     """The plot as a PNG."""
     recorded: str = ""
     """Date and time of the recording as the instrument wrote them; may be empty."""
+    drawn_with: ReportSettings | None = None
+    """Settings of reports with which it was drawn."""
 
 
 class StageProgress(NamedTuple):
@@ -121,7 +123,7 @@ class View:
         # A time in the future is that of an instrument whose clock is wrong; it must not keep later plots away.
         recorded = summary.recorded if summary.recorded <= f"{dt.datetime.now().astimezone() + CLOCK_ERROR}" else ""
         if summary.plot and (not recorded or recorded >= self._plot.recorded):
-            self._plot = Plot(entry.id, summary.plot, recorded)
+            self._plot = Plot(entry.id, summary.plot, recorded, self.settings.report)
         self.touch()
 
     async def changed(self, version: int) -> int:
@@ -185,6 +187,10 @@ class View:
             latency=counters.latency,
             light_latency=counters.light_latency,
         )
+
+    def lacks_plot(self) -> bool:
+        """Return whether there is no plot, or one that was drawn with other settings."""
+        return self._plot.drawn_with != self.settings.report
 
     def plot(self) -> bytes:
         """Return the scatter plot of the last recording with a report, a PNG; empty if there is none."""

@@ -37,6 +37,9 @@ class Listener(Protocol):
     def on_rated(self, entry: Entry, summary: ReportSummary, seconds: float) -> None:
         """Handle a rated result, `seconds` [s] after it was finished."""
 
+    def lacks_plot(self) -> bool:
+        """Return whether the plot of the last result is to be drawn again."""
+
     def on_drawn(self, entry: Entry, summary: ReportSummary) -> None:
         """Handle the plot of an earlier result, which was drawn again."""
 
@@ -179,9 +182,11 @@ class Reporter:
             self._listener.on_change()
 
     async def _draw_last(self) -> None:
-        """Draw the plot of the last result for the live page, which has none after a start of the daemon."""
+        """Draw the plot of the last result for the live page if it has none, as after a start of the daemon."""
+        if not self._settings.web.listen or not self._listener.lacks_plot():
+            return
         entry = next(iter(self._ledger.history(State.DONE, limit=1)), None)
-        if not self._settings.web.listen or entry is None or entry.report_state != "written":
+        if entry is None or entry.report_state != "written":
             return
         request = dataclasses.replace(self._request(entry)[0], formats=())
         # The page works without it, for example if the result was moved.
