@@ -28,6 +28,7 @@ COMMANDS = {
     "retry": ("dcnumd.commands.ledger:retry", "Have files processed again."),
     "forget": ("dcnumd.commands.ledger:forget", "Remove files from the ledger."),
     "acknowledge": ("dcnumd.commands.ledger:acknowledge", "Say that failures and red lights have been seen."),
+    "worker": ("dcnumd.commands.worker:worker", "Process the jobs of daemons, as a worker of a Dask cluster."),
     "install-service": (
         "dcnumd.commands.install_service:install_service",
         "Write a systemd service and its config for chosen folders.",

@@ -138,6 +138,21 @@ FAILURES: dict[str, Reason] = {
     "worker_died": Reason("A process died twice at the same frames", _REPORT, "dcnumd", "yes"),
     "worker_killed": Reason("The process died during the processing", _MEMORY, "computer", "yes"),
     "worker_start": Reason("A process could not be started", _MEMORY, "computer", "depends"),
+    "worker_lost": Reason(
+        "The computer that processed it was lost", "Nothing to do; another one processes it.", "computer", "yes"
+    ),
+    "worker_path": Reason(
+        "The computer that should process it does not find the file",
+        "Ask the engineer to check the shares there, and executor.paths.",
+        "settings",
+        "yes",
+    ),
+    "result_unseen": Reason(
+        "The result was made elsewhere, but is not seen here",
+        "Ask the engineer to check the shares, and executor.paths.",
+        "settings",
+        "yes",
+    ),
     "worker": Reason("A process failed with an error", _REPORT, "dcnumd", "depends"),
     "segmenter_output": Reason("The segmenter returned something that cannot be used", _MAKER, "method", "no"),
     "cancelled": Reason(
@@ -199,6 +214,15 @@ OTHERS: dict[str, Reason] = {
     "changing": Reason("It changed while it was inspected", _WAIT, "nobody", "yes"),
     "still_written": Reason("It is still being written", _WAIT, "nobody", "yes"),
     "unreachable": Reason("Its folder does not answer", _SHARE, "computer", "yes"),
+    "executor_unreachable": Reason(
+        "The computers that process measurements cannot be reached",
+        "Nothing to do; processing continues by itself once they can.",
+        "computer",
+        "yes",
+    ),
+    "worker_ended": Reason(
+        "The computer that processed it was shut down", "Nothing to do; another one processes it.", "nobody", "yes"
+    ),
     "interrupted": Reason(
         "dcnumd ended during its processing", "Nothing to do; it is processed again.", "nobody", "yes"
     ),

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-Fault = Literal["ledger.unwritable", "worker.failed"]
+Fault = Literal["ledger.unwritable", "worker.failed", "executor.unreachable"]
 """Why nothing can be processed; the names are those of the log events."""
 
 
@@ -56,6 +56,8 @@ class Running:
     started: str
     held: bool
     """Whether the job is suspended because of a recording."""
+    worker: str = ""
+    """Name of the worker of the cluster that processes it; empty on this computer, and before it begins."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,6 +112,21 @@ class Blocked:
     error: str
     waiting: int
     """Number of measurements that wait for the folder, or whose reports do."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cluster:
+    """Dask cluster that processes measurements."""
+
+    scheduler: str
+    """Address of the scheduler, or file that contains it."""
+    connected: bool
+    workers: int
+    """Number of workers that can process measurements."""
+    refused: int
+    """Number of workers that have another version of dcnumd, or other kernels."""
+    capacity: int
+    """Number of measurements of this daemon that may be processed at the same time."""
 
 
 LATENCY_BOUNDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
@@ -204,3 +221,5 @@ class Snapshot:
     """Folders that accept no reports."""
     also_running: tuple[Running, ...] = ()
     """Further measurements that are being processed, if there are several at the same time."""
+    cluster: Cluster | None = None
+    """Cluster that processes the measurements; None if this computer does so."""

@@ -88,6 +88,8 @@ def described(hint: Any, limits: Mapping[str, Any]) -> str:
         return "text or section"
     if limits.get("ends"):
         return "list of two numbers, the smaller one first, or `[]`"
+    if limits.get("path_pairs"):
+        return "table of paths"
     if typing.get_origin(hint) is tuple:
         return f"list of {described(typing.get_args(hint)[0], {})}s".replace("`s", "`")
     if typing.get_origin(hint) is typing.Literal:

@@ -140,7 +140,9 @@ DAEMON = {
     "ledger": {"clock"},
     "folders": {"clock", "ledger"},
     "measurements": {"clock", "ledger", "folders"},
-    "workers": {"logs", "measurements"},
+    "systemd": {"clock"},
+    "cluster": {"clock", "folders", "measurements", "systemd"},
+    "workers": {"logs", "measurements", "cluster"},
     "session": {"clock", "ledger", "folders", "measurements", "workers"},
     "live": {"clock", "ledger", "folders", "measurements", "session"},
 }

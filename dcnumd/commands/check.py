@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dcnumd.commands.check_executor import executor_findings
 from dcnumd.commands.check_file import check_file
 from dcnumd.commands.check_pipeline import check_pipeline, measured_speeds, pipeline_id, speed_in_words
 from dcnumd.commands.finding import Finding
@@ -99,6 +100,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         targets[settings.report.folder] = None
     for target in targets:
         yield from _target(target, settings.resources.min_free_gb)
+    yield from executor_findings(settings)
     yield _processors(settings.resources.cpus)
     yield _state(settings.state_folder())
     if settings.log.file is not None:

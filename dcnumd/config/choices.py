@@ -13,6 +13,9 @@ ExistingPolicy = Literal["skip", "replace", "fail"]
 Format = Literal["html", "json", "png"]
 """Format of a report: the page, the same figures as data, or the scatter plot as a picture."""
 
+ExecutorKind = Literal["local", "dask"]
+"""Where jobs run: in a process on this computer, or on the workers of a Dask cluster."""
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 DeletedPolicy = Literal["leave", "remake"]

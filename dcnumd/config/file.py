@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import tomli
 
+from dcnumd.config.path_map import PathMap
 from dcnumd.config.reader import SectionReader
 from dcnumd.config.slips import explain
 from dcnumd.config.values import (
@@ -83,6 +85,7 @@ def load_settings(path: pathlib.Path | None, overrides: Sequence[str] = ()) -> S
         members = tuple(dataclasses.replace(group, neighbours=outputs) for group in groups)
         settings = dataclasses.replace(root, several=members)
     _check_folders(settings, reader)
+    _check_executor(settings, reader)
     return settings
 
 
@@ -180,3 +183,18 @@ def _check_folders(settings: Settings, reader: SectionReader) -> None:
                 f"the watched folders {listed} would share one tree of results, because their names are equal; "
                 f'watch folders with different names, or set output.folder to ""',
             )
+
+
+def _check_executor(settings: Settings, reader: SectionReader) -> None:
+    """Raise an error if jobs cannot be given to the workers of the configured cluster."""
+    executor = settings.executor
+    if executor.kind == "local":
+        return
+    if importlib.util.find_spec("distributed") is None:
+        raise reader.error("executor.kind", "\"dask\" needs Dask, which is not installed: pip install 'dcnumd[dask]'")
+    if bool(executor.scheduler) == (executor.scheduler_file is not None):
+        raise reader.error("executor", 'with kind = "dask", either scheduler or scheduler_file is needed')
+    paths = PathMap.of(executor.paths)
+    for folder in settings.trusted_folders():
+        if not paths.covers(folder):
+            raise reader.error("executor.paths", f"says nothing of {folder}; add its folder on the workers")

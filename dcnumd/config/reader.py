@@ -2,9 +2,10 @@
 
 The metadata of a field may restrict its values: ``minimum``, ``minimum_or_0`` (0 is allowed as well), ``maximum``,
 ``above`` (exclusive), ``file_name`` (part of a file name), ``pattern`` (a regular expression and its description),
-``empty`` (a list may be empty), and ``ends`` (a list has two rising numbers, or is empty). ``short`` names the key of a
-section that may be written as a text instead, with the value of this key. ``rest`` marks a mapping for keys without a
-field, of which ``files`` lists those that are paths or names of files; ``internal`` marks a field without a key.
+``empty`` (a list may be empty), ``ends`` (a list has two rising numbers, or is empty), and ``path_pairs`` (keys and
+values of a table are absolute paths). ``short`` names the key of a section that may be written as a text instead, with
+the value of this key. ``rest`` marks a mapping for keys without a field, of which ``files`` lists those that are paths
+or names of files; ``internal`` marks a field without a key.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class SectionReader:
             return self.read(typing.cast("type[Any]", hint), value, f"{key}.")
         if origin is Mapping:
             self._expect(key, value, dict, "a section")
-            return dict(self._finite(key, value))
+            return self._path_pairs(key, value) if metadata.get("path_pairs") else dict(self._finite(key, value))
         if origin is types.UnionType:
             hint = next(member for member in typing.get_args(hint) if member is not types.NoneType)
             if hint is pathlib.Path and value == "":
@@ -114,6 +115,12 @@ class SectionReader:
             raise self.error(key, "got an empty list; at least one entry is needed")
         # An entry that is repeated has no meaning in any list; a folder would be watched twice.
         return tuple(dict.fromkeys(self._value(key, item, hint, metadata) for item in value))
+
+    def _path_pairs(self, key: str, value: Mapping[str, Any]) -> dict[str, str]:
+        for here, there in value.items():
+            if not isinstance(there, str) or not (here.startswith("/") and there.startswith("/")):
+                raise self.error(key, f"got {here!r} = {there!r}; two absolute paths as text are expected")
+        return dict(value)
 
     def _ends(self, key: str, value: Any, metadata: Mapping[str, Any]) -> tuple[float, ...]:
         words = "a list of two numbers, the smaller one first,"

@@ -15,6 +15,7 @@ from dcnumd.config.choices import (
     BasinStrategy,
     Compression,
     DeletedPolicy,
+    ExecutorKind,
     ExistingPolicy,
     Format,
     LogFormat,
@@ -138,6 +139,20 @@ class ResourceSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ExecutorSettings:
+    """Settings of where jobs run."""
+
+    kind: ExecutorKind = "local"
+    scheduler: str = ""
+    """Address of the Dask scheduler; empty if `scheduler_file` names the file that contains it."""
+    scheduler_file: pathlib.Path | None = None
+    capacity: int = dataclasses.field(default=0, metadata={"minimum": 0})
+    """Number of jobs of this daemon that may run at the same time; 0 means one for each worker."""
+    paths: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"path_pairs": True})
+    """Folder on the workers for each folder on this computer; empty means that the paths are equal."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RetrySettings:
     """Settings of further attempts after a transient error."""
 
@@ -244,6 +259,7 @@ class Settings:
     pipeline: PipelineSection = PipelineSection()
     models: ModelSettings = ModelSettings()
     resources: ResourceSettings = ResourceSettings()
+    executor: ExecutorSettings = ExecutorSettings()
     retry: RetrySettings = RetrySettings()
     state: StateSettings = StateSettings()
     log: LogSettings = LogSettings()

@@ -35,6 +35,7 @@ from dcnumd.daemon.workers import Workers
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.job import JobResult
 from dcnumd.report.request import ReportSummary
+from dcnumd.status import Cluster
 from dcnumd.write.result import remove_leftovers
 
 log = structlog.get_logger()
@@ -112,6 +113,11 @@ class Session:
         """Whether no work is left for files, jobs and reports."""
         return self.settling.idle and self.jobs.idle and self.reports.idle
 
+    @property
+    def cluster(self) -> Cluster | None:
+        """State of the cluster that runs the jobs; None if they run on this computer."""
+        return self._workers.executor.cluster
+
     def request_scan(self) -> None:
         """Request a scan of all folders."""
         for folder in self.folders:
@@ -142,8 +148,8 @@ class Session:
                     task.cancel()
 
     def on_change(self) -> None:
-        """Lower the priority of reports while jobs run, and notify the daemon."""
-        self.reports.process.give_way(idle=bool(self.jobs.running))
+        """Lower the priority of reports while jobs run on this computer, and notify the daemon."""
+        self.reports.process.give_way(idle=bool(self.jobs.running) and self._workers.executor.local)
         self._listener.on_change()
 
     def on_failed(self, reason: str) -> None:
@@ -210,19 +216,22 @@ class Session:
         return work
 
     async def keep_courteous(self) -> None:
-        """Suspend jobs and reports while a watched file is being written."""
+        """Suspend reports, and jobs on this computer, while a watched file is being written."""
         tracker = self.lifecycle.tracker
         while True:
             await tracker.written.wait()
-            self.jobs.hold()
+            running = self.jobs.running if self.jobs.patient else ()
+            if self.jobs.patient:
+                self.jobs.hold()
             self.reports.process.hold()
-            begin, running, written = now(), self.jobs.running, tracker.being_written()
+            begin, written = now(), tracker.being_written()
             for entry in running:
                 job_log(entry).info("pipeline.held", written=written[0].path if written else "")
             try:
                 await tracker.quiet.wait()
             finally:
-                self.jobs.resume()
+                if self.jobs.patient:
+                    self.jobs.resume()
                 self.reports.process.resume()
             for entry in running:
                 job_log(entry).info("pipeline.resumed", seconds=round(now() - begin, 1))
@@ -246,14 +255,13 @@ class Session:
     async def _run_jobs(self) -> None:
         # Wait for the executor: its failure to start must not count as an attempt of a measurement.
         await self._workers.ready.wait()
-        patient = self._settings.resources.pause_while_acquiring
         if self._once:
-            await self.jobs.keep_running(patient=patient)
+            await self.jobs.keep_running()
         else:
             async with asyncio.TaskGroup() as group:
                 keeper = group.create_task(self.jobs.keep_ready(), name="executor")
                 try:
-                    await self.jobs.keep_running(patient=patient)
+                    await self.jobs.keep_running()
                 finally:
                     keeper.cancel()
         self._finished.set()

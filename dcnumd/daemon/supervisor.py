@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import structlog
 
-from dcnumd import __version__, routing
+from dcnumd import __version__
 from dcnumd.config.file import reread_settings
 from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
@@ -28,7 +28,6 @@ from dcnumd.daemon.live.answers import keep_answering
 from dcnumd.daemon.live.server import PageKeeper
 from dcnumd.daemon.live.view import View
 from dcnumd.daemon.measurements.counters import Counters
-from dcnumd.daemon.measurements.probe import check_methods
 from dcnumd.daemon.ownership import LOCK_NAME, owner_lock, temporary_folder
 from dcnumd.daemon.session import Session
 from dcnumd.daemon.state_folder import StateFolder
@@ -89,7 +88,7 @@ class Supervisor:
         self._session: Session | None = None
         self._reloads = asyncio.Event()
         self._losses_before = 0
-        self._workers = Workers.of(settings, self._on_progress)
+        self._workers = Workers.of(settings, self._on_progress, self._on_executor_change)
         self._counters = Counters()
         self._view = View(settings, self._counters, self._faults, self._losses)
         self._page = PageKeeper(settings.web, self._view)
@@ -247,8 +246,7 @@ class Supervisor:
             settings = reread_settings(self._settings)
             if settings.state_folder() != self._settings.state_folder():
                 raise ConfigError(f"{settings.source}: state.folder: cannot change while dcnumd runs; restart it")
-            for group in settings.groups:
-                await self._check_methods(group)
+            await self._workers.check_methods(settings)
         except (ConfigError, WorkerError) as error:
             log.warning("config.refused", error=error.message)
             return
@@ -256,13 +254,6 @@ class Supervisor:
         self._next_settings = settings
         if self._session is not None:
             self._session.finish_up()
-
-    async def _check_methods(self, group: Settings) -> None:
-        try:
-            await self._workers.probe.call(check_methods, routing.pipeline_settings(group))
-        except WorkerError:
-            # The probe may have died because of a file; the second call starts a new one.
-            await self._workers.probe.call(check_methods, routing.pipeline_settings(group))
 
     async def _take_over(self, settings: Settings) -> None:
         """Apply new settings; restart the processes only if settings that are fixed at their start have changed."""
@@ -275,7 +266,7 @@ class Supervisor:
             await asyncio.wait([self._starting])
             await self._close_workers()
             self._losses_before = self._losses()
-            self._workers = Workers.of(settings, self._on_progress)
+            self._workers = Workers.of(settings, self._on_progress, self._on_executor_change)
             # Do not wait for the start if the daemon is asked to stop.
             stop = asyncio.create_task(self._stop.wait())
             self._starting = asyncio.create_task(self._start_workers(), name="start")
@@ -298,6 +289,7 @@ class Supervisor:
                 oldest_wait_seconds=round(lifecycle.queue.oldest_wait(), 1),
                 settling=len(lifecycle.tracker.candidates),
                 running=jobs.running[0].path if jobs.running else None,
+                **_cluster_fields(session),
                 last_success=lifecycle.last_success,
                 blocked=[dataclasses.asdict(blocked) for blocked in jobs.outputs.blocked()],
             )
@@ -312,11 +304,16 @@ class Supervisor:
         return self._workers.executor.alive or self._ledger_lost or not self._workers.ready.is_set()
 
     def _faults(self) -> tuple[Fault, ...]:
-        works = self._is_alive() and not self._workers.failing.is_set()
-        return ("ledger.unwritable",) if self._ledger_lost else () if works else ("worker.failed",)
+        return ("ledger.unwritable",) if self._ledger_lost else self._workers.faults(works=self._is_alive())
 
     def _losses(self) -> int:
         return self._losses_before + self._workers.losses
+
+    def _on_executor_change(self) -> None:
+        if self._session is not None:
+            # The executor may take more jobs than before.
+            self._session.lifecycle.queue.filled.set()
+        self._view.touch()
 
     def _on_progress(self, progress: Progress) -> None:
         self._view.note_progress(progress)
@@ -378,7 +375,15 @@ class Supervisor:
 def _fixed(settings: Settings) -> tuple[object, ...]:
     """Return the settings that a process cannot change once it runs."""
     resources = settings.resources
-    return settings.log, resources.nice, resources.cpus, resources.num_workers
+    return settings.log, settings.executor, resources.nice, resources.cpus, resources.num_workers
+
+
+def _cluster_fields(session: Session) -> dict[str, object]:
+    """Return the fields of a heartbeat about the cluster that processes measurements; none without one."""
+    if session.cluster is None:
+        return {}
+    also_running = [entry.path for entry in session.jobs.running[1:]]
+    return {"also_running": also_running, "workers": session.cluster.workers}
 
 
 def _status_of(session: Session) -> str:

@@ -10,14 +10,19 @@ from typing import Self
 
 import structlog
 
+from dcnumd import routing
 from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
+from dcnumd.daemon.cluster.dask_executor import DaskExecutor
 from dcnumd.daemon.measurements.backoff import backoff_seconds
-from dcnumd.daemon.measurements.executor import JobExecutor, make_executor
+from dcnumd.daemon.measurements.executor import JobExecutor
+from dcnumd.daemon.measurements.local_executor import LocalExecutor
+from dcnumd.daemon.measurements.probe import check_methods
 from dcnumd.errors import WorkerError
 from dcnumd.logic.job import Progress
 from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy
+from dcnumd.status import Fault
 
 log = structlog.get_logger()
 
@@ -42,12 +47,12 @@ class Workers:
     """Set while the executor cannot be started, and another attempt is pending."""
 
     @classmethod
-    def of(cls, settings: Settings, on_progress: Callable[[Progress], None]) -> Self:
+    def of(cls, settings: Settings, on_progress: Callable[[Progress], None], on_change: Callable[[], object]) -> Self:
         """Return the workers for these settings, without starting them."""
         configure = functools.partial(logs.configure, settings.log)
         courtesy = Courtesy(settings.resources.nice, settings.resources.cpus)
         probe, report = (Child(name, configure, courtesy) for name in ("probe", "report"))
-        return cls(make_executor(settings, configure, on_progress), probe, report)
+        return cls(make_executor(settings, configure, on_progress, on_change), probe, report)
 
     @property
     def losses(self) -> int:
@@ -75,6 +80,9 @@ class Workers:
             try:
                 async with asyncio.timeout(START_SECONDS):
                     await self.executor.start()
+                    if not self.executor.local:
+                        # The executor on this computer does so itself.
+                        await self.check_methods(settings)
             except TimeoutError as error:
                 message = f"the pipeline process is not ready after {START_SECONDS:g} s"
                 raise WorkerError(message, "worker_start") from error
@@ -91,6 +99,54 @@ class Workers:
                 self.failing.clear()
                 self.ready.set()
 
+    async def check_methods(self, settings: Settings) -> None:
+        """Check the configured methods in the process that inspects files.
+
+        Raises
+        ------
+        ConfigError
+            If a method does not exist or does not accept its keywords.
+        WorkerError
+            If the process cannot be started, or dies twice.
+        """
+        for pipeline in map(routing.pipeline_settings, settings.groups):
+            try:
+                await self.probe.call(check_methods, pipeline)
+            except WorkerError:
+                # The probe may have died because of a file; the second call starts a new one.
+                await self.probe.call(check_methods, pipeline)
+
+    def faults(self, *, works: bool) -> tuple[Fault, ...]:
+        """Return why no measurement can be processed; empty if they can (`works`), or while the executor starts."""
+        cluster = self.executor.cluster
+        if self.ready.is_set() and cluster is not None and not cluster.connected:
+            return ("executor.unreachable",)
+        return () if works and not self.failing.is_set() else ("worker.failed",)
+
     async def close(self) -> None:
         """End all processes."""
         await asyncio.gather(*(one.close(CLOSE_SECONDS) for one in (self.executor, self.probe, self.report)))
+
+
+def make_executor(
+    settings: Settings,
+    configure_logs: Callable[[], object],
+    on_progress: Callable[[Progress], None],
+    on_change: Callable[[], object],
+) -> JobExecutor:
+    """Return the executor for these settings.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    configure_logs
+        Function that configures logging in a process of the executor; it must be picklable.
+    on_progress
+        Called with each progress report of a job.
+    on_change
+        Called when the capacity of the executor, or the state of its cluster, may have changed.
+    """
+    if settings.executor.kind == "dask":
+        return DaskExecutor(settings, on_progress, on_change)
+    return LocalExecutor(settings, configure_logs, on_progress)

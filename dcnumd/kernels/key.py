@@ -24,16 +24,34 @@ IMPORT_OF_DECORATOR = re.compile(rb"^\s*(from|import) dcnumd\.kernels\b.*\bdecor
 @functools.cache
 def cache_key() -> str:
     """Return the key: a hash of everything that compiled code depends on (16 hexadecimal digits)."""
-    digest = hashlib.sha256()
-    for path, content in sources():
-        digest.update(f"{path.relative_to(PACKAGE)} {len(content)}\n".encode())
-        digest.update(content)
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite", "numpy")]
+    digest = _digest_of_sources()
+    versions = _versions()
     settings = [f"{key}={value}" for key, value in sorted(os.environ.items()) if key.startswith("NUMBA_")]
     settings = [setting for setting in settings if not setting.startswith(("NUMBA_CACHE_DIR=", "NUMBA_NUM_THREADS="))]
     for part in (*versions, *settings, str(sys.implementation.cache_tag), *_processor()):
         digest.update(f"{part}\n".encode())
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def code_key() -> str:
+    """Return a hash of what determines the numbers that kernels compute, on any processor (16 hexadecimal digits)."""
+    digest = _digest_of_sources()
+    for part in _versions():
+        digest.update(f"{part}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _digest_of_sources() -> hashlib._Hash:
+    digest = hashlib.sha256()
+    for path, content in sources():
+        digest.update(f"{path.relative_to(PACKAGE)} {len(content)}\n".encode())
+        digest.update(content)
+    return digest
+
+
+def _versions() -> list[str]:
+    return [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite", "numpy")]
 
 
 def sources() -> Iterator[tuple[pathlib.Path, bytes]]:

@@ -154,3 +154,5 @@ class Progress:
     frames_done: int
     frames: int
     events: int
+    worker: str = ""
+    """Name of the worker of the cluster that runs the job; empty on this computer."""

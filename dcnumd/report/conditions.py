@@ -20,7 +20,9 @@ Name = Literal[
     "daemon.stopping",
     "ledger.unwritable",
     "worker.failed",
+    "executor.unreachable",
     "daemon.starting",
+    "executor.no_workers",
     "watch.unreachable",
     "disk.low",
     "output.blocked",
@@ -53,6 +55,12 @@ FAULTS: dict[Fault, Reason] = {
     "worker.failed": Reason(
         "The process that does the work cannot be started, so nothing is processed",
         "Ask the engineer; the log says what is wrong. It is started again until that succeeds.",
+        "computer",
+        "yes",
+    ),
+    "executor.unreachable": Reason(
+        "The computers that process measurements cannot be reached",
+        "Ask the engineer to check the network and the scheduler; processing continues by itself once they can.",
         "computer",
         "yes",
     ),
@@ -168,6 +176,11 @@ def _of_daemon(snapshot: Snapshot, names: Mapping[str, str]) -> Iterator[Conditi
     if not snapshot.ready and not snapshot.faults:
         text = "This takes some seconds, and a minute the first time."
         yield Condition("daemon.starting", "grey", "Starting", text)
+    cluster = snapshot.cluster
+    if snapshot.ready and cluster is not None and cluster.connected and not cluster.workers:
+        others = f" {cluster.refused:,} cannot be used because their versions differ." if cluster.refused else ""
+        text = f"No other computer is ready to process measurements, so they wait.{others} Ask the engineer."
+        yield Condition("executor.no_workers", "yellow", "No computer to process", text)
     if snapshot.paused:
         finished = f"{names[snapshot.running.path]} is finished first. " if snapshot.running else ""
         text = f"{finished}No measurement is started until somebody resumes."

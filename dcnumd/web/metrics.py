@@ -115,6 +115,11 @@ def _work(snapshot: Snapshot) -> Iterator[Metric]:
         "How fast they grow together.",
         sum(recording.bytes_per_second or 0.0 for recording in snapshot.recording),
     )
+    if (cluster := snapshot.cluster) is not None:
+        yield _gauge("dcnumd_cluster_connected", "1 while the scheduler of the cluster is reached.", cluster.connected)
+        yield _gauge("dcnumd_cluster_workers", "Workers that can process measurements.", cluster.workers)
+        yield _gauge("dcnumd_cluster_workers_refused", "Workers whose version or kernels differ.", cluster.refused)
+        yield _gauge("dcnumd_cluster_capacity", "Measurements that may be processed together.", cluster.capacity)
     running = snapshot.running
     number = len(snapshot.also_running) + (running is not None)
     yield _gauge("dcnumd_running", "Measurements that are being processed.", number)

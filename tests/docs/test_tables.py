@@ -34,7 +34,9 @@ def settings_of(kind: Any = Settings, prefix: str = "") -> Iterator[str]:
         hint = typing.get_type_hints(kind)[field.name]
         if dataclasses.is_dataclass(hint) and "short" not in field.metadata:
             yield from settings_of(hint, f"{prefix}{field.name}.")
-        elif not field.metadata.get("internal") and typing.get_origin(hint) is not Mapping:
+        elif field.metadata.get("path_pairs") or not (
+            field.metadata.get("internal") or typing.get_origin(hint) is Mapping
+        ):
             yield f"{prefix}{field.name}"
 
 

@@ -53,7 +53,12 @@ class Daemon:
     @classmethod
     def start(cls, config: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Self:
         """Start a daemon and follow its log; `environment` is added to that of this process."""
-        command = [sys.executable, "-m", "dcnumd", "run", "-c", os.fspath(config), *arguments]
+        return cls.follow("run", "-c", os.fspath(config), *arguments, environment=environment)
+
+    @classmethod
+    def follow(cls, *arguments: str, environment: Mapping[str, str] | None = None) -> Self:
+        """Start another command that logs as a daemon does, and follow its log."""
+        command = [sys.executable, "-m", "dcnumd", *arguments]
         # With the fault handler, SIGABRT makes a hanging daemon print where it hangs.
         variables = {**os.environ, "PYTHONFAULTHANDLER": "1", **(environment or {})}
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=variables)

@@ -27,7 +27,7 @@ class HereAndNow(concurrent.futures.Executor):
 class FakeExecutor:
     """A `JobExecutor` whose jobs end at once, unless a test gives it another pool."""
 
-    capacity, alive, losses = 1, True, 0
+    capacity, alive, losses, local, cluster = 1, True, 0, True, None
 
     def __init__(self, pool: concurrent.futures.Executor | None = None) -> None:
         self.pool = pool or HereAndNow()

@@ -17,6 +17,7 @@ SECONDS_EACH = 4.0
 """Approximate duration of a slow test [s]."""
 SECONDS = {
     "tests/benchmarks/": 25.0,
+    "tests/daemon/cluster/": 30.0,
     "tests/daemon/test_faults_": 12.0,
     "tests/daemon/test_reports.py": 15.0,
     "tests/docs/test_commands.py": 1.0,

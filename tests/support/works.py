@@ -12,9 +12,8 @@ from dcnumd.daemon import logs
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.counters import Counters
-from dcnumd.daemon.measurements.executor import make_executor
 from dcnumd.daemon.session import Session
-from dcnumd.daemon.workers import Workers
+from dcnumd.daemon.workers import Workers, make_executor
 from dcnumd.logic.stamp import Stamp
 from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy
@@ -33,7 +32,7 @@ class Works:
         self.with_jobs = with_jobs
         configure = functools.partial(logs.configure, self.settings.log)
         if processes:
-            self.executor = make_executor(self.settings, configure, self._on_progress)
+            self.executor = make_executor(self.settings, configure, self._on_progress, self.changed.set)
             self.probe, self.report = (Child(name, configure, Courtesy(0)) for name in ("probe", "report"))
         else:
             self.executor, self.probe, self.report = executor or FakeExecutor(), FakeChild(), FakeChild()
@@ -49,8 +48,7 @@ class Works:
         work = [settling.keep_admitting(), settling.keep_settling(), settling.keep_inspecting()]
         work.append(session.results.keep_checking(settling.make_again))
         if self.with_jobs:
-            patient = self.settings.resources.pause_while_acquiring
-            work += [self.jobs.keep_running(patient=patient), self.jobs.outputs.keep_checking()]
+            work += [self.jobs.keep_running(), self.jobs.outputs.keep_checking()]
             work.append(session.keep_courteous())
         return work
 

@@ -7,7 +7,7 @@ import html.parser
 
 import pytest
 
-from dcnumd.status import Blocked, Folder, Output, Recording, Unacknowledged, Waiting
+from dcnumd.status import Blocked, Cluster, Folder, Output, Recording, Unacknowledged, Waiting
 from tests.support.web import ago, busy, done, failed, full, png, running, snapshot
 
 HOSTILE = "<script>alert(1)</script>\"'&\n\t\u202e測定\udcff.rtdc"
@@ -85,6 +85,13 @@ def test_page_tells_that_a_result_was_taken_away(serve):
         ({"stopping": True, "faults": ("worker.failed",)}, "grey", "Stopping", "after the next start"),
         ({"faults": ("worker.failed",)}, "red", "Out of order", "Ask the engineer"),
         ({"faults": ("ledger.unwritable",), "ready": False}, "red", "Out of order", "The ledger cannot be written"),
+        ({"faults": ("executor.unreachable",)}, "red", "Out of order", "check the network and the scheduler"),
+        (
+            {"cluster": Cluster("tls://server:8786", connected=True, workers=0, refused=2, capacity=0)},
+            "yellow",
+            "No computer to process",
+            "2 cannot be used because their versions differ",
+        ),
         ({"paused": True}, "yellow", "Paused", "until somebody resumes"),
         ({"paused": True, "running": running()}, "yellow", "Paused", "M100_data.rtdc is finished first"),
         ({"folders": (Folder("/a", reachable=False),)}, "red", "A folder is missing", "/a cannot be reached"),
@@ -266,11 +273,13 @@ def test_files_of_the_page_are_kept_by_browsers_as_long_as_they_are_the_same(ser
 
 def test_all_that_is_processed_is_shown(serve):
     """Where several measurements are processed at the same time each has its name and its progress."""
-    first, second = running(1, path="/srv/M001.rtdc"), running(2, path="/srv/M002.rtdc")
+    first, second = running(1, path="/srv/M001.rtdc"), running(2, path="/srv/M002.rtdc", worker="left")
     page = read(serve(snapshot(running=first, also_running=(second,))))
     assert len(page.all("progress")) == 2
     assert "M001.rtdc" in page.text
     assert "M002.rtdc" in page.text
+    assert page.text.count(", on ") == 1
+    assert "/srv, on left" in page.text
 
 
 def test_measurements_of_one_name_have_their_folder_wherever_they_are_shown(serve):

@@ -138,8 +138,7 @@ class View:
     def snapshot(self) -> Snapshot:
         """Return the current state of the daemon."""
         session, lists, faults = self._session, self._recorded(), self._faults()
-        patient = self.settings.resources.pause_while_acquiring
-        held = patient and session is not None and not session.lifecycle.tracker.quiet.is_set()
+        held = session is not None and session.jobs.patient and not session.lifecycle.tracker.quiet.is_set()
         running = self._running(session, held=held)
         return Snapshot(
             version=__version__,
@@ -168,6 +167,7 @@ class View:
             unacknowledged=lists.unacknowledged,
             last_success=session.lifecycle.last_success if session else None,
             plot_id=self._plot.id,
+            cluster=session.cluster if session else None,
         )
 
     def totals(self) -> Totals:
@@ -358,6 +358,7 @@ def _running_row(entry: Entry, known: StageProgress | None, *, held: bool) -> Ru
         seconds_left=round((progress.frames - progress.frames_done) / rate, 1) if rate else None,
         started=entry.started_at or "",
         held=held,
+        worker=progress.worker,
     )
 
 

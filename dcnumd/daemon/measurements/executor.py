@@ -1,19 +1,20 @@
 """The interface through which the daemon runs jobs: a `concurrent.futures.Executor` and the control of its jobs.
 
 The daemon submits a job with ``loop.run_in_executor(executor.pool, run_job, job)`` and does not depend on how the
-executor runs it. To run jobs elsewhere, for example on a cluster, return another executor from `make_executor`; tests
-use one that runs jobs in a thread.
+executor runs it. `dcnumd.daemon.workers.make_executor` chooses between `LocalExecutor` and the executor of a cluster;
+tests use one that runs jobs in a thread.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable
 from typing import Protocol
 
-from dcnumd.config.values import Settings
-from dcnumd.daemon.measurements.local_executor import LocalExecutor
-from dcnumd.logic.job import Job, Progress
+from dcnumd.logic.job import Job
+from dcnumd.status import Cluster
+
+NO_ATTEMPT = frozenset({"executor_unreachable", "worker_ended"})
+"""Reasons of errors that say nothing about a job: it is queued again, and no attempt is counted."""
 
 
 class JobExecutor(Protocol):
@@ -21,8 +22,16 @@ class JobExecutor(Protocol):
 
     pool: concurrent.futures.Executor
     """Executor to which jobs are submitted as ``submit(run_job, job)``."""
-    capacity: int
-    """Number of jobs that can run at the same time."""
+    local: bool
+    """Whether jobs run on this computer at once; otherwise they may have to wait for another computer."""
+
+    @property
+    def capacity(self) -> int:
+        """Number of jobs that can run at the same time now."""
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """State of the cluster that runs the jobs; None if they run on this computer."""
 
     @property
     def alive(self) -> bool:
@@ -69,10 +78,3 @@ class JobExecutor(Protocol):
 
     async def close(self, seconds: float) -> None:
         """End the executor; kill its processes if they have not ended after `seconds` [s]."""
-
-
-def make_executor(
-    settings: Settings, configure_logs: Callable[[], object], on_progress: Callable[[Progress], None]
-) -> JobExecutor:
-    """Return the executor for these settings: a process on this computer with its workers."""
-    return LocalExecutor(settings, configure_logs, on_progress)

@@ -218,11 +218,17 @@ class Lifecycle:
             self.ledger.amend(entry.id, frames_done=progress.frames_done)
         if logged:
             told = {"frames_done": progress.frames_done, "frames": progress.frames, "events": progress.events}
-            job_log(entry).info("job.progress", stage=progress.stage, **told)
+            place = {"worker": progress.worker} if progress.worker else {}
+            job_log(entry).info("job.progress", stage=progress.stage, **told, **place)
 
     def put_back(self, entry: Entry, reason: str, error: str = "") -> Entry:
         """Queue the measurement of a job that was interrupted or could not write its result; count no attempt."""
         return self.ledger.move(entry.id, State.QUEUED, reason, error)
+
+    def queue_again(self, entry: Entry, reason: str, error: str) -> None:
+        """Queue the measurement of a job that the executor lost, for its next turn; count no attempt."""
+        job_log(entry).warning("job.returned", reason=reason, error=error)
+        self._enqueue(self.put_back(entry, reason, error))
 
     def finish(self, entry: Entry, result: JobResult) -> None:
         """Record a new result, and notify the listener."""

@@ -34,6 +34,8 @@ class LocalExecutor:
     """
 
     capacity = 1
+    local = True
+    cluster = None
 
     def __init__(
         self, settings: Settings, configure_logs: Callable[[], object], on_progress: Callable[[Progress], None]

@@ -16,7 +16,7 @@ from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
 from dcnumd.daemon.measurements.deadline import Deadline
-from dcnumd.daemon.measurements.executor import JobExecutor
+from dcnumd.daemon.measurements.executor import NO_ATTEMPT, JobExecutor
 from dcnumd.daemon.measurements.inspector import Inspector
 from dcnumd.daemon.measurements.lifecycle import Lifecycle, one_file
 from dcnumd.daemon.measurements.parking import OutputFolders
@@ -104,6 +104,11 @@ class JobRunner:
         """Whether no measurement is queued or being processed."""
         return not self._lifecycle.queue and not self._turns
 
+    @property
+    def patient(self) -> bool:
+        """Whether no job is started, and the running ones are suspended, while a watched file is being written."""
+        return self._settings.resources.pause_while_acquiring and self._executor.local
+
     def pause(self, *, paused: bool) -> None:
         """Stop starting jobs if `paused` is set; otherwise start jobs again."""
         if paused:
@@ -131,14 +136,8 @@ class JobRunner:
         for run in self._runs.values():
             run.job.resume()
 
-    async def keep_running(self, *, patient: bool = False) -> None:
-        """Process the measurements in the queue, until cancelled; running jobs are then ended and queued again.
-
-        Parameters
-        ----------
-        patient
-            Whether to start no job while a watched file is being written.
-        """
+    async def keep_running(self) -> None:
+        """Process the measurements in the queue, until cancelled; running jobs are then ended and queued again."""
         queue = self._lifecycle.queue
         try:
             while self._turns or not self._last_job.is_set():
@@ -148,7 +147,7 @@ class JobRunner:
                 if (waiting := self._next()) is None:
                     await queue.filled.wait()
                     continue
-                turn = asyncio.create_task(self._take_turn(waiting, patient=patient), name=waiting.entry.path)
+                turn = asyncio.create_task(self._take_turn(waiting), name=waiting.entry.path)
                 self._turns.add(turn)
                 turn.add_done_callback(self._end_turn)
         finally:
@@ -204,10 +203,10 @@ class JobRunner:
                 else:
                     return
 
-    async def _take_turn(self, waiting: Waiting, *, patient: bool) -> None:
+    async def _take_turn(self, waiting: Waiting) -> None:
         """Process one measurement, unless it changed since it was queued."""
         await self._wanted.wait()
-        if patient:
+        if self.patient:
             await self._lifecycle.tracker.quiet.wait()
         if not self._once:
             await self._ensure_executor()
@@ -263,6 +262,9 @@ class JobRunner:
             # An error of the ledger is not the fault of a measurement.
             raise
         except Exception as error:  # noqa: BLE001 -- the boundary of one job: no job may stop the others
+            if isinstance(error, WorkerError) and error.reason in NO_ATTEMPT:
+                self._lifecycle.queue_again(entry, error.reason, error.message)
+                return
             await self._give_up(entry, error)
             if isinstance(error, WorkerError) and not running.stopped:
                 self._tidy(job.path_out.parent)

@@ -40,9 +40,16 @@ class RunningJob:
         self._executor = executor
         self._deadline = deadline
         self._forced = forced
+        self._waiting = not executor.local
+        if self._waiting:
+            # The job may have to wait for a worker, which says when it begins.
+            deadline.hold()
 
     def sign_of_life(self) -> None:
         """Note that the job makes progress."""
+        if self._waiting:
+            self._waiting = False
+            self._deadline.resume()
         self._deadline.sign_of_life()
 
     def hold(self) -> None:

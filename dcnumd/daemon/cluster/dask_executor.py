@@ -1,0 +1,327 @@
+"""An executor that runs jobs on the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Executor, Future
+from typing import Any
+
+from dcnumd.config.path_map import PathMap
+from dcnumd.config.values import Settings
+from dcnumd.daemon.cluster import names
+from dcnumd.daemon.cluster.engine import process
+from dcnumd.daemon.cluster.link import Link
+from dcnumd.daemon.folders.hang_guard import in_thread
+from dcnumd.errors import DcnumdError, WorkerError
+from dcnumd.logic.job import Job, JobResult, Progress
+from dcnumd.status import Cluster
+
+SEEN_SECONDS = 90.0
+"""Time within which a result must be visible here [s]; network file systems cache the content of a folder for 60 s."""
+FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 0.05, 5.0
+"""Time between the first two and between later attempts to see a result [s]."""
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Handed:
+    """A job that was handed to the cluster."""
+
+    job: Job
+    """The job with paths on this computer."""
+    answer: Future[JobResult]
+    worker: str = ""
+    """Address of the worker that has started the job; empty as long as it waits for one."""
+    error: WorkerError | None = None
+    """Why the daemon does not wait for the job any more."""
+    given_up: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    """Set when `error` is."""
+
+    def give_up(self, error: WorkerError) -> None:
+        """Do not wait for the job any more."""
+        if self.error is None:
+            self.error = error
+            self.given_up.set()
+
+
+class DaskExecutor:
+    """Runs several jobs at a time, each on one worker of the cluster.
+
+    Parameters
+    ----------
+    settings
+        Settings with the scheduler, the paths on the workers, and the priorities of folders.
+    on_progress
+        Called with each progress report of a job.
+    on_change
+        Called when the connection or the number of workers has changed.
+    """
+
+    local = False
+
+    def __init__(
+        self, settings: Settings, on_progress: Callable[[Progress], None], on_change: Callable[[], object]
+    ) -> None:
+        self.pool: Executor = _Pool(self._hand_out)
+        self.losses = 0
+        """Number of workers that died while they processed a job of this daemon."""
+        self._settings = settings
+        self._on_progress = on_progress
+        self._on_change = on_change
+        self._daemon = names.daemon_name(settings.state_folder())
+        self._paths = PathMap.of(settings.executor.paths)
+        self._link = Link(settings.executor, names.topic(self._daemon), self)
+        self._keeper: asyncio.Task[None] | None = None
+        self._jobs: dict[str, Handed] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def capacity(self) -> int:
+        """Number of jobs that may run now; 0 without a connection or a worker."""
+        workers = len(self._link.workers)
+        return self._settings.executor.capacity or workers if workers else 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the executor is connected, or tries to connect."""
+        return self._keeper is not None and not self._keeper.done()
+
+    @property
+    def cluster(self) -> Cluster:
+        """The state of the cluster."""
+        link = self._link
+        return Cluster(link.scheduler, link.client is not None, len(link.workers), len(link.refused), self.capacity)
+
+    async def start(self) -> None:
+        """Begin to connect, and wait until the first attempt has ended; without a scheduler, further ones follow."""
+        if not self.alive:
+            self._keeper = asyncio.create_task(self._link.keep(), name="cluster")
+            tried = asyncio.create_task(self._link.tried.wait())
+            await asyncio.wait([tried, self._keeper], return_when=asyncio.FIRST_COMPLETED)
+            tried.cancel()
+            if self._keeper.done():
+                error = self._keeper.exception()
+                raise WorkerError(f"the cluster cannot be used: {error!r}", "worker_start", transient=True) from error
+
+    async def wait_until_lost(self) -> None:
+        """Wait until the connection is not kept up any more, which only an unexpected error can cause."""
+        if self._keeper is not None:
+            await asyncio.wait([self._keeper])
+
+    def explain(self, error: BaseException, job: Job) -> BaseException:  # noqa: ARG002 -- errors explain themselves
+        """Return the error unchanged."""
+        return error
+
+    def hold(self) -> None:
+        """Do nothing: jobs on other computers do not disturb a recording on this one."""
+
+    def resume(self) -> None:
+        """Do nothing; see `hold`."""
+
+    def ask_to_stop(self, job: Job) -> None:
+        """Ask the worker to end the job, which it does within seconds, if necessary by ending its process."""
+        self._do(self._ask_to_stop(job))
+
+    def terminate(self, job: Job) -> None:
+        """Do nothing: the worker terminates a job that does not react."""
+
+    def kill(self, job: Job) -> None:
+        """Do not wait for the job any more."""
+        if (handed := self._jobs.get(job.job_id)) is not None:
+            handed.give_up(WorkerError(f"{job.path_in}: the worker did not end the job", "worker_lost"))
+
+    async def close(self, seconds: float) -> None:
+        """Close the connection, within `seconds` [s]."""
+        tasks = {*self._tasks, *([self._keeper] if self._keeper is not None else [])}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    def on_cluster_change(self) -> None:
+        """Stop to wait for jobs if the connection is lost, and tell the daemon."""
+        if self._link.client is None:
+            for handed in self._jobs.values():
+                handed.give_up(_unreachable(handed.job))
+        self._on_change()
+
+    def on_message(self, message: Mapping[str, Any]) -> None:
+        """Handle a report of a worker on the progress of a job."""
+        if (handed := self._jobs.get(message["job_id"])) is not None:
+            handed.worker = message["worker"]
+            fields = {name: value for name, value in message.items() if name not in {"worker", "name"}}
+            self._on_progress(Progress(**fields, worker=message["name"]))
+
+    def on_worker_gone(self, worker: str, *, expected: bool) -> None:
+        """Stop to wait for the jobs of a worker; Dask itself would start them again without telling."""
+        for handed in self._jobs.values():
+            if handed.worker != worker:
+                continue
+            path = handed.job.path_in
+            if expected:
+                handed.give_up(WorkerError(f"{path}: the worker {worker} was stopped", "worker_ended"))
+            else:
+                self.losses += 1
+                handed.give_up(WorkerError(f"{path}: the worker {worker} was lost", "worker_lost"))
+
+    def _do(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _hand_out(self, job: Job) -> Future[JobResult]:
+        handed = Handed(job, Future())
+        handed.answer.set_running_or_notify_cancel()
+        self._jobs[job.job_id] = handed
+        self._do(self._answer(handed))
+        return handed.answer
+
+    async def _answer(self, handed: Handed) -> None:
+        """Set the outcome of a job when it is known."""
+        try:
+            result = await self._outcome(handed)
+        except asyncio.CancelledError:
+            handed.answer.set_exception(_unreachable(handed.job))
+            raise
+        except Exception as error:  # noqa: BLE001 -- the caller handles it
+            handed.answer.set_exception(error)
+        else:
+            handed.answer.set_result(result)
+        finally:
+            if self._jobs.get(handed.job.job_id) is handed:
+                del self._jobs[handed.job.job_id]
+
+    async def _outcome(self, handed: Handed) -> JobResult:
+        from distributed import Event, KilledWorker, fire_and_forget  # noqa: PLC0415 -- loaded when it was connected
+
+        job, client = handed.job, self._link.client
+        if client is None:
+            raise _unreachable(job)
+        there = self._there(job)
+        try:
+            # An earlier attempt may have been asked to stop.
+            await Event(names.stop_event(job.job_id), client=client).clear()
+        except OSError as error:
+            raise _unreachable(job) from error
+        remote = client.submit(
+            process,
+            there,
+            names.topic(self._daemon),
+            key=names.key(self._daemon, job.job_id),
+            resources={names.resource(): 1},
+            priority=self._settings.group_of(job.path_in).watch.priority,
+            retries=0,
+            pure=False,
+        )
+        # The job continues if this daemon is killed; its next run finds it by its key.
+        fire_and_forget(remote)
+        answer = asyncio.ensure_future(remote.result())
+        given_up = asyncio.create_task(handed.given_up.wait())
+        try:
+            await asyncio.wait([answer, given_up], return_when=asyncio.FIRST_COMPLETED)
+            if answer.done() and not answer.cancelled():
+                return await self._seen(_told_here(job, there, answer.result()))
+        except CancelledError as error:
+            # This is how Dask tells that the connection is lost; it is not the `CancelledError` of asyncio.
+            self._link.doubt()
+            raise handed.error or _unreachable(job) from error
+        except KilledWorker as error:
+            raise WorkerError(f"{job.path_in}: its workers died: {error}", "worker_lost") from error
+        except DcnumdError as error:
+            raise type(error)(_here(job, there, error.message), error.reason, transient=error.transient) from error
+        finally:
+            given_up.cancel()
+            if not answer.done():
+                answer.cancel()
+                await self._cancel(client, remote)
+        if handed.error is not None:
+            raise handed.error
+        self._link.doubt()
+        raise _unreachable(job)
+
+    async def _cancel(self, client: Any, remote: Any) -> None:
+        """Tell the scheduler to forget a job, if it can be reached."""
+        if client is self._link.client:
+            await client.cancel([remote], force=True)
+
+    async def _ask_to_stop(self, job: Job) -> None:
+        from distributed import Event  # noqa: PLC0415 -- as above
+
+        if self._link.client is not None:
+            try:
+                await Event(names.stop_event(job.job_id), client=self._link.client).set()
+            except OSError:
+                self._link.doubt()
+
+    def _there(self, job: Job) -> Job:
+        """Return the job with the paths on the workers."""
+        there = self._paths.there
+        return dataclasses.replace(
+            job,
+            path_in=there(job.path_in),
+            path_out=there(job.path_out),
+            result_root=None if job.result_root is None else there(job.result_root),
+            trusted_folders=None if job.trusted_folders is None else tuple(map(there, job.trusted_folders)),
+        )
+
+    async def _seen(self, result: JobResult) -> JobResult:
+        """Return a result when it can be seen from here.
+
+        Raises
+        ------
+        WorkerError
+            With the reason ``result_unseen`` if it cannot.
+        """
+        if result.outcome == "skipped" and result.reason != "output_exists":
+            return result
+        path, pause, deadline = result.path_out, FIRST_LOOK_SECONDS, asyncio.get_running_loop().time() + SEEN_SECONDS
+        while True:
+            size = await in_thread(os.fspath(path.parent), _size, path)
+            if size is not None and size == (result.bytes_written or size):
+                return result
+            if asyncio.get_running_loop().time() > deadline:
+                found = "is not there" if size is None else f"has {size} bytes instead of {result.bytes_written}"
+                raise WorkerError(f"{path}: was written by a worker, but {found} on this computer", "result_unseen")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_LOOK_SECONDS)
+
+
+class _Pool(Executor):
+    """Hands the job of each call ``submit(run_job, job)`` to the cluster; `process` calls the function there."""
+
+    def __init__(self, hand_out: Callable[[Job], Future[JobResult]]) -> None:
+        self._hand_out = hand_out
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ARG002 -- see above
+        """Hand out the job, which is the only argument."""
+        return self._hand_out(*args)
+
+
+def _unreachable(job: Job) -> WorkerError:
+    return WorkerError(f"{job.path_in}: the connection to the cluster was lost", "executor_unreachable")
+
+
+def _here(job: Job, there: Job, text: str) -> str:
+    """Return a message of a worker with the paths on this computer."""
+    return text.replace(f"{there.path_out}", f"{job.path_out}").replace(f"{there.path_in}", f"{job.path_in}")
+
+
+def _told_here(job: Job, there: Job, result: JobResult) -> JobResult:
+    """Return a result with the paths on this computer."""
+    return dataclasses.replace(
+        result, path_in=job.path_in, path_out=job.path_out, error=_here(job, there, result.error)
+    )
+
+
+def _size(path: pathlib.Path) -> int | None:
+    """Return the size of a file [bytes]; None if it is not there."""
+    try:
+        # Reading the folder makes a network file system ask the server again.
+        if path.name in os.listdir(path.parent):  # noqa: PTH208 -- names only, without an object for each
+            return path.stat().st_size
+    except OSError:
+        return None
+    return None

@@ -1,0 +1,115 @@
+"""A worker of a Dask cluster that processes jobs of daemons: ``dcnumd worker``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import signal
+import socket
+import tempfile
+from typing import Any
+
+import structlog
+
+from dcnumd import __version__
+from dcnumd.config.values import Settings
+from dcnumd.daemon import logs
+from dcnumd.daemon.cluster import dask_loading, engine
+from dcnumd.daemon.cluster.engine import Engine
+from dcnumd.daemon.cluster.link import CONNECT_SECONDS, PAUSE_SECONDS
+from dcnumd.daemon.cluster.names import resource
+from dcnumd.daemon.systemd import Notifier
+
+log = structlog.get_logger()
+
+CLOSE_SECONDS = 2.0
+"""Time limit for leaving the scheduler, and for the end of the pipeline process [s]."""
+
+
+def run_worker(settings: Settings, scheduler: dict[str, Any], name: str = "") -> None:
+    """Process jobs until SIGTERM or SIGINT; the job that runs then goes back to its daemon.
+
+    Parameters
+    ----------
+    settings
+        Settings of the worker.
+    scheduler
+        Keyword of `distributed.Worker` that names the scheduler: ``scheduler_ip`` or ``scheduler_file``.
+    name
+        Name of the worker; by default one is made of the names of the computer and the process.
+
+    Raises
+    ------
+    DcnumdError
+        The pipeline process cannot be started.
+    """
+    # This variable would override the locking that readers request; a lock makes the instrument's next write fail.
+    os.environ.pop("HDF5_USE_FILE_LOCKING", None)
+    name = name or f"{socket.gethostname()}-{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="dcnumd-worker-") as folder:
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        try:
+            asyncio.run(_serve(settings, {**scheduler, "name": name, "local_directory": folder}))
+        finally:
+            tempfile.tempdir = None
+
+
+async def _serve(settings: Settings, options: dict[str, Any]) -> None:
+    stop, notifier = asyncio.Event(), Notifier.from_environment()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    mine = Engine(settings, functools.partial(logs.configure, settings.log))
+    stopping = asyncio.create_task(stop.wait())
+    work = asyncio.create_task(_keep_serving(mine, options, notifier))
+    try:
+        await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        notifier.stopping()
+        work.cancel()
+        stopping.cancel()
+        await asyncio.wait([work])
+        await mine.close(CLOSE_SECONDS)
+    if not work.cancelled():
+        work.result()
+
+
+async def _keep_serving(mine: Engine, options: dict[str, Any], notifier: Notifier) -> None:
+    """Start the pipeline process, then serve one scheduler after the other, until cancelled."""
+    distributed = await dask_loading.load()
+    await mine.start()
+    engine.use(mine)
+    # The scheduler may be started later.
+    notifier.ready()
+    lost = ""
+    while True:
+        # Jobs run in the pipeline process, whose memory is not Dask's; hence no limit of Dask's, which kills.
+        worker = distributed.Worker(**options, nthreads=1, memory_limit=0, resources={resource(): 1}, dashboard=False)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await worker
+            log.info("worker.ready", worker=options["name"], address=worker.address, version=__version__)
+            lost = ""
+            await worker.finished()
+            error = "the connection was lost"
+        except (OSError, TimeoutError, ValueError) as problem:
+            error = str(problem) or "it does not answer"
+        finally:
+            await _leave(worker)
+        if not lost:
+            log.warning("executor.unreachable", scheduler=_shown(options), error=error)
+        lost = error
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _leave(worker: Any) -> None:
+    """Close a worker, and say to its scheduler, if it can be reached, that this is no failure."""
+    for close in (worker.close_gracefully, worker.close):
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await close()
+
+
+def _shown(options: dict[str, Any]) -> str:
+    return str(options.get("scheduler_ip") or options["scheduler_file"])

@@ -1,0 +1,82 @@
+"""Measurements are processed on the workers of a cluster as they are here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from dcnumd.cli import main
+from tests.support.cluster import free_port
+from tests.support.compared import result_differences
+from tests.support.faults import draw_long, published, result_of, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+def test_jobs_run_on_workers_that_see_the_folder_under_another_name(
+    cluster, start_daemon, write_config, watched_folder, tmp_path
+):
+    """The results are those of this computer; page and log name the worker; a stopped daemon leaves no job behind."""
+    (tmp_path / "mnt").mkdir()
+    there = tmp_path / "mnt" / "instrument"
+    there.symlink_to(watched_folder)
+    port = free_port()
+    paths = {str(watched_folder): str(there)}
+    config = write_config(cluster.config(paths=paths) + f'[web]\nlisten = "127.0.0.1:{port}"\n')
+    daemon = start_daemon(config=config)
+    assert status(port)["cluster"] | {"scheduler": ""} == {
+        "scheduler": "",
+        "connected": True,
+        "workers": 0,
+        "refused": 0,
+        "capacity": 0,
+    }
+    assert status(port)["conditions"][0]["name"] == "executor.no_workers"
+
+    short = published(watched_folder, "short.rtdc")
+    daemon.wait_for("job.queued", path=str(short))
+    worker = cluster.start_worker("left")
+    daemon.wait_for("job.finished", path=str(short))
+    remote = result_of(short).rename(tmp_path / "remote.rtdc")
+    assert main(["process", str(short), "-c", str(config), "--no-report"]) == 0
+    assert result_differences(remote, result_of(short)) == []
+
+    long = watched_folder / "long.rtdc"
+    draw_long(long, frames=10_000)
+    daemon.wait_for("job.progress", path=str(long), worker="left")
+    assert status(port)["running"]["worker"] == "left"
+    assert daemon.stop() == 0
+    # The worker is free again.
+    again = start_daemon(config=config)
+    again.wait_for("job.progress", path=str(long), worker="left")
+    long.unlink()
+    assert again.stop() == 0
+    wait_until(lambda: not list(watched_folder.glob(".*")))
+    assert worker.stop() == 0
+
+
+def test_a_worker_of_another_version_gets_no_jobs(cluster, start_daemon, write_config, watched_folder):
+    """Numbers of another version may differ, so its workers are named in the log, and measurements wait."""
+    options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--resources", "dcnumd-0.0.1-cafe=1"]
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.address, "--name", "old", *options]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as old:
+        try:
+            config = write_config(cluster.config())
+            daemon = start_daemon(config=config)
+            refused = daemon.wait_for("worker.refused", worker="old")
+            assert refused["found"] == "dcnumd-0.0.1-cafe"
+            published(watched_folder, "waits.rtdc")
+            daemon.wait_for("job.queued")
+            assert daemon.stop() == 0
+            assert not daemon.matching("job.started")
+        finally:
+            old.kill()
+
+
+def status(port: int) -> dict[str, object]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/status", timeout=60) as answer:
+        return json.load(answer)
