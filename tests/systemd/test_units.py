@@ -54,6 +54,29 @@ def test_units_are_sound_and_hardly_exposed(name, tmp_path):
     assert exposure(unit) <= 1.0
 
 
+def test_the_unit_of_a_worker_is_sound(tmp_path):
+    """It differs from the others in the network, which a worker needs, and in what it has no use for."""
+    unit = tmp_path / "dcnumd-worker.service"
+    unit.write_text((UNITS / unit.name).read_text().replace("/usr/bin/dcnumd", PROGRAM))
+    done = verify(unit)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert exposure(unit) <= 2.0
+    daemon, worker = ((UNITS / name).read_text().splitlines() for name in (NAMES[0], unit.name))
+    own = {line.partition("=")[0] for line in worker if line[:1].isupper() and line not in daemon}
+    assert own == {
+        "Description",
+        "Wants",
+        "After",
+        "EnvironmentFile",
+        "ExecStart",
+        "CacheDirectory",
+        "Environment",
+        "RuntimeDirectory",
+        "ReadWritePaths",
+        "RestrictAddressFamilies",
+    }
+
+
 def test_both_units_are_the_same_but_for_the_instance():
     """An instance has names of its own, and nothing else that differs."""
     single, instance = ((UNITS / name).read_text().partition("[Unit]")[2].splitlines() for name in NAMES)
