@@ -106,6 +106,10 @@ class DaskExecutor:
                 error = self._keeper.exception()
                 raise WorkerError(f"the cluster cannot be used: {error!r}", "worker_start", transient=True) from error
 
+    def load(self, settings: Settings) -> None:
+        """Use the priorities of new settings; a worker loads models with the first job that needs them."""
+        self._settings = settings
+
     async def wait_until_lost(self) -> None:
         """Wait until the connection is not kept up any more, which only an unexpected error can cause."""
         if self._keeper is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import Protocol
 
+from dcnumd.config.values import Settings
 from dcnumd.logic.job import Job
 from dcnumd.status import Cluster
 
