@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
-import pathlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Executor, Future
 from typing import Any
@@ -15,15 +13,10 @@ from dcnumd.config.values import Settings
 from dcnumd.daemon.cluster import names
 from dcnumd.daemon.cluster.engine import process
 from dcnumd.daemon.cluster.link import Link
-from dcnumd.daemon.folders.hang_guard import in_thread
+from dcnumd.daemon.cluster.places import job_there, result_here, seen_here, text_here
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.status import Cluster
-
-SEEN_SECONDS = 90.0
-"""Time within which a result must be visible here [s]; network file systems cache the content of a folder for 60 s."""
-FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 0.05, 5.0
-"""Time between the first two and between later attempts to see a result [s]."""
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -204,7 +197,7 @@ class DaskExecutor:
         job, client = handed.job, self._link.client
         if client is None:
             raise _unreachable(job)
-        there = self._there(job)
+        there = job_there(self._paths, job)
         try:
             # An earlier attempt may have been asked to stop.
             await Event(names.stop_event(job.job_id), client=client).clear()
@@ -227,7 +220,7 @@ class DaskExecutor:
         try:
             await asyncio.wait([answer, given_up], return_when=asyncio.FIRST_COMPLETED)
             if answer.done() and not answer.cancelled():
-                return await self._seen(_told_here(job, there, answer.result()))
+                return await seen_here(result_here(job, there, answer.result()))
         except CancelledError as error:
             # This is how Dask tells that the connection is lost; it is not the `CancelledError` of asyncio.
             self._link.doubt()
@@ -235,7 +228,7 @@ class DaskExecutor:
         except KilledWorker as error:
             raise WorkerError(f"{job.path_in}: its workers died: {error}", "worker_lost") from error
         except DcnumdError as error:
-            raise type(error)(_here(job, there, error.message), error.reason, transient=error.transient) from error
+            raise type(error)(text_here(job, there, error.message), error.reason, transient=error.transient) from error
         finally:
             given_up.cancel()
             if not answer.done():
@@ -260,38 +253,6 @@ class DaskExecutor:
             except OSError:
                 self._link.doubt()
 
-    def _there(self, job: Job) -> Job:
-        """Return the job with the paths on the workers."""
-        there = self._paths.there
-        return dataclasses.replace(
-            job,
-            path_in=there(job.path_in),
-            path_out=there(job.path_out),
-            result_root=None if job.result_root is None else there(job.result_root),
-            trusted_folders=None if job.trusted_folders is None else tuple(map(there, job.trusted_folders)),
-        )
-
-    async def _seen(self, result: JobResult) -> JobResult:
-        """Return a result when it can be seen from here.
-
-        Raises
-        ------
-        WorkerError
-            With the reason ``result_unseen`` if it cannot.
-        """
-        if result.outcome == "skipped" and result.reason != "output_exists":
-            return result
-        path, pause, deadline = result.path_out, FIRST_LOOK_SECONDS, asyncio.get_running_loop().time() + SEEN_SECONDS
-        while True:
-            size = await in_thread(os.fspath(path.parent), _size, path)
-            if size is not None and size == (result.bytes_written or size):
-                return result
-            if asyncio.get_running_loop().time() > deadline:
-                found = "is not there" if size is None else f"has {size} bytes instead of {result.bytes_written}"
-                raise WorkerError(f"{path}: was written by a worker, but {found} on this computer", "result_unseen")
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LAST_LOOK_SECONDS)
-
 
 class _Pool(Executor):
     """Hands the job of each call ``submit(run_job, job)`` to the cluster; `process` calls the function there."""
@@ -306,26 +267,3 @@ class _Pool(Executor):
 
 def _unreachable(job: Job) -> WorkerError:
     return WorkerError(f"{job.path_in}: the connection to the cluster was lost", "executor_unreachable")
-
-
-def _here(job: Job, there: Job, text: str) -> str:
-    """Return a message of a worker with the paths on this computer."""
-    return text.replace(f"{there.path_out}", f"{job.path_out}").replace(f"{there.path_in}", f"{job.path_in}")
-
-
-def _told_here(job: Job, there: Job, result: JobResult) -> JobResult:
-    """Return a result with the paths on this computer."""
-    return dataclasses.replace(
-        result, path_in=job.path_in, path_out=job.path_out, error=_here(job, there, result.error)
-    )
-
-
-def _size(path: pathlib.Path) -> int | None:
-    """Return the size of a file [bytes]; None if it is not there."""
-    try:
-        # Reading the folder makes a network file system ask the server again.
-        if path.name in os.listdir(path.parent):  # noqa: PTH208 -- names only, without an object for each
-            return path.stat().st_size
-    except OSError:
-        return None
-    return None
