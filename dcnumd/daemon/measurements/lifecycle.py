@@ -217,9 +217,7 @@ class Lifecycle:
         with contextlib.suppress(sqlite3.Error):
             self.ledger.amend(entry.id, frames_done=progress.frames_done)
         if logged:
-            told = {"frames_done": progress.frames_done, "frames": progress.frames, "events": progress.events}
-            place = {"worker": progress.worker} if progress.worker else {}
-            job_log(entry).info("job.progress", stage=progress.stage, **told, **place)
+            _log_progress(entry, progress)
 
     def put_back(self, entry: Entry, reason: str, error: str = "") -> Entry:
         """Queue the measurement of a job that was interrupted or could not write its result; count no attempt."""
@@ -258,13 +256,9 @@ class Lifecycle:
         # The previous run may have been killed between putting its result in place and recording it.
         interrupted = self.ledger.was_interrupted(entry.id)
         counts = {"frames": result.frames, "events": result.events}
+        attempts = entry.attempts + interrupted
         done = self.ledger.finish(
-            entry.id,
-            output,
-            reason=result.reason,
-            attempts=entry.attempts + interrupted,
-            report_state=self._report_state,
-            **counts,
+            entry.id, output, reason=result.reason, attempts=attempts, report_state=self._report_state, **counts
         )
         self._leave_done(done)
         event = "job.finished" if interrupted else "job.skipped"
@@ -384,6 +378,12 @@ def begin_anew(ledger: Ledger, entry: Entry) -> str:
         ledger.amend(entry.id, attempts=0)
         return "will be tried again now"
     return f"is {entry.state} already"
+
+
+def _log_progress(entry: Entry, progress: Progress) -> None:
+    told = {"frames_done": progress.frames_done, "frames": progress.frames, "events": progress.events}
+    place = {"worker": progress.worker} if progress.worker else {}
+    job_log(entry).info("job.progress", stage=progress.stage, **told, **place)
 
 
 def _log_failure(entry: Entry, error: Exception, *, will_retry: bool, discarded: bool = False) -> str:
