@@ -54,9 +54,16 @@ def watched_job_for(settings: Settings, path: pathlib.Path, job_id: str) -> Job:
         trust_basins=group.watch.allow_basins_outside,
         result_root=output_root_of(settings, path),
         replace_former=True,
-        other_memory_mb=in_mb(
-            beside_pipeline(reports=settings.report.enabled, isoelastics=settings.report.plot.isoelastics)
-        ),
+        other_memory_mb=in_mb(memory_beside_pipeline(settings)),
+    )
+
+
+def memory_beside_pipeline(settings: Settings) -> int:
+    """Return the largest memory of the processes of a daemon other than those of the pipeline [bytes]."""
+    return beside_pipeline(
+        reports=settings.report.enabled,
+        isoelastics=settings.report.plot.isoelastics,
+        cluster=settings.executor.kind == "dask",
     )
 
 

@@ -127,6 +127,8 @@ class Cluster:
     """Number of workers that have another version of dcnumd, or other kernels."""
     capacity: int
     """Number of measurements of this daemon that may be processed at the same time."""
+    fallback: bool = False
+    """Whether this computer processes the measurements, because the scheduler cannot be reached for long."""
 
 
 LATENCY_BOUNDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from dcnumd.commands.finding import Finding
 from dcnumd.config.values import ExecutorSettings, Settings
+from dcnumd.words import duration
 
 HOST = re.compile(r"(?:(?P<protocol>\w+)://)?(?P<host>\[[^\]]+\]|[^:/]+)(?::\d+)?")
 """An address of a scheduler; without a protocol, it is that of ``tcp://``."""
@@ -27,8 +28,11 @@ def executor_findings(settings: Settings) -> Iterator[Finding]:
         yield _scheduler(address)
     for here, there in executor.paths.items():
         yield Finding("ok", "executor.paths", f"{here} is {there} on the workers")
+    if executor.fallback_minutes:
+        text = "without a scheduler, measurements are processed here after"
+        yield Finding("ok", "executor", f"{text} {duration(60 * executor.fallback_minutes)}")
     if settings.resources.pause_while_acquiring:
-        text = "a recording suspends the reports that are made here, but no jobs on the cluster"
+        text = "a recording suspends the reports and jobs on this computer, but no jobs on the cluster"
         yield Finding("note", "resources", f"pause_while_acquiring: {text}")
 
 

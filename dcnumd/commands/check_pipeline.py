@@ -10,7 +10,6 @@ from dcnumd.commands.finding import Finding
 from dcnumd.config.values import SegmenterSettings, Settings
 from dcnumd.errors import WorkerError
 from dcnumd.logic.memory import (
-    beside_pipeline,
     expected_workload,
     fitting_layout,
     in_mb,
@@ -105,7 +104,9 @@ def pipeline_id(settings: Settings) -> str:
 def _memory(settings: Settings) -> Finding:
     """Report the largest memory that all processes take together, for usual frames and for large ones."""
     workers, limit = workers_of(settings), settings.resources.max_memory_mb
-    others = beside_pipeline(reports=settings.report.enabled, isoelastics=settings.report.plot.isoelastics)
+    others = routing.memory_beside_pipeline(settings)
+    if settings.executor.kind == "dask" and not settings.executor.fallback_minutes:
+        return Finding("ok", "memory", f"at most {in_mb(others)} MB on this computer, which runs no pipeline")
     pipeline, strategy = routing.pipeline_settings(settings), settings.output.basin_strategy
     works = [expected_workload(shape, pipeline, basin_strategy=strategy) for shape in (USUAL_FRAME, LARGE_FRAME)]
     sizes = [in_mb(others + usually_needed(workers, work)) for work in works]

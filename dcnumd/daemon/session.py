@@ -220,8 +220,10 @@ class Session:
         tracker = self.lifecycle.tracker
         while True:
             await tracker.written.wait()
-            running = self.jobs.running if self.jobs.patient else ()
-            if self.jobs.patient:
+            # Where jobs run may change until the end of the recording; what was suspended must be resumed.
+            patient = self.jobs.patient
+            running = self.jobs.running if patient else ()
+            if patient:
                 self.jobs.hold()
             self.reports.process.hold()
             begin, written = now(), tracker.being_written()
@@ -230,7 +232,7 @@ class Session:
             try:
                 await tracker.quiet.wait()
             finally:
-                if self.jobs.patient:
+                if patient:
                     self.jobs.resume()
                 self.reports.process.resume()
             for entry in running:

@@ -14,6 +14,7 @@ from dcnumd import routing
 from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
 from dcnumd.daemon.cluster.dask_executor import DaskExecutor
+from dcnumd.daemon.cluster.fallback_executor import FallbackExecutor
 from dcnumd.daemon.measurements.backoff import backoff_seconds
 from dcnumd.daemon.measurements.executor import JobExecutor
 from dcnumd.daemon.measurements.local_executor import LocalExecutor
@@ -119,7 +120,7 @@ class Workers:
     def faults(self, *, works: bool) -> tuple[Fault, ...]:
         """Return why no measurement can be processed; empty if they can (`works`), or while the executor starts."""
         cluster = self.executor.cluster
-        if self.ready.is_set() and cluster is not None and not cluster.connected:
+        if self.ready.is_set() and cluster is not None and not cluster.connected and not cluster.fallback:
             return ("executor.unreachable",)
         return () if works and not self.failing.is_set() else ("worker.failed",)
 
@@ -147,6 +148,8 @@ def make_executor(
     on_change
         Called when the capacity of the executor, or the state of its cluster, may have changed.
     """
+    if settings.executor.kind == "dask" and settings.executor.fallback_minutes:
+        return FallbackExecutor(settings, configure_logs, on_progress, on_change)
     if settings.executor.kind == "dask":
         return DaskExecutor(settings, on_progress, on_change)
     return LocalExecutor(settings, configure_logs, on_progress)

@@ -30,6 +30,8 @@ REPORT_BYTES = 260 * MIB
 """Memory of the process that makes reports, with the libraries for drawing [bytes]."""
 ISOELASTICS_BYTES = 50 * MIB
 """Additional memory of this process if it imports dclab for isoelasticity lines [bytes]."""
+CLUSTER_BYTES = 40 * MIB
+"""Additional memory of the supervisor if it uses a Dask cluster [bytes]."""
 FRAME_BYTES = 100
 """Memory for numbers of each frame of the measurement [bytes]."""
 EVENT_BYTES = 4096
@@ -142,7 +144,7 @@ def _unit_bytes(kinds: int, item_size: int) -> int:
     return kinds * best_chunk_items(item_size) * item_size * 202 // 100
 
 
-def beside_pipeline(*, reports: bool, isoelastics: bool = False) -> int:
+def beside_pipeline(*, reports: bool, isoelastics: bool = False, cluster: bool = False) -> int:
     """Return the largest memory of the other processes of the daemon [bytes].
 
     Parameters
@@ -151,8 +153,11 @@ def beside_pipeline(*, reports: bool, isoelastics: bool = False) -> int:
         Whether reports are made.
     isoelastics
         Whether reports have isoelasticity lines, which they have only if dclab is installed.
+    cluster
+        Whether the daemon uses a Dask cluster.
     """
-    return SERVICE_BYTES + (for_reports(isoelastics=isoelastics) if reports else 0)
+    reporting = for_reports(isoelastics=isoelastics) if reports else 0
+    return SERVICE_BYTES + reporting + (CLUSTER_BYTES if cluster else 0)
 
 
 def for_reports(*, isoelastics: bool) -> int:

@@ -23,6 +23,7 @@ Name = Literal[
     "executor.unreachable",
     "daemon.starting",
     "executor.no_workers",
+    "executor.fallback",
     "watch.unreachable",
     "disk.low",
     "output.blocked",
@@ -36,6 +37,7 @@ Name = Literal[
 NAMES: tuple[Name, ...] = get_args(Name)
 
 STOPPERS: frozenset[Name] = frozenset(NAMES) - {
+    "executor.fallback",
     "disk.low",
     "output.blocked",
     "report.blocked",
@@ -66,6 +68,8 @@ FAULTS: dict[Fault, Reason] = {
     ),
 }
 """Cause and cure of faults for which nothing is processed."""
+FALLBACK_CURE = "Ask the engineer to check the network and the scheduler."
+"""What to do while this computer processes what others should."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -181,6 +185,9 @@ def _of_daemon(snapshot: Snapshot, names: Mapping[str, str]) -> Iterator[Conditi
         others = f" {cluster.refused:,} cannot be used because their versions differ." if cluster.refused else ""
         text = f"No other computer is ready to process measurements, so they wait.{others} Ask the engineer."
         yield Condition("executor.no_workers", "yellow", "No computer to process", text)
+    if cluster is not None and cluster.fallback:
+        text = f"{FAULTS['executor.unreachable'].what}, so this computer processes them. {FALLBACK_CURE}"
+        yield Condition("executor.fallback", "yellow", "Processed on this computer", text)
     if snapshot.paused:
         finished = f"{names[snapshot.running.path]} is finished first. " if snapshot.running else ""
         text = f"{finished}No measurement is started until somebody resumes."

@@ -120,6 +120,7 @@ def _work(snapshot: Snapshot) -> Iterator[Metric]:
         yield _gauge("dcnumd_cluster_workers", "Workers that can process measurements.", cluster.workers)
         yield _gauge("dcnumd_cluster_workers_refused", "Workers whose version or kernels differ.", cluster.refused)
         yield _gauge("dcnumd_cluster_capacity", "Measurements that may be processed together.", cluster.capacity)
+        yield _gauge("dcnumd_cluster_fallback", "1 while this computer processes them instead.", cluster.fallback)
     running = snapshot.running
     number = len(snapshot.also_running) + (running is not None)
     yield _gauge("dcnumd_running", "Measurements that are being processed.", number)

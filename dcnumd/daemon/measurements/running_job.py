@@ -40,10 +40,7 @@ class RunningJob:
         self._executor = executor
         self._deadline = deadline
         self._forced = forced
-        self._waiting = not executor.local
-        if self._waiting:
-            # The job may have to wait for a worker, which says when it begins.
-            deadline.hold()
+        self._waiting = False
 
     def sign_of_life(self) -> None:
         """Note that the job makes progress."""
@@ -58,7 +55,8 @@ class RunningJob:
 
     def resume(self) -> None:
         """Start the clock of the time limits again."""
-        self._deadline.resume()
+        if not self._waiting:
+            self._deadline.resume()
 
     async def result(self, *, recognize: bool = False) -> JobResult:
         """Run the job within its time limits, and end it if this task is cancelled.
@@ -103,6 +101,10 @@ class RunningJob:
     async def _call(self, job: Job) -> JobResult:
         # The executor may have died a moment ago.
         await self._executor.start()
+        if not self._executor.local:
+            # The job may have to wait for a worker, which says when it begins.
+            self._waiting = True
+            self._deadline.hold()
         return await asyncio.get_running_loop().run_in_executor(self._executor.pool, run_job, job)
 
     def _error_of(self, call: asyncio.Task[JobResult]) -> BaseException | None:
