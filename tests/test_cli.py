@@ -20,12 +20,11 @@ import pytest
 
 from dcnumd import __version__
 from dcnumd.cli import COMMANDS, cli, main
-from dcnumd.commands.process import not_complete
 from dcnumd.commands.process_jobs import make_jobs
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import Content, State
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.measurements.probe import Verdict
+from dcnumd.daemon.measurements.probe import Verdict, not_complete
 from dcnumd.logic.stamp import Stamp
 from tests.support.terminal import CONTROLS, Terminal
 

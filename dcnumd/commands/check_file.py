@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from dcnumd import routing
 from dcnumd.commands.check_pipeline import speed_in_words, workers_of
 from dcnumd.commands.finding import Finding
-from dcnumd.commands.process import not_complete
 from dcnumd.config.values import Settings
-from dcnumd.errors import DcnumdError, MeasurementError
+from dcnumd.errors import DcnumdError
 
 if TYPE_CHECKING:
     from dcnumd.logic.speed import Speed
@@ -54,7 +53,7 @@ class CheckedFile:
 def check_file(settings: Settings, path: pathlib.Path, *, quick: bool) -> CheckedFile:
     """Inspect a measurement as the daemon would; measure the speed of the segmentation unless `quick` is set."""
     # Importing the engine takes a second, so it is imported only where it is used.
-    from dcnumd.daemon.measurements.probe import inspect_file  # noqa: PLC0415
+    from dcnumd.daemon.measurements.probe import inspect_file, job_for_complete  # noqa: PLC0415
     from dcnumd.logic.speed import speed_with_file  # noqa: PLC0415
 
     watched = settings.watched_folder_of(routing.plain_path(path)) is not None
@@ -62,9 +61,7 @@ def check_file(settings: Settings, path: pathlib.Path, *, quick: bool) -> Checke
     told = os.fspath(job.path_in)
     try:
         found = inspect_file(job)
-        if found.verdict != "complete":
-            problem, reason = not_complete(found.verdict)
-            raise MeasurementError(f"{told}: {problem}", reason)
+        job_for_complete(job, found)
         speed = None if quick else speed_with_file(job, workers_of(settings))
     except DcnumdError as error:
         return CheckedFile(told, reason=error.reason, error=error.message)

@@ -60,6 +60,9 @@ ELSEWHERE = {
     r"dask scheduler .*|dcnumd worker .*": (
         "daemon/cluster/test_jobs.py::test_jobs_run_on_workers_that_see_the_folder_under_another_name"
     ),
+    r"dcnumd process .* --executor dask .*": (
+        "daemon/cluster/test_process.py::test_an_archive_is_processed_by_several_workers"
+    ),
     r".venv/bin/mkdocs serve": "docs/test_site.py::test_links_lead_somewhere",
 }
 """Commands that another test runs, with the same options or fewer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pathlib
 import pty
 import re
 import select
@@ -33,6 +34,8 @@ class Terminal:
         Size of the terminal.
     environment
         Environment variables to add to those of this process; None removes a variable.
+    folder
+        Current folder of the command; None for that of this process.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Terminal:
         columns: int = 80,
         rows: int = 24,
         environment: Mapping[str, str | None] | None = None,
+        folder: pathlib.Path | None = None,
     ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -55,6 +59,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             env=wanted,
+            cwd=folder,
             start_new_session=True,
             preexec_fn=_control,  # noqa: PLW1509 -- it does one system call
         )

@@ -11,12 +11,12 @@ import resource
 import signal
 import stat
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, assert_never
 
 from dcnumd.daemon.folders.mounts import device_of
 from dcnumd.daemon.ledger.records import Content
 from dcnumd.errors import MeasurementError, WorkerError
-from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.job import Job, KnownContent, PipelineSettings
 from dcnumd.logic.stamp import Stamp
 from dcnumd.read.superblock import HEAD_BYTES, read_superblock
 from dcnumd.read.trust import Trust
@@ -186,6 +186,40 @@ def _inspect(job: Job, first: _FirstBytes, *, recorded: bool) -> Inspection:
         found.segmenter,
         found.not_applicable,
     )
+
+
+def job_for_complete(job: Job, found: Inspection) -> Job:
+    """Return a job with the content of its input, which was found to be complete.
+
+    Raises
+    ------
+    MeasurementError
+        If it is not; the command `process` does not wait for it.
+    """
+    if found.verdict != "complete":
+        problem, reason = not_complete(found.verdict)
+        raise MeasurementError(f"{job.path_in}: {problem}", reason)
+    if found.content is None:
+        return job
+    return dataclasses.replace(job, known=KnownContent(found.stamp, found.content.digest))
+
+
+def not_complete(verdict: Verdict) -> tuple[str, str]:
+    """Return why a file is not processed now, as text and as reason code."""
+    match verdict:
+        case "complete":
+            raise ValueError("a complete file is processed")
+        case "own_output":
+            return "is a result that was made here", verdict
+        case "open_for_writing":
+            return "is open for writing, or its recording was interrupted", verdict
+        case "truncated":
+            return "is shorter than its header says: it is still being copied, or was cut off", verdict
+        case "blank":
+            return "has frames that are all zero, so it was not copied to its end; copy it again", "incomplete"
+        case "changing":
+            return "is being written", verdict
+    assert_never(verdict)
 
 
 def load() -> None:
