@@ -234,6 +234,8 @@ class DaskExecutor:
             if not answer.done():
                 answer.cancel()
                 await self._cancel(client, remote)
+            # As long as anything refers to it, such as an exception, another attempt would get the same outcome.
+            remote.release()
         if handed.error is not None:
             raise handed.error
         self._link.doubt()
