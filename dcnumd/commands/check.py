@@ -55,8 +55,9 @@ def check(settings: Settings, files: tuple[pathlib.Path, ...], quick: bool, as_j
         else:
             findings += check_pipeline(group, ppids[-1])
     speeds: list[Speed] = []
-    # The frames and the camera of a file tell more than a model does.
-    if not quick and not files and _is_sound(findings):
+    # The frames and the camera of a file tell more than a model does; and workers have their own speed.
+    here = settings.executor.kind == "local" or settings.executor.fallback_minutes > 0
+    if here and not quick and not files and _is_sound(findings):
         try:
             speeds = measured_speeds(settings)
         except DcnumdError as error:

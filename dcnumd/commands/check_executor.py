@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from dcnumd.commands.finding import Finding
+from dcnumd.config.path_map import PathMap
 from dcnumd.config.values import ExecutorSettings, Settings
 from dcnumd.words import duration
 
@@ -28,12 +29,22 @@ def executor_findings(settings: Settings) -> Iterator[Finding]:
         yield _scheduler(address)
     for here, there in executor.paths.items():
         yield Finding("ok", "executor.paths", f"{here} is {there} on the workers")
+    yield from _models(settings)
     if executor.fallback_minutes:
         text = "without a scheduler, measurements are processed here after"
         yield Finding("ok", "executor", f"{text} {duration(60 * executor.fallback_minutes)}")
     if settings.resources.pause_while_acquiring:
         text = "a recording suspends the reports and jobs on this computer, but no jobs on the cluster"
         yield Finding("note", "resources", f"pause_while_acquiring: {text}")
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    """Yield a note for each folder of models whose name on the workers is not known."""
+    paths = PathMap.of(settings.executor.paths)
+    for folder in settings.models.folders:
+        if not paths.covers(folder):
+            text = f"executor.paths does not contain {folder}; workers use it under this name, and their own folders"
+            yield Finding("note", "models.folders", text)
 
 
 def _address_in(executor: ExecutorSettings) -> tuple[str, Finding]:

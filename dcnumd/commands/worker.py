@@ -30,15 +30,18 @@ def worker(
 ) -> int:
     """Process the jobs of daemons with executor.kind = "dask", until SIGTERM or Ctrl-C.
 
-    The sections [resources] and [log] of the config apply. The worker takes jobs when its kernels are compiled, one at
-    a time. A signal gives the running job back; another worker then processes it.
+    The sections [resources], [models] and [log] of the config apply. The worker takes jobs when its kernels are
+    compiled, one at a time. A signal gives the running job back; another worker then processes it.
     """
     if importlib.util.find_spec("distributed") is None:
         raise ConfigError("a worker needs Dask, which is not installed: pip install 'dcnumd[dask]'")
     if bool(scheduler) == (scheduler_file is not None):
         raise click.UsageError("either SCHEDULER or --scheduler-file is needed")
+    resources = settings.resources
     if workers is not None:
-        settings = dataclasses.replace(settings, resources=dataclasses.replace(settings.resources, num_workers=workers))
+        resources = dataclasses.replace(resources, num_workers=workers)
+    # Each job brings its pipeline; what a config says of one concerns only the daemon.
+    settings = Settings(resources=resources, models=settings.models, log=settings.log)
     logs.configure(settings.log)
     try:
         named = {"scheduler_ip": scheduler} if scheduler else {"scheduler_file": f"{scheduler_file}"}

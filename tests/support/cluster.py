@@ -44,9 +44,10 @@ class DaskCluster:
         self._stack.callback(self.scheduler.kill)
         wait_until(self.file.exists)
 
-    def start_worker(self, name: str) -> Daemon:
-        """Start a worker with one process, and follow its log."""
-        worker = Daemon.follow("worker", self.address, "--workers", "1", "--name", name, "--set", "resources.nice=0")
+    def start_worker(self, name: str, *overrides: str) -> Daemon:
+        """Start a worker with one process and other settings than usual, and follow its log."""
+        settings = [word for one in ("resources.nice=0", *overrides) for word in ("--set", one)]
+        worker = Daemon.follow("worker", self.address, "--workers", "1", "--name", name, *settings)
         self._stack.callback(worker.close)
         return worker
 

@@ -16,7 +16,7 @@ from dcnumd.daemon.cluster.names import stop_event
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.daemon.measurements.local_executor import LocalExecutor
 from dcnumd.daemon.measurements.running_job import RunningJob
-from dcnumd.errors import WorkerError
+from dcnumd.errors import ModelError, WorkerError
 from dcnumd.logic.job import Job, JobResult, Progress
 
 log = structlog.get_logger()
@@ -77,8 +77,10 @@ class Engine:
         JobCancelledError
             It was asked to stop.
         """
+        folders = (*job.settings.model_folders, *self._settings.models.folders)
         job = dataclasses.replace(
             job,
+            settings=dataclasses.replace(job.settings, model_folders=folders),
             num_workers=self._settings.resources.num_workers,
             max_memory_mb=self._settings.resources.max_memory_mb,
             other_memory_mb=0,
@@ -101,6 +103,8 @@ class Engine:
         try:
             running = self._running = RunningJob(job, self._executor, Deadline(0, _size(job)), asyncio.Event())
             return await running.result()
+        except ModelError as error:
+            raise ModelError(f"{error.message}, {_where()}", error.reason, transient=error.transient) from error
         finally:
             self._current = self._running = None
 
@@ -170,5 +174,8 @@ def _size(job: Job) -> int:
     try:
         return job.path_in.stat().st_size
     except OSError as error:
-        where = f"on the worker {os.uname().nodename}"
-        raise WorkerError(f"{job.path_in}: cannot be found {where}: {error.strerror}", "worker_path") from error
+        raise WorkerError(f"{job.path_in}: cannot be found {_where()}: {error.strerror}", "worker_path") from error
+
+
+def _where() -> str:
+    return f"on the worker {os.uname().nodename}"

@@ -6,11 +6,13 @@ import asyncio
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from dcnumd.config.path_map import PathMap
 from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.errors import WorkerError
-from dcnumd.logic.job import Job, JobResult
+from dcnumd.logic.job import Job, JobResult, PipelineSettings
 
 SEEN_SECONDS = 90.0
 """Time within which a result must be visible here [s]; network file systems cache the content of a folder for 60 s."""
@@ -25,8 +27,35 @@ def job_there(paths: PathMap, job: Job) -> Job:
         job,
         path_in=there(job.path_in),
         path_out=there(job.path_out),
+        settings=_settings_there(paths, job.settings),
         result_root=None if job.result_root is None else there(job.result_root),
         trusted_folders=None if job.trusted_folders is None else tuple(map(there, job.trusted_folders)),
+    )
+
+
+def _settings_there(paths: PathMap, settings: PipelineSettings) -> PipelineSettings:
+    """Return the settings with the paths of models on the workers.
+
+    A path that the map says nothing about stays as it is: a worker looks for the name of a model in its own folders of
+    models, too.
+    """
+
+    def there(path: pathlib.Path) -> pathlib.Path:
+        return paths.there(path) if paths.covers(path) else path
+
+    def of_files(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        # Which keywords are files is known to the class of the segmenter only, which this process does not import.
+        return {
+            name: os.fspath(there(pathlib.Path(value))) if isinstance(value, str) and value.startswith("/") else value
+            for name, value in kwargs.items()
+        }
+
+    fallback = settings.fallback
+    return dataclasses.replace(
+        settings,
+        model_folders=tuple(map(there, settings.model_folders)),
+        segmenter_kwargs=of_files(settings.segmenter_kwargs),
+        fallback=None if fallback is None else dataclasses.replace(fallback, kwargs=of_files(fallback.kwargs)),
     )
 
 
