@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime as dt
 import json
@@ -95,6 +96,7 @@ class Daemon:
         self._timeout = timeout
         self._extra = extra
         self._events: list[Event] = []
+        self._named: dict[str, list[Event]] = collections.defaultdict(list)
         self._heard = threading.Condition()
         self._ended = False
         self._count = 0
@@ -164,13 +166,33 @@ class Daemon:
         deadline = time.monotonic() + self._timeout
         with self._heard:
             while True:
-                for event in self._events:
-                    if event["event"] == name and fields.items() <= event.items():
+                for event in self._named[name]:
+                    if fields.items() <= event.items():
                         return event
-                failed = any(event["event"] in FAILURES for event in self._events)
-                if failed or self._ended or not self._heard.wait(deadline - time.monotonic()):
-                    log = "\n".join(json.dumps(event) for event in self._events[-30:])
-                    raise SystemExit(f"the daemon did not log {name} {fields}:\n{log}")
+                self._wait(deadline, f"{name} {fields}")
+
+    def wait_for_several(self, name: str, number: int) -> list[Event]:
+        """Return the first `number` events of this name, when there are so many.
+
+        Raises
+        ------
+        SystemExit
+            As for `wait_for`; the time counts from the last of these events.
+        """
+        with self._heard:
+            seen, deadline = 0, 0.0
+            while len(self._named[name]) < number:
+                if not deadline or len(self._named[name]) > seen:
+                    seen, deadline = len(self._named[name]), time.monotonic() + self._timeout
+                self._wait(deadline, f"{name} {number} times")
+            return self._named[name][:number]
+
+    def _wait(self, deadline: float, what: str) -> None:
+        """Wait for the next event, with the lock of the log."""
+        failed = any(self._named[name] for name in FAILURES)
+        if failed or self._ended or not self._heard.wait(deadline - time.monotonic()):
+            log = "\n".join(json.dumps(event) for event in self._events[-30:])
+            raise SystemExit(f"the daemon did not log {what}:\n{log}")
 
     def _listen(self) -> None:
         """Collect the log until the process closes it."""
@@ -182,6 +204,7 @@ class Daemon:
                 event = {"event": "not json", "line": line}
             with self._heard:
                 self._events.append(event)
+                self._named[event["event"]].append(event)
                 self._heard.notify_all()
         with self._heard:
             self._ended = True

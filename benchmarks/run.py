@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.bench import Bench, Outcome, lineup_seconds, tell
 from benchmarks.cases import SHORT, Lineup, comparisons, lineups, settings, usable_cores
+from benchmarks.cluster import CLUSTER, ClusterOptions, cluster_case
 from benchmarks.guard import run_guard
 from benchmarks.lineup import run_lineup
 from benchmarks.machine import describe_machine
@@ -25,6 +26,8 @@ from benchmarks.special import Special, special_cases
 from benchmarks.timeline import write_timeline
 
 Case = Lineup | Special
+NAMED = (TORCH, CLUSTER)
+"""Cases that run only if they are named, because they need more than dcnumd."""
 GUARD = "guard"
 GUARD_TEXT = "quick check without dcnum for noisy machines: ratios and counts only; exit code 1 if one is exceeded"
 
@@ -38,7 +41,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         epilog="Exit code 1 if results differ from those of dcnum; the report lists missed targets.",
     )
     parser.add_argument(
-        "cases", nargs="*", metavar="CASE", help=f"see --list; all but {TORCH} and {GUARD} if none is given"
+        "cases", nargs="*", metavar="CASE", help=f"see --list; all but {', '.join(NAMED)} and {GUARD} if none is given"
     )
     parser.add_argument("--list", action="store_true", help="tell the cases and how long they take, and exit")
     parser.add_argument("--runs", type=int, default=5, help="repetitions")
@@ -48,6 +51,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--idle-seconds", type=float, default=120.0, help="in the case idle")
     parser.add_argument("--model", type=pathlib.Path, metavar="FILE", help="in the case torch; version 1 (.dcnm)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="in the case torch")
+    usual = ClusterOptions()
+    parser.add_argument("--simulated", type=int, default=0, help="in the case cluster: workers that only wait")
+    parser.add_argument("--jobs", type=int, default=usual.jobs, help="in the case cluster, of those workers")
+    parser.add_argument(
+        "--files",
+        type=int,
+        nargs=2,
+        default=(usual.long_files, usual.short_files),
+        metavar=("LONG", "SHORT"),
+        help="in the case cluster: measurements of 10,000 and of 1,000 frames",
+    )
     parser.add_argument("--cold", action="store_true", help="try out without warming up: durations mean little")
     parser.add_argument("--timeout", type=float, default=900.0, help="of one run [s]")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="work in DIR, a new folder; keep what differs")
@@ -71,14 +85,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def all_cases(options: argparse.Namespace) -> list[Case]:
     """Return all cases in the order in which they run."""
     up_to = options.workers_up_to or options.workers
+    clustered = ClusterOptions(*options.files, simulated=options.simulated, jobs=options.jobs)
     compared = [*comparisons(), *lineups(options.workers, up_to)]
-    return [*compared, *special_cases(options.idle_seconds), *report_cases(), *model_cases()]
+    return [*compared, *special_cases(options.idle_seconds), *report_cases(), *model_cases(), cluster_case(clustered)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; return the exit code."""
     options = parse_arguments(arguments)
-    chosen = options.cases or [case.name for case in all_cases(options) if options.list or case.name != TORCH]
+    chosen = options.cases or [case.name for case in all_cases(options) if options.list or case.name not in NAMED]
     cases = [case for case in all_cases(options) if case.name in chosen]
     if options.list:
         for case in cases:

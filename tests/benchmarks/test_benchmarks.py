@@ -250,6 +250,17 @@ def test_one_command_runs_cases_and_fills_a_page(tmp_path):
     assert done.stdout.strip() in text
 
 
+@pytest.mark.slow
+def test_many_workers_of_a_cluster_are_simulated(tmp_path, capsys):
+    """A real daemon gives jobs to workers that only wait; its processor time and memory are measured."""
+    numbers = tmp_path / "numbers.json"
+    options = ("--simulated", 8, "--jobs", 20, "--frames", 300, "--runs", 1, "--cold", "--json", numbers)
+    assert main(["cluster", *map(str, options)]) == 0, capsys.readouterr().err
+    figures = {row["what"].partition(": ")[2]: row["values"] for row in json.loads(numbers.read_text())["figures"]}
+    assert figures["processor time of the daemon a job"][0] > 0
+    assert figures["memory of the daemon at the end"][0] > 20
+
+
 def test_model_that_cannot_be_used_is_told(tmp_path, capsys):
     """The case with models ends with one line instead of a traceback; it is not among those that run unnamed."""
     (tmp_path / "net_00000.dcnm").write_bytes(b"nothing")
@@ -257,7 +268,7 @@ def test_model_that_cannot_be_used_is_told(tmp_path, capsys):
     assert "torch could not be measured: " in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert "all but torch and guard" in " ".join(capsys.readouterr().out.split())
+    assert "all but torch, cluster and guard" in " ".join(capsys.readouterr().out.split())
 
 
 def test_cases_are_listed_and_unknown_ones_refused(capsys):
