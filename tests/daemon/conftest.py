@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -57,8 +58,8 @@ def start_daemon(write_config: Callable[..., pathlib.Path]) -> Iterator[Callable
     """Return a function that starts a daemon; what is still running at the end is killed."""
     with contextlib.ExitStack() as stack:
 
-        def start(*arguments: str, config: pathlib.Path | None = None, ready: bool = True) -> Daemon:
-            daemon = Daemon.start(config or write_config(), *arguments)
+        def start(*arguments: str, config: pathlib.Path | None = None, ready: bool = True, **options: Any) -> Daemon:
+            daemon = Daemon.start(config or write_config(), *arguments, **options)
             stack.callback(daemon.close)
             if ready:
                 daemon.wait_for("daemon.ready", timeout=START_SECONDS)

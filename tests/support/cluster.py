@@ -1,4 +1,4 @@
-"""A Dask cluster of real processes on this computer, for the tests of daemons that use it."""
+"""A Dask cluster of real processes, for the tests of daemons that use it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ import pathlib
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import psutil
+
+from tests.soak.results import temporary_files
 from tests.support.daemon import Daemon
 from tests.support.faults import wait_until
+from tests.support.hosts import Host
 
 SILENT_SECONDS = 15
 """Time after which the scheduler gives up a worker that does not send anything [s]."""
+DASK_SETTINGS = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": f"{SILENT_SECONDS}s"}
+HURRIED = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s", "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "6s"}
+"""Settings of Dask with which a lost connection is noticed as soon as Dask allows."""
 
 
 def free_port() -> int:
@@ -23,31 +30,88 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-class DaskCluster:
-    """A scheduler and its workers, each in a process of its own."""
+LEFT_OVER = """
+import sys, time, distributed
 
-    def __init__(self, folder: pathlib.Path, stack: contextlib.ExitStack) -> None:
+def held(dask_scheduler):
+    events = dask_scheduler.extensions["events"]._events
+    # One that is not set is forgotten when the last question about it is answered.
+    names = [*dask_scheduler.tasks, *(name for name, event in events.items() if event.is_set())]
+    return [str(name) for name in names if str(name).startswith("dcnumd-")]
+
+with distributed.Client(sys.argv[1]) as client:
+    end = time.monotonic() + 20
+    while (left := client.run_on_scheduler(held)) and time.monotonic() < end:
+        time.sleep(0.2)
+print(*left, sep="\\n", end="")
+"""
+"""Program that prints the keys that a scheduler still has."""
+
+
+class DaskCluster:
+    """A scheduler and its workers, each in a process of its own.
+
+    Parameters
+    ----------
+    folder
+        Folder for the file with the address of the scheduler.
+    stack
+        What ends the processes.
+    host
+        Computer of the scheduler; None for this one.
+    environment
+        Settings of Dask.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        stack: contextlib.ExitStack,
+        host: Host | None = None,
+        environment: Mapping[str, str] = DASK_SETTINGS,
+    ) -> None:
         self.file = folder / "scheduler.json"
         self.port = free_port()
-        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.environment = environment
+        self.ip = host.address if host else "127.0.0.1"
+        self.address = f"tcp://{self.ip}:{self.port}"
+        self.enter = host.enter if host else ()
         self.scheduler: subprocess.Popen[bytes]
         self._stack = stack
 
     def start_scheduler(self) -> None:
         """Start the scheduler, at the same address as before, and wait until it answers."""
         self.file.unlink(missing_ok=True)
-        options = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard", "--scheduler-file"]
-        command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options, os.fspath(self.file)]
-        environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": f"{SILENT_SECONDS}s"}
+        options = ["--host", self.ip, "--port", str(self.port), "--no-dashboard", "--scheduler-file"]
+        command = [*self.enter, sys.executable, "-m", "distributed.cli.dask_scheduler", *options, os.fspath(self.file)]
+        environment = {**os.environ, **self.environment}
         self.scheduler = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
         self._stack.callback(self.scheduler.wait)
         self._stack.callback(self.scheduler.kill)
         wait_until(self.file.exists)
 
-    def start_worker(self, name: str, *overrides: str) -> Daemon:
-        """Start a worker with one process and other settings than usual, and follow its log."""
-        settings = [word for one in ("resources.nice=0", *overrides) for word in ("--set", one)]
-        worker = Daemon.follow("worker", self.address, "--workers", "1", "--name", name, *settings)
+    def start_worker(
+        self, name: str, *settings: str, host: Host | None = None, environment: Mapping[str, str] | None = None
+    ) -> Daemon:
+        """Start a worker with one process, and follow its log.
+
+        Parameters
+        ----------
+        name
+            Name of the worker.
+        *settings
+            Settings of the worker, as in ``resources.max_memory_mb=2000``.
+        host
+            Its computer, if it is not that of the scheduler.
+        environment
+            Variables that are added to its environment.
+        """
+        options = [part for setting in ("resources.nice=0", *settings) for part in ("--set", setting)]
+        worker = Daemon.follow(
+            *("worker", self.address, "--workers", "1", "--name", name, *options),
+            environment={**self.environment, **(environment or {})},
+            enter=host.enter if host else self.enter,
+        )
         self._stack.callback(worker.close)
         return worker
 
@@ -57,6 +121,23 @@ class DaskCluster:
         shown = (f"{key} = {_toml(value)}" for key, value in lines.items())
         return "\n[executor]\n" + "\n".join(shown) + "\n"
 
+    def left_over(self) -> str:
+        """Wait until the scheduler has no task and no set event of dcnumd any more, and return those that stay."""
+        command = [*self.enter, sys.executable, "-c", LEFT_OVER, self.address]
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=60).stdout
+
+
+def being_processed(path: pathlib.Path) -> None:
+    """Wait until a worker writes the result of a measurement, which is in a folder of its own."""
+    wait_until(lambda: temporary_files([path.parent]))
+
+
+def pipeline_of(worker: Daemon) -> psutil.Process:
+    """Return the process in which a worker executes its jobs."""
+    (started,) = worker.matching("worker.started", role="pipeline")[-1:]
+    return psutil.Process(started["pid"])
+
 
 def _toml(value: object) -> str:
     if isinstance(value, dict):
@@ -65,9 +146,11 @@ def _toml(value: object) -> str:
 
 
 @contextlib.contextmanager
-def dask_cluster(folder: pathlib.Path) -> Iterator[DaskCluster]:
+def dask_cluster(
+    folder: pathlib.Path, host: Host | None = None, environment: Mapping[str, str] = DASK_SETTINGS
+) -> Iterator[DaskCluster]:
     """Start a scheduler; it and its workers are killed at the end."""
     with contextlib.ExitStack() as stack:
-        cluster = DaskCluster(folder, stack)
+        cluster = DaskCluster(folder, stack, host, environment)
         cluster.start_scheduler()
         yield cluster

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import h5py
@@ -51,14 +51,30 @@ class Daemon:
         heard_of.append(self)
 
     @classmethod
-    def start(cls, config: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Self:
-        """Start a daemon and follow its log; `environment` is added to that of this process."""
-        return cls.follow("run", "-c", os.fspath(config), *arguments, environment=environment)
+    def start(
+        cls,
+        config: pathlib.Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        enter: Sequence[str] = (),
+    ) -> Self:
+        """Start a daemon and follow its log; see `follow`."""
+        return cls.follow("run", "-c", os.fspath(config), *arguments, environment=environment, enter=enter)
 
     @classmethod
-    def follow(cls, *arguments: str, environment: Mapping[str, str] | None = None) -> Self:
-        """Start another command that logs as a daemon does, and follow its log."""
-        command = [sys.executable, "-m", "dcnumd", *arguments]
+    def follow(cls, *arguments: str, environment: Mapping[str, str] | None = None, enter: Sequence[str] = ()) -> Self:
+        """Start a command that logs as a daemon does, and follow its log.
+
+        Parameters
+        ----------
+        *arguments
+            Arguments of ``dcnumd``.
+        environment
+            Variables that are added to the environment of this process.
+        enter
+            Beginning of a command that is executed on another host.
+        """
+        command = [*enter, sys.executable, "-m", "dcnumd", *arguments]
         # With the fault handler, SIGABRT makes a hanging daemon print where it hangs.
         variables = {**os.environ, "PYTHONFAULTHANDLER": "1", **(environment or {})}
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=variables)
