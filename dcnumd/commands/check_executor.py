@@ -34,7 +34,7 @@ def executor_findings(settings: Settings) -> Iterator[Finding]:
         text = "without a scheduler, measurements are processed here after"
         yield Finding("ok", "executor", f"{text} {duration(60 * executor.fallback_minutes)}")
     if settings.resources.pause_while_acquiring:
-        text = "a recording suspends the reports and jobs on this computer, but no jobs on the cluster"
+        text = "a recording suspends what runs on this computer, but no jobs and no reports on the cluster"
         yield Finding("note", "resources", f"pause_while_acquiring: {text}")
 
 

@@ -195,6 +195,7 @@ def _check_executor(settings: Settings, reader: SectionReader) -> None:
     if bool(executor.scheduler) == (executor.scheduler_file is not None):
         raise reader.error("executor", 'with kind = "dask", either scheduler or scheduler_file is needed')
     paths = PathMap.of(executor.paths)
-    for folder in settings.trusted_folders():
+    reports = [settings.report.folder] if settings.report.enabled and settings.report.folder is not None else []
+    for folder in (*settings.trusted_folders(), *reports):
         if not paths.covers(folder):
             raise reader.error("executor.paths", f"says nothing of {folder}; add its folder on the workers")

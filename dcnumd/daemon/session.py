@@ -101,7 +101,7 @@ class Session:
         self.settling = Settling(self.lifecycle, inspector, self.results, once=once)
         outputs = OutputFolders(settings, ledger, availability, self.lifecycle.queue)
         self.jobs = JobRunner(self.lifecycle, workers.executor, inspector, outputs, tidy, once=once)
-        self.reports = Reporter(settings, ledger, availability, workers.report, self, tidy)
+        self.reports = Reporter(settings, ledger, availability, workers.report_calls(settings), self, tidy)
         self._events = FileEvents(courteous=settings.resources.pause_while_acquiring)
         self.folders = [self._watch(folder, group) for group in settings.groups for folder in group.watch.folders]
         self._probed = asyncio.Event()

@@ -15,10 +15,12 @@ from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
 from dcnumd.daemon.cluster.dask_executor import DaskExecutor
 from dcnumd.daemon.cluster.fallback_executor import FallbackExecutor
+from dcnumd.daemon.cluster.report_tasks import RemoteReports, ReportPlaces
 from dcnumd.daemon.measurements.backoff import backoff_seconds
 from dcnumd.daemon.measurements.executor import JobExecutor
 from dcnumd.daemon.measurements.local_executor import LocalExecutor
 from dcnumd.daemon.measurements.probe import check_methods
+from dcnumd.daemon.measurements.report_process import ReportCalls, ReportProcess
 from dcnumd.errors import WorkerError
 from dcnumd.logic.job import Progress
 from dcnumd.processes.child import Child
@@ -42,6 +44,8 @@ class Workers:
     """Process that inspects files."""
     report: Child
     """Process that makes reports."""
+    remote: ReportPlaces | None = None
+    """The executor, if it has reports made on other computers."""
     ready: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     """Set when the executor has started and has checked the configured methods."""
     failing: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
@@ -53,7 +57,13 @@ class Workers:
         configure = functools.partial(logs.configure, settings.log)
         courtesy = Courtesy(settings.resources.nice, settings.resources.cpus)
         probe, report = (Child(name, configure, courtesy) for name in ("probe", "report"))
-        return cls(make_executor(settings, configure, on_progress, on_change), probe, report)
+        executor = make_executor(settings, configure, on_progress, on_change)
+        return cls(executor, probe, report, None if isinstance(executor, LocalExecutor) else executor)
+
+    def report_calls(self, settings: Settings) -> ReportCalls:
+        """Return what makes the reports of a session."""
+        here = ReportProcess(self.report, settings.report.plot)
+        return here if self.remote is None else RemoteReports(here, self.remote)
 
     @property
     def losses(self) -> int:
@@ -134,7 +144,7 @@ def make_executor(
     configure_logs: Callable[[], object],
     on_progress: Callable[[Progress], None],
     on_change: Callable[[], object],
-) -> JobExecutor:
+) -> LocalExecutor | DaskExecutor | FallbackExecutor:
     """Return the executor for these settings.
 
     Parameters

@@ -14,6 +14,7 @@ from dcnumd.daemon.cluster import names
 from dcnumd.daemon.cluster.engine import process
 from dcnumd.daemon.cluster.link import Link
 from dcnumd.daemon.cluster.places import job_there, result_here, seen_here, text_here
+from dcnumd.daemon.cluster.report_tasks import ReportTasks
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.status import Cluster
@@ -67,6 +68,8 @@ class DaskExecutor:
         self._daemon = names.daemon_name(settings.state_folder())
         self._paths = PathMap.of(settings.executor.paths)
         self._link = Link(settings.executor, names.topic(self._daemon), self)
+        self.reports = ReportTasks(self._link, self._paths)
+        """Calls that make reports on the workers."""
         self._keeper: asyncio.Task[None] | None = None
         self._jobs: dict[str, Handed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -140,6 +143,7 @@ class DaskExecutor:
 
     def on_cluster_change(self) -> None:
         """Stop to wait for jobs if the connection is lost, and tell the daemon."""
+        self.reports.on_change()
         if self._link.client is None:
             for handed in self._jobs.values():
                 handed.give_up(_unreachable(handed.job))
@@ -149,11 +153,13 @@ class DaskExecutor:
         """Handle a report of a worker on the progress of a job."""
         if (handed := self._jobs.get(message["job_id"])) is not None:
             handed.worker = message["worker"]
+            self.reports.remember(message["job_id"], handed.worker)
             fields = {name: value for name, value in message.items() if name not in {"worker", "name"}}
             self._on_progress(Progress(**fields, worker=message["name"]))
 
     def on_worker_gone(self, worker: str, *, expected: bool) -> None:
         """Stop to wait for the jobs of a worker; Dask itself would start them again without telling."""
+        self.reports.on_worker_gone(worker)
         for handed in self._jobs.values():
             if handed.worker != worker:
                 continue

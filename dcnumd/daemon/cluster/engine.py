@@ -7,17 +7,23 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
-from dcnumd.config.values import Settings
+from dcnumd.config.values import PlotSettings, Settings
 from dcnumd.daemon.cluster.names import stop_event
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.daemon.measurements.local_executor import LocalExecutor
+from dcnumd.daemon.measurements.report_process import ReportProcess
 from dcnumd.daemon.measurements.running_job import RunningJob
 from dcnumd.errors import ModelError, WorkerError
 from dcnumd.logic.job import Job, JobResult, Progress
+from dcnumd.logic.memory import beside_pipeline, in_mb
+from dcnumd.processes.child import Child
+from dcnumd.processes.courtesy import Courtesy
+
+R = TypeVar("R")
 
 log = structlog.get_logger()
 
@@ -27,7 +33,7 @@ limit, the scheduler would keep each question for ever."""
 
 
 class Engine:
-    """The pipeline process of a worker, with its segmentation workers; it outlives connections to the scheduler.
+    """The pipeline process of a worker, and the one for reports; they outlive connections to the scheduler.
 
     A job whose connection is lost continues. If it is handed to this worker again, the running one is joined.
 
@@ -42,6 +48,9 @@ class Engine:
     def __init__(self, settings: Settings, configure_logs: Callable[[], object]) -> None:
         self._settings = settings
         self._executor = LocalExecutor(settings, configure_logs, self._on_progress)
+        courtesy = Courtesy(settings.resources.nice, settings.resources.cpus)
+        self._reporter = Child("report", configure_logs, courtesy)
+        self._reports = ReportProcess(self._reporter, PlotSettings())
         self._turn = asyncio.Lock()
         self._current: tuple[Job, asyncio.Task[JobResult]] | None = None
         self._running: RunningJob | None = None
@@ -56,7 +65,25 @@ class Engine:
         if self._current is not None:
             self._current[1].cancel()
             await asyncio.wait([self._current[1]])
-        await self._executor.close(seconds)
+        await asyncio.gather(self._executor.close(seconds), self._reporter.close(seconds))
+
+    async def report(self, function: Callable[..., R], *args: Any, aside: bool) -> R:
+        """Call a function of `dcnumd.report.calls`, in a process that is started for the first one.
+
+        Parameters
+        ----------
+        function, args
+            The function and its arguments, with paths on this computer.
+        aside
+            Whether it is called in a copy of the process, only when processors are idle if a job runs.
+
+        Raises
+        ------
+        DcnumdError
+            The call failed.
+        """
+        await self._reports.start()
+        return await (self._reports.call_aside if aside else self._reports.call)(function, *args)
 
     async def process(self, job: Job, tell: Callable[[Progress], None], asked: asyncio.Task[None]) -> JobResult:
         """Process a job, when the previous one has ended.
@@ -83,7 +110,7 @@ class Engine:
             settings=dataclasses.replace(job.settings, model_folders=folders),
             num_workers=self._settings.resources.num_workers,
             max_memory_mb=self._settings.resources.max_memory_mb,
-            other_memory_mb=0,
+            other_memory_mb=in_mb(beside_pipeline(reports=True, isoelastics=True)),
         )
         if self._current is None or self._current[0] != job:
             async with self._turn:
@@ -100,6 +127,7 @@ class Engine:
         return await asyncio.shield(work)
 
     async def _run(self, job: Job) -> JobResult:
+        self._reports.give_way(idle=True)
         try:
             running = self._running = RunningJob(job, self._executor, Deadline(0, _size(job)), asyncio.Event())
             return await running.result()
@@ -107,6 +135,7 @@ class Engine:
             raise ModelError(f"{error.message}, {_where()}", error.reason, transient=error.transient) from error
         finally:
             self._current = self._running = None
+            self._reports.give_way(idle=False)
 
     def _on_progress(self, progress: Progress) -> None:
         if self._running is not None:
@@ -151,6 +180,13 @@ async def process(job: Job, topic: str) -> JobResult:
         return await _engine.process(job, tell, asked)
     finally:
         asked.cancel()
+
+
+async def report(function: Callable[..., R], *args: Any, aside: bool) -> R:
+    """Call a function of `dcnumd.report.calls` on this worker; see `Engine.report`."""
+    if _engine is None:
+        raise WorkerError("this worker was not started by `dcnumd worker`", "worker")
+    return await _engine.report(function, *args, aside=aside)
 
 
 async def _until_set(event: Any) -> None:

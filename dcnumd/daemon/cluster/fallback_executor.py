@@ -55,6 +55,8 @@ class FallbackExecutor:
         """Whether jobs run on this computer now."""
         self._here = LocalExecutor(settings, configure_logs, on_progress)
         self._there = DaskExecutor(settings, on_progress, self._on_cluster_change)
+        self.reports = self._there.reports
+        """Calls that make reports on the workers."""
         self._seconds = 60 * settings.executor.fallback_minutes
         self._on_change = on_change
         self._running_here: str | None = None
@@ -191,6 +193,7 @@ class FallbackExecutor:
     def _move(self, *, local: bool) -> None:
         self.local = local
         self._moved.set()
+        self.reports.on_change()
         self._on_change()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import structlog
 
@@ -29,6 +29,40 @@ ASIDE_SECONDS = 600.0
 """Time limit for a call aside [s]; it is large since such a call may run only when others leave it processor time."""
 
 
+class ReportCalls(Protocol):
+    """Interface of an object that makes reports; see `ReportProcess`, which implements it."""
+
+    @property
+    def here(self) -> ReportProcess:
+        """The process on this computer, which updates indexes."""
+
+    @property
+    def held(self) -> bool:
+        """Whether no reports are made, because of a recording."""
+
+    @property
+    def capacity(self) -> int:
+        """Number of reports that can be made at the same time."""
+
+    async def start(self) -> None:
+        """Prepare for the first call."""
+
+    async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function of `dcnumd.report.calls` that others wait for."""
+
+    async def call_aside(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function of `dcnumd.report.calls` for which others need not wait."""
+
+    def give_way(self, *, idle: bool) -> None:
+        """Run calls aside on this computer only when processors are idle, or normally again."""
+
+    def hold(self) -> None:
+        """Suspend the calls on this computer."""
+
+    def resume(self) -> None:
+        """Resume the calls on this computer."""
+
+
 class ReportProcess:
     """Calls a child process, and copies of it in which longer calls run aside.
 
@@ -40,6 +74,8 @@ class ReportProcess:
         Settings of the standard plot, which say what the process loads in advance.
     """
 
+    capacity = 1
+
     def __init__(self, child: Child, settings: PlotSettings) -> None:
         self._child = child
         self._warm_up = functools.partial(warm_up, settings)
@@ -48,6 +84,11 @@ class ReportProcess:
         self._released = asyncio.Event()
         self._released.set()
         self._aside_free = asyncio.Lock()
+
+    @property
+    def here(self) -> ReportProcess:
+        """The process itself."""
+        return self
 
     @property
     def held(self) -> bool:

@@ -19,10 +19,9 @@ from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State, job_log, ut
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.backoff import backoff_seconds
 from dcnumd.daemon.measurements.indexes import Indexes
-from dcnumd.daemon.measurements.report_process import ReportProcess
+from dcnumd.daemon.measurements.report_process import ReportCalls
 from dcnumd.daemon.measurements.waiting_reports import WaitingReports
 from dcnumd.errors import DcnumdError, WorkerError
-from dcnumd.processes.child import Child
 from dcnumd.report.calls import export_plot, make_report, rate
 from dcnumd.report.request import PlotKind, ReportRequest, ReportSummary
 from dcnumd.status import Blocked
@@ -52,7 +51,8 @@ class Reporter:
 
     Results are rated one after the other, the most recent first. The process that does this has the priority of the
     pipeline, since the traffic light matters most while the next measurement is recorded. Reports are made in a copy of
-    it while no result waits to be rated. While a folder accepts no reports, those for it wait, which costs no attempt.
+    it while no result waits to be rated; on a cluster, each worker can make one at a time. While a folder accepts no
+    reports, those for it wait, which costs no attempt.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ class Reporter:
         Ledger that records which reports are wanted and made.
     availability
         Checks of the folders of reports.
-    child
-        Process that makes the reports.
+    process
+        Process that makes the reports, or what has them made elsewhere.
     listener
         Object that is notified of each report.
     tidy
@@ -75,12 +75,12 @@ class Reporter:
         settings: Settings,
         ledger: Ledger,
         availability: Availability,
-        child: Child,
+        process: ReportCalls,
         listener: Listener,
         tidy: Callable[[pathlib.Path], None],
     ) -> None:
-        self.process = ReportProcess(child, settings.report.plot)
-        self.indexes = Indexes(settings, ledger, availability, self.process)
+        self.process = process
+        self.indexes = Indexes(settings, ledger, availability, process.here)
         self._settings = settings
         self._ledger = ledger
         self._listener = listener
@@ -93,7 +93,7 @@ class Reporter:
         self._without_place = WaitingReports(self._try_again)
         self._to_rate, self._all_rated, self._to_make = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._all_rated.set()
-        self._making = False
+        self._makers: set[asyncio.Task[None]] = set()
         self._drawing = False
 
     @property
@@ -104,7 +104,7 @@ class Reporter:
     @property
     def busy(self) -> bool:
         """Whether a result is being rated, or a report or an index written."""
-        return self._making or self._to_rate.is_set() or self.indexes.busy
+        return bool(self._makers) or self._to_rate.is_set() or self.indexes.busy
 
     def blocked(self) -> tuple[Blocked, ...]:
         """Return the folders that currently accept no reports, and for which some wait."""
@@ -166,15 +166,22 @@ class Reporter:
             self._listener.on_change()
 
     async def _keep_making(self) -> None:
-        while True:
-            await self._to_make.wait()
-            await self._all_rated.wait()
-            self._making = True
-            await self._report(*self._waiting.popitem())
-            self._making = False
-            if not self._waiting:
-                self._to_make.clear()
-            self._listener.on_change()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._to_make.wait()
+                await self._all_rated.wait()
+                if len(self._makers) >= self.process.capacity:
+                    await asyncio.wait(self._makers, return_when=asyncio.FIRST_COMPLETED)
+                    continue
+                maker = group.create_task(self._report(*self._waiting.popitem()), name="report")
+                self._makers.add(maker)
+                maker.add_done_callback(self._end_making)
+                if not self._waiting:
+                    self._to_make.clear()
+
+    def _end_making(self, maker: asyncio.Task[None]) -> None:
+        self._makers.discard(maker)
+        self._listener.on_change()
 
     async def _keep_listing(self) -> None:
         while True:
