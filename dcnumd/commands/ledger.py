@@ -21,7 +21,7 @@ from dcnumd.daemon.folders.links import LinkFault, stat_of
 from dcnumd.daemon.folders.listing import CandidateFilter
 from dcnumd.daemon.ledger.records import FINAL, Entry, State, Transition
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
-from dcnumd.daemon.live.answers import ask_conditions
+from dcnumd.daemon.live.answers import Answer, ask
 from dcnumd.daemon.measurements.lifecycle import begin_anew
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import printable
@@ -58,14 +58,15 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
         ways = {entry.id: ledger.transitions(entry.id) for entry in entries} if ledger else {}
     explanation = "" if entries and not producer else _why_unknown(settings, path, producer)
     waits = explanation == NOT_SEEN or any(entry.state not in FINAL or _lacks_report(entry) for entry in entries)
-    told = (ask_conditions(settings.state_folder()) or ()) if waits else ()
-    about = concerning(told, path) if explanation == NOT_SEEN else []
+    told = (ask(settings.state_folder()) or Answer()) if waits else Answer()
+    about = concerning(told.conditions, path) if explanation == NOT_SEEN else []
     if as_json:
         known = [
             {
                 **as_dict(entry),
                 "way": [dataclasses.asdict(step) for step in ways[entry.id]],
-                "conditions": [dataclasses.asdict(one) for one in _waits_for(settings, entry, told)],
+                "conditions": [dataclasses.asdict(one) for one in _waits_for(settings, entry, told.conditions)],
+                "worker": told.workers.get(entry.path, "") if entry.state is State.RUNNING else "",
             }
             for entry in entries
         ]
@@ -80,7 +81,8 @@ def why(settings: Settings, file: pathlib.Path, as_json: bool) -> int:
         if len(names) > 1:
             click.echo(f"{printable(name)}:")
         for entry in same:
-            _show_way(entry, ways[entry.id], _waits_for(settings, entry, told))
+            waiting = _waits_for(settings, entry, told.conditions)
+            _show_way(entry, ways[entry.id], waiting, told.workers.get(entry.path, ""))
     return 0 if entries else 1
 
 
@@ -99,9 +101,9 @@ def _waits_for(settings: Settings, entry: Entry, told: Sequence[Condition]) -> l
     return concerning_report(told, request.path_report)
 
 
-def _show_way(entry: Entry, way: Sequence[Transition], conditions: Sequence[Condition]) -> None:
+def _show_way(entry: Entry, way: Sequence[Transition], conditions: Sequence[Condition], worker: str) -> None:
     """Print the present state of a measurement with cause and cure, its report, and its earlier states."""
-    click.echo(entry_line(entry))
+    click.echo(entry_line(entry, worker))
     for one in conditions:
         click.echo(f"    {one.line}")
     if cause := CATALOGUE.get(entry.reason):

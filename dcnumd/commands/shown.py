@@ -72,12 +72,12 @@ def why_not(entry: Entry) -> str:
     return ": ".join(text for text in (printable(entry.reason), error) if text)
 
 
-def entry_line(entry: Entry) -> str:
-    """Return one line about a measurement."""
+def entry_line(entry: Entry, worker: str = "") -> str:
+    """Return one line about a measurement, which a worker of a cluster may be processing."""
     result = entry.output or "replaced by the result of a later content"
     details = {
         State.DONE: f"{entry.frames} frames, {entry.events} events in {duration(entry.seconds or 0)} -> {result}",
-        State.RUNNING: f"{entry.frames_done or 0} of {entry.frames} frames",
+        State.RUNNING: f"{entry.frames_done or 0} of {entry.frames} frames{f' on {worker}' if worker else ''}",
     }.get(entry.state, why_not(entry))
     if entry.state is State.DONE and entry.reason == OUTPUT_GONE:
         details += " (gone)"

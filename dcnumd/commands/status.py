@@ -11,7 +11,7 @@ import click
 
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
-from dcnumd.commands.status_values import IN_LEDGER, Pace, Status, present_conditions
+from dcnumd.commands.status_values import IN_LEDGER, Pace, Status, present_state
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.store import ledger_path
 from dcnumd.daemon.ownership import lock_owner
@@ -63,17 +63,18 @@ def refuse_to_watch(*, as_json: bool) -> None:
 
 
 def _document(settings: Settings, status: Status, owner: int | None) -> dict[str, Any]:
-    conditions, answered = present_conditions(settings, status, owner)
+    told, answered = present_state(settings, status, owner)
     running = []
     for entry in status.running:
         pace = Pace.of(entry, status.taken)
         left = pace.seconds_left(status.taken)
         estimate = {"frames_per_second": pace.frames_per_second, "seconds_left": left}
-        running.append({**as_dict(entry), "share": pace.share, **estimate})
+        worker = told.workers.get(entry.path, "")
+        running.append({**as_dict(entry), "share": pace.share, **estimate, "worker": worker})
     return {
         "daemon_pid": owner,
         "daemon_answers": owner is not None and answered,
-        "conditions": [dataclasses.asdict(one) for one in conditions],
+        "conditions": [dataclasses.asdict(one) for one in told.conditions],
         "ledger": os.fspath(ledger_path(settings.state_folder())),
         "counts": status.counts,
         "last_success": status.last_success,
@@ -88,10 +89,10 @@ def _document(settings: Settings, status: Status, owner: int | None) -> dict[str
 
 def _print_plain(settings: Settings, status: Status, owner: int | None) -> None:
     """Print plain lines, each with its subject first, for logs and for `grep`."""
-    conditions, answered = present_conditions(settings, status, owner)
+    told, answered = present_state(settings, status, owner)
     quiet = "" if answered else ", which does not answer"
     click.echo(f"daemon   {f'running (process {owner}{quiet})' if owner is not None else 'not running'}")
-    for condition in conditions:
+    for condition in told.conditions:
         if condition.name not in IN_LEDGER:
             click.echo(f"state    {condition.line}")
     click.echo(f"ledger   {ledger_path(settings.state_folder())}{'' if status.has_ledger else ' (not there yet)'}")
@@ -102,4 +103,4 @@ def _print_plain(settings: Settings, status: Status, owner: int | None) -> None:
     if status.news:
         click.echo(f"news     {status.news}; dcnumd acknowledge, once somebody has seen them")
     for entry in (*status.running, *status.waiting, *status.done, *status.failed):
-        click.echo(entry_line(entry))
+        click.echo(entry_line(entry, told.workers.get(entry.path, "")))

@@ -9,7 +9,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 import rich.console
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from dcnumd.commands.rich_parts import count, name_of, name_width, outcome, warnings_of, words
 from dcnumd.commands.shown import local_time, unreadable, why_not
-from dcnumd.commands.status_values import IN_LEDGER, Pace, Status, present_conditions
+from dcnumd.commands.status_values import IN_LEDGER, Pace, Status, present_state
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
@@ -42,6 +42,8 @@ WAITING_WORDS = {State.SETTLING: ("not complete yet", "yellow"), State.QUEUED: (
 """Word and colour for each state of a waiting measurement."""
 COLOURS = {"green": "cyan", "yellow": "yellow", "red": "bold red", "grey": "dim"}
 """Colour of a condition of the daemon, by its light."""
+LINES_PER_JOB = 6
+"""Number of lines of the terminal for each running measurement that is shown; it takes two of them."""
 NO_PLACE = ("no place", "red")
 """Word and colour for a measurement that waits because its output folder takes no results."""
 
@@ -59,19 +61,23 @@ class View:
     """What the daemon tells of itself, in addition to the ledger."""
     trouble: str = ""
     """Why the status may be outdated; empty if it is current."""
+    workers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Name of the worker of the cluster that processes a measurement, by the path of the measurement."""
 
 
 def show(settings: Settings, status: Status, owner: int | None) -> None:
     """Print the screen once."""
     console = rich.console.Console(highlight=False)
-    view = View(settings, status, owner, _now(), of_daemon(settings, status, owner))
+    conditions, workers = of_daemon(settings, status, owner)
+    view = View(settings, status, owner, _now(), conditions, workers=workers)
     # One line is left for the prompt.
     console.print(screen(view, console.width, console.height - 1))
 
 
-def of_daemon(settings: Settings, status: Status, owner: int | None) -> tuple[Condition, ...]:
-    """Return the conditions of the daemon that are not in the ledger."""
-    return tuple(one for one in present_conditions(settings, status, owner)[0] if one.name not in IN_LEDGER)
+def of_daemon(settings: Settings, status: Status, owner: int | None) -> tuple[tuple[Condition, ...], Mapping[str, str]]:
+    """Return the conditions of the daemon that are not in the ledger, and the workers of its running jobs."""
+    told = present_state(settings, status, owner)[0]
+    return tuple(one for one in told.conditions if one.name not in IN_LEDGER), told.workers
 
 
 def watch(settings: Settings) -> None:
@@ -162,8 +168,8 @@ class Watched:
         except DcnumdError as error:
             # The screen has one line for it, so the path is left out.
             self._trouble = error.message.removeprefix(printable(f"{ledger_path(self._folder)}: "))
-        told = of_daemon(self._settings, self._status, owner)
-        return View(self._settings, self._status, owner, _now(), told, self._trouble)
+        conditions, workers = of_daemon(self._settings, self._status, owner)
+        return View(self._settings, self._status, owner, _now(), conditions, self._trouble, workers)
 
     def has_changed(self) -> bool:
         """Return whether the ledger may have changed since it was read."""
@@ -186,7 +192,7 @@ def screen(view: View, width: int, height: int) -> rich.console.Group:
         "Done": status.counts[State.DONE],
         "Failed": status.counts[State.FAILED],
     }
-    parts = [*_head(view), *_running(view)]
+    parts = [*_head(view), *_running(view, max(height // LINES_PER_JOB, 1))]
     taken = sum(1 for _ in parts) + sum(2 for _, entries in sections if entries)
     lengths = shares(height - taken, [len(entries) for _, entries in sections])
     tables = {"Waiting": _waiting, "Done": _done, "Failed": _failed}
@@ -260,15 +266,18 @@ def _blocked(folders: BlockedFolders) -> Iterator[rich.console.RenderableType]:
         yield words(f"■ {len(folders) - 2} more folders take no results", "bold red")
 
 
-def _running(view: View) -> list[rich.console.RenderableType]:
-    """Return lines with the name and the progress of each running measurement."""
-    parts: list[rich.console.RenderableType] = []
-    for entry in view.status.running:
+def _running(view: View, most: int) -> list[rich.console.RenderableType]:
+    """Return lines with the name and the progress of the first running measurements, `most` at the most."""
+    running = view.status.running
+    rest = f"{len(running):,}, the first {most}" if len(running) > most else ""
+    parts: list[rich.console.RenderableType] = [Text(), _title("Processing", rest)] if running else []
+    for entry in running[:most]:
         name = rich.table.Table.grid(padding=(0, 2, 0, 0))
-        name.add_column()
-        name.add_column()
-        name.add_row(name_of(view.status.names, entry), words(entry.sample))
-        parts += [Text(), _title("Processing"), name, _progress(view, entry)]
+        for _ in range(3):
+            name.add_column()
+        worker = view.workers.get(entry.path, "")
+        name.add_row(name_of(view.status.names, entry), words(entry.sample), words(worker and f"on {worker}", "dim"))
+        parts += [name, _progress(view, entry)]
     return parts
 
 

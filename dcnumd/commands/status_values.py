@@ -9,10 +9,10 @@ import os
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger
-from dcnumd.daemon.live.answers import ask_conditions
+from dcnumd.daemon.live.answers import Answer, ask
 from dcnumd.daemon.live.view_lists import ended_row
 from dcnumd.daemon.measurements.parking import BlockedFolders, blocked_folders
-from dcnumd.report.conditions import Condition, of_blocked, of_news
+from dcnumd.report.conditions import of_blocked, of_news
 from dcnumd.report.wording import news_in_words
 from dcnumd.status import Unacknowledged
 from dcnumd.words import distinct_names
@@ -83,21 +83,21 @@ class Status:
         )
 
 
-def present_conditions(settings: Settings, status: Status, owner: int | None) -> tuple[tuple[Condition, ...], bool]:
-    """Return the conditions of the daemon as it tells them, or else as far as they are in the ledger.
+def present_state(settings: Settings, status: Status, owner: int | None) -> tuple[Answer, bool]:
+    """Return what the daemon tells of itself, or else the conditions as far as they are in the ledger.
 
     Returns
     -------
-    conditions, answered
-        The conditions, the most urgent first; and whether they are the daemon's answer. If it does not run, there is
-        nothing to ask, and the ledger says all.
+    told, answered
+        Conditions and workers; and whether they are the daemon's answer. If it does not run, there is nothing to ask,
+        and the ledger says all.
     """
-    if owner is not None and (told := ask_conditions(settings.state_folder())) is not None:
+    if owner is not None and (told := ask(settings.state_folder())) is not None:
         return told, True
     latest = status.latest_news
     news = Unacknowledged(status.failed_news, status.red_news, ended_row(latest) if latest else None)
     name = status.names.get(latest.path, os.path.basename(latest.path)) if latest else ""  # noqa: PTH119 -- no need to parse it
-    return (*of_blocked(status.blocked), *of_news(news, name)), owner is None
+    return Answer((*of_blocked(status.blocked), *of_news(news, name))), owner is None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -383,7 +383,7 @@ def _cluster_fields(session: Session) -> dict[str, object]:
     if session.cluster is None:
         return {}
     also_running = [entry.path for entry in session.jobs.running[1:]]
-    return {"also_running": also_running, "workers": session.cluster.workers}
+    return {"also_running": also_running, "workers": session.cluster.workers, "fallback": session.cluster.fallback}
 
 
 def _status_of(session: Session) -> str:

@@ -1,4 +1,4 @@
-"""Tells other processes of this computer, such as `dcnumd status`, in which condition the daemon is.
+"""Tells other processes, such as `dcnumd status`, in which condition the daemon is, and which workers have its jobs.
 
 The ledger does not contain that, since most of it lasts no longer than the daemon, or the ledger is what is wrong.
 """
@@ -13,7 +13,7 @@ import os
 import pathlib
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dcnumd.report.conditions import Condition, conditions_of
@@ -27,8 +27,18 @@ WAIT_SECONDS = 2.0
 """Longest time that a client waits for an answer [s]."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What the daemon tells of itself."""
+
+    conditions: tuple[Condition, ...] = ()
+    """Its conditions, the most urgent first."""
+    workers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Name of the worker of the cluster that processes a measurement, by the path of the measurement."""
+
+
 async def keep_answering(folder: pathlib.Path, view: View) -> None:
-    """Tell each client the present conditions, until cancelled.
+    """Tell each client the present state, until cancelled.
 
     If the state folder takes no socket, `status` says that the daemon does not answer.
     """
@@ -36,8 +46,10 @@ async def keep_answering(folder: pathlib.Path, view: View) -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # The answer fits into the buffer of the socket, so a client that does not read keeps nothing waiting.
         with contextlib.suppress(OSError, sqlite3.Error), contextlib.closing(writer):
-            found = [dataclasses.asdict(one) for one in conditions_of(view.snapshot())]
-            writer.write(json.dumps(found).encode("ascii"))
+            snapshot = view.snapshot()
+            running = (snapshot.running, *snapshot.also_running) if snapshot.running else ()
+            workers = {one.path: one.worker for one in running if one.worker}
+            writer.write(json.dumps(dataclasses.asdict(Answer(conditions_of(snapshot), workers))).encode("ascii"))
 
     server = socket.socket(socket.AF_UNIX)
     try:
@@ -56,16 +68,17 @@ async def keep_answering(folder: pathlib.Path, view: View) -> None:
             (folder / NAME).unlink()
 
 
-def ask_conditions(folder: pathlib.Path) -> tuple[Condition, ...] | None:
-    """Return the conditions of the daemon that uses a state folder; None if none answers."""
+def ask(folder: pathlib.Path) -> Answer | None:
+    """Return the answer of the daemon that uses a state folder; None if none answers."""
     try:
         with socket.socket(socket.AF_UNIX) as client, _address(folder) as address:
             client.settimeout(WAIT_SECONDS)
             client.connect(address)
             with client.makefile("rb") as answer:
                 told = json.load(answer)
-        return tuple(Condition(**{**one, "folders": tuple(one["folders"])}) for one in told)
-    except (OSError, ValueError, TypeError):
+        conditions = (Condition(**{**one, "folders": tuple(one["folders"])}) for one in told["conditions"])
+        return Answer(tuple(conditions), dict(told["workers"]))
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 

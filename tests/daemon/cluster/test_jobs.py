@@ -18,9 +18,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_jobs_run_on_workers_that_see_the_folder_under_another_name(
-    cluster, start_daemon, write_config, watched_folder, tmp_path
+    cluster, start_daemon, write_config, watched_folder, tmp_path, capsys
 ):
-    """The results are those of this computer; page and log name the worker; a stopped daemon leaves no job behind."""
+    """The results are those of this computer; what shows a job names its worker; a stopped daemon leaves none."""
     (tmp_path / "mnt").mkdir()
     there = tmp_path / "mnt" / "instrument"
     there.symlink_to(watched_folder)
@@ -34,6 +34,7 @@ def test_jobs_run_on_workers_that_see_the_folder_under_another_name(
         "workers": 0,
         "refused": 0,
         "capacity": 0,
+        "fallback": False,
     }
     assert status(port)["conditions"][0]["name"] == "executor.no_workers"
 
@@ -49,6 +50,10 @@ def test_jobs_run_on_workers_that_see_the_folder_under_another_name(
     draw_long(long, frames=10_000)
     daemon.wait_for("job.progress", path=str(long), worker="left")
     assert status(port)["running"]["worker"] == "left"
+    for command in (["status"], ["why", str(long)]):
+        capsys.readouterr()
+        assert main([*command, "-c", str(config)]) == 0
+        assert "10000 frames on left" in capsys.readouterr().out
     assert daemon.stop() == 0
     # The worker is free again.
     again = start_daemon(config=config)
