@@ -15,6 +15,7 @@ from dcnumd.daemon.cluster.engine import process
 from dcnumd.daemon.cluster.link import Link
 from dcnumd.daemon.cluster.places import job_there, result_here, seen_here, text_here
 from dcnumd.daemon.cluster.report_tasks import ReportTasks
+from dcnumd.daemon.cluster.turns import urgency
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.status import Cluster
@@ -215,7 +216,7 @@ class DaskExecutor:
             names.topic(self._daemon),
             key=names.key(self._daemon, job.job_id),
             resources={names.resource(): 1},
-            priority=self._settings.group_of(job.path_in).watch.priority,
+            priority=urgency(self._settings.group_of(job.path_in).watch.priority, self._link.time()),
             retries=0,
             pure=False,
         )

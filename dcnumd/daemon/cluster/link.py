@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -67,11 +68,16 @@ class Link:
         self._observer = observer
         self._changed = asyncio.Event()
         self._lost_at: float | None = None
+        self._clock_ahead = 0.0
 
     @property
     def scheduler(self) -> str:
         """Address of the scheduler, or the path of the file that contains it."""
         return self._settings.scheduler or f"{self._settings.scheduler_file}"
+
+    def time(self) -> float:
+        """Return the time by the clock of the scheduler [s]."""
+        return now() + self._clock_ahead
 
     def doubt(self) -> None:
         """Check the connection now: a job was lost with it."""
@@ -131,6 +137,8 @@ class Link:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     known = await client.scheduler.identity(n_workers=-1 if complete else 0)
+                    if not connected:
+                        self._clock_ahead = await client.run_on_scheduler(time.time) - now()
             except (OSError, TimeoutError):
                 return
             if complete:
