@@ -7,11 +7,13 @@ import subprocess
 import sys
 import urllib.request
 
+import psutil
 import pytest
 
 from dcnumd.cli import main
 from tests.support.cluster import free_port
 from tests.support.compared import result_differences
+from tests.support.daemon import HANG_SECONDS
 from tests.support.faults import draw_long, published, result_of, wait_until
 
 pytestmark = pytest.mark.slow
@@ -80,6 +82,24 @@ def test_a_worker_of_another_version_gets_no_jobs(cluster, start_daemon, write_c
             assert not daemon.matching("job.started")
         finally:
             old.kill()
+
+
+def test_a_plain_worker_of_dask_processes_jobs(cluster, start_daemon, write_config, watched_folder, monkeypatch):
+    """Its processes end with it."""
+    options = ["--no-nanny", "--nthreads", "1", "--memory-limit", "0", "--no-dashboard"]
+    options += ["--preload", "dcnumd.daemon.cluster.preload"]
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.address, "--name", "plain", *options]
+    config = write_config(cluster.config())
+    monkeypatch.setenv("DCNUMD_CONFIG", str(config))
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as plain:
+        try:
+            daemon = start_daemon(config=config)
+            path = published(watched_folder, "M1.rtdc")
+            daemon.wait_for("job.finished", path=str(path))
+            children = psutil.Process(plain.pid).children(recursive=True)
+        finally:
+            plain.terminate()
+    assert not psutil.wait_procs(children, HANG_SECONDS)[1]
 
 
 def status(port: int) -> dict[str, object]:
