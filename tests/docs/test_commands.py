@@ -60,6 +60,7 @@ ELSEWHERE = {
     r"dask scheduler .*|dcnumd worker .*": (
         "daemon/cluster/test_jobs.py::test_jobs_run_on_workers_that_see_the_folder_under_another_name"
     ),
+    r"dask worker .*": "daemon/cluster/test_jobs.py::test_a_plain_worker_of_dask_processes_jobs",
     r"dcnumd process .* --executor dask .*": (
         "daemon/cluster/test_process.py::test_an_archive_is_processed_by_several_workers"
     ),
