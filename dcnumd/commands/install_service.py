@@ -7,90 +7,35 @@ to a drop-in beside the unit, so that a newer dcnumd can replace the unit itself
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import importlib.resources
 import ipaddress
 import os
 import pathlib
-import pwd
 import re
-import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 
 import click
 
-import dcnumd
+from dcnumd.commands.install_worker import worker_files
+from dcnumd.commands.service_parts import (
+    STANDARD_CONFIG,
+    STANDARD_USER,
+    Access,
+    Service,
+    check_folders,
+    check_program,
+    check_user,
+    cure_of_forbidden_folders,
+    is_in_home,
+    own_program,
+    path_lines,
+    quoted,
+    quoted_list,
+)
 from dcnumd.config.file import load_settings
 from dcnumd.config.values import Settings
 from dcnumd.errors import ConfigError
 
-STANDARD_USER = "dcnumd"
-STANDARD_CONFIG = "config"
-HOMES = tuple(map(pathlib.Path, ("/home", "/root", "/run/user")))
-"""Folders that are hidden from the service (ProtectHome=)."""
-TEMPORARY = tuple(map(pathlib.Path, ("/tmp", "/var/tmp")))  # noqa: S108 -- nothing is written there
-"""Folders of which the service has its own, empty ones (PrivateTmp=)."""
 FOLDER = click.Path(path_type=pathlib.Path, file_okay=False, resolve_path=False)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Service:
-    """The names and paths of one service."""
-
-    name: str | None
-    """Name of the instance if several instruments have a service each; None for the only service."""
-    user: str
-    program: tuple[str, ...]
-    config_folder: pathlib.Path
-    unit_folder: pathlib.Path
-
-    @property
-    def unit(self) -> str:
-        """Name of the unit for systemctl."""
-        return f"dcnumd@{self.name}.service" if self.name else "dcnumd.service"
-
-    @property
-    def unit_file(self) -> pathlib.Path:
-        """Path of the unit file; instances share a template unit."""
-        return self.unit_folder / ("dcnumd@.service" if self.name else "dcnumd.service")
-
-    @property
-    def site_file(self) -> pathlib.Path:
-        """Path of the drop-in with the settings of this site."""
-        return self.unit_folder / f"{self.unit}.d" / "10-site.conf"
-
-    @property
-    def config_file(self) -> pathlib.Path:
-        """Path of the config file."""
-        return self.config_folder / f"{self.name or STANDARD_CONFIG}.toml"
-
-    @property
-    def state_folder(self) -> pathlib.Path:
-        """Path of the unit's StateDirectory=; the config names it for the commands that operators run."""
-        return pathlib.Path("/var/lib/dcnumd", self.name or "")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Access:
-    """Folders that the service only reads, and folders that it also writes."""
-
-    read: tuple[pathlib.Path, ...]
-    write: tuple[pathlib.Path, ...]
-
-    @classmethod
-    def of(cls, settings: Settings, service: Service) -> Access:
-        """Return the folders that the settings name, without those that every unit may write anyway."""
-        read: list[pathlib.Path] = []
-        write: list[pathlib.Path] = []
-        for group in settings.groups:
-            (read if group.output.folder else write).extend(group.watch.folders)
-            write.extend(filter(None, [group.output.folder]))
-        write.extend(filter(None, [settings.report.folder if settings.report.enabled else None]))
-        own = (service.state_folder, pathlib.Path("/var/log/dcnumd", service.name or ""))
-        log_folder = settings.log.file.parent if settings.log.file else None
-        write.extend(folder for folder in (settings.state.folder, log_folder) if folder and folder not in own)
-        return cls(tuple(dict.fromkeys(folder for folder in read if folder not in write)), tuple(dict.fromkeys(write)))
 
 
 @click.command(epilog="Example: dcnumd install-service --folder /srv/acquisition --output /srv/results --dry-run")
@@ -98,6 +43,11 @@ class Access:
 @click.option("--output", metavar="DIR", type=FOLDER, help="Folder for the results; else beside the measurements.")
 @click.option("--web", metavar="ADDRESS", help="Serve the live page there, such as 127.0.0.1:8480; else nowhere.")
 @click.option("--name", help="Instance, for one of several instruments: the service is then dcnumd@NAME.")
+@click.option(
+    "--worker",
+    metavar="ADDRESS",
+    help="Instead of a daemon, a worker of the Dask cluster with this scheduler; it writes results to each --folder.",
+)
 @click.option("--user", default=STANDARD_USER, show_default=True, help="User that the service runs as.")
 @click.option(
     "--program", metavar="FILE", type=click.Path(path_type=pathlib.Path), help="The dcnumd to run; else this one."
@@ -113,6 +63,7 @@ def install_service(
     output: pathlib.Path | None,
     web: str | None,
     name: str | None,
+    worker: str | None,
     user: str,
     program: pathlib.Path | None,
     config_dir: pathlib.Path,
@@ -132,20 +83,15 @@ def install_service(
         )
     with cure_of_forbidden_folders():
         command = own_program() if program is None else (os.fspath(program.absolute()),)
-        service = Service(name, user, command, config_dir.absolute(), unit_dir.absolute())
+        service = Service(name, user, command, config_dir.absolute(), unit_dir.absolute(), worker or "")
         check_program(service, given=program is not None)
         user_exists = check_user(user)
-        new_config = make_config(service, folders, output, web, force=force)
-        settings = settings_of(folders, output, web) if new_config else load_settings(service.config_file)
-        access = Access.of(settings, service)
-        check_folders(access)
-        files = {
-            **({service.config_file: new_config} if new_config else {}),
-            service.unit_file: (importlib.resources.files(dcnumd) / "systemd" / service.unit_file.name).read_text(
-                "utf-8"
-            ),
-            service.site_file: site_drop_in(service, access, settings.web.listen),
-        }
+        if worker is None:
+            access, files = daemon_files(service, folders, output, web, force=force)
+        elif output is None and web is None and name is None:
+            access, files = worker_files(service, folders)
+        else:
+            raise click.UsageError("--worker takes no --output, --web or --name; its jobs say where results go")
     if dry_run:
         for path, content in files.items():
             click.echo(f"# would write {path}\n{content}")
@@ -155,58 +101,28 @@ def install_service(
     return 0
 
 
-@contextlib.contextmanager
-def cure_of_forbidden_folders() -> Iterator[None]:
-    """Raise a `ConfigError` instead of a `PermissionError` in this block."""
-    try:
-        yield
-    except PermissionError as error:
-        message = f"{error.filename}: this user may not look there; call dcnumd install-service with sudo"
-        raise ConfigError(message) from error
-
-
-def own_program() -> tuple[str, ...]:
-    """Return the command line that runs this installation of dcnumd."""
-    script = pathlib.Path(sysconfig.get_path("scripts")) / "dcnumd"
-    return (os.fspath(script),) if script.is_file() else (sys.executable, "-m", "dcnumd")
-
-
-def check_program(service: Service, *, given: bool) -> None:
-    """Check that the service can run its program.
+def daemon_files(
+    service: Service,
+    folders: tuple[pathlib.Path, ...],
+    output: pathlib.Path | None,
+    web: str | None,
+    *,
+    force: bool,
+) -> tuple[Access, dict[pathlib.Path, str]]:
+    """Return the folders that a daemon uses, and the content of each file of its service.
 
     Raises
     ------
     ConfigError
-        If the program is missing, cannot be executed, or is in a folder that is hidden from the service.
+        If there is a config and new values for it are given, or a folder cannot be used.
     """
-    program = pathlib.Path(service.program[0])
-    if not os.access(program, os.X_OK) or not program.is_file():
-        raise ConfigError(f"{program}: there is no such program, or it may not be run")
-    # A script also needs its interpreter and the package, which an editable installation keeps elsewhere.
-    needed = [program] if given else [program, *map(pathlib.Path, (sys.prefix, sys.base_prefix, dcnumd.__file__))]
-    for path in needed:
-        if hidden := next((place for place in (*HOMES, *TEMPORARY) if place in path.resolve().parents), None):
-            raise ConfigError(
-                f"{path}: the service does not see {hidden}, where this dcnumd is installed; install it for all users "
-                "with a Python that is, too (python3 -m venv /opt/dcnumd, then /opt/dcnumd/bin/pip install . in the "
-                "folder of its source), and call /opt/dcnumd/bin/dcnumd install-service"
-            )
-
-
-def check_user(user: str) -> bool:
-    """Return whether the user exists.
-
-    Raises
-    ------
-    ConfigError
-        If a user other than `STANDARD_USER` does not exist.
-    """
-    with contextlib.suppress(KeyError):
-        pwd.getpwnam(user)
-        return True
-    if user != STANDARD_USER:
-        raise ConfigError(f"--user {user}: there is no such user; make it, or leave --user out")
-    return False
+    new_config = make_config(service, folders, output, web, force=force)
+    settings = settings_of(folders, output, web) if new_config else load_settings(service.config_file)
+    access = Access.of(settings, service)
+    check_folders(access)
+    config = {service.config_file: new_config} if new_config else {}
+    drop_in = site_drop_in(service, access, settings)
+    return access, {**config, service.unit_file: service.unit_text, service.site_file: drop_in}
 
 
 def settings_of(folders: Iterable[pathlib.Path], output: pathlib.Path | None, web: str | None) -> Settings:
@@ -259,48 +175,7 @@ def make_config(
     return "\n".join(lines) + "\n"
 
 
-def quoted(path: pathlib.Path) -> str:
-    """Return a path as a quoted string for TOML; in a unit file, percent signs must be doubled as well.
-
-    Raises
-    ------
-    ConfigError
-        If the path contains quotes, backslashes or unprintable characters.
-    """
-    text = os.path.abspath(path)  # noqa: PTH100 -- systemd wants no '..', and resolve() would follow links
-    if not text.isprintable() or set(text) & set('"\\'):
-        raise ConfigError(f"{text!r}: the name of a folder must not have quotes, backslashes or line breaks in it")
-    return f'"{text}"'
-
-
-def quoted_list(paths: Iterable[pathlib.Path]) -> str:
-    """Return paths as a TOML array of strings."""
-    return f"[{', '.join(map(quoted, paths))}]"
-
-
-def check_folders(access: Access) -> None:
-    """Check that the service can see all folders.
-
-    Raises
-    ------
-    ConfigError
-        For the first folder that is missing, hidden from the service, or cannot be named in a unit.
-    """
-    for folder in (*access.read, *access.write):
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: there is no such folder; make or mount it first")
-        if any(place == folder.resolve() or place in folder.resolve().parents for place in TEMPORARY):
-            raise ConfigError(f"{folder}: the service has its own, empty /tmp and /var/tmp; choose another folder")
-        if is_in_home(folder) and ":" in str(folder):
-            raise ConfigError(f"{folder}: a folder in a home folder must not have a colon in its name")
-
-
-def is_in_home(folder: pathlib.Path) -> bool:
-    """Return whether ProtectHome= hides a folder from the service."""
-    return any(place in folder.resolve().parents for place in HOMES)
-
-
-def site_drop_in(service: Service, access: Access, listen: str) -> str:
+def site_drop_in(service: Service, access: Access, settings: Settings) -> str:
     """Return the text of the drop-in that adapts the unit to this site."""
     program = " ".join(f'"{part}"' for part in service.program)
     commands = {
@@ -317,12 +192,16 @@ def site_drop_in(service: Service, access: Access, listen: str) -> str:
         *path_lines("ReadOnlyPaths", "BindReadOnlyPaths", access.read),
         *path_lines("ReadWritePaths", "BindPaths", access.write),
     ]
+    listen, cluster = settings.web.listen, settings.executor.kind == "dask"
     if listen:
+        lines.append(f"# The live page at {listen}; who may come that far is a matter of this list.")
+    if cluster:
+        lines.append("# The scheduler of the cluster, whose address may be a name, and change.")
+    if listen or cluster:
         lines += [
-            f"# The live page at {listen}; who may come that far is a matter of this list.",
             "PrivateNetwork=no",
             "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
-            f"IPAddressAllow={'localhost' if is_loopback(listen) else 'any'}",
+            f"IPAddressAllow={'localhost' if not cluster and is_loopback(listen) else 'any'}",
         ]
     if any(map(is_in_home, (*access.read, *access.write))):
         lines += ["# Home folders are empty but for those above.", "ProtectHome=tmpfs"]
@@ -335,21 +214,6 @@ def is_loopback(listen: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
-
-
-def path_lines(usual: str, in_home: str, folders: Iterable[pathlib.Path]) -> Iterator[str]:
-    """Yield the line of the unit that gives access to each folder.
-
-    Parameters
-    ----------
-    usual, in_home
-        The directives for folders outside of home folders, and for those in them.
-    folders
-        The folders.
-    """
-    for folder in folders:
-        path = quoted(folder).replace("%", "%%")
-        yield f'{in_home if is_in_home(folder) else usual}="-{path[1:]}'
 
 
 def write(files: dict[pathlib.Path, str]) -> None:

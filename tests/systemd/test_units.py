@@ -196,6 +196,37 @@ def test_the_live_page_gets_as_much_network_as_it_needs(install, address, allowe
     assert "Network" not in (install.units / "dcnumd.service.d/10-site.conf").read_text()
 
 
+def test_a_daemon_with_a_cluster_reaches_its_scheduler(install):
+    """Also one without a live page."""
+    install("--folder", "/srv")
+    config = install.configs / "config.toml"
+    config.write_text(
+        '[watch]\nfolders = ["/srv"]\n[executor]\nkind = "dask"\nscheduler = "tls://server.example.org:8786"\n'
+    )
+    assert install().exit_code == 0
+    assert verify(install.units / "dcnumd.service").stderr == ""
+    site = (install.units / "dcnumd.service.d/10-site.conf").read_text().splitlines()
+    assert {"PrivateNetwork=no", "IPAddressAllow=any"} <= set(site)
+
+
+def test_the_service_of_a_worker(install):
+    """It has the address of the scheduler in a file, and may write to the folders."""
+    worker = ("--worker", "tls://server.example.org:8786")
+    assert "--folder DIR" in install.refusal(*worker)
+    assert "is no address" in install.refusal("--worker", "tls://", "--folder", "/srv")
+    assert isinstance(install(*worker, "--folder", "/srv", "--name", "left").exception, SystemExit)
+    result = install(*worker, "--folder", "/srv")
+    assert result.exit_code == 0
+    assert "  systemctl enable --now dcnumd-worker.service" in result.output.splitlines()
+    assert (install.configs / "worker.env").read_text() == "SCHEDULER=tls://server.example.org:8786\n"
+    unit = install.units / "dcnumd-worker.service"
+    assert verify(unit).stderr == ""
+    site = (install.units / "dcnumd-worker.service.d/10-site.conf").read_text().splitlines()
+    assert f"EnvironmentFile={install.configs}/worker.env" in site
+    assert 'ReadWritePaths="-/srv"' in site
+    assert not (install.configs / "config.toml").exists()
+
+
 def test_foreseeable_faults_are_one_line_with_the_cure(install, tmp_path):
     """What the service could not see, run or write is refused before anything is written."""
     assert "--folder DIR" in install.refusal()
