@@ -17,7 +17,7 @@ from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.daemon.measurements.local_executor import LocalExecutor
 from dcnumd.daemon.measurements.report_process import ReportProcess
 from dcnumd.daemon.measurements.running_job import RunningJob
-from dcnumd.errors import ModelError, WorkerError
+from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.logic.memory import beside_pipeline, in_mb
 from dcnumd.processes.child import Child
@@ -30,6 +30,10 @@ log = structlog.get_logger()
 WAIT_SECONDS = 30.0
 """Time limit of a question to the scheduler whether a job is to stop [s], after which it is asked again. Without a
 limit, the scheduler would keep each question for ever."""
+
+
+ABOUT_WORKER = frozenset({"model_missing", "memory", "memory_limit"})
+"""Reasons of errors whose cure is on the worker, so that messages must name it."""
 
 
 class Engine:
@@ -131,8 +135,10 @@ class Engine:
         try:
             running = self._running = RunningJob(job, self._executor, Deadline(0, _size(job)), asyncio.Event())
             return await running.result()
-        except ModelError as error:
-            raise ModelError(f"{error.message}, {_where()}", error.reason, transient=error.transient) from error
+        except DcnumdError as error:
+            if error.reason not in ABOUT_WORKER:
+                raise
+            raise type(error)(f"{error.message}, {_where()}", error.reason, transient=error.transient) from error
         finally:
             self._current = self._running = None
             self._reports.give_way(idle=False)
