@@ -57,7 +57,7 @@ def _refer_to_input(plan: Plan, writer: HDF5Writer, scalars: Sequence[str]) -> N
             writer.store_basin(
                 name="dcnumd basin",
                 description=f"Created with dcnumd {dcnumd.__version__}",
-                paths=[path, relative],
+                paths=[plan.job.path_told or path, relative],
                 features=features,
                 mapping=FRAME_MAP,
                 identifier=plan.data.measurement_identifier,

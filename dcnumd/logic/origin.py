@@ -25,7 +25,7 @@ class Origin:
     """The content from which a result was made."""
 
     path: bytes
-    """Absolute path of the input, as bytes because it need not be valid text."""
+    """Absolute path of the input for the daemon, as bytes because it need not be valid text."""
     size: int
     """Size of the input [bytes]."""
     frames: int
@@ -78,7 +78,7 @@ class Input:
             # data in other files may have changed without a change of this file
             trusted = known is not None and known.stamp == self._stamps[path] and len(self._stamps) == 1
             digest = known.digest if known is not None and trusted else content_digest(plan.data)
-            self._origin = Origin(os.fsencode(path), self._stamps[path].size, plan.count, digest)
+            self._origin = Origin(os.fsencode(self._job.path_told or path), self._stamps[path].size, plan.count, digest)
         return self._origin
 
     def check(self) -> None:

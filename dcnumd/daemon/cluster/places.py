@@ -26,6 +26,7 @@ def job_there(paths: PathMap, job: Job) -> Job:
     return dataclasses.replace(
         job,
         path_in=there(job.path_in),
+        path_told=job.path_in,
         path_out=there(job.path_out),
         settings=_settings_there(paths, job.settings),
         result_root=None if job.result_root is None else there(job.result_root),
