@@ -36,9 +36,12 @@ from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.job import JobResult
 from dcnumd.report.request import ReportSummary
 from dcnumd.status import Cluster
-from dcnumd.write.result import remove_leftovers
+from dcnumd.write.result import has_temporaries, remove_leftovers
 
 log = structlog.get_logger()
+
+TIDY_SECONDS = 20.0
+"""Time between two attempts to remove the temporary files of a lost worker of a cluster [s]."""
 
 
 class Listener(Protocol):
@@ -291,11 +294,15 @@ class Session:
     async def _tidy(self, folder: pathlib.Path) -> None:
         try:
             removed = await self._inspector.have(os.fspath(folder), remove_leftovers, folder)
+            kept = await self._inspector.have(os.fspath(folder), has_temporaries, folder)
         except (OSError, DcnumdError) as error:
             # The folder stays in the ledger, so that the next start tries again.
             log.warning("leftover.kept", folder=os.fspath(folder), error=str(error))
             return
         for path in removed:
             log.info("leftover.removed", path=os.fspath(path))
-        if not self.jobs.running and not self.reports.busy:
+        if kept and not self._workers.executor.local:
+            # A worker that was lost may still be at work, and may be killed later.
+            asyncio.get_running_loop().call_later(TIDY_SECONDS, self._untidy.put_nowait, folder)
+        elif not self.jobs.running and not self.reports.busy:
             self.ledger.note_tidy(os.fspath(folder))

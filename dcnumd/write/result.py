@@ -306,6 +306,20 @@ def remove_leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
     return removed
 
 
+def has_temporaries(folder: pathlib.Path) -> bool:
+    """Return whether a folder has temporary or scratch files, whoever they belong to.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be read. A missing folder is not an error.
+    """
+    try:
+        return any(TEMPORARY_NAME.fullmatch(name) for name in os.listdir(folder))  # noqa: PTH208 -- names only
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def _remove_if_left(path: pathlib.Path, locked_by_maker: pathlib.Path) -> bool:
     """Remove a file if the process that created it does not hold its lock any more."""
     try:

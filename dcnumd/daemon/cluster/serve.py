@@ -20,6 +20,7 @@ from dcnumd.daemon.cluster import dask_loading, engine
 from dcnumd.daemon.cluster.engine import Engine
 from dcnumd.daemon.cluster.link import CONNECT_SECONDS, PAUSE_SECONDS
 from dcnumd.daemon.cluster.names import resource
+from dcnumd.daemon.cluster.scratch_folder import scratch_folder
 from dcnumd.daemon.systemd import Notifier
 
 log = structlog.get_logger()
@@ -48,7 +49,7 @@ def run_worker(settings: Settings, scheduler: dict[str, Any], name: str = "") ->
     # This variable would override the locking that readers request; a lock makes the instrument's next write fail.
     os.environ.pop("HDF5_USE_FILE_LOCKING", None)
     name = name or f"{socket.gethostname()}-{os.getpid()}"
-    with tempfile.TemporaryDirectory(prefix="dcnumd-worker-") as folder:
+    with scratch_folder() as folder:
         os.environ["TMPDIR"] = tempfile.tempdir = folder
         try:
             asyncio.run(_serve(settings, {**scheduler, "name": name, "local_directory": folder}))
