@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -131,6 +132,15 @@ class DaskCluster:
 def being_processed(path: pathlib.Path) -> None:
     """Wait until a worker writes the result of a measurement, which is in a folder of its own."""
     wait_until(lambda: temporary_files([path.parent]))
+
+
+def an_hour_ahead() -> dict[str, str]:
+    """Return environment variables with which a clock is an hour ahead; empty without libfaketime of PyPI."""
+    found = importlib.util.find_spec("libfaketime")
+    if found is None or found.origin is None:
+        return {}
+    library = pathlib.Path(found.origin).with_name("vendor") / "libfaketime" / "src" / "libfaketime.so.1"
+    return {"LD_PRELOAD": os.fspath(library), "FAKETIME": "+1h", "DONT_FAKE_MONOTONIC": "1"}
 
 
 def pipeline_of(worker: Daemon) -> psutil.Process:

@@ -216,7 +216,9 @@ def _size(job: Job) -> int:
     try:
         return job.path_in.stat().st_size
     except OSError as error:
-        raise WorkerError(f"{job.path_in}: cannot be found {_where()}: {error.strerror}", "worker_path") from error
+        # The daemon replaces the path by its own; the folder tells where the worker has looked.
+        where = f"{_where()} in {job.path_in.parent}"
+        raise WorkerError(f"{job.path_in}: cannot be found {where}: {error.strerror}", "worker_path") from error
 
 
 def _where() -> str:
