@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import socket
+import sys
 import tempfile
 from typing import Any
 
@@ -72,6 +73,8 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
         stopping.cancel()
         await asyncio.wait([work])
         await mine.close(CLOSE_SECONDS)
+        # The next step of `asyncio.run` is to wait for tasks of Dask, some of which may not heed their cancellation.
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, sys.exit)
     if not work.cancelled():
         work.result()
 
