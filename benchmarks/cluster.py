@@ -18,7 +18,7 @@ from benchmarks.bench import Bench, Figure, Outcome, tell
 from benchmarks.cases import SHORT, STANDARD, Settings, Target, at_least, settings
 from benchmarks.daemon import Daemon, Event, moment
 from benchmarks.measurements import Measurement
-from benchmarks.memory import pss_bytes
+from benchmarks.memory import PeakMemory, pss_bytes
 from benchmarks.procfs import cpu_seconds
 from benchmarks.programs import DCNUMD, HERE, ROOT, environment
 from benchmarks.special import MEBIBYTE, Special
@@ -60,21 +60,31 @@ class Batch:
 
 
 @contextlib.contextmanager
-def scheduler(folder: pathlib.Path) -> Iterator[str]:
-    """Context with a scheduler; yields its address."""
+def scheduler(folder: pathlib.Path) -> Iterator[tuple[str, int]]:
+    """Context with a scheduler; yields its address and the identifier of its process."""
     if importlib.util.find_spec("distributed") is None:
         raise SystemExit("Dask is not installed: pip install 'dcnumd[dask]'")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     options = ["--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
-    with program(command, folder / "scheduler.log", "Scheduler at"):
-        yield f"tcp://127.0.0.1:{port}"
+    with program(command, folder / "scheduler.log", "Scheduler at") as pid:
+        yield f"tcp://127.0.0.1:{port}", pid
 
 
 @contextlib.contextmanager
-def program(command: list[str], log: pathlib.Path, announcement: str) -> Iterator[None]:
-    """Context in which a program runs; wait first until its output, which goes to `log`, contains `announcement`."""
+def program(command: list[str], log: pathlib.Path, announcement: str) -> Iterator[int]:
+    """Context in which a program runs; yields its process, when its output, which goes to `log`, says that it is ready.
+
+    Parameters
+    ----------
+    command
+        The program with its arguments.
+    log
+        File for its output.
+    announcement
+        Text in the output that says that it is ready.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, env=environment())
     try:
@@ -83,7 +93,7 @@ def program(command: list[str], log: pathlib.Path, announcement: str) -> Iterato
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{command!r} is not ready:\n{log.read_text('utf-8', 'replace')[-3000:]}")
             time.sleep(0.05)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()
@@ -95,15 +105,18 @@ def measure_real(bench: Bench, options: ClusterOptions) -> Outcome:
     workers = ["--workers", "1", "--set", "resources.nice=0", "--set", "log.format=json"]
     with contextlib.ExitStack() as stack:
         folder = bench.new_folder("scheduler")
-        address = stack.enter_context(scheduler(folder))
+        address, _ = stack.enter_context(scheduler(folder))
         for name in ("one", "two"):
             command = [*DCNUMD, "worker", address, "--name", name, *workers]
-            stack.enter_context(program(command, folder / f"{name}.log", "worker.ready"))
+            worker = stack.enter_context(program(command, folder / f"{name}.log", "worker.ready"))
         kinds = {"cluster": on_cluster(address), "local": settings({**QUIET, "resources.nice": 0})}
         batch_of(bench, bench.path(SHORT), 4, kinds["cluster"])
-        for measurement, number in ((STANDARD, options.long_files), (SHORT, options.short_files)):
-            if number:
-                outcome.add(compare(bench, measurement, number, kinds))
+        with PeakMemory(worker) as memory:
+            for measurement, number in ((STANDARD, options.long_files), (SHORT, options.short_files)):
+                if number:
+                    outcome.add(compare(bench, measurement, number, kinds))
+        peak = memory.peak_bytes / MEBIBYTE
+        outcome.figures.append(Figure(CLUSTER, "peak of the memory of a worker of one process", [peak], "MiB", 0))
     return outcome
 
 
@@ -170,7 +183,7 @@ def measure_simulated(bench: Bench, options: ClusterOptions) -> Outcome:
     path, cpu, memory = bench.path(SHORT), list[float](), list[float]()
     with contextlib.ExitStack() as stack:
         folder = bench.new_folder("scheduler")
-        address = stack.enter_context(scheduler(folder))
+        address, scheduling = stack.enter_context(scheduler(folder))
         driver = os.fspath(HERE / "cluster_driver.py")
         command = [sys.executable, driver, address, str(options.simulated), str(WAIT_SECONDS)]
         stack.enter_context(program(command, folder / "workers.log", "ready"))
@@ -178,21 +191,25 @@ def measure_simulated(bench: Bench, options: ClusterOptions) -> Outcome:
         for one in range(options.jobs):
             (daemon.watched / f"C{one:05d}_data.rtdc").hardlink_to(path)
         stack.enter_context(daemon)
-        begin = cpu_seconds([daemon.process.pid])
+        begin, begin_scheduling = cpu_seconds([daemon.process.pid]), cpu_seconds([scheduling])
         for sample in range(1, SAMPLES + 1):
             done = options.jobs * sample // SAMPLES
             finished = daemon.wait_for_several("job.finished", done)
             memory.append(pss_bytes(daemon.process.pid) / MEBIBYTE)
             cpu.append(1000 * (cpu_seconds([daemon.process.pid]) - begin) / done)
             tell(f"  {done} jobs: {cpu[-1]:.2f} ms of processor time a job, {memory[-1]:.1f} MiB")
-        started = daemon.wait_for_several("job.started", options.jobs)
-    taken = max(map(moment, finished)) - min(map(moment, started))
+        started = {event["path"]: event for event in daemon.wait_for_several("job.started", options.jobs)}
+        scheduled = 1000 * (cpu_seconds([scheduling]) - begin_scheduling) / options.jobs
+    taken = max(map(moment, finished)) - min(map(moment, started.values()))
+    overhead = 1000 * statistics.median(overhead_of(started[event["path"]], event) for event in finished)
     what = f"{options.simulated} simulated workers, {options.jobs:,} jobs"
     growth = memory[-1] - memory[SAMPLES // 4]
-    bound = Target("at most", 5, "ms")
+    handed, bound = (Target("at most", limit, "ms") for limit in (60, 5))
     return Outcome(
         figures=[
             Figure(CLUSTER, f"{what}: processor time of the daemon a job", [cpu[-1]], "ms", 2, bound),
+            Figure(CLUSTER, f"{what}: processor time of the scheduler a job", [scheduled], "ms", 2),
+            Figure(CLUSTER, f"{what}: overhead of a job", [overhead], "ms", 1, handed),
             Figure(CLUSTER, f"{what}: memory of the daemon at the end", [memory[-1]], "MiB", 1),
             Figure(CLUSTER, f"{what}: growth of it since the first quarter", [growth], "MiB", 1),
             Figure(CLUSTER, f"{what}: jobs per second", [options.jobs / taken], "1/s", 1),

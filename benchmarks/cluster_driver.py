@@ -11,12 +11,19 @@ import sys
 import tempfile
 from collections.abc import Callable
 
+import dask
 import distributed
 
 from dcnumd.daemon.cluster import engine
 from dcnumd.daemon.cluster.names import resource
 from dcnumd.logic.job import Job, JobResult, Progress
 
+FEWER_TIMERS = {
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.profile.enabled": False,
+}
+"""Settings of Dask without which many workers in one process would do nothing but observe themselves."""
 CONTENT = b"the result of a simulated worker\n"
 
 
@@ -47,6 +54,7 @@ class WaitingEngine:
 
 async def serve(address: str, number: int, seconds: float) -> None:
     """Start workers, and keep them until the scheduler is gone."""
+    dask.config.set(FEWER_TIMERS)
     engine.use(WaitingEngine(seconds))  # type: ignore[arg-type]  # has what a job calls
     options = {"nthreads": 1, "memory_limit": 0, "resources": {resource(): 1}, "dashboard": False}
     with tempfile.TemporaryDirectory() as folder:
