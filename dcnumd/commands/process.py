@@ -103,7 +103,7 @@ def process(
             announce(job, as_json=as_json)
         return 0
     if executor == "dask":
-        settings = cluster_settings(settings, jobs)
+        settings = cluster_settings(settings, jobs, requests)
     # The variable would override the locking that readers ask for; a lock of ours makes the instrument's writes fail.
     os.environ.pop("HDF5_USE_FILE_LOCKING", None)
     with contextlib.ExitStack() as stack:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dcnumd.daemon.measurements.probe import Inspection
 
 
-def cluster_settings(settings: Settings, jobs: Sequence[Job]) -> Settings:
+def cluster_settings(settings: Settings, jobs: Sequence[Job], requests: Sequence[ReportRequest | None]) -> Settings:
     """Return settings with which jobs run on the cluster that the config names.
 
     Raises
@@ -39,7 +39,8 @@ def cluster_settings(settings: Settings, jobs: Sequence[Job]) -> Settings:
     if bool(executor.scheduler) == (executor.scheduler_file is not None):
         raise ConfigError("--executor dask needs executor.scheduler or executor.scheduler_file in the config, or --set")
     paths = PathMap.of(executor.paths)
-    for path in (path for job in jobs for path in (job.path_in, job.path_out)):
+    reports = [request.path_report for request in requests if request is not None]
+    for path in (*(path for job in jobs for path in (job.path_in, job.path_out)), *reports):
         if not paths.covers(path):
             raise ConfigError(f"executor.paths says nothing of {path.parent}; add its folder on the workers")
     return dataclasses.replace(settings, executor=executor)
@@ -67,10 +68,12 @@ def process_on_cluster(
     from dcnumd.daemon import logs  # noqa: PLC0415 -- slow to import, and not needed on this computer alone
     from dcnumd.daemon.cluster.batch import Order, process_batch  # noqa: PLC0415 -- likewise
 
-    orders = [
-        Order(dataclasses.replace(job, job_id=job_id(job)), request)
-        for job, request in zip(jobs, requests, strict=True)
-    ]
+    orders = []
+    for job, request in zip(jobs, requests, strict=True):
+        number = job_id(job)
+        # The report is made by the worker that has processed the job with its number.
+        wanted = None if request is None else dataclasses.replace(request, job_id=number)
+        orders.append(Order(dataclasses.replace(job, job_id=number), wanted))
     with files_display(len(jobs)) as display:
         # After the display has taken over stderr, so that log lines appear above it.
         logs.configure(settings.log, sys.stderr)

@@ -1,4 +1,4 @@
-"""Processing of files on a cluster without daemon and ledger: inspected here, processed there, reported here."""
+"""Processing of files on a cluster without daemon and ledger: each is inspected here, the rest is done there."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
 from dcnumd.daemon.cluster.dask_executor import DaskExecutor
+from dcnumd.daemon.cluster.report_tasks import RemoteReports
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.daemon.measurements.executor import NO_ATTEMPT
 from dcnumd.daemon.measurements.inspector import Inspector
@@ -30,6 +31,8 @@ from dcnumd.status import Cluster
 
 AHEAD = 4
 """Number of files that are inspected before a worker is free for them, so that none has to wait for that."""
+REPORTS_SECONDS = 10.0
+"""Time limit for the reports that are being made when a signal arrives [s]."""
 CLOSE_SECONDS = 2.0
 """Time limit for the connection and for each process to end [s]."""
 
@@ -102,8 +105,9 @@ class _Batch:
         courtesy = Courtesy(settings.resources.nice, settings.resources.cpus)
         self._probe, self._reporter = (Child(name, configure, courtesy) for name in ("probe", "report"))
         self._inspector = Inspector(settings, self._probe)
-        self._reports = ReportProcess(self._reporter, settings.report.plot)
-        self._one_report = asyncio.Lock()
+        self._reports = RemoteReports(ReportProcess(self._reporter, settings.report.plot), self._executor)
+        self._reporting = 0
+        self._report_ended = asyncio.Event()
         self._room = asyncio.Semaphore(AHEAD)
         self._ready = collections.deque[_Run]()
         self._runs: dict[str, _Run] = {}
@@ -219,10 +223,12 @@ class _Batch:
     async def _report(self, run: _Run, result: JobResult, request: ReportRequest) -> None:
         report: ReportSummary | DcnumdError = JobCancelledError("stopped before it was made")
         try:
-            # The time limit of a report does not include the time in which it waits for others.
-            async with self._one_report:
-                if not self._stopping.is_set():
-                    report = await self._reports.call(make_report, request)
+            # A worker makes one report after the other, and a signal has to wait for those that it was given.
+            while self._reporting >= self._reports.capacity and not self._stopping.is_set():
+                self._report_ended.clear()
+                await self._report_ended.wait()
+            if not self._stopping.is_set():
+                report = await self._made(request)
         except DcnumdError as error:
             report = error
         except asyncio.CancelledError:
@@ -230,13 +236,26 @@ class _Batch:
             pass
         self._end(run, result, report)
 
+    async def _made(self, request: ReportRequest) -> ReportSummary:
+        self._reporting += 1
+        try:
+            return await self._reports.call_aside(make_report, request)
+        finally:
+            self._reporting -= 1
+            self._report_ended.set()
+
     async def _wind_up(self) -> None:
         """End what has not ended: after a signal, jobs; otherwise only reports are left, which are waited for."""
         for task in self._tasks["inspect"] | self._tasks["job"]:
             task.cancel()
         # The end of a job may start a report.
-        for kind in ("inspect", "job", "report"):
+        for kind in ("inspect", "job"):
             await asyncio.gather(*self._tasks[kind], return_exceptions=True)
+        if reports := set(self._tasks["report"]):
+            await asyncio.wait(reports, timeout=REPORTS_SECONDS if self._stopping.is_set() else None)
+        for task in self._tasks["report"]:
+            task.cancel()
+        await asyncio.gather(*self._tasks["report"], return_exceptions=True)
 
     def _end(self, run: _Run, end: JobResult | DcnumdError, report: ReportSummary | DcnumdError | None = None) -> None:
         self._left -= 1
@@ -262,6 +281,7 @@ class _Batch:
             self._observer.on_progress(run.order.job, progress)
 
     def _on_cluster(self) -> None:
+        self._report_ended.set()
         self._observer.on_cluster(self._executor.cluster)
         self._changed.set()
 
@@ -271,4 +291,5 @@ class _Batch:
             for task in self._tasks["report"]:
                 task.cancel()
         self._stopping.set()
+        self._report_ended.set()
         self._changed.set()

@@ -42,8 +42,8 @@ def rows_of(path):
 @pytest.mark.slow
 def test_an_archive_is_processed_by_several_workers(cluster, archive, tmp_path, capsys):
     """The results are those of this computer; what is done is skipped; paths are those of this computer."""
-    for name in ("one", "two"):
-        cluster.start_worker(name)
+    for worker in [cluster.start_worker(name) for name in ("one", "two")]:
+        worker.wait_for("worker.ready")
     (tmp_path / "mnt").symlink_to(tmp_path)
     there = f"executor.paths={{ {json.dumps(str(tmp_path))} = {json.dumps(str(tmp_path / 'mnt'))} }}"
     options = (*DASK, f"executor.scheduler={cluster.address}", "--set", there, "--set", "log.format=json")
