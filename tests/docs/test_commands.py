@@ -57,6 +57,9 @@ ELSEWHERE = {
     r".venv/bin/python -m benchmarks --page .*": (
         "benchmarks/test_benchmarks.py::test_one_command_runs_cases_and_fills_a_page"
     ),
+    r"openssl (req|x509) .*|dask scheduler --protocol tls .*": (
+        "daemon/cluster/test_security.py::test_only_those_with_a_certificate_connect"
+    ),
     r"dask scheduler .*|dcnumd worker .*": (
         "daemon/cluster/test_jobs.py::test_jobs_run_on_workers_that_see_the_folder_under_another_name"
     ),
