@@ -6,7 +6,8 @@ import pathlib
 
 import pytest
 
-from tests.soak import growth, kills, many, model
+from tests.soak import cluster, growth, kills, many, model
+from tests.support.hosts import network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -31,3 +32,10 @@ def test_many_files_leave_nothing_in_memory(tmp_path: pathlib.Path) -> None:
 def test_growing_files_get_the_result_of_all_their_frames(tmp_path: pathlib.Path) -> None:
     """Before, during and after their job, around publication, and while the daemon is stopped or killed."""
     assert growth.run(tmp_path, files=6, seed=2) == []
+
+
+def test_faults_of_a_cluster_cost_no_result(tmp_path: pathlib.Path) -> None:
+    """Whatever happens to computers, programs and shares, results are those of this computer, each made once."""
+    with network():
+        _, wrong = cluster.run(tmp_path, files=3, faults=3, seed=2)
+    assert wrong == []
