@@ -60,10 +60,12 @@ def watched_job_for(settings: Settings, path: pathlib.Path, job_id: str) -> Job:
 
 def memory_beside_pipeline(settings: Settings) -> int:
     """Return the largest memory of the processes of a daemon other than those of the pipeline [bytes]."""
+    cluster = settings.executor.kind == "dask"
     return beside_pipeline(
-        reports=settings.report.enabled,
+        # Workers make reports where they process measurements.
+        reports=settings.report.enabled and (not cluster or settings.executor.fallback_minutes > 0),
         isoelastics=settings.report.plot.isoelastics,
-        cluster=settings.executor.kind == "dask",
+        cluster=cluster,
     )
 
 

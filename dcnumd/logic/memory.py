@@ -30,8 +30,8 @@ REPORT_BYTES = 260 * MIB
 """Memory of the process that makes reports, with the libraries for drawing [bytes]."""
 ISOELASTICS_BYTES = 50 * MIB
 """Additional memory of this process if it imports dclab for isoelasticity lines [bytes]."""
-CLUSTER_BYTES = 40 * MIB
-"""Additional memory of the supervisor if it uses a Dask cluster [bytes]."""
+CLUSTER_BYTES = 80 * MIB
+"""Additional memory of the supervisor if it uses a Dask cluster, and of the process that writes indexes [bytes]."""
 FRAME_BYTES = 100
 """Memory for numbers of each frame of the measurement [bytes]."""
 EVENT_BYTES = 4096

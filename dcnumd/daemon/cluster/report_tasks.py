@@ -115,6 +115,8 @@ class ReportTasks:
         except (OSError, TimeoutError) as error:
             self._link.doubt()
             raise WorkerError(f"{request.path_result}: {error}", "executor_unreachable") from error
+        except Exception as error:  # the boundary of one report: an error must affect nothing else
+            raise WorkerError(f"{request.path_result}: {error!r}", "internal") from error
         finally:
             losing.cancel()
             answer.cancel()
