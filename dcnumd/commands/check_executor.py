@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dcnumd.commands.finding import Finding
 from dcnumd.config.path_map import PathMap
 from dcnumd.config.values import ExecutorSettings, Settings
+from dcnumd.daemon.cluster.dask_loading import lack_of_certificates
 from dcnumd.words import duration
 
 HOST = re.compile(r"(?:(?P<protocol>\w+)://)?(?P<host>\[[^\]]+\]|[^:/]+)(?::\d+)?")
@@ -72,6 +73,8 @@ def _scheduler(address: str) -> Finding:
             "use tls:// with certificates, or a network that nobody else reaches"
         )
         return Finding("warning", "executor", text)
+    if problem := lack_of_certificates(address, "client"):
+        return Finding("problem", "executor", problem)
     return Finding("ok", "executor", f"jobs run on the Dask cluster at {address}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from types import ModuleType
+from typing import Literal
 
 DASK_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "bokeh", "tornado", "tornado.application")
 """Loggers for which Dask installs handlers of its own when it is imported."""
@@ -22,5 +23,29 @@ def _load() -> ModuleType:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-        logger.setLevel(logging.ERROR)
+        # Its errors are tracebacks of lost connections, which events of dcnumd tell in a line.
+        logger.setLevel(logging.CRITICAL)
     return distributed
+
+
+def lack_of_certificates(address: str, role: Literal["client", "worker"]) -> str:
+    """Return why nobody can connect to an address of a scheduler, if it needs certificates that Dask does not have.
+
+    Parameters
+    ----------
+    address
+        Address of the scheduler.
+    role
+        Which certificate is used.
+    """
+    if not address.startswith("tls://"):
+        return ""
+    from distributed.security import Security  # noqa: PLC0415 -- as above
+
+    try:
+        context = Security().get_connection_args(role)["ssl_context"]
+    except OSError as error:
+        return f"{address} needs certificates, and those that Dask's configuration names cannot be used: {error}"
+    if context is None:
+        return f"{address} needs certificates, and Dask's configuration names none (distributed.comm.tls)"
+    return ""

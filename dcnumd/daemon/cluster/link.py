@@ -26,6 +26,8 @@ CHECK_SECONDS = 2.0
 """Time between two questions to the scheduler, to notice that it is gone [s]."""
 ANSWER_SECONDS = 20.0
 """Time after which a scheduler that does not answer counts as unreachable [s]."""
+CANNOT_CONNECT = (OSError, TimeoutError, ValueError, TypeError)
+"""What Dask raises if it cannot connect: among others `TypeError` if it has no certificates for ``tls://``."""
 
 
 class Observer(Protocol):
@@ -107,7 +109,7 @@ class Link:
             else:
                 try:
                     await client
-                except (OSError, TimeoutError, ValueError) as error:
+                except CANNOT_CONNECT as error:
                     self._lose(str(error))
                     await _close(client)
                 else:

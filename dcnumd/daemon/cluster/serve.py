@@ -19,10 +19,11 @@ from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
 from dcnumd.daemon.cluster import dask_loading, engine
 from dcnumd.daemon.cluster.engine import Engine
-from dcnumd.daemon.cluster.link import CONNECT_SECONDS, PAUSE_SECONDS
+from dcnumd.daemon.cluster.link import CANNOT_CONNECT, CONNECT_SECONDS, PAUSE_SECONDS
 from dcnumd.daemon.cluster.names import resource
 from dcnumd.daemon.cluster.scratch_folder import scratch_folder
 from dcnumd.daemon.systemd import Notifier
+from dcnumd.errors import ConfigError
 
 log = structlog.get_logger()
 
@@ -45,7 +46,7 @@ def run_worker(settings: Settings, scheduler: dict[str, Any], name: str = "") ->
     Raises
     ------
     DcnumdError
-        The pipeline process cannot be started.
+        The pipeline process cannot be started, or the scheduler needs certificates that Dask does not have.
     """
     # This variable would override the locking that readers request; a lock makes the instrument's next write fail.
     os.environ.pop("HDF5_USE_FILE_LOCKING", None)
@@ -82,6 +83,8 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
 async def _keep_serving(mine: Engine, options: dict[str, Any], notifier: Notifier) -> None:
     """Start the pipeline process, then serve one scheduler after the other, until cancelled."""
     distributed = await dask_loading.load()
+    if lack := dask_loading.lack_of_certificates(options.get("scheduler_ip", ""), "worker"):
+        raise ConfigError(lack)
     await mine.start()
     engine.use(mine)
     # The scheduler may be started later.
@@ -97,8 +100,9 @@ async def _keep_serving(mine: Engine, options: dict[str, Any], notifier: Notifie
             lost = ""
             await worker.finished()
             error = "the connection was lost"
-        except (OSError, TimeoutError, ValueError) as problem:
-            error = str(problem) or "it does not answer"
+        except (*CANNOT_CONNECT, RuntimeError) as problem:
+            # Dask raises "Worker failed to start" from the error that tells why.
+            error = str(problem.__cause__ or problem) or "it does not answer"
         finally:
             await _leave(worker)
         if not lost:
@@ -110,7 +114,8 @@ async def _keep_serving(mine: Engine, options: dict[str, Any], notifier: Notifie
 async def _leave(worker: Any) -> None:
     """Close a worker, and say to its scheduler, if it can be reached, that this is no failure."""
     for close in (worker.close_gracefully, worker.close):
-        with contextlib.suppress(OSError, TimeoutError):
+        # A worker that never ran cannot be closed gracefully, which is a `ValueError`.
+        with contextlib.suppress(*CANNOT_CONNECT):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await close()
 

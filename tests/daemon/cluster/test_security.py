@@ -68,12 +68,18 @@ def test_only_those_with_a_certificate_connect(tmp_path):
         worker = Daemon.follow("worker", address, "--workers", "1", environment=mine)
         stack.callback(worker.close)
         worker.wait_for("worker.ready")
-        refused = process(path, address, {})
-        assert refused.returncode == 1
-        assert "check your TLS configuration" in refused.stderr
-        refused = process(path, address, others)
-        assert refused.returncode == 2
-        assert f"Error: the scheduler {address} cannot be reached" in refused.stderr
+        for environment in ({}, others):
+            refused = process(path, address, environment)
+            assert refused.returncode == 2
+            assert f"Error: the scheduler {address} cannot be reached" in refused.stderr
+            assert "Traceback" not in refused.stderr
+            assert environment or "check your TLS configuration" in refused.stderr
+        command = [sys.executable, "-m", "dcnumd", "worker", address]
+        without = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
+        assert without.returncode == 2
+        assert without.stderr == (
+            f"Error: {address} needs certificates, and Dask's configuration names none (distributed.comm.tls)\n"
+        )
         done = process(path, address, mine)
         assert done.returncode == 0, done.stderr
         assert result_of(path).exists()

@@ -73,7 +73,7 @@ def test_the_longest_folder_says_where_a_file_is():
         ("tcp://127.0.0.1:8786", "ok"),
         ("localhost:8786", "ok"),
         ("tcp://[::1]:8786", "ok"),
-        ("tls://server.example.org:8786", "ok"),
+        ("tls://server.example.org:8786", "problem"),
         ("tcp://192.0.2.7:8786", "warning"),
         ("server.example.org:8786", "warning"),
         ("tcp://", "problem"),
