@@ -143,6 +143,13 @@ def an_hour_ahead() -> dict[str, str]:
     return {"LD_PRELOAD": os.fspath(library), "FAKETIME": "+1h", "DONT_FAKE_MONOTONIC": "1"}
 
 
+def processes(worker: Daemon, path: pathlib.Path) -> None:
+    """Wait until a worker has a measurement open to process it."""
+    worker.wait_for("worker.ready")
+    pipeline = pipeline_of(worker)
+    wait_until(lambda: any(file.path == str(path) for file in pipeline.open_files()))
+
+
 def pipeline_of(worker: Daemon) -> psutil.Process:
     """Return the process in which a worker executes its jobs."""
     (started,) = worker.matching("worker.started", role="pipeline")[-1:]

@@ -6,24 +6,10 @@ import signal
 
 import pytest
 
-from tests.support.faults import assert_done_once, draw_long, result_of, wait_until
+from tests.support.cluster import pipeline_of, processes
+from tests.support.faults import assert_done_once, result_of, wait_until
 
 pytestmark = pytest.mark.slow
-FRAMES = 4000
-"""Number of frames of a measurement during whose processing something happens."""
-
-
-@pytest.fixture
-def long(watched_folder):
-    """Return a function that writes a measurement whose processing takes long."""
-
-    def write(name, frames=FRAMES):
-        path = watched_folder / f"{name}.rtdc"
-        draw_long(watched_folder / ".writing", frames=frames)
-        (watched_folder / ".writing").rename(path)
-        return path
-
-    return write
 
 
 def test_workers_may_be_killed_or_stopped(cluster, start_daemon, write_config, long):
@@ -32,13 +18,13 @@ def test_workers_may_be_killed_or_stopped(cluster, start_daemon, write_config, l
     killed = cluster.start_worker("killed")
     daemon = start_daemon(config=config)
     path = long("long")
-    daemon.wait_for("job.progress", worker="killed")
+    processes(killed, path)
     killed.process.kill()
     lost = daemon.wait_for("job.failed", path=str(path))
     assert (lost["reason"], lost["will_retry"]) == ("worker_lost", True)
 
     stopped = cluster.start_worker("stopped")
-    daemon.wait_for("job.progress", worker="stopped")
+    processes(stopped, path)
     assert stopped.stop() == 0
     assert daemon.wait_for("job.returned")["reason"] == "worker_ended"
 
@@ -51,15 +37,20 @@ def test_workers_may_be_killed_or_stopped(cluster, start_daemon, write_config, l
 def test_the_scheduler_may_be_killed(cluster, start_daemon, write_config, long):
     """Measurements wait for it without losing an attempt, and so do the workers."""
     config = write_config(cluster.config())
-    cluster.start_worker("stays")
+    worker = cluster.start_worker("stays")
     daemon = start_daemon(config=config)
     path = long("long")
-    daemon.wait_for("job.progress", worker="stays")
+    processes(worker, path)
+    # The job must not end before the connection is there again.
+    pipeline = pipeline_of(worker)
+    pipeline.suspend()
     cluster.scheduler.kill()
     assert daemon.wait_for("job.returned")["reason"] == "executor_unreachable"
     daemon.wait_for("executor.unreachable")
     cluster.start_scheduler()
     daemon.wait_for("executor.recovered")
+    daemon.wait_for("job.started", count=2)
+    pipeline.resume()
     daemon.wait_for("job.finished", path=str(path))
     assert {event["attempt"] for event in daemon.matching("job.started")} == {1}
     assert not daemon.matching("job.failed")
@@ -69,16 +60,19 @@ def test_the_scheduler_may_be_killed(cluster, start_daemon, write_config, long):
 def test_a_killed_daemon_finds_its_job_again(cluster, start_daemon, write_config, long):
     """The job goes on meanwhile; the next daemon waits for it instead of handing it out twice."""
     config = write_config(cluster.config())
-    cluster.start_worker("goes on")
+    worker = cluster.start_worker("goes on")
     daemon = start_daemon(config=config)
-    path = long("long", 2 * FRAMES)
-    before = daemon.wait_for("job.progress", worker="goes on")
+    path = long("long")
+    processes(worker, path)
+    # The job must not end before the next daemon asks for it.
+    pipeline = pipeline_of(worker)
+    pipeline.suspend()
     daemon.close()
     again = start_daemon(config=config)
-    after = again.wait_for("job.progress", path=str(path))
-    finished = again.wait_for("job.finished", path=str(path))
-    assert after["frames_done"] > before["frames_done"]
-    assert "reason" not in finished
+    again.wait_for("job.started", path=str(path))
+    pipeline.resume()
+    # If it had been handed out twice, the second one would have found the result.
+    assert "reason" not in again.wait_for("job.finished", path=str(path))
     assert_done_once(again, path)
 
 
@@ -88,7 +82,7 @@ def test_a_late_result_is_harmless(cluster, start_daemon, write_config, long):
     config = write_config(cluster.config())
     daemon = start_daemon(config=config)
     path = long("long")
-    daemon.wait_for("job.progress", worker="late")
+    processes(worker, path)
     # The process that talks to the scheduler stops, the one that computes does not.
     worker.process.send_signal(signal.SIGSTOP)
     assert daemon.wait_for("job.failed")["reason"] == "worker_lost"

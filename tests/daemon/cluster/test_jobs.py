@@ -49,13 +49,13 @@ def test_jobs_run_on_workers_that_see_the_folder_under_another_name(
     assert result_differences(remote, result_of(short)) == []
 
     long = watched_folder / "long.rtdc"
-    draw_long(long, frames=10_000)
+    draw_long(long, frames=30_000)
     daemon.wait_for("job.progress", path=str(long), worker="left")
     assert status(port)["running"]["worker"] == "left"
     for command in (["status"], ["why", str(long)]):
         capsys.readouterr()
         assert main([*command, "-c", str(config)]) == 0
-        assert "10000 frames on left" in capsys.readouterr().out
+        assert "30000 frames on left" in capsys.readouterr().out
     assert daemon.stop() == 0
     # The worker is free again.
     again = start_daemon(config=config)
