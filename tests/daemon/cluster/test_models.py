@@ -51,7 +51,7 @@ def test_paths_of_models_are_those_of_the_workers():
     assert there.segmenter_kwargs == {"model_file": "a.dcnm", "other": "/home/a.dcnm"}
     assert there.fallback == SegmenterSpec("b", {"model_file": "/mnt/models/b.dcnm", "size": 3})
     assert there.model_folders == (pathlib.Path("/mnt/models"), pathlib.Path("/opt/models"))
-    assert job_there(PathMap.of({}), job) == job
+    assert job_there(PathMap.of({}), job).settings == settings
 
 
 @pytest.mark.slow
