@@ -172,7 +172,7 @@ class Daemon:
                 self._wait(deadline, f"{name} {fields}")
 
     def wait_for_several(self, name: str, number: int) -> list[Event]:
-        """Return the first `number` events of this name, when there are so many.
+        """Wait until there are `number` events of this name, and return them.
 
         Raises
         ------
