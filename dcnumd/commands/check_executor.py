@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ from dcnumd.commands.finding import Finding
 from dcnumd.config.path_map import PathMap
 from dcnumd.config.values import ExecutorSettings, Settings
 from dcnumd.daemon.cluster.dask_loading import lack_of_certificates
+from dcnumd.daemon.cluster.names import address_in
 from dcnumd.words import duration
 
 HOST = re.compile(r"(?:(?P<protocol>\w+)://)?(?P<host>\[[^\]]+\]|[^:/]+)(?::\d+)?")
@@ -53,13 +53,13 @@ def _address_in(executor: ExecutorSettings) -> tuple[str, Finding]:
     file = executor.scheduler_file
     assert file is not None
     try:
-        address = json.loads(file.read_text("utf-8"))["address"]
+        address = address_in(file)
     except OSError as error:
         text = f"{file} cannot be read: {error.strerror}; measurements wait until it can"
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         text = f"{file} contains no address of a scheduler"
     else:
-        return str(address), Finding("ok", "executor", f"{file}")
+        return address, Finding("ok", "executor", f"{file}")
     return "", Finding("warning", "executor", text)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ import structlog
 from dcnumd.config.values import ExecutorSettings
 from dcnumd.daemon.clock import now
 from dcnumd.daemon.cluster import dask_loading
-from dcnumd.daemon.cluster.names import JOIN_TOPIC, PREFIX, resource
+from dcnumd.daemon.cluster.names import JOIN_TOPIC, PREFIX, address_in, resource
 
 log = structlog.get_logger()
 
@@ -118,12 +117,7 @@ class Link:
 
     def _address(self) -> str:
         file = self._settings.scheduler_file
-        if file is None:
-            return self._settings.scheduler
-        try:
-            return str(json.loads(file.read_text("utf-8"))["address"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{file}: contains no address of a scheduler") from error
+        return self._settings.scheduler if file is None else address_in(file)
 
     async def _watch(self, client: Any) -> None:
         """Keep the list of workers up to date, until the connection is lost."""

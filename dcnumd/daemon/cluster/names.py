@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import pathlib
 import socket
@@ -24,6 +25,22 @@ def resource() -> str:
     A job requires it, so the scheduler never assigns a job to another worker.
     """
     return f"{PREFIX}{__version__}-{code_key()}"
+
+
+def address_in(file: pathlib.Path) -> str:
+    """Return the address in a file of the scheduler.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It contains no address.
+    """
+    try:
+        return str(json.loads(file.read_text("utf-8"))["address"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file}: contains no address of a scheduler") from error
 
 
 def daemon_name(state_folder: pathlib.Path) -> str:
