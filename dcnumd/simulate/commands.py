@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
+import math
 import os
 import pathlib
 import re
@@ -85,28 +86,81 @@ class KindList(click.ParamType[tuple[str, ...]]):
 @click.option("--pixel-size", default=0.2645, show_default=True, help="Pixel size [µm].")
 @click.option("--identifier", default="RC-5117-simu-dcnumd", show_default=True, help="The instrument.")
 @click.option("--realtime", is_flag=True, help="Let the file grow in place at the camera's rate.")
+@click.option("--swmr", is_flag=True, help="Like --realtime, in SWMR mode: others can read the file while it grows.")
+@click.option(
+    "--flush",
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(0.01),
+    help="With --swmr, the time between two flushes, before which readers see no new frames.",
+)
+@click.option(
+    "--crash-after",
+    default=math.inf,
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    help="With --swmr, end as by SIGKILL during the last measurement, which leaves its file open for writing.",
+)
 @click.option("--truth", is_flag=True, help="Write each cell's place, size and kind beside the measurement, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON, a line for each.")
-def simulate(folder: pathlib.Path, count: int, realtime: bool, truth: bool, as_json: bool, **options: object) -> None:
+def simulate(
+    folder: pathlib.Path,
+    count: int,
+    realtime: bool,
+    swmr: bool,
+    flush: float,
+    crash_after: float,
+    truth: bool,
+    as_json: bool,
+    **options: object,
+) -> None:
     """Write measurements into DIR as an instrument would.
 
     They are called M001_data.rtdc, M002_data.rtdc and so on; numbers that are taken are passed over. The number
     is part of the seed, so that each measurement has other cells.
     """
     from dcnumd.simulate.measurement import write_measurement  # noqa: PLC0415 -- loads numpy and h5py
+    from dcnumd.simulate.swmr import record_in_swmr_mode  # noqa: PLC0415 -- likewise
 
+    if crash_after < math.inf and not swmr:
+        raise ConfigError("simulate: --crash-after needs --swmr; other recordings are not readable after a crash")
     base = MeasurementSpec(**options)  # type: ignore[arg-type]  # click has made the types
     make_folder(folder)
-    for number in free_numbers(folder, count):
+    show = show_as_json if as_json else show_as_text
+    numbers = free_numbers(folder, count)
+    for number in numbers:
         spec = numbered(base, number)
         path = folder / f"M{number:03d}_data.rtdc"
         truth_path = path.with_name(f"{path.stem}_truth.json") if truth else None
         with recording_progress(path.name, spec.frames) as progress:
-            recording = write_measurement(path, spec, truth=truth_path, realtime=realtime, on_progress=progress)
-        if as_json:
-            click.echo(json.dumps(dataclasses.asdict(recording), default=os.fspath))
-        else:
-            click.echo(describe(recording))
+            if swmr:
+                recording = record_in_swmr_mode(
+                    path,
+                    spec,
+                    flush_seconds=flush,
+                    truth=truth_path,
+                    on_progress=progress,
+                    crash_after=crash_after if number == numbers[-1] else math.inf,
+                    before_crash=show,
+                )
+            else:
+                recording = write_measurement(path, spec, truth=truth_path, realtime=realtime, on_progress=progress)
+        show(recording)
+
+
+def show_as_json(recording: Recording) -> None:
+    """Print a measurement as JSON."""
+    click.echo(json.dumps(dataclasses.asdict(recording), default=os.fspath))
+
+
+def show_as_text(recording: Recording) -> None:
+    """Print one line about a measurement."""
+    rate = recording.frames / recording.seconds if recording.seconds else 0.0
+    click.echo(
+        f"{recording.path}: {recording.frames} frames, {recording.cells} cells, "
+        f"{recording.size_bytes / 1e6:.1f} MB, {rate:.0f} frames/s"
+    )
 
 
 def make_folder(folder: pathlib.Path) -> None:
@@ -128,15 +182,6 @@ def numbered(base: MeasurementSpec, number: int) -> MeasurementSpec:
     """Return the specification of one of several measurements."""
     started = base.started + (number - 1) * (PAUSE_BETWEEN + dt.timedelta(seconds=base.duration))
     return dataclasses.replace(base, seed=base.seed + number - 1, run_index=number, started=started)
-
-
-def describe(recording: Recording) -> str:
-    """Return one line about a measurement."""
-    rate = recording.frames / recording.seconds if recording.seconds else 0.0
-    return (
-        f"{recording.path}: {recording.frames} frames, {recording.cells} cells, "
-        f"{recording.size_bytes / 1e6:.1f} MB, {rate:.0f} frames/s"
-    )
 
 
 class Advance:

@@ -1,0 +1,76 @@
+"""A second instrument that records in SWMR mode: dclab's own writer."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from dclab import RTDCWriter
+
+from dcnumd.simulate.content import initial_metadata, scalar_features
+from dcnumd.simulate.scene import Scene
+from dcnumd.simulate.spec import MeasurementSpec
+
+
+class DclabRecorder:
+    """Records a simulated measurement with `dclab.RTDCWriter` on a file in SWMR mode.
+
+    dclab creates a dataset with its first frames, and replaces its attributes (smallest, largest and mean value) with
+    each append. In SWMR mode, HDF5 2.0 does that only if their size stays the same, which is not so for integers such
+    as ``frame``. The attributes that dclab writes at the end exist from the start.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    spec
+        The content of the measurement.
+    first
+        The number of frames that are written before SWMR mode starts.
+    """
+
+    def __init__(self, path: pathlib.Path, spec: MeasurementSpec, first: int) -> None:
+        self.spec = spec
+        self._scene = Scene(spec)
+        self.h5 = h5py.File(path, "w", libver="latest")
+        self.h5.attrs.update(initial_metadata(spec))
+        self._writer = RTDCWriter(self.h5)
+        self._writer.store_log("acquisition", ["Recorded with dclab in SWMR mode"])
+        self._writer.version_brand()
+        self.append(first)
+        self._writer.rectify_metadata()
+        self.h5.swmr_mode = True
+
+    def __enter__(self) -> DclabRecorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.__exit__(kind, error, trace)
+        self.h5.close()
+
+    def append(self, stop: int, *names: str) -> None:
+        """Append the frames up to `stop` to some features, or to all, and flush each one."""
+        for name, values in self._values(stop).items():
+            if (names and name not in names) or not len(values):
+                continue
+            self._writer.store_feature(name, values)
+            self.h5["events"][name].flush()
+
+    def _values(self, stop: int) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the frames of each feature after those that it has, up to `stop`."""
+        return {name: self._slice(name, self._length(name), stop) for name in ("time", "temp", "pressure", "image")}
+
+    def _slice(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        if name == "image":
+            return np.asarray(self._scene.render(start, stop))
+        return scalar_features(self.spec, start, stop)[name]
+
+    def _length(self, name: str) -> int:
+        return len(self.h5["events"][name]) if name in self.h5.get("events", {}) else 0
