@@ -8,6 +8,7 @@ import pathlib
 from dcnumd.config.values import Settings
 from dcnumd.logic.job import Job, PipelineSettings, SegmenterSpec
 from dcnumd.logic.memory import beside_pipeline, in_mb
+from dcnumd.processes.processors import physical_cores
 from dcnumd.report.request import ReportRequest
 
 
@@ -66,7 +67,13 @@ def memory_beside_pipeline(settings: Settings) -> int:
         reports=settings.report.enabled and (not cluster or settings.executor.fallback_minutes > 0),
         isoelastics=settings.report.plot.isoelastics,
         cluster=cluster,
+        live_workers=number_of_workers(settings) if settings.live.enabled else 0,
     )
+
+
+def number_of_workers(settings: Settings) -> int:
+    """Return the number of worker processes of a pipeline on this computer."""
+    return settings.resources.num_workers or physical_cores(settings.resources.cpus or None)
 
 
 def report_request(settings: Settings, result: pathlib.Path, folder: pathlib.Path) -> ReportRequest:

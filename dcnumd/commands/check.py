@@ -16,6 +16,7 @@ import click
 
 from dcnumd.commands.check_executor import executor_findings
 from dcnumd.commands.check_file import check_file
+from dcnumd.commands.check_live import live_findings
 from dcnumd.commands.check_pipeline import check_pipeline, measured_speeds, pipeline_id, speed_in_words
 from dcnumd.commands.finding import Finding
 from dcnumd.commands.options import json_option, with_settings
@@ -102,6 +103,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
     for target in targets:
         yield from _target(target, settings.resources.min_free_gb)
     yield from executor_findings(settings)
+    yield from live_findings(settings)
     yield _processors(settings.resources.cpus)
     yield _state(settings.state_folder())
     if settings.log.file is not None:

@@ -8,7 +8,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from dcnumd import routing
-from dcnumd.commands.check_pipeline import speed_in_words, workers_of
+from dcnumd.commands.check_pipeline import speed_in_words
 from dcnumd.commands.finding import Finding
 from dcnumd.config.values import Settings
 from dcnumd.errors import DcnumdError
@@ -62,7 +62,7 @@ def check_file(settings: Settings, path: pathlib.Path, *, quick: bool) -> Checke
     try:
         found = inspect_file(job)
         job_for_complete(job, found)
-        speed = None if quick else speed_with_file(job, workers_of(settings))
+        speed = None if quick else speed_with_file(job, routing.number_of_workers(settings))
     except DcnumdError as error:
         return CheckedFile(told, reason=error.reason, error=error.message)
     return CheckedFile(told, found.ppid, found.segmenter, found.not_applicable, speed=speed)

@@ -15,7 +15,6 @@ from dcnumd.logic.memory import (
     in_mb,
     usually_needed,
 )
-from dcnumd.processes.processors import physical_cores
 from dcnumd.report.wording import count_of
 
 if TYPE_CHECKING:
@@ -58,13 +57,8 @@ def measured_speeds(settings: Settings) -> list[Speed]:
     for group in settings.groups:
         if group.pipeline.segmenter not in segmenters:
             segmenters.append(group.pipeline.segmenter)
-            speeds.append(speed_with_model(routing.pipeline_settings(group), workers_of(settings)))
+            speeds.append(speed_with_model(routing.pipeline_settings(group), routing.number_of_workers(settings)))
     return [speed for speed in speeds if speed is not None]
-
-
-def workers_of(settings: Settings) -> int:
-    """Return the number of worker processes."""
-    return settings.resources.num_workers or physical_cores(settings.resources.cpus or None)
 
 
 def speed_in_words(speed: Speed) -> Finding:
@@ -103,7 +97,7 @@ def pipeline_id(settings: Settings) -> str:
 
 def _memory(settings: Settings) -> Finding:
     """Report the largest memory that all processes take together, for usual frames and for large ones."""
-    workers, limit = workers_of(settings), settings.resources.max_memory_mb
+    workers, limit = routing.number_of_workers(settings), settings.resources.max_memory_mb
     others = routing.memory_beside_pipeline(settings)
     if settings.executor.kind == "dask" and not settings.executor.fallback_minutes:
         return Finding("ok", "memory", f"at most {in_mb(others)} MB on this computer, which runs no pipeline")

@@ -86,6 +86,7 @@ def load_settings(path: pathlib.Path | None, overrides: Sequence[str] = ()) -> S
         settings = dataclasses.replace(root, several=members)
     _check_folders(settings, reader)
     _check_executor(settings, reader)
+    _check_live(settings, reader)
     return settings
 
 
@@ -199,3 +200,21 @@ def _check_executor(settings: Settings, reader: SectionReader) -> None:
     for folder in (*settings.trusted_folders(), *reports):
         if not paths.covers(folder):
             raise reader.error("executor.paths", f"says nothing of {folder}; add its folder on the workers")
+
+
+def _check_live(settings: Settings, reader: SectionReader) -> None:
+    """Raise an error if other settings exclude the processing of measurements while they are recorded."""
+    if not settings.live.enabled:
+        return
+    if settings.resources.pause_while_acquiring:
+        raise reader.error(
+            "live.enabled",
+            "excludes resources.pause_while_acquiring, which suspends all processing during a recording; "
+            "set one of them to false",
+        )
+    if settings.executor.kind == "dask":
+        raise reader.error(
+            "live.enabled",
+            'excludes executor.kind = "dask": a recording is read on the computer to which the instrument writes it, '
+            "because other computers may see parts of a growing file late or in another order",
+        )

@@ -139,6 +139,17 @@ class ResourceSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LiveSettings:
+    """Settings of the processing of measurements while they are recorded."""
+
+    enabled: bool = False
+    view_seconds: float = dataclasses.field(default=2.0, metadata={"above": 0})
+    """Largest age of what the live page shows [s]; if the camera is too fast, some frames are left for later."""
+    spool_mb: int = dataclasses.field(default=4096, metadata={"minimum": 1})
+    """Largest size of the file with the events of a recording [MB]."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ExecutorSettings:
     """Settings of where jobs run."""
 
@@ -261,6 +272,7 @@ class Settings:
     pipeline: PipelineSection = PipelineSection()
     models: ModelSettings = ModelSettings()
     resources: ResourceSettings = ResourceSettings()
+    live: LiveSettings = LiveSettings()
     executor: ExecutorSettings = ExecutorSettings()
     retry: RetrySettings = RetrySettings()
     state: StateSettings = StateSettings()

@@ -32,6 +32,9 @@ ISOELASTICS_BYTES = 50 * MIB
 """Additional memory of this process if it imports dclab for isoelasticity lines [bytes]."""
 CLUSTER_BYTES = 80 * MIB
 """Additional memory of the supervisor if it uses a Dask cluster, and of the process that writes indexes [bytes]."""
+LIVE_BYTES = 64 * MIB
+"""Memory of the process that reads recordings, in addition to that of a pipeline without work [bytes]: the frames and
+the events that it works on, for frames of a usual size, and the events that the live page shows."""
 FRAME_BYTES = 100
 """Memory for numbers of each frame of the measurement [bytes]."""
 EVENT_BYTES = 4096
@@ -144,7 +147,7 @@ def _unit_bytes(kinds: int, item_size: int) -> int:
     return kinds * best_chunk_items(item_size) * item_size * 202 // 100
 
 
-def beside_pipeline(*, reports: bool, isoelastics: bool = False, cluster: bool = False) -> int:
+def beside_pipeline(*, reports: bool, isoelastics: bool = False, cluster: bool = False, live_workers: int = 0) -> int:
     """Return the largest memory of the other processes of the daemon [bytes].
 
     Parameters
@@ -155,9 +158,17 @@ def beside_pipeline(*, reports: bool, isoelastics: bool = False, cluster: bool =
         Whether reports have isoelasticity lines, which they have only if dclab is installed.
     cluster
         Whether the daemon uses a Dask cluster.
+    live_workers
+        Number of workers of the process that reads recordings; 0 if there is none.
     """
     reporting = for_reports(isoelastics=isoelastics) if reports else 0
-    return SERVICE_BYTES + reporting + (CLUSTER_BYTES if cluster else 0)
+    live = for_live(live_workers) if live_workers else 0
+    return SERVICE_BYTES + reporting + live + (CLUSTER_BYTES if cluster else 0)
+
+
+def for_live(num_workers: int) -> int:
+    """Return the largest memory of the process that reads recordings, and of its workers [bytes]."""
+    return PIPELINE_BYTES + num_workers * WORKER_BYTES + LIVE_BYTES
 
 
 def for_reports(*, isoelastics: bool) -> int:

@@ -167,8 +167,9 @@ def settings_key(settings: Settings) -> str:
         settings.models.folders,
         output,
         settings.watch.allow_basins_outside,
-        # Reports use a part of the memory limit, so they matter only if there is one.
-        settings.resources.max_memory_mb and (settings.resources.max_memory_mb, settings.report.enabled),
+        # Reports and recordings use a part of the memory limit, so they matter only if there is one.
+        settings.resources.max_memory_mb
+        and (settings.resources.max_memory_mb, settings.report.enabled, *(["live"] if settings.live.enabled else [])),
     )
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
