@@ -23,15 +23,18 @@ import rich.table
 import rich.text
 
 from dcnumd.errors import DcnumdError
-from dcnumd.simulate.measurement import write_measurement
 from dcnumd.simulate.picture import frame_picture, scatter_picture
 from dcnumd.simulate.spec import MeasurementSpec
+from dcnumd.simulate.swmr import record_in_swmr_mode
 from dcnumd.simulate.truth import find_cells, read_truth
 
 SILENCE_SECONDS = 240.0
 """Seconds without an event after which the demonstration fails; enough for a slow computer to compile the kernels."""
 
 STOP_SECONDS = 30.0
+
+FLUSH_SECONDS = 0.5
+"""Seconds between two flushes of a recording [s]."""
 
 RECORDINGS = (
     MeasurementSpec(size=(80, 320), frames=8000, rate=3450.0, density=0.9, seed=1, sample="bone marrow"),
@@ -112,6 +115,7 @@ def write_config(folder: pathlib.Path, watched: pathlib.Path) -> pathlib.Path:
         f"[watch]\nfolders = [{json.dumps(str(watched))}]\nsettle_seconds = 1.0\nrescan_seconds = 5.0\n\n"
         f'[output]\nbasin_strategy = "drain"\n\n'
         f"[resources]\nmin_free_gb = 0.2\n\n"
+        f'[web]\nlisten = "127.0.0.1:0"\n\n'
         f"[state]\nfolder = {json.dumps(str(folder / 'state'))}\n\n"
         f'[log]\nformat = "json"\n',
         encoding="utf-8",
@@ -158,7 +162,7 @@ def record(watched: pathlib.Path, events: queue.Queue[Event | None]) -> None:
         height, width = spec.size
         text = f"{height}x{width}, {spec.frames} frames at {spec.rate:.0f} Hz"
         events.put({"event": "instrument: recording", "path": str(path), "text": text})
-        written = write_measurement(path, spec, truth=truth_path(path), realtime=True)
+        written = record_in_swmr_mode(path, spec, flush_seconds=FLUSH_SECONDS, truth=truth_path(path))
         text = f"{written.size_bytes / 1e6:.1f} MB, {written.cells} cells"
         events.put({"event": "instrument: closed", "path": str(path), "text": text})
 
@@ -271,6 +275,9 @@ def show_event(console: rich.console.Console, event: Event, started: float) -> N
         line.append(f" {pathlib.Path(str(event['path'])).name}", style="bold")
     if "text" in event:
         line.append(f" {event['text']}", style="default")
+    if name == "web.started":
+        # Port 0 in the config lets the system choose a free one.
+        line.append(f" watch it live: http://{event['address']}/", style="bold")
     for key in SHOWN_KEYS:
         if key in event:
             value = event[key]

@@ -110,6 +110,7 @@ def test_demo_processes_what_it_records(tmp_path):
     assert results == ["M001_data_dcn.rtdc", "M002_data_dcn.rtdc", "M003_data_dcn.rtdc"]
     assert run.stdout.count(" %)") == 3
     check_counts(run.stdout)
+    assert re.search(r"web.started +watch it live: http://127\.0\.0\.1:\d+/\n", run.stdout)
     assert re.search(rf"are in {keep} \(\d+ MB\)\. To remove them:\n  rm -r {keep}\n", run.stdout)
     for result in results:
         page = (keep / "acquisition" / result).with_suffix(".html")
