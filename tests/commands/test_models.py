@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from dcnumd.cli import main
+from dcnumd.errors import ModelError
+from dcnumd.segm.segm_torch import torch_setup, ways
+from dcnumd.segm.segm_torch.segm_torch_uni import SegmentTorchUNI
 from tests.support.models import G1, G2, describe, describe_2, save, save_1, save_2
 
 RULES = [
@@ -104,3 +109,32 @@ def test_command_says_whether_this_computer_can_run_it(shared_model, tmp_path, t
     assert len([line for line in lines if line.split() == ["runs", "here", "yes" if usable else "no"]]) == 2
     assert any("torchsto: torch.jit on cuda (a build of torch with CUDA is needed" in line for line in lines) == usable
     assert any("must be a Rivercyte data file" in line for line in lines)
+
+
+def test_ways_that_this_computer_lacks_something_for_are_told(tmp_path, capsys, monkeypatch):
+    """What can be known without torch is told before any measurement fails; the config is checked likewise."""
+    monkeypatch.setattr(ways, "lacking", lambda package: "" if package == "torch" else f"{package} is not installed")
+    monkeypatch.setenv("CXX", str(tmp_path / "g++"))
+    both = [("inductor", "cpu"), ("torch.jit", "cpu"), ("openvino", "cpu"), ("aot_eager", "mps"), ("aot_eager", "cpu")]
+    options = [{"backend": backend, "device": device} for backend, device in both]
+    paths = {
+        kind: str(save_2(tmp_path, describe_2(model_file_format=kind, wiring_options=options)))
+        for kind in ("ExportedProgram", "TorchScript")
+    }
+    problems = {model["path"]: [way["problem"] for way in model["ways"]] for model in listed(capsys, tmp_path)}
+    no_script = "the network is an exported program, which the backend 'torch.jit' does not run"
+    no_device = "the device is neither 'cpu' nor 'cuda', 'cuda:1' …"
+    no_compiler = f"a compiler for C++ is needed, and '{tmp_path}/g++' is not installed"
+    assert problems[paths["ExportedProgram"]] == [no_compiler, no_script, "openvino is not installed", no_device, ""]
+    other = "the network is TorchScript, which only the backend 'torch.jit' runs"
+    assert problems[paths["TorchScript"]] == [other, "", other, no_device, other]
+    for path in paths.values():
+        for option, problem in zip(options, problems[path], strict=True):
+            expected = pytest.raises(ModelError, match=re.escape(problem)) if problem else contextlib.nullcontext()
+            with expected:
+                SegmentTorchUNI.check_values({"model_file": path} | option)
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(torch_setup.sysconfig, "get_path", lambda _: str(tmp_path))
+    assert torch_setup.missing_compiler().startswith("the header files of Python are needed")
+    (tmp_path / "Python.h").touch()
+    assert not torch_setup.missing_compiler()

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import pathlib
-import shutil
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from dcnumd.meta.extras import lacking
+from dcnumd.segm.segm_torch.torch_setup import missing_compiler
 
 G1 = "unet-dcnum-test_g1_910c2"
 """A model for frames of 64x256 px in the channel."""
@@ -84,9 +84,7 @@ def save_2(folder: pathlib.Path, meta: Mapping[str, Any], network: bytes | None 
 
 needs_torch = pytest.mark.skipif(bool(lacking("torch")), reason=lacking("torch"))
 """Marks tests that run networks."""
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="the backend inductor needs a compiler for C++"
-)
+needs_compiler = pytest.mark.skipif(bool(missing_compiler()), reason=missing_compiler())
 """Marks tests that compile networks to machine code."""
 needs_openvino = pytest.mark.skipif(bool(lacking("openvino")), reason=lacking("openvino"))
 """Marks tests that run networks with openvino."""

@@ -18,6 +18,8 @@ EAGER = "torch.eager"
 """Backend that runs an exported program as it is."""
 JIT = "torch.jit"
 """Backend that runs TorchScript, and nothing else."""
+INDUCTOR = "inductor"
+"""Backend of `torch.compile` that makes machine code."""
 OPENVINO = "openvino"
 """Backend that runs an exported program with the package of this name; others are those of `torch.compile`."""
 MAX_SIDE = 2**14

@@ -8,12 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from dcnumd.errors import MethodError, ModelError, WorkerError
-from dcnumd.meta.extras import lacking
+from dcnumd.errors import MethodError, WorkerError
 from dcnumd.segm.segm_torch import torch_model
-from dcnumd.segm.segm_torch.model_meta import OPENVINO
 from dcnumd.segm.segm_torch.segm_torch_base import TorchSegmenter, check_output
-from dcnumd.segm.segm_torch.torch_setup import missing_cuda
+from dcnumd.segm.segm_torch.ways import raise_problem
 from dcnumd.segm.segmenter_uni import UNISegmenter
 
 
@@ -50,10 +48,7 @@ class SegmentTorchUNI(TorchSegmenter, UNISegmenter):
         super().check_values(kwargs)
         model = cls.model_of(kwargs)
         wiring = model.wiring(kwargs.get("backend"), kwargs.get("device"))
-        if wiring.backend == OPENVINO and (missing := lacking("openvino")):
-            raise ModelError(f"{model.path}: backend {wiring.backend!r}: {missing}", "model_unsupported")
-        if wiring.device != "cpu" and (missing := missing_cuda()):
-            raise ModelError(f"{model.path}: device {wiring.device!r}: {missing}", "model_unsupported")
+        raise_problem(model, wiring)
 
     @staticmethod
     def segment_algorithm(

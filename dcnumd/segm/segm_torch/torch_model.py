@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import ModelError, WorkerError
-from dcnumd.meta.extras import lacking
 from dcnumd.segm.segm_torch.cards import CardRunner
 from dcnumd.segm.segm_torch.compiled import CompiledNetwork
 from dcnumd.segm.segm_torch.model_file import ModelFile, find_model, read_model
 from dcnumd.segm.segm_torch.model_memory import BATCH, KEPT_BYTES, network_bytes
 from dcnumd.segm.segm_torch.model_meta import EAGER, JIT, OPENVINO, Wiring
 from dcnumd.segm.segm_torch.torch_setup import load_openvino, load_torch
+from dcnumd.segm.segm_torch.ways import raise_problem
 
 Inference = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """Computes the output of a network for a batch."""
@@ -148,6 +148,7 @@ def load_network(model: ModelFile, wiring: Wiring) -> Network:
     ModelError
         The file cannot be used, or not in this way.
     """
+    raise_problem(model, wiring)
     content = model.read_network()
     try:
         torch = load_torch()
@@ -182,11 +183,6 @@ def _load(torch: Any, model: ModelFile, wiring: Wiring, content: io.BytesIO) -> 
     if model.meta.file_format == "ExportedProgram":
         with _only_weights():
             return torch.export.load(content)
-    if wiring.backend != JIT:
-        raise ModelError(
-            f"{model.path}: the network is TorchScript, which only the backend {JIT!r} runs, not {wiring.backend!r}",
-            "model_unsupported",
-        )
     loaded = torch.jit.load(content, map_location=wiring.device)
     loaded.eval()
     return torch.jit.optimize_for_inference(loaded)
@@ -194,11 +190,6 @@ def _load(torch: Any, model: ModelFile, wiring: Wiring, content: io.BytesIO) -> 
 
 def _prepare(torch: Any, model: ModelFile, wiring: Wiring, loaded: Any) -> TorchProcessor:
     """Return what runs a loaded program with a backend."""
-    if model.meta.file_format == "ExportedProgram" and wiring.backend == JIT:
-        raise ModelError(
-            f"{model.path}: the network is an exported program, which the backend {JIT!r} does not run",
-            "model_unsupported",
-        )
     if wiring.backend == OPENVINO:
         return _for_openvino(torch, model, wiring, loaded)
     if wiring.backend == JIT:
@@ -296,16 +287,9 @@ class TorchCard(TorchProcessor):
 
 def _for_openvino(torch: Any, model: ModelFile, wiring: Wiring, loaded: Any) -> TorchProcessor:
     """Return what runs an exported program with openvino."""
-    if missing := lacking("openvino"):
-        raise ModelError(f"{model.path}: backend {OPENVINO!r}: {missing}", "model_unsupported")
-    if wiring.device != "cpu" or model.meta.image_shape is None:
-        raise ModelError(
-            f"{model.path}: the backend {OPENVINO!r} runs on the device 'cpu', not {wiring.device!r}, "
-            "and only models that name the shape of frames",
-            "model_unsupported",
-        )
     openvino = load_openvino()
-    example = torch.randint(low=100, high=200, size=(DEFAULT_BATCH, *model.meta.image_shape), dtype=torch.uint8)
+    shape = model.meta.image_shape or ()
+    example = torch.randint(low=100, high=200, size=(DEFAULT_BATCH, *shape), dtype=torch.uint8)
     converted = openvino.convert_model(loaded, example_input=(example,))
     compiled = openvino.Core().compile_model(
         converted,

@@ -10,7 +10,9 @@ import contextlib
 import importlib.metadata
 import os
 import pathlib
+import shutil
 import sys
+import sysconfig
 import warnings
 from typing import Any
 
@@ -29,6 +31,16 @@ def missing_cuda() -> str:
     if not any(DEVICES.glob("nvidia[0-9]*")):
         return "an NVIDIA card is needed, and this computer has none"
     return ""
+
+
+def missing_compiler() -> str:
+    """Return what the backend ``inductor`` lacks to compile networks for a processor; empty if it lacks nothing."""
+    # the only one that torch looks for
+    compiler = os.environ.get("CXX", "g++")
+    if not shutil.which(compiler):
+        return f"a compiler for C++ is needed, and {compiler!r} is not installed"
+    header = pathlib.Path(sysconfig.get_path("include"), "Python.h")
+    return "" if header.is_file() else f"the header files of Python are needed, and {header} is missing"
 
 
 def load_torch() -> Any:

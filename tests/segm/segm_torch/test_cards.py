@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dcnumd.errors import ModelError, WorkerError
-from dcnumd.segm.segm_torch import torch_setup
+from dcnumd.segm.segm_torch import torch_setup, ways
 from dcnumd.segm.segm_torch.cards import CardRunner
 from dcnumd.segm.segm_torch.segm_torch_mpo import SegmentTorchMPO
 from dcnumd.segm.segm_torch.segm_torch_sto import SegmentTorchSTO
@@ -115,6 +115,7 @@ def test_model_for_a_card_is_refused_without_one(monkeypatch, tmp_path):
     monkeypatch.setattr(torch_setup, "lacking", lambda _: "")
     monkeypatch.setattr(torch_setup.importlib.metadata, "version", lambda _: "2.13.0")
     monkeypatch.setattr(torch_setup, "DEVICES", tmp_path)
+    monkeypatch.setattr(ways, "lacking", lambda _: "")
     with pytest.raises(ModelError, match="device 'cuda:0': an NVIDIA card is needed, and this computer has none"):
         SegmentTorchUNI.check_values({"model_file": model})
     SegmentTorchUNI.check_values({"model_file": model, "backend": "torch.jit", "device": "cpu"})
