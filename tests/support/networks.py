@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import pathlib
 import warnings
+from collections.abc import Callable
 from typing import Any
 
-from tests.support.models import describe_2, save_2
+from dcnumd.segm.segm_torch.model_file import META_NAME
+from tests.support.models import describe, describe_2, save, save_2
 
 
 def u_net(torch: Any, *, step: int = 2, answer: str = "mask") -> Any:
@@ -58,12 +61,26 @@ def save_script(folder: pathlib.Path, *, answer: str = "mask", **meta: Any) -> p
     """Write a model of version 2 with TorchScript."""
     import torch  # noqa: PLC0415 -- optional
 
+    return save_2(folder, describe_2(image_shape=[80, 320], **meta), _script(torch, u_net(torch, answer=answer)))
+
+
+def save_function(folder: pathlib.Path, function: Callable[[Any], Any], version: int = 2) -> pathlib.Path:
+    """Write a model with TorchScript that computes a function of frames, which it gets as they are."""
+    import torch  # noqa: PLC0415 -- optional
+
+    if version == 2:
+        return save_2(folder, describe_2(image_shape=[80, 320]), _script(torch, function))
+    meta = describe(preprocessing={"norm_mean": None, "norm_std": None})
+    return save(folder, _script(torch, function, {META_NAME: json.dumps(meta)}))
+
+
+def _script(torch: Any, network: Callable[[Any], Any], extra_files: dict[str, str] | None = None) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = torch.jit.trace(u_net(torch, answer=answer), torch.zeros((10, 80, 320), dtype=torch.uint8))
-        torch.jit.save(network, file)
-    return save_2(folder, describe_2(image_shape=[80, 320], **meta), file.getvalue())
+        traced = torch.jit.trace(network, torch.zeros((10, 80, 320), dtype=torch.uint8))
+        torch.jit.save(traced, file, extra_files)
+    return file.getvalue()
 
 
 def save_program(folder: pathlib.Path, shape: tuple[int, int] = (80, 320), **meta: Any) -> pathlib.Path:

@@ -162,8 +162,10 @@ def check_output(output: npt.NDArray[Any], model: ModelFile) -> None:
     Raises
     ------
     WorkerError
-        Reason ``model_failed``: it contains NaN.
+        Reason ``model_failed``: it contains NaN, or complex numbers.
     """
+    if output.dtype.kind not in "biuf":
+        raise WorkerError(f"{model.file_name}: the output of the network consists of {output.dtype}", "model_failed")
     values = output.reshape(-1)
     # the sum of squares is NaN only if one of them is; this is the fastest way to know
     if output.dtype.kind == "f" and np.isnan(np.dot(values, values)):

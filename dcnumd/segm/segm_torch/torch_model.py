@@ -236,18 +236,25 @@ class TorchProcessor:
     def launch(self, batch: npt.NDArray[Any]) -> Any:
         """Start to compute the output for a batch, and return it, possibly before it is computed."""
         with self._computing(batch.shape):
-            return self._module(self._copied(batch))
+            output = self._module(self._copied(batch))
+        if not isinstance(output, self._torch.Tensor):
+            raise WorkerError(
+                f"{self._model.file_name}: the output of the network is {type(output).__name__}, expected a tensor",
+                "model_failed",
+            )
+        # one frame less, and a part of the masks would be left out
+        if output.shape[:1] != batch.shape[:1]:
+            raise WorkerError(
+                f"{self._model.file_name}: the output of the network has shape {tuple(output.shape)} "
+                f"for an input of shape {batch.shape}, expected as many frames",
+                "model_failed",
+            )
+        return output
 
     def fetch(self, handle: Any) -> npt.NDArray[Any]:
         """Return the output as an array, when it is computed."""
-        if self._device == "cpu":
-            return self._as_array(handle)
         with self._computing(handle.shape):
-            return self._as_array(handle.cpu())
-
-    @staticmethod
-    def _as_array(tensor: Any) -> npt.NDArray[Any]:
-        array: npt.NDArray[Any] = tensor.numpy()
+            array: npt.NDArray[Any] = handle.cpu().numpy()
         return array
 
     def _copied(self, batch: npt.NDArray[Any]) -> Any:

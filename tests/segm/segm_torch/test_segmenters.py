@@ -224,6 +224,30 @@ def test_networks_that_fail(tmp_path):
     assert error.value.reason == "model_failed"
 
 
+ABSURD = {
+    "output of the network is tuple, expected a tensor": lambda frames: (frames, frames),
+    r"shape \(\) for an input of shape .*, expected as many frames": lambda frames: frames.sum(),
+    r"shape \(0, .*expected as many frames": lambda frames: frames[:0] > 99,
+    r"shape \((2|20), .*expected as many frames": lambda frames: frames.repeat_interleave(2, 0),
+    "output of the network consists of complex64": lambda frames: frames * 1j,
+    "network failed .*BFloat16": lambda frames: frames.bfloat16(),
+    "output of the network has shape": lambda frames: frames.unsqueeze(-1),
+    "contains NaN": lambda frames: frames * float("inf"),
+}
+
+
+@needs_torch
+@pytest.mark.parametrize("segmenter", [SegmentTorchMPO, SegmentTorchUNI])
+@pytest.mark.parametrize("message", ABSURD)
+def test_networks_with_absurd_outputs(tmp_path, segmenter, message):
+    """Whatever a network returns, it is an error that names the model, and never the mask of other memory."""
+    model = networks.save_function(tmp_path, ABSURD[message], segmenter.requires_model_format_version)
+    with pytest.raises(WorkerError, match=message) as error:
+        segmenter(model_file=str(model)).segment_batch(np.zeros((10, 80, 320), np.uint8))
+    assert error.value.reason == "model_failed"
+    assert model.name in error.value.message
+
+
 class SegmentBelowMean(UNISegmenter):
     """A third-party segmenter that gets several frames at once."""
 
