@@ -5,6 +5,7 @@ The registry holds for this process only; whoever starts a process passes on the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 
@@ -23,6 +24,8 @@ def register_search_path(topic: str, search_path: str | os.PathLike[str]) -> Non
 def find_file(topic: str, file_name: str) -> pathlib.Path:
     """Return the path of a file in the first registered folder of a topic that contains it.
 
+    Folders that cannot be read are passed over.
+
     Raises
     ------
     KeyError
@@ -30,6 +33,7 @@ def find_file(topic: str, file_name: str) -> pathlib.Path:
     """
     folders = search_path_registry.get(topic, [])
     for folder in folders:
-        if (folder / file_name).is_file():
-            return folder / file_name
+        with contextlib.suppress(OSError):
+            if (folder / file_name).is_file():
+                return folder / file_name
     raise KeyError(f"Could not find {file_name} for {topic} in the registered folders {[*map(str, folders)]}")

@@ -151,17 +151,19 @@ def find_model(model: str | os.PathLike[str], folders: Sequence[str | os.PathLik
         Reason ``model_missing``: there is no such file.
     """
     path = pathlib.Path(model)
-    if path.is_file():
-        return path.absolute()
-    for folder in folders:
-        candidate = pathlib.Path(folder, path.name)
-        if candidate.is_file():
-            return candidate.absolute()
+    unread = []
+    for candidate in (path, *(pathlib.Path(folder, path.name) for folder in folders)):
+        try:
+            if candidate.is_file():
+                return candidate.absolute()
+        except OSError as error:
+            # a folder that cannot be entered, or a name that is too long
+            unread.append(f"; {candidate}: {error.strerror}")
     with contextlib.suppress(KeyError):
         return paths.find_file(TOPIC, path.name).absolute()
     looked = [os.fspath(folder) for folder in folders] + list(map(str, paths.search_path_registry.get(TOPIC, ())))
     where = f" nor in {', '.join(looked)}" if looked else ", and no folder of models is known"
-    raise ModelError(f"model file {os.fspath(model)!r} is not there{where}", "model_missing")
+    raise ModelError(f"model file {os.fspath(model)!r} is not there{where}{''.join(unread)}", "model_missing")
 
 
 def list_models(folder: str | os.PathLike[str]) -> list[pathlib.Path]:

@@ -82,6 +82,25 @@ def test_models_are_found_by_path_and_by_name(tmp_path, shared_model, monkeypatc
     assert find_model(model.name) == model
 
 
+def test_folders_that_cannot_be_read_are_passed_over_and_named(tmp_path, shared_model):
+    model = shared_model(G1)
+    # all of these are errors for whoever asks for a file in them; a folder without rights is none for root
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    unread = [tmp_path / ("x" * 300), tmp_path / "loop", tmp_path / "file"]
+    unread[2].touch()
+    for folder in unread:
+        paths.register_search_path("torch_model_files", folder)
+    with pytest.raises(ModelError, match="is not there nor in .*; .*: File name too long$") as error:
+        find_model(model.name, unread)
+    assert error.value.reason == "model_missing"
+    assert find_model(model.name, [*unread, model.parent]) == model
+    paths.register_search_path("torch_model_files", model.parent)
+    assert find_model(model.name, unread) == model
+    for name in ("x" * 300, "a\0b", ".", "/"):
+        with pytest.raises(ModelError, match="is not there"):
+            find_model(name)
+
+
 def test_models_in_a_folder_are_listed_by_name(shared_model):
     first, second = shared_model(G1), shared_model(G2)
     (first.parent / "readme.txt").touch()
