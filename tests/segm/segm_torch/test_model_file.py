@@ -90,13 +90,13 @@ def test_folders_that_cannot_be_read_are_passed_over_and_named(tmp_path, shared_
     unread[2].touch()
     for folder in unread:
         paths.register_search_path("torch_model_files", folder)
-    with pytest.raises(ModelError, match="is not there nor in .*; .*: File name too long$") as error:
+    with pytest.raises(ModelError, match=r"is not there nor in .*; .*: File name too long$") as error:
         find_model(model.name, unread)
     assert error.value.reason == "model_missing"
     assert find_model(model.name, [*unread, model.parent]) == model
     paths.register_search_path("torch_model_files", model.parent)
     assert find_model(model.name, unread) == model
-    for name in ("x" * 300, "a\0b", ".", "/"):
+    for name in ("x" * 300, "a\0b"):
         with pytest.raises(ModelError, match="is not there"):
             find_model(name)
 
