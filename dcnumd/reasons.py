@@ -223,6 +223,12 @@ OTHERS: dict[str, Reason] = {
     "worker_ended": Reason(
         "The computer that processed it was shut down", "Nothing to do; another one processes it.", "nobody", "yes"
     ),
+    "worker_unfit": Reason(
+        "The computer that should process it was not able to",
+        "Nothing to do; another one processes it. Ask the engineer to check that computer.",
+        "computer",
+        "yes",
+    ),
     "interrupted": Reason(
         "dcnumd ended during its processing", "Nothing to do; it is processed again.", "nobody", "yes"
     ),

@@ -115,6 +115,17 @@ class Blocked:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ExcludedWorker:
+    """Worker of a cluster that gets few jobs or none, because it could not do what others can."""
+
+    worker: str
+    """Name of the worker."""
+    reason: str
+    """Code of the reason why the last job failed there."""
+    error: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Cluster:
     """Dask cluster that processes measurements."""
 
@@ -129,6 +140,8 @@ class Cluster:
     """Number of measurements of this daemon that may be processed at the same time."""
     fallback: bool = False
     """Whether this computer processes the measurements, because the scheduler cannot be reached for long."""
+    excluded: tuple[ExcludedWorker, ...] = ()
+    """The workers that were excluded, and have not completed a job since."""
 
 
 LATENCY_BOUNDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)

@@ -383,7 +383,9 @@ def _cluster_fields(session: Session) -> dict[str, object]:
     if session.cluster is None:
         return {}
     also_running = [entry.path for entry in session.jobs.running[1:]]
-    return {"also_running": also_running, "workers": session.cluster.workers, "fallback": session.cluster.fallback}
+    cluster = session.cluster
+    workers = {"workers": cluster.workers, "workers_excluded": len(cluster.excluded)}
+    return {"also_running": also_running, **workers, "fallback": cluster.fallback}
 
 
 def _status_of(session: Session) -> str:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from dcnumd.errors import printable
 from dcnumd.reasons import Reason
 from dcnumd.report import wording
-from dcnumd.status import Blocked, Ended, Fault, Snapshot, Unacknowledged
+from dcnumd.status import Blocked, Cluster, Ended, Fault, Snapshot, Unacknowledged
 from dcnumd.words import distinct_names, duration
 
 LONG_WAIT_SECONDS = 3600.0
@@ -24,6 +24,7 @@ Name = Literal[
     "daemon.starting",
     "executor.no_workers",
     "executor.fallback",
+    "worker.excluded",
     "watch.unreachable",
     "disk.low",
     "output.blocked",
@@ -38,6 +39,7 @@ NAMES: tuple[Name, ...] = get_args(Name)
 
 STOPPERS: frozenset[Name] = frozenset(NAMES) - {
     "executor.fallback",
+    "worker.excluded",
     "disk.low",
     "output.blocked",
     "report.blocked",
@@ -70,6 +72,8 @@ FAULTS: dict[Fault, Reason] = {
 """Cause and cure of faults for which nothing is processed."""
 FALLBACK_CURE = "Ask the engineer to check the network and the scheduler."
 """What to do while this computer processes what others should."""
+EXCLUDED_CURE = "Ask the engineer to check it; it is tried again by itself."
+"""What to do about a computer that cannot process measurements."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -180,18 +184,26 @@ def _of_daemon(snapshot: Snapshot, names: Mapping[str, str]) -> Iterator[Conditi
     if not snapshot.ready and not snapshot.faults:
         text = "This takes some seconds, and a minute the first time."
         yield Condition("daemon.starting", "grey", "Starting", text)
-    cluster = snapshot.cluster
-    if snapshot.ready and cluster is not None and cluster.connected and not cluster.workers:
-        others = f" {cluster.refused:,} cannot be used because their versions differ." if cluster.refused else ""
-        text = f"No other computer is ready to process measurements, so they wait.{others} Ask the engineer."
-        yield Condition("executor.no_workers", "yellow", "No computer to process", text)
-    if cluster is not None and cluster.fallback:
-        text = f"{FAULTS['executor.unreachable'].what}, so this computer processes them. {FALLBACK_CURE}"
-        yield Condition("executor.fallback", "yellow", "Processed on this computer", text)
+    if snapshot.cluster is not None:
+        yield from _of_cluster(snapshot.cluster, ready=snapshot.ready)
     if snapshot.paused:
         finished = f"{names[snapshot.running.path]} is finished first. " if snapshot.running else ""
         text = f"{finished}No measurement is started until somebody resumes."
         yield Condition("daemon.paused", "yellow", "Paused", text)
+
+
+def _of_cluster(cluster: Cluster, *, ready: bool) -> Iterator[Condition]:
+    if ready and cluster.connected and not cluster.workers:
+        others = f" {cluster.refused:,} cannot be used because their versions differ." if cluster.refused else ""
+        text = f"No other computer is ready to process measurements, so they wait.{others} Ask the engineer."
+        yield Condition("executor.no_workers", "yellow", "No computer to process", text)
+    if cluster.fallback:
+        text = f"{FAULTS['executor.unreachable'].what}, so this computer processes them. {FALLBACK_CURE}"
+        yield Condition("executor.fallback", "yellow", "Processed on this computer", text)
+    for one in cluster.excluded:
+        cause, name = wording.cause_of(one.reason), printable(one.worker)
+        text = f"{name} could not do what other computers can, so these process the measurements. {cause.what}."
+        yield Condition("worker.excluded", "yellow", "A computer is not used", f"{text} {EXCLUDED_CURE}")
 
 
 def _of_folders(snapshot: Snapshot) -> Iterator[Condition]:

@@ -119,6 +119,9 @@ def _work(snapshot: Snapshot) -> Iterator[Metric]:
         yield _gauge("dcnumd_cluster_connected", "1 while the scheduler of the cluster is reached.", cluster.connected)
         yield _gauge("dcnumd_cluster_workers", "Workers that can process measurements.", cluster.workers)
         yield _gauge("dcnumd_cluster_workers_refused", "Workers whose version or kernels differ.", cluster.refused)
+        yield _gauge(
+            "dcnumd_cluster_workers_excluded", "Workers that could not do what others can.", len(cluster.excluded)
+        )
         yield _gauge("dcnumd_cluster_capacity", "Measurements that may be processed together.", cluster.capacity)
         yield _gauge("dcnumd_cluster_fallback", "1 while this computer processes them instead.", cluster.fallback)
     running = snapshot.running

@@ -12,6 +12,7 @@ from dcnumd.config.path_map import PathMap
 from dcnumd.config.values import Settings
 from dcnumd.daemon.cluster import names
 from dcnumd.daemon.cluster.engine import process
+from dcnumd.daemon.cluster.exclusions import Exclusions
 from dcnumd.daemon.cluster.link import Link
 from dcnumd.daemon.cluster.places import job_there, result_here, seen_here, text_here
 from dcnumd.daemon.cluster.report_tasks import ReportTasks
@@ -30,6 +31,10 @@ class Handed:
     answer: Future[JobResult]
     worker: str = ""
     """Address of the worker that has started the job; empty as long as it waits for one."""
+    name: str = ""
+    """Name of that worker."""
+    allowed: frozenset[str] = frozenset()
+    """Addresses of the only workers that may start it; empty if all may."""
     error: WorkerError | None = None
     """Why the daemon does not wait for the job any more."""
     given_up: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
@@ -69,7 +74,8 @@ class DaskExecutor:
         self._daemon = names.daemon_name(settings.state_folder())
         self._paths = PathMap.of(settings.executor.paths)
         self._link = Link(settings.executor, names.topic(self._daemon), self)
-        self.reports = ReportTasks(self._link, self._paths)
+        self._exclusions = Exclusions(on_change)
+        self.reports = ReportTasks(self._link, self._paths, self._usable)
         """Calls that make reports on the workers."""
         self._keeper: asyncio.Task[None] | None = None
         self._jobs: dict[str, Handed] = {}
@@ -78,7 +84,7 @@ class DaskExecutor:
     @property
     def capacity(self) -> int:
         """Number of jobs that may run now; 0 without a connection or a worker."""
-        workers = len(self._link.workers)
+        workers = len(self._usable())
         return self._settings.executor.capacity or workers if workers else 0
 
     @property
@@ -90,7 +96,14 @@ class DaskExecutor:
     def cluster(self) -> Cluster:
         """The state of the cluster."""
         link = self._link
-        return Cluster(link.scheduler, link.client is not None, len(link.workers), len(link.refused), self.capacity)
+        return Cluster(
+            link.scheduler,
+            connected=link.client is not None,
+            workers=len(link.workers),
+            refused=len(link.refused),
+            capacity=self.capacity,
+            excluded=self._exclusions.workers,
+        )
 
     async def start(self) -> None:
         """Begin to connect, and wait until the first attempt has ended; without a scheduler, further ones follow."""
@@ -143,17 +156,21 @@ class DaskExecutor:
             await asyncio.wait(tasks, timeout=seconds)
 
     def on_cluster_change(self) -> None:
-        """Stop to wait for jobs if the connection is lost, and tell the daemon."""
+        """Stop to wait for jobs that nobody can start or complete any more, and tell the daemon."""
         self.reports.on_change()
-        if self._link.client is None:
-            for handed in self._jobs.values():
+        self._exclusions.keep(self._link.workers)
+        for handed in self._jobs.values():
+            if self._link.client is None:
                 handed.give_up(_unreachable(handed.job))
+            elif handed.allowed and not handed.worker and not handed.allowed & self._link.workers:
+                text = f"{handed.job.path_in}: the workers that could take it are gone"
+                handed.give_up(WorkerError(text, "worker_ended"))
         self._on_change()
 
     def on_message(self, message: Mapping[str, Any]) -> None:
         """Handle a report of a worker on the progress of a job."""
         if (handed := self._jobs.get(message["job_id"])) is not None:
-            handed.worker = message["worker"]
+            handed.worker, handed.name = message["worker"], message["name"]
             self.reports.remember(message["job_id"], handed.worker)
             fields = {name: value for name, value in message.items() if name not in {"worker", "name"}}
             self._on_progress(Progress(**fields, worker=message["name"]))
@@ -204,6 +221,8 @@ class DaskExecutor:
         job, client = handed.job, self._link.client
         if client is None:
             raise _unreachable(job)
+        usable = self._usable()
+        handed.allowed = frozenset() if usable == self._link.workers else usable
         there = job_there(self._paths, job)
         try:
             # An earlier attempt may have been asked to stop.
@@ -216,6 +235,7 @@ class DaskExecutor:
             names.topic(self._daemon),
             key=names.key(self._daemon, job.job_id),
             resources={names.resource(): 1},
+            workers=sorted(handed.allowed) or None,
             priority=urgency(self._settings.group_of(job.path_in).watch.priority, self._link.time()),
             retries=0,
             pure=False,
@@ -227,7 +247,10 @@ class DaskExecutor:
         try:
             await asyncio.wait([answer, given_up], return_when=asyncio.FIRST_COMPLETED)
             if answer.done() and not answer.cancelled():
-                return await seen_here(result_here(job, there, answer.result()))
+                result = await seen_here(result_here(job, there, answer.result()))
+                if result.outcome == "done":
+                    self._exclusions.succeeded(handed.worker)
+                return result
         except CancelledError as error:
             # This is how Dask tells that the connection is lost; it is not the `CancelledError` of asyncio.
             self._link.doubt()
@@ -235,7 +258,7 @@ class DaskExecutor:
         except KilledWorker as error:
             raise WorkerError(f"{job.path_in}: its workers died: {error}", "worker_lost") from error
         except DcnumdError as error:
-            raise type(error)(text_here(job, there, error.message), error.reason, transient=error.transient) from error
+            raise self._failure(handed, there, error) from error
         finally:
             given_up.cancel()
             if not answer.done():
@@ -247,6 +270,19 @@ class DaskExecutor:
             raise handed.error
         self._link.doubt()
         raise _unreachable(job)
+
+    def _failure(self, handed: Handed, there: Job, error: DcnumdError) -> DcnumdError:
+        """Return the error of a job for this computer; one that costs no attempt if only the worker is to blame."""
+        text = text_here(handed.job, there, error.message)
+        error = type(error)(text, error.reason, transient=error.transient)
+        workers, retry = self._link.workers, self._settings.retry
+        if self._exclusions.failed(handed.job, handed.worker, handed.name, error, workers, retry):
+            return WorkerError(text, "worker_unfit")
+        return error
+
+    def _usable(self) -> frozenset[str]:
+        """Return the addresses of the workers that get jobs."""
+        return self._exclusions.usable(self._link.workers)
 
     async def _cancel(self, client: Any, remote: Any) -> None:
         """Tell the scheduler to forget a job, if it can be reached."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import structlog
 
 from dcnumd.config.values import PlotSettings, Settings
+from dcnumd.daemon.cluster.exclusions import OF_WORKER
 from dcnumd.daemon.cluster.names import stop_event
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.daemon.measurements.local_executor import LocalExecutor
@@ -30,10 +31,6 @@ log = structlog.get_logger()
 WAIT_SECONDS = 30.0
 """Time limit of a question to the scheduler whether a job is to stop [s], after which it is asked again. Without a
 limit, the scheduler would keep each question for ever."""
-
-
-ABOUT_WORKER = frozenset({"model_missing", "memory", "memory_limit"})
-"""Reasons of errors whose cure is on the worker, so that messages must name it."""
 
 
 class Engine:
@@ -136,7 +133,7 @@ class Engine:
             running = self._running = RunningJob(job, self._executor, Deadline(0, _size(job)), asyncio.Event())
             return await running.result()
         except DcnumdError as error:
-            if error.reason not in ABOUT_WORKER:
+            if error.reason not in OF_WORKER or error.reason == "worker_path":
                 raise
             raise type(error)(f"{error.message}, {_where()}", error.reason, transient=error.transient) from error
         finally:

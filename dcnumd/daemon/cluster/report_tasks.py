@@ -38,13 +38,16 @@ class ReportTasks:
         Connection to the scheduler.
     paths
         Folders on this computer and on the workers.
+    usable
+        Function that returns the addresses of the workers that can make any report.
     """
 
-    def __init__(self, link: Link, paths: PathMap) -> None:
+    def __init__(self, link: Link, paths: PathMap, usable: Callable[[], frozenset[str]]) -> None:
         self.changed = asyncio.Event()
         """Set at each change of the connection, of the workers, or of the place where jobs run."""
         self._link = link
         self._paths = paths
+        self._usable = usable
         self._places: dict[str, str] = {}
         """ID of a job → address of the worker that has processed it, the latest last."""
         self._gone: dict[str, asyncio.Event] = {}
@@ -124,11 +127,11 @@ class ReportTasks:
 
     def _worker_for(self, request: ReportRequest) -> str | None:
         """Return the worker that has processed a measurement or, if it is gone, any other one; None without any."""
-        workers = sorted(self._link.workers) if self._link.client is not None else []
         former = self._places.get(request.job_id, "")
-        if former in workers or not workers:
-            return former if workers else None
-        return workers[zlib.crc32(request.job_id.encode()) % len(workers)]
+        if former in self._link.workers:
+            return former
+        workers = sorted(self._usable())
+        return workers[zlib.crc32(request.job_id.encode()) % len(workers)] if workers else None
 
     def _there(self, request: ReportRequest) -> ReportRequest:
         """Return the request with the paths on the workers."""

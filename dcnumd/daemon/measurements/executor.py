@@ -14,7 +14,7 @@ from dcnumd.config.values import Settings
 from dcnumd.logic.job import Job
 from dcnumd.status import Cluster
 
-NO_ATTEMPT = frozenset({"executor_unreachable", "worker_ended"})
+NO_ATTEMPT = frozenset({"executor_unreachable", "worker_ended", "worker_unfit"})
 """Reasons of errors that say nothing about a job: it is queued again, and no attempt is counted."""
 
 

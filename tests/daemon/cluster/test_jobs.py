@@ -37,6 +37,7 @@ def test_jobs_run_on_workers_that_see_the_folder_under_another_name(
         "refused": 0,
         "capacity": 0,
         "fallback": False,
+        "excluded": [],
     }
     assert status(port)["conditions"][0]["name"] == "executor.no_workers"
 

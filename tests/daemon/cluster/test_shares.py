@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import time
 
 import pytest
 
@@ -62,10 +64,10 @@ def share(facility, tmp_path, watched_folder):
 def run_daemon(facility, start_daemon, write_config, watched_folder):
     """Return a function that starts a daemon on the instrument, for workers that have its folder elsewhere."""
 
-    def run(there, cluster=None):
+    def run(there, cluster=None, options=()):
         cluster = cluster or facility.cluster
         config = write_config(cluster.config(paths={str(watched_folder): str(there)}))
-        return start_daemon(config=config, environment=cluster.environment, enter=facility.instrument.enter)
+        return start_daemon(*options, config=config, environment=cluster.environment, enter=facility.instrument.enter)
 
     return run
 
@@ -135,16 +137,51 @@ def test_a_worker_out_of_memory_costs_an_attempt(facility, worker, share, run_da
     assert daemon.stop() == 0
 
 
-def test_a_worker_with_little_memory_is_named(facility, share, tmp_path, run_daemon, watched_folder):
-    """A measurement that needs more memory than its worker may use fails, and the limit is told."""
-    with dask_cluster(tmp_path, facility.server, HURRIED) as cluster:
-        cluster.start_worker("small", "resources.max_memory_mb=100")
-        daemon = run_daemon(share, cluster)
-        path = published(watched_folder, "M.rtdc")
-        failed = daemon.wait_for("job.failed", path=str(path))
-        assert (failed["reason"], failed["will_retry"]) == ("memory_limit", False)
-        assert "resources.max_memory_mb is 100" in failed["error"]
-        assert daemon.stop() == 0
+def test_a_worker_that_cannot_do_jobs_is_excluded(
+    facility, worker, share, run_daemon, watched_folder, tmp_path, capsys
+):
+    """Another one gets its jobs, and no attempt is lost; when it can do one, it is used as before."""
+    node = facility.network.host("node")
+    bad = facility.cluster.start_worker("node", host=node)
+    bad.wait_for("worker.ready")
+    daemon = run_daemon(share, options=("--set", "retry.attempts=1"))
+    # The share is missing there.
+    publish_until(watched_folder, daemon, lambda: daemon.matching("worker.excluded"))
+    (excluded,) = daemon.matching("worker.excluded")
+    assert (excluded["worker"], excluded["reason"]) == ("node", "worker_path")
+    capsys.readouterr()
+    assert main(["status", "--json", "-c", str(tmp_path / "config.toml")]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["conditions"]
+    assert (told["name"], told["light"]) == ("worker.excluded", "yellow")
+    assert "node could not do what other computers can" in told["text"]
+    # It is there, but read-only.
+    node.mount(watched_folder, share)
+    node.remount(share, "ro")
+    publish_until(watched_folder, daemon, lambda: "Read-only" in daemon.matching("job.returned")[-1]["error"])
+    node.remount(share, "rw")
+    publish_until(watched_folder, daemon, lambda: daemon.matching("worker.used_again"))
+    assert len(daemon.matching("worker.excluded")) == 1
+    assert bad.stop() == 0
+    small = facility.cluster.start_worker("small", "resources.max_memory_mb=100", host=node)
+    small.wait_for("worker.ready")
+    publish_until(watched_folder, daemon, lambda: daemon.matching("worker.excluded", worker="small"))
+    assert daemon.wait_for("worker.excluded", worker="small")["reason"] == "memory_limit"
+    assert {event["reason"] for event in daemon.matching("job.returned")} == {"worker_unfit"}
+    assert not daemon.matching("job.failed")
+    assert not daemon.matching("output.blocked")
+    assert temporary_files([watched_folder]) == []
+    assert daemon.stop() == 0
+    assert small.stop() == 0
+
+
+def publish_until(folder, daemon, condition):
+    """Publish measurements, so many at a time that each worker gets one, and wait for their results."""
+    deadline = time.monotonic() + HANG_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, daemon.log()
+        first = len(list(folder.glob("*.rtdc")))
+        for path in [published(folder, f"M{first + number}.rtdc", seed=first + number) for number in range(3)]:
+            daemon.wait_for("job.finished", path=str(path))
 
 
 @pytest.mark.skipif(not an_hour_ahead(), reason="libfaketime of PyPI is not installed")
