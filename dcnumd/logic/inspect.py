@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
+from dcnumd.errors import MeasurementError
 from dcnumd.logic.job import Job
-from dcnumd.logic.plan import open_plan
+from dcnumd.logic.plan import Plan, open_plan
 from dcnumd.read.blank import is_blank
 from dcnumd.read.content import content_digest
 
@@ -39,6 +42,8 @@ class Inspection:
     """Code of the segmenter that is used."""
     not_applicable: tuple[str, ...]
     """Why the configured segmenter is not made for the measurement; empty if it is used."""
+    interrupted: bool
+    """Whether the recording was interrupted; `frames` is the number of frames that all features have."""
 
 
 def inspect_measurement(job: Job) -> Inspection:
@@ -51,6 +56,8 @@ def inspect_measurement(job: Job) -> Inspection:
     """
     with open_plan(job) as plan:
         blank = is_blank(plan.data)
+        if plan.data.interrupted and not blank:
+            _read_last_frame(plan)
         return Inspection(
             ppid=str(plan.pipeline_id),
             pphash=plan.pipeline_id.hash,
@@ -64,4 +71,21 @@ def inspect_measurement(job: Job) -> Inspection:
             damaged=any(error.reason in DAMAGE for error in plan.data.left_out.values()),
             segmenter=plan.segmenter.get_ppid_code(),
             not_applicable=plan.not_applicable,
+            interrupted=plan.data.interrupted,
         )
+
+
+def _read_last_frame(plan: Plan) -> None:
+    """Read the last frame of an interrupted recording, which may be damaged unlike those before it.
+
+    Raises
+    ------
+    MeasurementError
+        It cannot be read.
+    """
+    try:
+        with plan.frames.open() as reader:
+            reader.read_into(plan.count - 1, plan.count, np.empty((1, *plan.frame_shape), np.uint8))
+    except MeasurementError as error:
+        message = f"{error.message}; the recording was interrupted while it was written"
+        raise MeasurementError(message, error.reason, transient=error.transient) from error

@@ -91,6 +91,8 @@ class Job:
     """With `existing` = ``skip``, whether to replace a result that dcnumd made from an earlier content of `path_in`."""
     known: KnownContent | None = None
     """Known content of `path_in`, which need not be digested again if its stamp is unchanged."""
+    interrupted: bool = False
+    """Whether to process the frames that all features have if the file is marked as open for writing in SWMR mode."""
     path_told: pathlib.Path | None = None
     """Absolute path of the measurement in the result, if it is not that on the computer that processes it."""
 

@@ -32,11 +32,15 @@ class Origin:
     """Number of frames of the input that were processed."""
     digest: str
     """See `content_digest`."""
+    interrupted: bool = False
+    """Whether the recording was interrupted, and only the frames that all features have were processed."""
 
     def write(self, h5: h5py.File) -> None:
         """Write the origin to a result."""
         attributes = h5.require_group("events").attrs
         for name, value in dataclasses.asdict(self).items():
+            if name == "interrupted" and not value:
+                continue
             attributes[PREFIX + name] = np.bytes_(value) if isinstance(value, bytes) else value
 
     @classmethod
@@ -44,10 +48,12 @@ class Origin:
         """Return the origin in a result; None if it has none, as results of dcnum."""
         events = h5.get("events")
         attributes = {} if events is None else events.attrs
-        if any(PREFIX + field.name not in attributes for field in dataclasses.fields(cls)):
+        names = ("path", "size", "frames", "digest")
+        if any(PREFIX + name not in attributes for name in names):
             return None
-        path, size, frames, digest = (attributes[PREFIX + field.name] for field in dataclasses.fields(cls))
-        return cls(bytes(path), int(size), int(frames), str(digest))
+        path, size, frames, digest = (attributes[PREFIX + name] for name in names)
+        interrupted = bool(attributes.get(f"{PREFIX}interrupted", False))
+        return cls(bytes(path), int(size), int(frames), str(digest), interrupted)
 
 
 class Input:
@@ -78,7 +84,13 @@ class Input:
             # data in other files may have changed without a change of this file
             trusted = known is not None and known.stamp == self._stamps[path] and len(self._stamps) == 1
             digest = known.digest if known is not None and trusted else content_digest(plan.data)
-            self._origin = Origin(os.fsencode(self._job.path_told or path), self._stamps[path].size, plan.count, digest)
+            self._origin = Origin(
+                os.fsencode(self._job.path_told or path),
+                self._stamps[path].size,
+                plan.count,
+                digest,
+                plan.data.interrupted,
+            )
         return self._origin
 
     def check(self) -> None:

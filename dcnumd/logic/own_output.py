@@ -38,7 +38,8 @@ def is_own_output(job: Job, *, recorded: bool) -> bool:
     MeasurementError
         The file cannot be read.
     """
-    with trusting(Trust(job.trusted_folders, job.trust_basins)), HDF5Data(job.path_in) as data:
+    trust = Trust(job.trusted_folders, job.trust_basins, job.interrupted)
+    with trusting(trust), HDF5Data(job.path_in) as data:
         if not is_result(data.meta):
             return False
         here = Trust(job.trusted_folders or ())

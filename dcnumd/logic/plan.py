@@ -78,7 +78,7 @@ def open_plan(job: Job) -> Iterator[Plan]:
         A method or one of its keywords does not exist.
     """
     with contextlib.ExitStack() as stack:
-        trust = Trust(job.trusted_folders, job.trust_basins)
+        trust = Trust(job.trusted_folders, job.trust_basins, job.interrupted)
         trust.require_input(job.path_in)
         stack.enter_context(trusting(trust))
         told = stack.enter_context(warnings.catch_warnings(record=True))
@@ -92,6 +92,8 @@ def open_plan(job: Job) -> Iterator[Plan]:
         )
         frames = FrameSource.of(data.check_frames())
         _warn_of_faults(data)
+        if data.interrupted:
+            warnings.warn(f"{data.path}: the recording was interrupted after {data.stored_frames} frames", stacklevel=2)
         segmenter, settings, not_applicable = choose_segmenter(job.settings, data)
         background = get_background(settings.background_code)
         kwargs = _resolve_background(background, settings.background_kwargs, data)

@@ -49,10 +49,11 @@ def is_blank(data: HDF5Data) -> bool:
     """
     if any(_ends_blank(data, name) for name in RISING):
         return True
-    image = data.image
+    image = data.find("image", mapped=False)
     if image is None:
         return False
-    places = _places(image.dataset)
+    # an interrupted recording may have further frames, which do not count
+    places = _places(image.dataset, len(image) if image.indices is None else len(image.dataset))
     return places is None or (any(places) and not _light_went_off(places, image.dataset, data))
 
 
@@ -81,12 +82,13 @@ def _ends_blank(data: HDF5Data, feature: str) -> bool:
     return not values[len(values) - 1] and bool(values[len(values) // 2] or values[1])
 
 
-def _places(dataset: h5py.Dataset) -> list[bool] | None:
-    """Return for some places in the frames whether all bytes are zero; None if parts have no space in the file yet."""
+def _places(dataset: h5py.Dataset, frames: int) -> list[bool] | None:
+    """Return for some places in the first frames whether all bytes are zero; None if one is nowhere in the file."""
     if dataset.is_virtual or dataset.external or not dataset.size:
         return []
     if dataset.chunks is not None:
-        chunks = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+        shape = (frames, *dataset.shape[1:])
+        chunks = math.prod(-(-length // chunk) for length, chunk in zip(shape, dataset.chunks, strict=True))
         if dataset.id.get_num_chunks() < chunks:
             return None
     elif dataset.id.get_offset() is None:
@@ -94,7 +96,7 @@ def _places(dataset: h5py.Dataset) -> list[bool] | None:
     shift = dataset.file.userblock_size
     descriptor = os.open(dataset.file.filename, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        spans = _frames_in_one(dataset) if dataset.chunks is None else _frames_in_chunks(dataset)
+        spans = _frames_in_one(dataset) if dataset.chunks is None else _frames_in_chunks(dataset, frames)
         return [not any(os.pread(descriptor, size, shift + offset)) for offset, size in spans if size > 0]
     finally:
         os.close(descriptor)
@@ -124,9 +126,9 @@ def _frames_in_one(dataset: h5py.Dataset) -> Iterator[Span]:
         yield offset + (size - length) * number // SAMPLES, length
 
 
-def _frames_in_chunks(dataset: h5py.Dataset) -> Iterator[Span]:
+def _frames_in_chunks(dataset: h5py.Dataset, frames: int) -> Iterator[Span]:
     """Yield the places to check in the first chunk, the last chunk and some chunks between them."""
-    frames, step = dataset.shape[0], dataset.chunks[0]
+    step = dataset.chunks[0]
     last = (frames - 1) // step
     unpacked = math.prod(dataset.chunks)
     plain = _is_plain(dataset)

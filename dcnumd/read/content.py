@@ -23,7 +23,8 @@ import numpy.typing as npt
 from dcnumd.errors import MeasurementError
 from dcnumd.read.chunk_layout import FLETCHER32, GZIP, SHUFFLE, ZSTANDARD, Filter
 from dcnumd.read.chunk_table import dataset_filters
-from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
+from dcnumd.read.frame_features import FRAME_SCALARS
+from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import Indices
 from dcnumd.read.limits import has_variable_length

@@ -11,6 +11,7 @@ from dcnumd.read.basin import Basin, event_mapping, read_basins
 from dcnumd.read.basin_files import BasinData
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import Indices
+from dcnumd.read.interrupted import common_frames
 from dcnumd.read.measurement_file import MeasurementFile
 
 
@@ -39,12 +40,23 @@ class FeatureLookup:
         """Definitions of all basins."""
         return read_basins(self._file.h5)
 
+    @functools.cached_property
+    def limit(self) -> int | None:
+        """Number of events that count if features may have more, as in interrupted recordings; None for all."""
+        return common_frames(self._file) if self._file.interrupted else None
+
     def find(self, feature: str, indices: Indices | None, *, needed: bool) -> ImageStack | None:
         """Return a feature without reading it; None when there is none.
 
         A basin that cannot be used is an error when it declares the feature, or when the feature is `needed` and the
         basin may contain it. A basin that must not be used, or is temporarily unreadable, is always an error.
         """
+        stack = self._find(feature, indices, needed=needed)
+        if stack is None or self.limit is None or indices is not None:
+            return stack
+        return stack.first(self.limit)
+
+    def _find(self, feature: str, indices: Indices | None, *, needed: bool) -> ImageStack | None:
         own = self._file.feature(feature)
         if own is not None:
             return ImageStack(own, indices, as_bool=feature == "mask", where=str(self._file.path))
@@ -118,6 +130,8 @@ class FeatureLookup:
 
     def count_events(self, stated: float | None) -> int:
         """Return the number of events in the file: of images, else as `stated` by the file, else of any feature."""
+        if self.limit is not None:
+            return self.limit
         try:
             image = self.find("image", None, needed=False)
         except MeasurementError:

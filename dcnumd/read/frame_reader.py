@@ -54,6 +54,8 @@ class FrameSource:
         Chunk table; None if only HDF5 can read the dataset.
     frames_per_chunk
         Number of frames in a chunk: batches that begin at its multiples decompress no chunk twice. 1 for any batches.
+    interrupted
+        Whether the file is marked as open for writing, see `open_measurement`.
     """
 
     path: str
@@ -64,6 +66,7 @@ class FrameSource:
     indices: Indices | None
     table: ChunkTable | None
     frames_per_chunk: int
+    interrupted: bool = False
 
     @classmethod
     def of(cls, frames: ImageStack | h5py.Dataset) -> Self:
@@ -94,6 +97,7 @@ class FrameSource:
             indices=indices,
             table=read_chunk_table(dataset),
             frames_per_chunk=dataset.chunks[0] if dataset.chunks else 1,
+            interrupted=dataset.file.swmr_mode,
         )
 
     def open(self) -> FrameReader:
@@ -328,7 +332,7 @@ class FrameReader:
         from dcnumd.read.open_file import damage_named, open_measurement  # noqa: PLC0415
 
         if self._h5 is None:
-            self._h5 = open_measurement(self.source.path)
+            self._h5 = open_measurement(self.source.path, interrupted=self.source.interrupted)
         self.bytes_read += out.size
         with damage_named(self.source.path, f"{self.source.dataset}, frames {first} to {last - 1},"):
             self._h5[self.source.dataset].read_direct(out, np.s_[first:last])

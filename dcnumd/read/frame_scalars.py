@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Set
 
 from dcnumd.errors import MeasurementError
-from dcnumd.read.hdf5_data import FRAME_SCALARS, HDF5Data
+from dcnumd.read.frame_features import FRAME_SCALARS
+from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.left_out import doing_without, warn_left_out
 from dcnumd.read.measurement_file import NUMBERS

@@ -13,26 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import MeasurementError
-from dcnumd.meta.features import names_of
 from dcnumd.meta.ppid import get_data_ppid
 from dcnumd.read import metadata
 from dcnumd.read.basin import Basin
 from dcnumd.read.basin_files import BasinFiles
 from dcnumd.read.chunk_table import check_dataset
 from dcnumd.read.feature_lookup import FeatureLookup
+from dcnumd.read.frame_features import COMPUTED_WITH, FRAME_SCALARS, TELLING
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import IndexMapping, Indices, resolve_index_mapping
 from dcnumd.read.measurement_file import MeasurementFile
 from dcnumd.read.pixel_size import DEVICE_LOG, override_pixel_size, sound_pixel_size
 from dcnumd.read.trust import trust_in_force
-
-FRAME_SCALARS = (*names_of("frame"), *(f"userdef{number}" for number in range(10)))
-"""Features of frames that are copied from the input to the result, never computed."""
-
-COMPUTED_WITH = ("time", "frame", "bg_off")
-"""Frame-wise features that the pipeline computes with."""
-TELLING = tuple(name for name in FRAME_SCALARS if name != "bg_off" and not name.startswith("userdef"))
-"""Features that the instrument writes with each frame: another number of values shows an interrupted recording."""
 
 
 class HDF5Data:
@@ -88,7 +80,7 @@ class HDF5Data:
             self.attributes = metadata.stored_attributes(self.h5, self.left_out)
             self.meta = metadata.read_attributes(self.attributes)
             if index_mapping is not None:
-                self.index_mapping = resolve_index_mapping(index_mapping, self._stored_length())
+                self.index_mapping = resolve_index_mapping(index_mapping, self.stored_frames)
         except BaseException:
             self.close()
             raise
@@ -105,6 +97,11 @@ class HDF5Data:
         """Close the file and its basins; using the data afterwards is an error."""
         self._basin_files.close()
         self._file.close()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the recording was interrupted; then only the frames that all features have count as its frames."""
+        return self._file.interrupted
 
     @property
     def h5(self) -> h5py.File:
@@ -176,7 +173,7 @@ class HDF5Data:
     # -- features ---------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self._stored_length() if self.index_mapping is None else int(self.index_mapping.size)
+        return self.stored_frames if self.index_mapping is None else int(self.index_mapping.size)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
@@ -264,9 +261,9 @@ class HDF5Data:
                 f"{self.path}: no events/image, neither in the file nor in its basins", reason="no_images"
             )
         check_dataset(image.dataset, image.where)
-        stored = self._stored_length()
+        stored = self.stored_frames
         count = metadata.event_count(self.meta)
-        if count is not None and count != stored:
+        if count is not None and count != stored and not self.interrupted:
             raise MeasurementError(
                 f"{self.path}: experiment:event count is {count:.17g}, but events/image has {stored} frames",
                 reason="event_count",
@@ -274,11 +271,14 @@ class HDF5Data:
         for name in TELLING:
             self.check_length(name, empty=name not in COMPUTED_WITH)
         if not len(image):
-            raise MeasurementError(f"{self.path}: no frames in events/image", reason="no_frames")
+            when = "; the recording was interrupted before all features had one" if self.interrupted else ""
+            raise MeasurementError(f"{self.path}: no frames in events/image{when}", reason="no_frames")
         return image
 
     def check_length(self, feature: str, *, empty: bool = False) -> None:
         """Make sure that a feature has one number per frame, if the file itself has numbers of it.
+
+        Interrupted recordings have only frames with a number of each feature.
 
         Parameters
         ----------
@@ -292,16 +292,19 @@ class HDF5Data:
         MeasurementError
             Reason ``event_count``.
         """
+        if self.interrupted:
+            return
         item = self._file.numbers(feature)
-        stored = self._stored_length()
+        stored = self.stored_frames
         if item is not None and len(item) != stored and (len(item) or not empty):
             raise MeasurementError(
                 f"{self.path}: events/{feature} has {len(item)} values, but events/image has {stored} frames",
                 reason="event_count",
             )
 
-    def _stored_length(self) -> int:
-        """Return the number of events in the file, without the index mapping."""
+    @property
+    def stored_frames(self) -> int:
+        """Number of events in the file, without the index mapping."""
         return self._features.count_events(metadata.event_count(self.meta))
 
     # -- the file itself and its basins -----------------------------------------------------------

@@ -32,6 +32,8 @@ class ImageStack:
         Path of the file, for messages.
     basin
         The internal basin that `dataset` belongs to; None without one.
+    count
+        Number of events from the first on, if `indices` is None; None for all.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class ImageStack:
         as_bool: bool = False,
         where: str = "",
         basin: Basin | None = None,
+        count: int | None = None,
     ) -> None:
         self.dataset = dataset
         self.indices = indices
         self.where = where or dataset.file.filename
         self.basin = basin
         self._as_bool = as_bool
+        self._count = count
         if indices is not None and indices.size:
             first, last = int(indices.min()), int(indices.max())
             if first < 0 or last >= dataset.shape[0]:
@@ -58,7 +62,15 @@ class ImageStack:
                 )
 
     def __len__(self) -> int:
-        return int(self.dataset.shape[0] if self.indices is None else self.indices.size)
+        if self.indices is not None:
+            return int(self.indices.size)
+        stored = int(self.dataset.shape[0])
+        return stored if self._count is None else min(self._count, stored)
+
+    def first(self, count: int) -> ImageStack:
+        """Return the first events of this stack."""
+        indices = None if self.indices is None else self.indices[:count]
+        return ImageStack(self.dataset, indices, as_bool=self._as_bool, where=self.where, basin=self.basin, count=count)
 
     @property
     def shape(self) -> tuple[int, ...]:

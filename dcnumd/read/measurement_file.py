@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import h5py
 
 from dcnumd.errors import MeasurementError
-from dcnumd.read.open_file import damage_named, is_grave, member, open_measurement
+from dcnumd.read.open_file import damage_named, is_grave, is_marked, member, open_measurement
 from dcnumd.read.survey import Survey
 from dcnumd.read.trust import Trust
 
@@ -32,6 +32,8 @@ class MeasurementFile:
         Path of the file.
     faults
         See `Survey.faults`.
+    interrupted
+        Whether the file is marked as open for writing, and `trust` allows to read it nevertheless.
 
     Raises
     ------
@@ -42,7 +44,9 @@ class MeasurementFile:
     def __init__(self, source: str | pathlib.Path | h5py.File, trust: Trust) -> None:
         self._owns_file = not isinstance(source, h5py.File)
         self.path = pathlib.Path(source.filename if isinstance(source, h5py.File) else source)
-        self._h5: h5py.File | None = source if isinstance(source, h5py.File) else open_measurement(source)
+        self._h5: h5py.File | None = (
+            source if isinstance(source, h5py.File) else open_measurement(source, interrupted=trust.interrupted)
+        )
         try:
             self._survey = Survey(self._h5, trust)
             self._survey.check_copied()
@@ -50,6 +54,7 @@ class MeasurementFile:
             self.close()
             raise
         self.faults = self._survey.faults
+        self.interrupted = trust.interrupted and is_marked(self.path)
 
     def close(self) -> None:
         """Close the file; using it afterwards is an error."""

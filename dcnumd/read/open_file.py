@@ -16,7 +16,7 @@ import h5py
 import hdf5plugin  # noqa: F401 -- importing it registers the Zstandard filter with HDF5
 
 from dcnumd.errors import MeasurementError
-from dcnumd.read.superblock import SIGNATURE
+from dcnumd.read.superblock import HEAD_BYTES, SIGNATURE, read_superblock
 
 GONE_OR_BUSY = frozenset({
     errno.ENOENT,
@@ -51,9 +51,11 @@ HDF5_FAULTS = (OSError, RuntimeError, LookupError, ValueError, TypeError, Arithm
 
 OPEN_HERE = ("flag values don't match", "for file that is already open")
 """Messages of HDF5 for a file that this process has open with other options for locking or SWMR."""
+MARKED = "already open for write"
+"""Message of HDF5 for a file that is marked as open for writing."""
 
 
-def open_measurement(path: str | pathlib.Path, *, keep_chunks: bool = True) -> h5py.File:
+def open_measurement(path: str | pathlib.Path, *, keep_chunks: bool = True, interrupted: bool = False) -> h5py.File:
     """Open an HDF5 file for reading, without a lock.
 
     A reader's lock would make the instrument's next write fail.
@@ -64,12 +66,14 @@ def open_measurement(path: str | pathlib.Path, *, keep_chunks: bool = True) -> h
         The file.
     keep_chunks
         Keep the last chunk of each dataset in memory for the next read; with many datasets this takes much memory.
+    interrupted
+        Open also a file that is marked as open for writing in SWMR mode, since its recording was interrupted.
 
     Raises
     ------
     MeasurementError
         With the reason ``unreadable`` (missing, no permission, not a regular file, share unavailable), ``not_hdf5``,
-        ``damaged``, ``truncated`` or ``being_written``.
+        ``damaged``, ``truncated``, ``being_written``; or ``incomplete``, if `interrupted` does not suffice.
     """
     path = pathlib.Path(path)
     try:
@@ -82,9 +86,47 @@ def open_measurement(path: str | pathlib.Path, *, keep_chunks: bool = True) -> h
     try:
         return h5py.File(path, "r", locking=False, rdcc_nbytes=cache)
     except HDF5_FAULTS as error:
+        if interrupted and MARKED in str(error):
+            return _open_marked(path, cache)
         if not any(text in str(error) for text in OPEN_HERE):
             raise _explain(path, head, error) from error
     return _open_again(path, cache)
+
+
+def is_marked(path: str | pathlib.Path) -> bool:
+    """Return whether a file is marked as open for writing.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``unreadable``.
+    """
+    try:
+        with pathlib.Path(path).open("rb") as file:
+            superblock = read_superblock(file.read(HEAD_BYTES))
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return superblock is not None and superblock.open_for_writing
+
+
+def _open_marked(path: pathlib.Path, cache: int | None) -> h5py.File:
+    """Open a file that is marked as open for writing in SWMR mode.
+
+    Raises
+    ------
+    MeasurementError
+        Reason ``incomplete``, when it is marked, but not in SWMR mode; or another one.
+    """
+    try:
+        return h5py.File(path, "r", locking=False, swmr=True, rdcc_nbytes=cache)
+    except HDF5_FAULTS as error:
+        if "SWMR" not in str(error):
+            raise _explain(path, SIGNATURE, error) from error
+        raise MeasurementError(
+            f"{path}: its recording was interrupted and not in SWMR mode, so that parts of the file may be missing or "
+            "contradict each other; 'h5clear -s' on a copy may help",
+            reason="incomplete",
+        ) from error
 
 
 def _open_again(path: pathlib.Path, cache: int | None) -> h5py.File:
@@ -230,7 +272,7 @@ def _explain(path: pathlib.Path, head: bytes, error: Exception) -> MeasurementEr
             reason="truncated",
             transient=True,
         )
-    if "already open for write" in text:
+    if MARKED in text:
         return MeasurementError(
             f"{path}: marked as open for writing; if no program writes it, repair a copy with 'h5clear -s'",
             reason="being_written",

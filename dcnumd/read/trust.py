@@ -24,7 +24,7 @@ MAX_SYMLINKS = 40
 
 @dataclasses.dataclass(frozen=True)
 class Trust:
-    """Where files may be to which a measurement refers.
+    """Where files may be to which a measurement refers, and in which state files may be.
 
     Attributes
     ----------
@@ -32,10 +32,13 @@ class Trust:
         Files in and below these may be read; None for any file.
     basins
         Whether file basins may be anywhere, regardless of `folders`.
+    interrupted
+        Whether files that are marked as open for writing in SWMR mode may be read, since nobody writes them any more.
     """
 
     folders: tuple[pathlib.Path, ...] | None = None
     basins: bool = True
+    interrupted: bool = False
 
     def allows(self, path: str | pathlib.Path) -> bool:
         """Return whether a file may be read; `path` is absolute.

@@ -1,8 +1,9 @@
-"""A second instrument that records in SWMR mode: dclab's own writer."""
+"""Recordings in SWMR mode: a second instrument, dclab's own writer, and recorders that crash."""
 
 from __future__ import annotations
 
 import pathlib
+import shutil
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,7 @@ from dclab import RTDCWriter
 from dcnumd.simulate.content import initial_metadata, scalar_features
 from dcnumd.simulate.scene import Scene
 from dcnumd.simulate.spec import MeasurementSpec
+from dcnumd.simulate.swmr import EVENT_COUNT, SwmrRecorder
 
 
 class DclabRecorder:
@@ -74,3 +76,34 @@ class DclabRecorder:
 
     def _length(self, name: str) -> int:
         return len(self.h5["events"][name]) if name in self.h5.get("events", {}) else 0
+
+
+def crashed_recording(path: pathlib.Path, spec: MeasurementSpec, frames: Mapping[str, int]) -> None:
+    """Write the file that a recorder leaves when it is killed.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    spec
+        The content of the measurement.
+    frames
+        The number of frames that each feature has; those that are not named have as many as ``image``.
+    """
+    whole = path.with_name(f".{path.name}.whole")
+    with SwmrRecorder(whole, spec) as recorder:
+        for name in recorder.features:
+            recorder.append(frames.get(name, frames["image"]), name)
+        recorder.flush()
+        shutil.copy(whole, path)
+    whole.unlink()
+
+
+def cut_copy(crashed: pathlib.Path, path: pathlib.Path, frames: int) -> None:
+    """Write what a user gets from an interrupted recording with ``h5clear -s`` who then cuts all features."""
+    with h5py.File(crashed, swmr=True, locking=False) as source, h5py.File(path, "w") as target:
+        for name in source:
+            source.copy(name, target)
+        target.attrs.update({**source.attrs, EVENT_COUNT: frames})
+        for dataset in target["events"].values():
+            dataset.resize(frames, axis=0)
