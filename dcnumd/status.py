@@ -139,9 +139,14 @@ class Cluster:
     capacity: int
     """Number of measurements of this daemon that may be processed at the same time."""
     fallback: bool = False
-    """Whether this computer processes the measurements, because the scheduler cannot be reached for long."""
+    """Whether this computer processes the measurements, because there has been no scheduler or no worker for long."""
     excluded: tuple[ExcludedWorker, ...] = ()
     """The workers that were excluded, and have not completed a job since."""
+
+    @property
+    def useful(self) -> bool:
+        """Whether the scheduler can be reached, and there is a worker."""
+        return self.connected and self.workers > 0
 
 
 LATENCY_BOUNDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dcnumd.commands.finding import Finding
 from dcnumd.config.path_map import PathMap
 from dcnumd.config.values import ExecutorSettings, Settings
-from dcnumd.daemon.cluster.dask_loading import lack_of_certificates
+from dcnumd.daemon.cluster.dask_loading import lack_of_certificates, problem_of_timeout
 from dcnumd.daemon.cluster.names import address_in
 from dcnumd.words import duration
 
@@ -32,7 +32,7 @@ def executor_findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "executor.paths", f"{here} is {there} on the workers")
     yield from _models(settings)
     if executor.fallback_minutes:
-        text = "without a scheduler, measurements are processed here after"
+        text = "without a scheduler or a worker, measurements are processed here after"
         yield Finding("ok", "executor", f"{text} {duration(60 * executor.fallback_minutes)}")
     if settings.resources.pause_while_acquiring:
         text = "a recording suspends what runs on this computer, but no jobs and no reports on the cluster"
@@ -67,14 +67,14 @@ def _scheduler(address: str) -> Finding:
     found = HOST.fullmatch(address)
     if found is None:
         return Finding("problem", "executor", f"{address!r} is no address; tls://server.example.org:8786 is one")
+    if problem := problem_of_timeout() or lack_of_certificates(address, "client"):
+        return Finding("problem", "executor", problem)
     if found["protocol"] in {None, "tcp", "ws"} and not _is_loopback(found["host"].strip("[]")):
         text = (
             f"{address} is not encrypted: whoever reaches it can run programs on this computer and on the workers; "
             "use tls:// with certificates, or a network that nobody else reaches"
         )
         return Finding("warning", "executor", text)
-    if problem := lack_of_certificates(address, "client"):
-        return Finding("problem", "executor", problem)
     return Finding("ok", "executor", f"jobs run on the Dask cluster at {address}")
 
 

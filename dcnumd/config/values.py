@@ -162,7 +162,7 @@ class ExecutorSettings:
     paths: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"path_pairs": True})
     """Folder on the workers for each folder on this computer; empty means that the paths are equal."""
     fallback_minutes: float = dataclasses.field(default=0.0, metadata={"minimum": 0})
-    """Time without a scheduler after which jobs run on this computer [min]; 0 means never."""
+    """Time without a scheduler or a worker after which jobs run on this computer [min]; 0 means never."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ FAULTS: dict[Fault, Reason] = {
     ),
 }
 """Cause and cure of faults for which nothing is processed."""
-FALLBACK_CURE = "Ask the engineer to check the network and the scheduler."
+FALLBACK_CURE = "Ask the engineer to check the network, the scheduler and the workers."
 """What to do while this computer processes what others should."""
 EXCLUDED_CURE = "Ask the engineer to check it; it is tried again by itself."
 """What to do about a computer that cannot process measurements."""
@@ -193,12 +193,14 @@ def _of_daemon(snapshot: Snapshot, names: Mapping[str, str]) -> Iterator[Conditi
 
 
 def _of_cluster(cluster: Cluster, *, ready: bool) -> Iterator[Condition]:
-    if ready and cluster.connected and not cluster.workers:
+    if ready and cluster.connected and not cluster.useful and not cluster.fallback:
         others = f" {cluster.refused:,} cannot be used because their versions differ." if cluster.refused else ""
         text = f"No other computer is ready to process measurements, so they wait.{others} Ask the engineer."
         yield Condition("executor.no_workers", "yellow", "No computer to process", text)
     if cluster.fallback:
-        text = f"{FAULTS['executor.unreachable'].what}, so this computer processes them. {FALLBACK_CURE}"
+        alone = "No other computer is ready to process measurements"
+        why = alone if cluster.connected else FAULTS["executor.unreachable"].what
+        text = f"{why}, so this computer processes them. {FALLBACK_CURE}"
         yield Condition("executor.fallback", "yellow", "Processed on this computer", text)
     for one in cluster.excluded:
         cause, name = wording.cause_of(one.reason), printable(one.worker)

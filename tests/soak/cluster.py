@@ -183,13 +183,11 @@ def disturb(site: Site, names: Sequence[str], faults: int) -> None:
     assert site.daemon is not None
     for program, event in ((site.workers["server"], "worker.ready"), (site.daemon, "daemon.ready")):
         program.wait_for(event, timeout=START_SECONDS)
-    kinds = cluster_faults.kinds()
-    for number in range(faults):
+    for number, fault in enumerate(drawn(site.rng, faults)):
         while waiting and 1 - len(waiting) / len(names) <= (number + 1) / faults:
             name = waiting.pop(0)
             (site.folder / "store" / name).rename(site.watched / name)
         moment = site.wait_for_moment()
-        fault = site.rng.choice(kinds)
         fault(site)
         kind = fault.__name__
         site.counts[kind] += 1
@@ -197,6 +195,16 @@ def disturb(site: Site, names: Sequence[str], faults: int) -> None:
             log.write(f"{number + 1} {kind} {moment} {states_of(site)}\n")
         retry(site)
         site.observer.look(f"after fault {number + 1} ({kind}, {moment})")
+
+
+def drawn(rng: random.Random, faults: int) -> Iterator[cluster_faults.Fault]:
+    """Yield so many faults in random order; each kind comes once before any comes again."""
+    kinds: list[cluster_faults.Fault] = []
+    for _ in range(faults):
+        if not kinds:
+            kinds = cluster_faults.kinds()
+            rng.shuffle(kinds)
+        yield kinds.pop()
 
 
 def finish(site: Site, names: Sequence[str]) -> None:

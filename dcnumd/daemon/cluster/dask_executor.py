@@ -114,6 +114,8 @@ class DaskExecutor:
             tried.cancel()
             if self._keeper.done():
                 error = self._keeper.exception()
+                if isinstance(error, DcnumdError):
+                    raise error
                 raise WorkerError(f"the cluster cannot be used: {error!r}", "worker_start", transient=True) from error
 
     def load(self, settings: Settings) -> None:
@@ -162,7 +164,7 @@ class DaskExecutor:
         for handed in self._jobs.values():
             if self._link.client is None:
                 handed.give_up(_unreachable(handed.job))
-            elif handed.allowed and not handed.worker and not handed.allowed & self._link.workers:
+            elif not handed.worker and not (handed.allowed or self._link.workers) & self._link.workers:
                 text = f"{handed.job.path_in}: the workers that could take it are gone"
                 handed.give_up(WorkerError(text, "worker_ended"))
         self._on_change()

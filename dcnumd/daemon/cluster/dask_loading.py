@@ -7,13 +7,27 @@ import logging
 from types import ModuleType
 from typing import Literal
 
+from dcnumd.errors import ConfigError
+
 DASK_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "bokeh", "tornado", "tornado.application")
 """Loggers for which Dask installs handlers of its own when it is imported."""
 
+MIN_TCP_SECONDS = 11
+"""Smallest time limit of Dask for connections with which it can connect [s]."""
+
 
 async def load() -> ModuleType:
-    """Import Dask in a thread, and return its module `distributed`; its log lines go the way of all others."""
-    return await asyncio.to_thread(_load)
+    """Import Dask in a thread, and return its module `distributed`; its log lines go the way of all others.
+
+    Raises
+    ------
+    ConfigError
+        With Dask's configuration, no connection is possible.
+    """
+    distributed = await asyncio.to_thread(_load)
+    if problem := problem_of_timeout():
+        raise ConfigError(problem)
+    return distributed
 
 
 def _load() -> ModuleType:
@@ -26,6 +40,20 @@ def _load() -> ModuleType:
         # Its errors are tracebacks of lost connections, which events of dcnumd tell in a line.
         logger.setLevel(logging.CRITICAL)
     return distributed
+
+
+def problem_of_timeout() -> str:
+    """Return why no connection is possible, if Dask's time limit for connections is so short that it always fails."""
+    import dask.config  # noqa: PLC0415 -- as above
+    from dask.utils import parse_timedelta  # noqa: PLC0415
+
+    name = "distributed.comm.timeouts.tcp"
+    given = dask.config.get(name, default=f"{MIN_TCP_SECONDS}s")
+    try:
+        enough = parse_timedelta(given, default="seconds") >= MIN_TCP_SECONDS
+    except (KeyError, TypeError, ValueError):
+        enough = False
+    return "" if enough else f"Dask's configuration: {name} is {given!r}; {MIN_TCP_SECONDS} s or more is allowed"
 
 
 def lack_of_certificates(address: str, role: Literal["client", "worker"]) -> str:

@@ -1,4 +1,4 @@
-"""An executor that runs jobs on a cluster, and on this computer while the scheduler has been gone for long."""
+"""An executor that runs jobs on a cluster, and on this computer while there has been no worker for long."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CLOSE_SECONDS = 2.0
 
 
 class FallbackExecutor:
-    """Passes jobs to a `DaskExecutor`, or to a `LocalExecutor`, which exists only while there is no scheduler.
+    """Passes jobs to a `DaskExecutor`, or to a `LocalExecutor`, which exists only while the cluster is of no use.
 
-    After ``executor.fallback_minutes`` without a connection, jobs run on this computer, one at a time, until the
-    connection is there again and the running one has ended. A job that a worker completes without a connection does no
-    harm: whichever comes second finds the result of the other.
+    After ``executor.fallback_minutes`` without a connection or without a worker, jobs run on this computer, one at a
+    time, until there is a worker again and the running one has ended. A job that a worker completes
+    without a connection does no harm: whichever comes second finds the result of the other.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class FallbackExecutor:
         self._return_to_cluster()
 
     def _on_cluster_change(self) -> None:
-        if self._there.cluster.connected:
+        if self._there.cluster.useful:
             self._cancel_timer()
             self._return_to_cluster()
         elif self._timer is None and not self.local:
@@ -181,8 +181,8 @@ class FallbackExecutor:
         self._move(local=True)
 
     def _return_to_cluster(self) -> None:
-        """Give jobs to the cluster again, unless it is gone, or one still runs on this computer."""
-        if self.local and self._running_here is None and self._there.cluster.connected:
+        """Give jobs to the cluster again, unless it has no worker, or one still runs on this computer."""
+        if self.local and self._running_here is None and self._there.cluster.useful:
             log.info("executor.fallback_ended", scheduler=self._there.cluster.scheduler)
             self._move(local=False)
             # The computer has its memory and its processors for recordings again.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import pathlib
 import signal
 import socket
 import sys
@@ -20,7 +21,7 @@ from dcnumd.daemon import logs
 from dcnumd.daemon.cluster import dask_loading, engine
 from dcnumd.daemon.cluster.engine import Engine
 from dcnumd.daemon.cluster.link import CANNOT_CONNECT, CONNECT_SECONDS, PAUSE_SECONDS
-from dcnumd.daemon.cluster.names import resource
+from dcnumd.daemon.cluster.names import address_in, resource
 from dcnumd.daemon.cluster.scratch_folder import scratch_folder
 from dcnumd.daemon.systemd import Notifier
 from dcnumd.errors import ConfigError
@@ -83,14 +84,15 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
 async def _keep_serving(mine: Engine, options: dict[str, Any], notifier: Notifier) -> None:
     """Start the pipeline process, then serve one scheduler after the other, until cancelled."""
     distributed = await dask_loading.load()
-    if lack := dask_loading.lack_of_certificates(options.get("scheduler_ip", ""), "worker"):
-        raise ConfigError(lack)
+    _check_certificates(options)
     await mine.start()
     engine.use(mine)
     # The scheduler may be started later.
     notifier.ready()
     lost = ""
     while True:
+        # The file with the address may not have been there before.
+        _check_certificates(options)
         # Jobs run in the pipeline process, whose memory is not Dask's; hence no limit of Dask's, which kills.
         worker = distributed.Worker(**options, nthreads=1, memory_limit=0, resources={resource(): 1}, dashboard=False)
         try:
@@ -109,6 +111,16 @@ async def _keep_serving(mine: Engine, options: dict[str, Any], notifier: Notifie
             log.warning("executor.unreachable", scheduler=_shown(options), error=error)
         lost = error
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _check_certificates(options: dict[str, Any]) -> None:
+    """Raise an error if the scheduler, as far as its address is known, needs certificates that Dask does not have."""
+    address = options.get("scheduler_ip", "")
+    if "scheduler_file" in options:
+        with contextlib.suppress(OSError, ValueError):
+            address = address_in(pathlib.Path(options["scheduler_file"]))
+    if lack := dask_loading.lack_of_certificates(address, "worker"):
+        raise ConfigError(lack)
 
 
 async def _leave(worker: Any) -> None:

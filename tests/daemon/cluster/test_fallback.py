@@ -1,4 +1,4 @@
-"""While the scheduler has been gone for long, the daemon processes measurements itself, each of them once."""
+"""While the scheduler or all workers have been gone for long, the daemon processes measurements itself, once each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.faults import draw_long, published, recording, result_of, wai
 
 pytestmark = pytest.mark.slow
 SOON = 0.02
-"""Time without a scheduler after which jobs run here [min]."""
+"""Time without a scheduler or a worker after which jobs run here [min]."""
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def config(cluster, write_config, port):
 def test_jobs_run_here_until_the_scheduler_is_back(cluster, start_daemon, config, watched_folder, port):
     """What the worker completes without a scheduler and what is processed here makes one result."""
     worker = cluster.start_worker("there")
+    worker.wait_for("worker.ready")
     daemon = start_daemon(config=config)
     long = long_measurement(watched_folder)
     wait_until(lambda: (status(port)["running"] or {}).get("worker") == "there")
@@ -57,17 +58,17 @@ def test_jobs_run_here_until_the_scheduler_is_back(cluster, start_daemon, config
     assert not daemon.matching("job.failed")
 
 
-def test_a_recording_suspends_jobs_only_while_they_run_here(cluster, start_daemon, config, watched_folder):
-    """A job that is suspended goes on when the recording has ended, though the scheduler is back."""
-    cluster.scheduler.kill()
+def test_a_recording_suspends_jobs_only_while_they_run_here(cluster, start_daemon, config, watched_folder, port):
+    """The scheduler has no worker; a job that is suspended goes on after the recording, though a worker has come."""
     daemon = start_daemon("--set", "resources.pause_while_acquiring=true", config=config)
     daemon.wait_for("executor.fallback")
+    assert "so this computer processes them" in status(port)["conditions"][0]["text"]
     long = long_measurement(watched_folder)
     daemon.wait_for("job.started", path=str(long))
     with recording(watched_folder / "recording.rtdc"):
         daemon.wait_for("pipeline.held", path=str(long))
-        cluster.start_scheduler()
-        daemon.wait_for("executor.recovered")
+        cluster.start_worker("late").wait_for("worker.ready")
+        wait_until(lambda: status(port)["cluster"]["workers"])
         assert not daemon.matching("executor.fallback_ended")
     daemon.wait_for("job.finished", path=str(long))
     daemon.wait_for("executor.fallback_ended")

@@ -74,7 +74,7 @@ def test_only_those_with_a_certificate_connect(tmp_path):
             assert f"Error: the scheduler {address} cannot be reached" in refused.stderr
             assert "Traceback" not in refused.stderr
             assert environment or "check your TLS configuration" in refused.stderr
-        command = [sys.executable, "-m", "dcnumd", "worker", address]
+        command = [sys.executable, "-m", "dcnumd", "worker", "--scheduler-file", os.fspath(file)]
         without = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
         assert without.returncode == 2
         assert without.stderr == (

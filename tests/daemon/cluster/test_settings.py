@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dcnumd.cli import main
 from dcnumd.config.file import load_settings
 from dcnumd.config.path_map import PathMap
 from dcnumd.errors import ConfigError
+from tests.support.daemon import HANG_SECONDS
 
 SCHEDULER = "[executor]\nkind = 'dask'\nscheduler = 'tcp://127.0.0.1:8786'\n"
 
@@ -87,6 +89,21 @@ def test_check_warns_of_a_scheduler_that_others_can_use(load, tmp_path, capsys, 
     (found,) = [finding for finding in findings if finding["subject"] == "executor"]
     assert (found["level"], code) == (level, 2 if level == "problem" else 0)
     assert level != "warning" or "not encrypted" in found["text"]
+
+
+def test_a_time_limit_with_which_dask_cannot_connect_is_named(load, tmp_path):
+    """By `check`, by the daemon and by a worker, in one line."""
+    load(SCHEDULER)
+    environment = {**os.environ, "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "10s"}
+    config, problem = str(tmp_path / "config.toml"), "distributed.comm.timeouts.tcp is '10s'; 11 s or more is allowed"
+    for command in (["check", "-c", config], ["run", "-c", config], ["worker", "tcp://127.0.0.1:8786"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "dcnumd", *command],
+            env=environment, timeout=HANG_SECONDS, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert problem in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_nothing_of_dask_is_loaded_for_jobs_on_this_computer():
