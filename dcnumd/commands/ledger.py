@@ -28,6 +28,7 @@ from dcnumd.errors import printable
 from dcnumd.read.trust import Trust
 from dcnumd.reasons import CATALOGUE, REFUSED_NAMES
 from dcnumd.report.conditions import Condition, concerning, concerning_report
+from dcnumd.report.wording import count_of
 from dcnumd.words import distinct_names
 
 NOT_SEEN = "unknown: the daemon has not seen it yet"
@@ -108,6 +109,8 @@ def _show_way(entry: Entry, way: Sequence[Transition], conditions: Sequence[Cond
         click.echo(f"    {one.line}")
     if cause := CATALOGUE.get(entry.reason):
         click.echo(f"    {cause.what}. {cause.cure}")
+    if entry.interrupted:
+        click.echo(f"    The recording was interrupted after {count_of(entry.frames or 0, 'frame')}.")
     if entry.report:
         click.echo(f"    report: {printable(entry.report)}")
     for step in way:

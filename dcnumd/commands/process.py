@@ -71,6 +71,12 @@ class FrameChoice(click.ParamType[FrameSelection]):
     type=click.Path(path_type=pathlib.Path, dir_okay=False),
     help="Write a row for each file that has ended into this CSV file, which is replaced.",
 )
+@click.option(
+    "--interrupted",
+    is_flag=True,
+    help="Process also files that are open for writing in SWMR mode, with the frames that all features have; only for "
+    "recordings that nobody continues.",
+)
 @click.option("--no-report", is_flag=True, help="Make no reports of the results.")
 @click.option("--dry-run", is_flag=True, help="Only list the files and their results; process nothing.")
 @json_option
@@ -83,6 +89,7 @@ def process(
     frames: FrameSelection | None,
     executor: ExecutorKind,
     summary_file: pathlib.Path | None,
+    interrupted: bool,
     no_report: bool,
     dry_run: bool,
     as_json: bool,
@@ -93,6 +100,7 @@ def process(
     code 1 if a measurement failed, 2 if the config does not fit.
     """
     jobs = make_jobs(settings, paths, output, frames, recursive=recursive)
+    jobs = [dataclasses.replace(job, interrupted=interrupted) for job in jobs]
     requests: Sequence[ReportRequest | None] = [None] * len(jobs)
     if settings.report.enabled and settings.report.formats and not no_report:
         requests = requests_for(settings, jobs, output)

@@ -162,6 +162,8 @@ def tell(result: JobResult, summary: ReportSummary | None, *, as_json: bool) -> 
         return
     speed = f", {result.frames / result.seconds:.0f} frames/s" if result.seconds else ""
     counts = f"{count_of(result.frames, 'frame')}, {count_of(result.events, 'event')}"
+    if result.interrupted:
+        counts = f"interrupted recording, {counts}"
     click.echo(printable(f"{result.path_in}: {counts} in {duration(result.seconds)}{speed} -> {result.path_out}"))
     if summary is not None:
         report = printable(os.fspath(summary.paths[0]))

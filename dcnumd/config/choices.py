@@ -19,6 +19,8 @@ ExecutorKind = Literal["local", "dask"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 DeletedPolicy = Literal["leave", "remake"]
+InterruptedPolicy = Literal["fail", "process"]
+"""What the daemon does with a recording in SWMR mode that was interrupted: its file is still open for writing."""
 QueueOrder = Literal["oldest", "newest"]
 Compression = Literal[
     "none",

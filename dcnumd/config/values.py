@@ -18,6 +18,7 @@ from dcnumd.config.choices import (
     ExecutorKind,
     ExistingPolicy,
     Format,
+    InterruptedPolicy,
     LogFormat,
     LogLevel,
     QueueOrder,
@@ -35,6 +36,8 @@ class WatchSettings:
     rescan_seconds: float = dataclasses.field(default=60.0, metadata={"above": 0})
     force_polling: bool = False
     poll_seconds: float = dataclasses.field(default=5.0, metadata={"above": 0})
+    interrupted: InterruptedPolicy = "fail"
+    """What to do with a recording that was interrupted."""
     priority: int = 0
     """Priority of the measurements in these folders; higher priorities are processed first."""
     allow_basins_outside: bool = False

@@ -55,9 +55,9 @@ def inspect_measurement(job: Job) -> Inspection:
         The measurement cannot be processed with these settings.
     """
     with open_plan(job) as plan:
-        blank = is_blank(plan.data)
-        if plan.data.interrupted and not blank:
+        if plan.data.interrupted:
             _read_last_frame(plan)
+        blank = is_blank(plan.data)
         return Inspection(
             ppid=str(plan.pipeline_id),
             pphash=plan.pipeline_id.hash,

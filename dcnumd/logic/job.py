@@ -127,6 +127,8 @@ class JobResult:
     bytes_written: int = 0
     """Size of the result."""
     worker_pids: tuple[int, ...] = ()
+    interrupted: bool = False
+    """Whether the recording was interrupted, and `frames` is the number of frames that all features have."""
     error: str = ""
     """For ``output_differs``: which file is in the place of the result, and what to do."""
 
@@ -146,6 +148,7 @@ class JobResult:
             "bottleneck": self.bottleneck,
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
+            **({"interrupted": True} if self.interrupted else {}),
         }
 
 

@@ -14,10 +14,8 @@ from dcnumd.logic.job import Job
 from dcnumd.logic.plan import Plan, open_plan
 from dcnumd.logic.stamp import CHANGED, Stamp
 from dcnumd.read.content import content_digest, files_of
+from dcnumd.read.metadata import ORIGIN
 from dcnumd.read.open_file import unreadable
-
-PREFIX = "dcnumd input "
-"""Prefix of the attributes of the group ``events`` that contain the origin of a result."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Origin:
         for name, value in dataclasses.asdict(self).items():
             if name == "interrupted" and not value:
                 continue
-            attributes[PREFIX + name] = np.bytes_(value) if isinstance(value, bytes) else value
+            attributes[ORIGIN + name] = np.bytes_(value) if isinstance(value, bytes) else value
 
     @classmethod
     def read(cls, h5: h5py.File) -> Origin | None:
@@ -49,10 +47,10 @@ class Origin:
         events = h5.get("events")
         attributes = {} if events is None else events.attrs
         names = ("path", "size", "frames", "digest")
-        if any(PREFIX + name not in attributes for name in names):
+        if any(ORIGIN + name not in attributes for name in names):
             return None
-        path, size, frames, digest = (attributes[PREFIX + name] for name in names)
-        interrupted = bool(attributes.get(f"{PREFIX}interrupted", False))
+        path, size, frames, digest = (attributes[ORIGIN + name] for name in names)
+        interrupted = bool(attributes.get(f"{ORIGIN}interrupted", False))
         return cls(bytes(path), int(size), int(frames), str(digest), interrupted)
 
 

@@ -223,6 +223,7 @@ def _compute(
         bytes_read=times.bytes_read,
         bytes_written=bytes_written,
         worker_pids=pipeline.worker_pids,
+        interrupted=plan.data.interrupted,
     )
 
 

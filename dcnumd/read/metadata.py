@@ -31,6 +31,8 @@ LINES_PER_BLOCK = 256
 RUN_IDENTIFIER = "experiment:run identifier"
 IDENTIFYING = ("experiment:time", "experiment:date", "setup:identifier")
 """Attributes that identify a measurement without a run identifier."""
+ORIGIN = "dcnumd input "
+"""Prefix of the attributes of the group ``events`` of a result that say of which content it was made."""
 Attribute = str | int | float | bool | list[object]
 
 COMPUTED_WITH = re.compile(

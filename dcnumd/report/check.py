@@ -65,6 +65,8 @@ class Observations:
         Time of each event since the start of the recording [s].
     duration
         Duration of the recording [s].
+    interrupted_after
+        Number of frames after which the recording was interrupted; None if it was not.
     """
 
     events: int
@@ -80,6 +82,7 @@ class Observations:
     border_cells: int | None = None
     event_times: npt.NDArray[np.float64] | None = None
     duration: float | None = None
+    interrupted_after: int | None = None
 
 
 def unknown(name: str, limit: float, unit: str, text: str) -> Check:

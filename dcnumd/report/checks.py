@@ -1,4 +1,4 @@
-"""The traffic light of a report: ten checks, each with a value, a limit, and a sentence with the cure."""
+"""The traffic light of a report: checks, each with a value, a limit, and a sentence with the cure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from dcnumd.config.values import ReportLimits
 from dcnumd.report.check import Check, Observations
-from dcnumd.report.checks_events import border_cells, clogging, few_events, masks_dropped, ragged_contours
+from dcnumd.report.checks_events import (
+    border_cells,
+    clogging,
+    few_events,
+    interrupted,
+    masks_dropped,
+    ragged_contours,
+)
 from dcnumd.report.checks_light import background_drift, flicker, saturated, too_bright, too_dark
 from dcnumd.report.request import Light
 
@@ -14,8 +21,9 @@ __all__ = ["Check", "Observations", "judge", "light_of"]
 
 
 def judge(seen: Observations, limits: ReportLimits) -> tuple[Check, ...]:
-    """Make all ten checks."""
+    """Make all ten checks; an interrupted recording has a further one."""
     return (
+        *interrupted(seen),
         few_events(seen, limits),
         clogging(seen, limits),
         flicker(seen, limits),

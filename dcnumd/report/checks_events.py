@@ -21,6 +21,18 @@ SILENT_SHARE = 0.25
 """Share of the duration, at the end and without any event, above which the channel counts as clogged."""
 
 
+def interrupted(seen: Observations) -> tuple[Check, ...]:
+    """Warn of a recording that was interrupted; return no check for others."""
+    frames = seen.interrupted_after
+    if frames is None:
+        return ()
+    text = (
+        f"The recording was interrupted after {count_of(frames, 'frame')}: its file was not closed. Look at the "
+        "instrument and its software; record again if the events are too few."
+    )
+    return (Check("interrupted", "warning", float(frames), None, "frames", text),)
+
+
 def few_events(seen: Observations, limits: ReportLimits) -> Check:
     """Warn of too few events for certain medians; without any, the check is `no_events`."""
     if not seen.events:

@@ -178,6 +178,7 @@ def measure(data: ResultData, limits: ReportLimits) -> Figures:
             # The end of the recording is only known from the number of frames or their times; without them, the
             # duration ends with the last event.
             duration=duration if frames or data.source_times is not None else None,
+            interrupted_after=data.interrupted_after,
         ),
         limits,
     )

@@ -15,7 +15,8 @@ from dcnumd.errors import MeasurementError
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.image_stack import ImageStack
 from dcnumd.read.index_mapping import Indices
-from dcnumd.read.open_file import members, open_measurement
+from dcnumd.read.metadata import ORIGIN
+from dcnumd.read.open_file import HDF5_FAULTS, members, open_measurement
 from dcnumd.read.trust import Trust, trust_in_force, trusting
 from dcnumd.report.processed import WHOLE_MEASUREMENT, processed_frames
 from dcnumd.report.processing import Run, read_run
@@ -107,6 +108,16 @@ class ResultData:
         except MeasurementError as error:
             self.miss(f"The logs cannot be read: {error.message}.")
             return Run()
+
+    @property
+    def interrupted_after(self) -> int | None:
+        """Number of frames after which the recording was interrupted; None if it was not."""
+        try:
+            attributes = self._data.h5["events"].attrs
+            frames = attributes.get(f"{ORIGIN}frames") if attributes.get(f"{ORIGIN}interrupted") else None
+            return None if frames is None else int(frames)
+        except HDF5_FAULTS:
+            return None
 
     # -- numbers ----------------------------------------------------------------------------------
 
@@ -341,7 +352,8 @@ def open_result(request: ReportRequest) -> Iterator[ResultData]:
         If the file cannot be opened, or, with the reason ``no_result``, if it is not a result.
     """
     path = pathlib.Path(request.path_result)
-    trust = Trust(request.trusted_folders, basins=request.trust_basins)
+    # The result may be that of a recording that was interrupted.
+    trust = Trust(request.trusted_folders, basins=request.trust_basins, interrupted=True)
     with trusting(trust), open_measurement(path, keep_chunks=False) as h5, HDF5Data(h5) as data:
         events = members(data.h5, "events")
         processed = "pipeline:dcnum hash" in data.meta or {"area_um", "deform"} <= events.keys()

@@ -27,6 +27,7 @@ VERDICTS: dict[Light, Verdict] = {
 LIGHTS: dict[str, str] = {light: verdict.what for light, verdict in VERDICTS.items()}
 """Text of each traffic light, without its meaning."""
 WARNINGS = {
+    "interrupted": "interrupted",
     "no_events": "no events",
     "few_events": "few events",
     "flicker": "flicker",

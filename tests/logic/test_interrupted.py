@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-import h5py
 import pytest
 
 from dcnumd.errors import MeasurementError
 from dcnumd.logic.inspect import inspect_measurement
 from dcnumd.logic.job import Job
 from dcnumd.simulate.spec import MeasurementSpec
-from tests.support.swmr import crashed_recording
+from tests.support.swmr import crashed_recording, tear_last_chunk
 
 SPEC = MeasurementSpec(size=(45, 100), frames=900, rate=400, seed=11, chunk=100)
 
@@ -38,11 +37,7 @@ def test_a_torn_last_chunk_is_found(damage, compression, reason, tmp_path):
     path = tmp_path / "M.rtdc"
     spec = dataclasses.replace(SPEC, compression=compression, fletcher32=bool(damage))
     crashed_recording(path, spec, {"image": 550})
-    with h5py.File(path, swmr=True, locking=False) as h5:
-        chunk = h5["events/image"].id.get_chunk_info_by_coord((500, 0, 0))
-    with path.open("r+b") as file:
-        file.seek(chunk.byte_offset + chunk.size // 2)
-        file.write(bytes(chunk.size // 2))
+    tear_last_chunk(path)
     with pytest.raises(MeasurementError, match=r"chunk \(5, 0, 0\).*interrupted while it was written") as failure:
         inspect_measurement(job_for(path))
     assert failure.value.reason == reason

@@ -15,11 +15,12 @@ import pytest
 
 from dcnumd.errors import MeasurementError
 from dcnumd.logic.job import Job, JobResult, KnownContent, PipelineSettings
-from dcnumd.logic.origin import PREFIX, Input, Origin
+from dcnumd.logic.origin import Input, Origin
 from dcnumd.logic.plan import open_plan
 from dcnumd.logic.process import engine, process_measurement
 from dcnumd.logic.reuse import settle_existing
 from dcnumd.logic.stamp import Stamp
+from dcnumd.read.metadata import ORIGIN
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 
 pytestmark = pytest.mark.slow
@@ -52,14 +53,14 @@ def job(processed, tmp_path, request):
     result = tmp_path / "M001_dcn.rtdc"
     shutil.copyfile(processed.with_name(f"{strategy}.rtdc"), result)
     with h5py.File(result, "r+") as h5:
-        h5["events"].attrs[PREFIX + "path"] = np.bytes_(os.fsencode(path))
+        h5["events"].attrs[ORIGIN + "path"] = np.bytes_(os.fsencode(path))
     return Job(path, result, basin_strategy=strategy)
 
 
 def be_silent(path):
     """Have a result say nothing of its origin, as those of earlier versions."""
     with h5py.File(path, "r+") as h5:
-        for key in [key for key in h5["events"].attrs if key.startswith(PREFIX)]:
+        for key in [key for key in h5["events"].attrs if key.startswith(ORIGIN)]:
             del h5["events"].attrs[key]
 
 

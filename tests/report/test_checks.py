@@ -42,6 +42,15 @@ FAULTS = {
 }
 
 
+def test_interrupted_recording_has_a_further_check():
+    """It comes first, names the number of frames, and makes a report without other warnings yellow."""
+    first, *others = judge(Observations(1000, interrupted_after=1234), LIMITS)
+    assert (first.name, first.state, first.value) == ("interrupted", "warning", 1234)
+    assert "interrupted after 1,234 frames" in first.text
+    assert {check.name for check in others} == NAMES - {"no_events"}
+    assert light_of([first]) == "yellow"
+
+
 def found_in(checks):
     return {check.name: check.state for check in checks if check.state in {"warning", "alarm"}}
 

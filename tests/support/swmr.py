@@ -107,3 +107,13 @@ def cut_copy(crashed: pathlib.Path, path: pathlib.Path, frames: int) -> None:
         target.attrs.update({**source.attrs, EVENT_COUNT: frames})
         for dataset in target["events"].values():
             dataset.resize(frames, axis=0)
+
+
+def tear_last_chunk(path: pathlib.Path) -> None:
+    """Leave only the first half of the last chunk of the images, as a power failure does."""
+    with h5py.File(path, swmr=True, locking=False) as h5:
+        image = h5["events/image"]
+        chunk = image.id.get_chunk_info_by_coord(((len(image) - 1) // image.chunks[0] * image.chunks[0], 0, 0))
+    with path.open("r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size // 2)
+        file.write(bytes(chunk.size - chunk.size // 2))

@@ -265,6 +265,8 @@ def columns_of(record: type[Entry | Transition]) -> tuple[str, ...]:
 def sql_default(column: str) -> str:
     """Return, as SQL, the value that a column of the measurements has in rows older than the column."""
     (default,) = (field.default for field in dataclasses.fields(Entry) if field.name == column)
+    if isinstance(default, int):
+        return str(default)
     return "NULL" if default is None else f"'{default}'"
 
 

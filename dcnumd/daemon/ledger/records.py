@@ -120,6 +120,8 @@ class Entry:
     report_state: ReportState = ""
     digest: str = ""
     """Digest of the content; empty before the file was inspected, and in rows of an earlier version."""
+    interrupted: int = 0
+    """Whether the recording was interrupted; `frames` is the number of frames that all features have."""
 
     @property
     def stamp(self) -> Stamp | None:
@@ -167,6 +169,7 @@ def settings_key(settings: Settings) -> str:
         settings.models.folders,
         output,
         settings.watch.allow_basins_outside,
+        *([settings.watch.interrupted] if settings.watch.interrupted != "fail" else []),
         # Reports and recordings use a part of the memory limit, so they matter only if there is one.
         settings.resources.max_memory_mb
         and (settings.resources.max_memory_mb, settings.report.enabled, *(["live"] if settings.live.enabled else [])),

@@ -72,6 +72,10 @@ MIGRATIONS = (
     INSERT INTO acknowledged (time) VALUES (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'));
     CREATE INDEX by_red ON measurements (finished_at) WHERE light = 'red';
     """,
+    """
+    -- Whether the recording was interrupted, so that only the frames that all features have are processed.
+    ALTER TABLE measurements ADD COLUMN interrupted INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, assert_never
@@ -42,7 +43,7 @@ class Inspector:
         self._probe = probe
         self._busy = asyncio.Lock()
 
-    async def inspect(self, path: str, size: int, *, recorded: bool = False) -> Inspection:
+    async def inspect(self, path: str, size: int, *, recorded: bool = False, interrupted: bool = False) -> Inspection:
         """Inspect a file in the probe process, within a time limit that depends on its size.
 
         Parameters
@@ -51,6 +52,8 @@ class Inspector:
             Path of the file, and its size [bytes].
         recorded
             Whether the ledger lists the file as the result of a measurement.
+        interrupted
+            Whether the frames that all features have count if the file is open for writing.
 
         Raises
         ------
@@ -59,6 +62,7 @@ class Inspector:
             ``unreachable`` if in addition the probe could not be killed.
         """
         job = routing.watched_job_for(self._settings, pathlib.Path(path), "")
+        job = dataclasses.replace(job, interrupted=interrupted)
         seconds = INSPECTION_SECONDS + size / INSPECTION_BYTES_PER_SECOND
         return await self._call(seconds, path, inspect_file, job, recorded=recorded)
 
@@ -114,8 +118,10 @@ def incomplete(candidate: Candidate, found: Inspection, quiet_seconds: float) ->
         case "open_for_writing":
             problem = (
                 f"is marked as open for writing, but nobody wrote to it for {duration(quiet_seconds)}; "
-                "if the recording was interrupted, `h5clear -s` on a copy may help"
+                'if the recording was interrupted, set watch.interrupted to "process", or use `h5clear -s` on a copy'
             )
+        case "blank" if candidate.interrupted:
+            problem = "has frames that are all zero, and its recording was interrupted; record it again"
         case "blank":
             problem = f"has frames that are all zero {quiet}; if it was copied, copy it again"
         case "changing":

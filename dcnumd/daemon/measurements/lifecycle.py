@@ -98,12 +98,13 @@ class Lifecycle:
             if entry.state is State.QUEUED:
                 self._enqueue(entry)
                 return False
+        interrupted = entry is not None and entry.stamp == stamp and bool(entry.interrupted)
         if entry is None or entry.content is not None:
             entry = self.ledger.add(path, stamp, uuid.uuid4().hex[:12])
         self.ledger.move(entry.id, State.SETTLING, attempts=0)
         self.ledger.amend(entry.id, stamp=stamp)
         log.info("file.detected", path=path, size=stamp.size)
-        self.tracker.wait_for(path, stamp, entry.id, group.watch.settle_seconds)
+        self.tracker.wait_for(path, stamp, entry.id, group.watch.settle_seconds, interrupted=interrupted)
         return False
 
     def note_incomplete(self, candidate: Candidate, verdict: str) -> None:
@@ -127,12 +128,12 @@ class Lifecycle:
                 settled_at=utc_now(),
                 frames=found.frames,
                 sample=found.sample,
+                interrupted=int(found.interrupted),
             )
             if not candidate.repeated:
-                told: dict[str, Any] = {"size": found.content.size, "frames": found.frames}
-                if found.not_applicable:
-                    told |= {"fallback": found.segmenter, "not_applicable": found.not_applicable}
-                log.info("file.settled", path=entry.path, **told)
+                if found.interrupted:
+                    log.warning("file.interrupted", path=entry.path, frames=found.frames)
+                log.info("file.settled", path=entry.path, **found.log_fields())
             if entry.state is State.RUNNING:
                 # The content being processed is unchanged; only the stamp is new, which the end of the job handles.
                 self.tracker.note_active(entry.path, candidate.stamp)
@@ -341,7 +342,8 @@ class Lifecycle:
     def _come_back(self, entry: Entry, delay: float) -> None:
         # If a scan has noticed a change of the file already, there is a candidate for it, which settles as usual.
         if entry.stamp is not None and self.tracker.candidate(entry.path) is None:
-            self.tracker.wait_for(entry.path, entry.stamp, entry.id, delay, repeated=True)
+            interrupted = bool(entry.interrupted)
+            self.tracker.wait_for(entry.path, entry.stamp, entry.id, delay, repeated=True, interrupted=interrupted)
 
     def _leave_done(self, done: Entry) -> None:
         self.last_success = done.finished_at

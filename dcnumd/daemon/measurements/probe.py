@@ -11,7 +11,7 @@ import resource
 import signal
 import stat
 from collections.abc import Iterator
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from dcnumd.daemon.folders.mounts import device_of
 from dcnumd.daemon.ledger.records import Content
@@ -59,6 +59,15 @@ class Inspection:
     """Code of the segmenter that is used."""
     not_applicable: tuple[str, ...] = ()
     """Why the configured segmenter is not made for the measurement; empty if it is used."""
+    interrupted: bool = False
+    """Whether the recording was interrupted, and `frames` is the number of frames that all features have."""
+
+    def log_fields(self) -> dict[str, Any]:
+        """Return the fields of a log event about a complete file."""
+        told: dict[str, Any] = {"size": self.stamp.size, "frames": self.frames}
+        if self.not_applicable:
+            told |= {"fallback": self.segmenter, "not_applicable": self.not_applicable}
+        return told
 
 
 def is_locked_for_writing(locks: str, status: os.stat_result, device: int) -> bool:
@@ -152,7 +161,7 @@ def _inspect(job: Job, first: _FirstBytes, *, recorded: bool) -> Inspection:
     stamp, superblock = Stamp.of(first.status), read_superblock(first.head)
     if not stamp.size:
         return Inspection("truncated", stamp)
-    if superblock is not None and superblock.open_for_writing:
+    if superblock is not None and superblock.open_for_writing and not job.interrupted:
         return Inspection("open_for_writing", stamp)
     if is_locked_for_writing(_locks(), first.status, first.device):
         return Inspection("open_for_writing", stamp)
@@ -168,7 +177,7 @@ def _inspect(job: Job, first: _FirstBytes, *, recorded: bool) -> Inspection:
     except MemoryError as error:
         raise WorkerError(f"{job.path_in}: not enough memory", "memory") from error
     except MeasurementError as error:
-        if first.blank and error.reason in SUSPECT:
+        if first.blank and error.reason in SUSPECT and not job.interrupted:
             return Inspection("blank", stamp)
         raise
     if (after := Stamp.of(_first_bytes(job).status)) != stamp:
@@ -185,6 +194,7 @@ def _inspect(job: Job, first: _FirstBytes, *, recorded: bool) -> Inspection:
         found.sample,
         found.segmenter,
         found.not_applicable,
+        found.interrupted,
     )
 
 
@@ -212,7 +222,8 @@ def not_complete(verdict: Verdict) -> tuple[str, str]:
         case "own_output":
             return "is a result that was made here", verdict
         case "open_for_writing":
-            return "is open for writing, or its recording was interrupted", verdict
+            how = "if it was, --interrupted processes the frames that all features have"
+            return f"is open for writing, or its recording was interrupted; {how}", verdict
         case "truncated":
             return "is shorter than its header says: it is still being copied, or was cut off", verdict
         case "blank":

@@ -352,4 +352,5 @@ def _job_of(settings: Settings, entry: Entry) -> Job:
     job = routing.watched_job_for(settings, pathlib.Path(entry.path), entry.job_id)
     if entry.stamp is not None and entry.digest:
         job = dataclasses.replace(job, known=KnownContent(entry.stamp, entry.digest))
+    job = dataclasses.replace(job, interrupted=bool(entry.interrupted))
     return dataclasses.replace(job, existing="replace") if entry.replace_output else job

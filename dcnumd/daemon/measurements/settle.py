@@ -112,7 +112,9 @@ class Settling:
             before = candidate.stamp
             try:
                 recorded = self._tracker.may_be_result(candidate.path)
-                found = await self._inspector.inspect(candidate.path, candidate.stamp.size, recorded=recorded)
+                found = await self._inspector.inspect(
+                    candidate.path, candidate.stamp.size, recorded=recorded, interrupted=candidate.interrupted
+                )
                 known = found.content and self._ledger.find(candidate.path, found.content, found.pphash)
                 missing = await self._results.to_make(known or None)
             except sqlite3.Error:
@@ -210,6 +212,9 @@ class Settling:
         quiet_seconds = now() - candidate.changed_at
         if self._once and candidate.open_for_writing:
             self._lifecycle.leave_for_next_run(candidate)
+        elif candidate.open_for_writing and quiet_seconds > PATIENCE * settle and self._may_be_cut(candidate):
+            candidate.interrupted = candidate.busy = True
+            self._to_inspect.put_nowait(candidate)
         elif self._once or quiet_seconds > PATIENCE * settle:
             self._refuse(candidate, incomplete(candidate, found, quiet_seconds))
         else:
@@ -219,6 +224,10 @@ class Settling:
                 candidate, min(settle * 2**candidate.inspections, candidate.settings.watch.rescan_seconds)
             )
             self._lifecycle.note_incomplete(candidate, found.verdict)
+
+    def _may_be_cut(self, candidate: Candidate) -> bool:
+        """Return whether to inspect a file again that nobody writes, for the frames that all of its features have."""
+        return candidate.settings.watch.interrupted == "process" and not candidate.interrupted
 
     def _refuse_unless_changed(
         self, candidate: Candidate, before: Stamp, stamp: Stamp | None, error: Exception

@@ -56,6 +56,8 @@ class Candidate:
     """Whether an inspection is pending or in progress."""
     repeated: bool = False
     """Whether the measurement was queued before and waits here for another attempt."""
+    interrupted: bool = False
+    """Whether the recording counts as interrupted: the file is open for writing, but nobody writes it."""
 
     @property
     def settle_seconds(self) -> float:
@@ -121,10 +123,20 @@ class Tracker:
         """Return whether a candidate is still the current one of its path."""
         return self._candidates.get(candidate.path) is candidate
 
-    def wait_for(self, path: str, stamp: Stamp, entry_id: int, seconds: float, *, repeated: bool = False) -> None:
+    def wait_for(
+        self,
+        path: str,
+        stamp: Stamp,
+        entry_id: int,
+        seconds: float,
+        *,
+        repeated: bool = False,
+        interrupted: bool = False,
+    ) -> None:
         """Add a candidate that becomes due after `seconds` [s]."""
         folder, group = self.folder_of(path), self.group_of(path)
         candidate = Candidate(path, stamp, entry_id, folder, group, changed_at=now(), repeated=repeated)
+        candidate.interrupted = interrupted and group.watch.interrupted == "process"
         self._candidates[path] = candidate
         self.reschedule(candidate, seconds)
 
@@ -162,6 +174,7 @@ class Tracker:
         candidate.stamp = stamp
         candidate.grew = True
         candidate.inspections = 0
+        candidate.interrupted = False
         candidate.changed_at = now()
         self.note_writing(candidate)
         self.reschedule(candidate, candidate.settle_seconds)
