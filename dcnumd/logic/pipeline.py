@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
+from dcnumd.errors import WorkerError
 from dcnumd.feat.feat_background.bg_roll_median import RollingMedianSource
 from dcnumd.feat.feat_background.time_axis import DEFAULT_FRAME_RATE, frame_rate
 from dcnumd.logic.background import PreparedBackground
@@ -27,9 +28,13 @@ from dcnumd.logic.segmenter_choice import resolved_kwargs
 from dcnumd.logic.slot_register import SlotRegister
 from dcnumd.logic.staging import Kind, Staging
 from dcnumd.logic.tasks import WarmUpProgram, WarmUpTask
+from dcnumd.processes.worker_pool import time_limit
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
 from dcnumd.shared_memory.slot import ChunkSlotData
+
+LOAD_SECONDS = 300.0
+"""Time after which loading a model in advance is given up [s]; compiling one may take minutes on a slow computer."""
 
 
 def _duration(plan: Plan) -> float:
@@ -117,20 +122,28 @@ class Pipeline:
         Raises
         ------
         DcnumdError
-            A model cannot be loaded, or fails.
+            A model cannot be loaded, fails, or is not ready after `LOAD_SECONDS`.
         """
         for chosen in settings.segmenters:
             segmenter = get_segmenter(chosen.code)
             if segmenter.file_keywords:
                 kwargs = resolved_kwargs(segmenter, chosen.kwargs, settings.model_folders)
                 if any(kwargs.get(name) for name in segmenter.file_keywords):
-                    self._warm_up(dataclasses.replace(chosen, kwargs=kwargs))
+                    self._load(dataclasses.replace(chosen, kwargs=kwargs))
 
-    def _warm_up(self, chosen: SegmenterSpec) -> None:
+    def _load(self, chosen: SegmenterSpec) -> None:
+        try:
+            self._warm_up(chosen, time_limit(LOAD_SECONDS, f"segmenter {chosen.code!r}: loading its model"))
+        except WorkerError:
+            # the workers may still hang in it; a job starts others
+            self.close()
+            raise
+
+    def _warm_up(self, chosen: SegmenterSpec, look_up: Callable[[], None] = lambda: None) -> None:
         segmenter = self._made(chosen)
         segmenter.program = WarmUpProgram()
         pool = self._take_over(segmenter).pool
-        collections.deque(pool.run([WarmUpTask(number) for number in range(self.num_workers)]), maxlen=0)
+        collections.deque(pool.run([WarmUpTask(number) for number in range(self.num_workers)], look_up), maxlen=0)
 
     def _made(self, chosen: SegmenterSpec) -> MPOSegmenter:
         """Return a segmenter for the workers of this pipeline."""

@@ -299,6 +299,25 @@ class WorkerPool(Generic[W]):
                 worker.join()
 
 
+def time_limit(seconds: float, what: str) -> Callable[[], None]:
+    """Return a function for `look_up` that ends the work if it takes more than `seconds` [s].
+
+    Parameters
+    ----------
+    seconds
+        The limit [s], from now on.
+    what
+        What is not finished then, for the message.
+    """
+    end = time.monotonic() + seconds
+
+    def check() -> None:
+        if time.monotonic() > end:
+            raise WorkerError(f"{what}: not finished after {seconds:g} s, so it was ended", "timeout")
+
+    return check
+
+
 def lost_worker_error(task: object) -> WorkerError:
     """Return the error for a task during which two workers died."""
     return WorkerError(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
 from dcnumd.errors import ModelError, WorkerError
+from dcnumd.logic import pipeline
 from dcnumd.logic.calls import load_models
 from dcnumd.logic.job import Job, PipelineSettings, SegmenterSpec
 from dcnumd.logic.process import engine, process_measurement
@@ -32,6 +34,13 @@ class SegmentTorchFragile(SegmentTorchMPO):
 
     def mask_batch(self, *_):
         os.kill(os.getpid(), 9)
+
+
+class SegmentTorchStuck(SegmentTorchMPO):
+    """Never gets ready."""
+
+    def warm_up(self):
+        time.sleep(1000)
 
 
 @pytest.fixture(scope="module")
@@ -80,4 +89,16 @@ def test_faults_of_models_are_told_and_the_next_measurement_works(measurement, t
         process_measurement(job_for(measurement, tmp_path, "torchmpo", empty))
     assert error.value.reason == "model_unsupported"
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".dcnm"] == []
+    assert process_measurement(job_for(measurement, tmp_path, "torchmpo", model)).events > 10
+
+
+def test_a_model_that_never_gets_ready_stops_no_other_measurement(measurement, tmp_path, shared_model, monkeypatch):
+    """Loading in advance is given up; a job that needs the model has a limit of its own."""
+    model = shared_model(G1)
+    monkeypatch.setattr(pipeline, "LOAD_SECONDS", 0.5)
+    stuck = job_for(measurement, tmp_path, "torchstuck", model).settings
+    with pytest.raises(WorkerError, match=r"'torchstuck': loading its model: not finished after 0\.5 s") as error:
+        engine.load(2, stuck)
+    assert error.value.reason == "timeout"
+    load_models(2, [stuck])
     assert process_measurement(job_for(measurement, tmp_path, "torchmpo", model)).events > 10
