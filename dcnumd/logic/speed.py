@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from dcnumd.feat.feat_background.time_axis import frame_rate
 from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.pipeline import LOAD_SECONDS
 from dcnumd.logic.plan import open_plan
 from dcnumd.logic.segmenter_choice import resolved_kwargs
+from dcnumd.processes.worker_pool import time_limit
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segm_torch.model_file import read_model
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
+from dcnumd.segm.session import SharedSegmenter
+from dcnumd.shared_memory.slot import ChunkSlotData
 
 MEASURED_SECONDS = 2.0
 """Duration of a measurement, after the segmenter has loaded what it needs [s]."""
@@ -105,19 +110,54 @@ def _has_model(segmenter: type[MPOSegmenter]) -> bool:
 
 
 def _measure(segmenter: MPOSegmenter, frames: npt.NDArray[np.uint8], num_workers: int, seconds: float) -> Speed:
-    """Measure the speed of this process, and return that of as many processes as can segment at the same time."""
+    """Measure the speed of one process, and return that of as many processes as can segment at the same time."""
     on_card = str(segmenter.kwargs.get("device") or segmenter.hardware_processor).startswith(("cuda", "gpu"))
     processes = 1 if on_card else num_workers
     with segmenter:
-        segmenter.warm_up()
+        segmenter.program = SpeedProgram(frames, seconds)
+        segmenter.reinitialize_workers([])
+        limit = time_limit(LOAD_SECONDS + seconds, f"segmenter {segmenter.get_ppid_code()!r}: measuring its speed")
+        (reply,) = segmenter.pool.run(["the measurement of the speed"], limit)
+    return Speed(processes * reply.value, processes, (frames.shape[1], frames.shape[2]))
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeedProgram:
+    """Program of a worker that measures the speed with frames, uint8 (frame, y, x), for some time [s].
+
+    Why not in this process? A network may crash or never end, and then not even Ctrl-C would end the command.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    seconds: float
+
+    def open(self, segmenter: SharedSegmenter, _slot_list: Sequence[ChunkSlotData]) -> SpeedSession:
+        """Start a session in the worker."""
+        return SpeedSession(self, segmenter)
+
+
+class SpeedSession:
+    """Measures the speed in a worker."""
+
+    def __init__(self, program: SpeedProgram, segmenter: SharedSegmenter) -> None:
+        self._program = program
+        self._segmenter = segmenter
+
+    def run(self, _task: str) -> float:
+        """Return the number of frames that are segmented in a second."""
+        frames = self._program.frames
+        self._segmenter.warm_up()
         # The first call also loads kernels, which workers do before their first job.
-        segmenter.segment_batch(frames)
+        self._segmenter.segment_batch(frames)
         number, elapsed, begin = 0, 0.0, time.perf_counter()
-        while elapsed < seconds:
-            segmenter.segment_batch(frames)
+        while elapsed < self._program.seconds:
+            self._segmenter.segment_batch(frames)
             number += len(frames)
             elapsed = time.perf_counter() - begin
-    return Speed(processes * number / elapsed, processes, (frames.shape[1], frames.shape[2]))
+        return number / elapsed
+
+    def close(self) -> None:
+        """Do nothing: the session has no resources."""
 
 
 def _frames(shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
