@@ -124,7 +124,7 @@ def _open_marked(path: pathlib.Path, cache: int | None) -> h5py.File:
             raise _explain(path, SIGNATURE, error) from error
         raise MeasurementError(
             f"{path}: its recording was interrupted and not in SWMR mode, so that parts of the file may be missing or "
-            "contradict each other; 'h5clear -s' on a copy may help",
+            "contradict each other; 'h5clear -s --increment=0' on a copy may help",
             reason="incomplete",
         ) from error
 
@@ -274,7 +274,8 @@ def _explain(path: pathlib.Path, head: bytes, error: Exception) -> MeasurementEr
         )
     if MARKED in text:
         return MeasurementError(
-            f"{path}: marked as open for writing; if no program writes it, repair a copy with 'h5clear -s'",
+            f"{path}: marked as open for writing; if no program writes it, repair a copy with "
+            "'h5clear -s --increment=0'",
             reason="being_written",
         )
     if head != SIGNATURE:

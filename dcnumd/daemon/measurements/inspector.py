@@ -118,7 +118,8 @@ def incomplete(candidate: Candidate, found: Inspection, quiet_seconds: float) ->
         case "open_for_writing":
             problem = (
                 f"is marked as open for writing, but nobody wrote to it for {duration(quiet_seconds)}; "
-                'if the recording was interrupted, set watch.interrupted to "process", or use `h5clear -s` on a copy'
+                'if the recording was interrupted, set watch.interrupted to "process", or repair a copy with '
+                "`h5clear -s --increment=0`"
             )
         case "blank" if candidate.interrupted:
             problem = "has frames that are all zero, and its recording was interrupted; record it again"
