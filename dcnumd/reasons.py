@@ -211,6 +211,7 @@ FAILURES: dict[str, Reason] = {
 OTHERS: dict[str, Reason] = {
     "open_for_writing": Reason("Another program has it open for writing", _WAIT, "nobody", "yes"),
     "blank": Reason("Its last frames are still empty", _WAIT, "nobody", "yes"),
+    "not_live": Reason("It cannot be processed while it is recorded", _WAIT, "nobody", "no"),
     "changing": Reason("It changed while it was inspected", _WAIT, "nobody", "yes"),
     "still_written": Reason("It is still being written", _WAIT, "nobody", "yes"),
     "unreachable": Reason("Its folder does not answer", _SHARE, "computer", "yes"),

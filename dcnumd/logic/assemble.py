@@ -111,7 +111,7 @@ def _describe(plan: Plan, origin: Origin) -> dict[str, Any]:
         libraries |= {name: version for name in used if (version := installed_version(name))}
     return {
         "dcnumd version": dcnumd.__version__,
-        "job": dataclasses.asdict(dataclasses.replace(job, known=None)),
+        "job": dataclasses.asdict(dataclasses.replace(job, known=None, spool=None)),
         "input": {"size": origin.size, "frames": origin.frames, "digest": origin.digest},
         "pipeline": {"hash": identifier.hash, "identifiers": dataclasses.asdict(identifier)},
         **({"model": model} if model else {}),

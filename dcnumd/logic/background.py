@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,11 @@ class PreparedBackground:
         """Whether frames have a background offset."""
         return self.offset_correction or self.bg_off is not None
 
+    def of_frames(self, frames: slice) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[Any] | None]:
+        """Return the image positions and the offsets of some frames, as `FramesTask` has them."""
+        index = None if self.index is None else self.index[frames]
+        return index, None if self.bg_off is None else self.bg_off[frames]
+
 
 @contextlib.contextmanager
 def prepare_background(
@@ -63,6 +68,7 @@ def prepare_background(
     scratch: pathlib.Path,
     times: StageTimes,
     line: JobLine,
+    known: KnownMedians | None = None,
 ) -> Iterator[PreparedBackground]:
     """Compute or find the background of a file, and keep its files open in the block.
 
@@ -80,12 +86,15 @@ def prepare_background(
         Receives the time of each stage.
     line
         Receives progress; raises an error when the job is cancelled.
+    known
+        Medians that need not be computed.
     """
     if plan.background is BackgroundCopy:
         yield _from_file(plan, plan.data)
     elif plan.background is BackgroundSparseMed:
         with _whole_measurement(plan) as data:
-            background = _sparse_median(plan, data, segmenter, times, line)
+            medians = Medians(FrameSource.of(data.check_frames()), segmenter, times, line, known)
+            background = _sparse_median(plan, data, medians)
         yield background
     elif plan.background is BackgroundRollMed:
         with _whole_measurement(plan) as data:
@@ -113,30 +122,78 @@ def _whole_measurement(plan: Plan) -> Iterator[HDF5Data]:
             yield data
 
 
-def _sparse_median(
-    plan: Plan, data: HDF5Data, segmenter: MPOSegmenter, times: StageTimes, line: JobLine
-) -> PreparedBackground:
-    kwargs = dict(plan.background_kwargs)
-    offset_correction = bool(kwargs.pop("offset_correction", True))
-    frames = FrameSource.of(data.check_frames())
+class KnownMedians(Protocol):
+    """Provides medians that were computed before."""
 
-    def medians(starts: Indices, kernel_size: int) -> npt.NDArray[np.uint8]:
-        segmenter.program = MedianProgram(frames, kernel_size)
+    def median(self, start: int, kernel_size: int) -> npt.NDArray[np.uint8] | None:
+        """Return the median of the frames that begin at `start`; None if it is not known."""
+
+
+class Medians:
+    """Has workers compute the medians of frames.
+
+    Parameters
+    ----------
+    frames
+        The frames of the measurement.
+    segmenter
+        Its workers compute the medians.
+    times
+        Receives the time of each stage.
+    line
+        Receives progress; raises an error when the job is cancelled.
+    known
+        Medians that need not be computed.
+    """
+
+    def __init__(
+        self,
+        frames: FrameSource,
+        segmenter: MPOSegmenter,
+        times: StageTimes,
+        line: JobLine,
+        known: KnownMedians | None = None,
+    ) -> None:
+        self._frames = frames
+        self._segmenter = segmenter
+        self._times = times
+        self._line = line
+        self._known = known
+
+    def __call__(self, starts: Indices, kernel_size: int) -> npt.NDArray[np.uint8]:
+        """Return the upper medians of windows, see `bg_sparse_median.Medians`."""
+        images = np.empty((len(starts), *self._frames.frame_shape), np.uint8)
+        missing = {}
+        for number, start in enumerate(starts.tolist()):
+            known = None if self._known is None else self._known.median(start, kernel_size)
+            if known is None:
+                missing[start] = number
+            else:
+                images[number] = known
+        if missing:
+            for start, image in self._compute(list(missing), kernel_size):
+                images[missing[start]] = image
+        return images
+
+    def _compute(self, starts: list[int], kernel_size: int) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        segmenter, times, line = self._segmenter, self._times, self._line
+        segmenter.program = MedianProgram(self._frames, kernel_size)
         segmenter.reinitialize_workers(segmenter.slot_list or [])
-        images = np.empty((len(starts), *frames.frame_shape), np.uint8)
-        position = {start: number for number, start in enumerate(starts.tolist())}
         pool = segmenter.pool
         with (
             times.pool(segmenter.num_workers, lambda: pool.seconds_waited),
-            contextlib.closing(pool.run([MedianTask(start) for start in position], line.stop_if_asked)) as replies,
+            contextlib.closing(pool.run([MedianTask(start) for start in starts], line.stop_if_asked)) as replies,
         ):
             for reply in replies:
-                images[position[reply.task.start]] = reply.value.image
                 times.add(reply.worker, reply.value.spans)
                 times.bytes_read += reply.value.bytes_read
                 line.report("background")
-        return images
+                yield reply.task.start, reply.value.image
 
+
+def _sparse_median(plan: Plan, data: HDF5Data, medians: Medians) -> PreparedBackground:
+    kwargs = dict(plan.background_kwargs)
+    offset_correction = bool(kwargs.pop("offset_correction", True))
     images, index = sparse_median_images(medians, len(data), time_axis(data), **kwargs)
     if plan.data.index_mapping is not None:
         index = index[plan.data.index_mapping]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dcnumd.logic.columns import Columns
+from dcnumd.logic.known_events import KnownEvents
+from dcnumd.logic.mask_bits import draw_packed_masks, mask_offsets
 from dcnumd.logic.staging import Buffers, Staging
-from dcnumd.logic.tasks import FramesReply, FramesTask, select_events
+from dcnumd.logic.tasks import NO_SLOT, FramesReply, FramesTask, select_events
 from dcnumd.shared_memory.slot import ChunkSlotData
 
 
@@ -47,18 +49,27 @@ class Collector:
         The scalar features.
     count
         Number of frames in the file.
+    known
+        Events that need not be computed; None if all are.
     """
 
     def __init__(
-        self, slots: Sequence[ChunkSlotData], images: Staging, scalars: Staging, columns: Columns, count: int
+        self,
+        slots: Sequence[ChunkSlotData],
+        images: Staging,
+        scalars: Staging,
+        columns: Columns,
+        count: int,
+        known: KnownEvents | None = None,
     ) -> None:
         self._slots = slots
         self._images = images
         self._scalars = scalars
         self._columns = columns
         self._count = count
+        self._known = known
         self._waiting: dict[int, Batch] = {}
-        self._last_frame: npt.NDArray[np.uint8] | None = None
+        self._last_frame: bytes | None = None
         self.frames_done = 0
         self.events_done = 0
         self.masks_dropped = 0
@@ -74,7 +85,7 @@ class Collector:
 
     def advance(self) -> None:
         """Commit the next batches in order, until the staging units are full."""
-        while (batch := self._waiting.get(self.frames_done)) is not None:
+        while (batch := self._next_batch()) is not None:
             if batch.columns is None:
                 self._drop_repeated_frame(batch)
                 batch.columns = self._columns.values(batch.task, batch.reply)
@@ -86,30 +97,39 @@ class Collector:
                 self._images.close_unit()
                 self._scalars.close_unit()
 
+    def _next_batch(self) -> Batch | None:
+        """Return the batch that is committed next; None if it is not processed yet, or if there are no more frames."""
+        first = self.frames_done
+        if first not in self._waiting and self._known is not None:
+            known = self._known.batch_at(first)
+            if known is not None:
+                self.add(*known)
+        return self._waiting.get(first)
+
     def _drop_repeated_frame(self, batch: Batch) -> None:
         """Remove the events of a first frame that equals the frame before, which is not in the worker's batch."""
-        task, slot, events = batch.task, self._slots[batch.task.slot_index], batch.reply.events
+        edges, events = batch.reply.edges, batch.reply.events
         self.masks_dropped += events.invalid
-        if self._last_frame is not None and np.array_equal(slot.image[task.start], self._last_frame):
+        if edges.first == self._last_frame:
+            masks = batch.reply.masks
+            if masks is not None:
+                masks = masks[mask_offsets(events.box)[np.count_nonzero(events.frame == 0)] :]
             events = select_events(events, events.frame != 0)
-            batch.reply = dataclasses.replace(batch.reply, events=events)
-        self._last_frame = slot.image[task.stop - 1].copy()
+            batch.reply = dataclasses.replace(batch.reply, events=events, masks=masks)
+        self._last_frame = edges.last
 
     def _stage(self, batch: Batch, columns: Sequence[npt.NDArray[Any]]) -> None:
         """Copy events of a batch to the staging units, until they are full."""
-        events, task = batch.reply.events, batch.task
-        slot, frames = self._slots[task.slot_index], slice(task.start, task.stop)
-        labels = slot.labels[frames]
-        sources = {"image": slot.image[frames]}
-        if slot.image_bg is not None:
-            sources["image_bg"] = slot.image_bg[frames]
+        events = batch.reply.events
+        draw = self._mask_drawer(batch)
+        sources = self._sources(batch.task)
         kinds = self._images.layout.kinds
 
         def copy_images(buffers: Sequence[Buffers], position: int, part: slice) -> None:
             for kind, buffer in zip(kinds, buffers, strict=True):
                 out = buffer.raw[position : position + part.stop - part.start]
                 if kind.name == "mask":
-                    draw_masks(labels, events.frame[part], events.label[part], events.box[part], out)
+                    draw(part, out)
                 else:
                     np.take(sources[kind.name], events.frame[part], axis=0, out=out, mode="clip")
 
@@ -120,13 +140,32 @@ class Collector:
         batch.images_staged = self._images.stage(batch.images_staged, batch.count, copy_images)
         batch.columns_staged = self._scalars.stage(batch.columns_staged, batch.count, copy_columns)
 
+    def _sources(self, task: FramesTask) -> dict[str, npt.NDArray[np.uint8]]:
+        """Return the images of the frames of a batch by the name of their feature."""
+        if task.slot_index == NO_SLOT:
+            return {}
+        slot, frames = self._slots[task.slot_index], slice(task.start, task.stop)
+        sources = {"image": slot.image[frames]}
+        if slot.image_bg is not None:
+            sources["image_bg"] = slot.image_bg[frames]
+        return sources
+
+    def _mask_drawer(self, batch: Batch) -> Callable[[slice, npt.NDArray[np.uint8]], None]:
+        """Return a function that draws the masks of some events of a batch."""
+        events, masks, task = batch.reply.events, batch.reply.masks, batch.task
+        if masks is not None:
+            offsets = mask_offsets(events.box)
+            return lambda part, out: draw_packed_masks(masks, offsets[part], events.box[part], out)
+        labels = self._slots[task.slot_index].labels[task.start : task.stop]
+        return lambda part, out: draw_masks(labels, events.frame[part], events.label[part], events.box[part], out)
+
     def _finish(self, batch: Batch) -> None:
-        task, slot = batch.task, self._slots[batch.task.slot_index]
+        task = batch.task
         del self._waiting[task.first]
         self.frames_done += task.stop - task.start
         self.events_done += batch.count
-        if task.stop == slot.length:
-            slot.state = "d"
+        if task.slot_index != NO_SLOT and task.stop == self._slots[task.slot_index].length:
+            self._slots[task.slot_index].state = "d"
 
 
 def draw_masks(

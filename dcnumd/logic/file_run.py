@@ -12,9 +12,10 @@ from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.collector import Collector
 from dcnumd.logic.columns import Columns
 from dcnumd.logic.job_line import JobLine
+from dcnumd.logic.known_events import KnownEvents
 from dcnumd.logic.pipeline import Engagement
 from dcnumd.logic.plan import Plan
-from dcnumd.logic.slot_tasks import Reserved, SlotTasks
+from dcnumd.logic.slot_tasks import SlotTasks, pieces_of
 from dcnumd.logic.staging import Kind
 from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask, StepReply
 from dcnumd.logic.timing import StageTimes
@@ -37,6 +38,8 @@ class FileWork:
     """The features of the result with an image for each event."""
     columns: Columns
     """The scalar features of the result."""
+    known: KnownEvents | None = None
+    """Events that need not be computed."""
 
 
 class FileRun:
@@ -61,13 +64,15 @@ class FileRun:
         self._slots = pipeline.prepare(plan, work.background, engaged.layout, work.images, columns.kinds)
         self._segmenter = engaged.segmenter
         self._stagings = (pipeline.images, pipeline.scalars)
-        self.collector = Collector(self._slots, pipeline.images, pipeline.scalars, columns, plan.count)
+        self._known = known = work.known
+        self.collector = Collector(self._slots, pipeline.images, pipeline.scalars, columns, plan.count, known)
         self._times = times
         self._line = line
+        slot_frames = self._slots[0].shape[0]
         self._tasks = SlotTasks(
             self._slots,
-            plan.count,
-            pipeline.batch_frames(plan, work.background),
+            pieces_of(plan.count, slot_frames) if known is None else known.pieces(slot_frames),
+            pipeline.batch_frames(plan, work.background) if known is None else known.unit,
             pipeline.num_workers,
             is_exclusive=engaged.segmenter.is_exclusive,
         )
@@ -103,6 +108,7 @@ class FileRun:
                 pool.hand_out(self._next_task)
                 with self._times.stage("begin"):
                     datasets = begin_result()
+                self._commit()
                 for reply in pool.work(self._next_task, self._take_back, self._line.stop_if_asked):
                     self._handle(reply, datasets)
             if not self.collector.finished:
@@ -145,24 +151,10 @@ class FileRun:
         if self._to_pack and self._tasks.is_for_packing(worker):
             return self._to_pack.popleft()
         reserved = self._tasks.next_for(worker)
-        return None if reserved is None else self._frames_task(reserved)
-
-    def _frames_task(self, reserved: Reserved) -> FramesTask:
-        slot_index, start, stop, step = reserved
-        slot = self._slots[slot_index]
-        first = slot.chunk * slot.shape[0] + start
-        frames = slice(first, first + stop - start)
-        index, bg_off = self._background.index, self._background.bg_off
-        self._segmenter.mp_slot_index.value = slot_index
-        return FramesTask(
-            slot_index,
-            start,
-            stop,
-            first,
-            background_index=None if index is None else index[frames],
-            bg_off=None if bg_off is None else bg_off[frames],
-            step=step,
-        )
+        if reserved is None:
+            return None
+        self._segmenter.mp_slot_index.value = reserved.slot_index
+        return self._tasks.task_of(reserved, self._background)
 
     def _handle(self, reply: Reply, datasets: Sequence[Sequence[PackedDataset]]) -> None:
         self._times.add(reply.worker, reply.value.spans)
@@ -174,6 +166,12 @@ class FileRun:
             self._times.bytes_read += reply.value.bytes_read
             if isinstance(reply.value, FramesReply):
                 self.collector.add(reply.task, reply.value)
+            elif self._known is not None and reply.task.step == "fetch":
+                self.collector.add(reply.task, self._known.reply_at(reply.task.first))
+        self._commit()
+
+    def _commit(self) -> None:
+        """Commit the batches that can be committed, and report the progress."""
         with self._times.stage("commit"):
             self.collector.advance()
         self._take_full_units()

@@ -95,6 +95,8 @@ class Job:
     """Whether to process the frames that all features have if the file is marked as open for writing in SWMR mode."""
     path_told: pathlib.Path | None = None
     """Absolute path of the measurement in the result, if it is not that on the computer that processes it."""
+    spool: pathlib.Path | None = None
+    """Events that were computed while the recording grew; those that hold for the finished file are used."""
 
 
 Outcome = Literal["done", "skipped"]
@@ -113,6 +115,8 @@ class JobResult:
     pphash: str
     frames: int = 0
     events: int = 0
+    frames_known: int = 0
+    """Number of frames that the job did not process, since their events were computed while they were recorded."""
     masks_dropped: int = 0
     """Number of masks without a two-dimensional contour."""
     seconds: float = 0.0
@@ -138,6 +142,7 @@ class JobResult:
         return {
             "frames": self.frames,
             "events": self.events,
+            "frames_known": self.frames_known,
             "seconds": round(self.seconds, 3),
             "frames_per_second": round(self.frames / self.seconds, 1) if self.seconds else 0.0,
             "output": os.fspath(self.path_out),

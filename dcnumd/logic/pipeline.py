@@ -188,17 +188,21 @@ class Pipeline:
         scalars: Sequence[Kind],
     ) -> list[ChunkSlotData]:
         """Adapt slots and staging units to a file, and return the slots."""
-        corrected = background.frames is not None or plan.segmenter.requires_background_correction
-        features = ["image_bg"] if corrected else []
-        if background.has_offset:
-            features.append("bg_off")
-        slots = self.register.prepare((layout.slot_frames, *plan.frame_shape), features)
+        slots = self.prepare_slots(plan, background, layout)
         self.images.prepare(images, layout.units)
         self.scalars.prepare(scalars, layout.units)
         if plan.job.max_memory_mb:
             for kept in (self.register, self.images, self.scalars):
                 kept.trim()
         return slots
+
+    def prepare_slots(self, plan: Plan, background: PreparedBackground, layout: Layout) -> list[ChunkSlotData]:
+        """Adapt the slots to a file, and return them."""
+        corrected = background.frames is not None or plan.segmenter.requires_background_correction
+        features = ["image_bg"] if corrected else []
+        if background.has_offset:
+            features.append("bg_off")
+        return self.register.prepare((layout.slot_frames, *plan.frame_shape), features)
 
     def batch_frames(self, plan: Plan, background: PreparedBackground) -> int:
         """Return the number of frames in a batch of a file for which the slots are prepared."""

@@ -90,42 +90,76 @@ def open_plan(job: Job) -> Iterator[Plan]:
                 index_mapping=_plain(job.settings.index_mapping),
             )
         )
-        frames = FrameSource.of(data.check_frames())
+        images = data.check_frames()
+        frames = FrameSource.of(images)
         _warn_of_faults(data)
         if data.interrupted:
             warnings.warn(f"{data.path}: the recording was interrupted after {data.stored_frames} frames", stacklevel=2)
-        segmenter, settings, not_applicable = choose_segmenter(job.settings, data)
-        background = get_background(settings.background_code)
-        kwargs = _resolve_background(background, settings.background_kwargs, data)
-        pipeline_id = PipelineID(
-            generation=DCNUM_PPID_GENERATION,
-            data=get_data_ppid(data.pixel_size, settings.index_mapping),
-            **method_ids(settings, kwargs),
-        )
-        if has_background(data, pipeline_id):
-            background = BackgroundCopy
-        _check_offset(data, background, kwargs)
-        if background.get_ppid_code() == "sparsemed":
-            _check_duration(data, frames, float(kwargs.get("split_time", 1.0)))
-        elif background.get_ppid_code() == "copy" and data.image_bg is not None:
-            _check_fit(data, frames, data.image_bg)
-        switches = {"brightness": True, "haralick": True, "volume": True, **settings.feature_kwargs}
-        features = FeatureSettings(pixel_size=data.pixel_size, **switches)
-        gate = Gate(data.meta, pixel_size=data.pixel_size, **settings.gate_kwargs)
-        gate.check_features(features.names)
-        yield Plan(
-            job=dataclasses.replace(job, settings=settings),
-            not_applicable=not_applicable,
-            data=data,
-            frames=frames,
-            pipeline_id=pipeline_id,
-            background=background,
-            background_kwargs=kwargs,
-            segmenter=segmenter,
-            features=features,
-            gate=gate,
-            recorded=[] if told is None else told,
-        )
+        plan = resolve_plan(job, data, images, frames, [] if told is None else told)
+        _check_background(plan)
+        yield plan
+
+
+def resolve_plan(
+    job: Job, data: HDF5Data, images: ImageStack, frames: FrameSource, recorded: list[warnings.WarningMessage]
+) -> Plan:
+    """Resolve the settings of a job for its open input.
+
+    Parameters
+    ----------
+    job
+        The job.
+    data
+        The input.
+    images, frames
+        Its frames, and how workers read them.
+    recorded
+        Warnings so far.
+
+    Raises
+    ------
+    MeasurementError
+        The settings do not suit the input.
+    MethodError
+        A method or one of its keywords does not exist.
+    """
+    segmenter, settings, not_applicable = choose_segmenter(job.settings, data)
+    background = get_background(settings.background_code)
+    kwargs = _resolve_background(background, settings.background_kwargs, images)
+    pipeline_id = PipelineID(
+        generation=DCNUM_PPID_GENERATION,
+        data=get_data_ppid(data.pixel_size, settings.index_mapping),
+        **method_ids(settings, kwargs),
+    )
+    if has_background(data, pipeline_id):
+        background = BackgroundCopy
+    switches = {"brightness": True, "haralick": True, "volume": True, **settings.feature_kwargs}
+    features = FeatureSettings(pixel_size=data.pixel_size, **switches)
+    gate = Gate(data.meta, pixel_size=data.pixel_size, **settings.gate_kwargs)
+    gate.check_features(features.names)
+    return Plan(
+        job=dataclasses.replace(job, settings=settings),
+        not_applicable=not_applicable,
+        data=data,
+        frames=frames,
+        pipeline_id=pipeline_id,
+        background=background,
+        background_kwargs=kwargs,
+        segmenter=segmenter,
+        features=features,
+        gate=gate,
+        recorded=recorded,
+    )
+
+
+def _check_background(plan: Plan) -> None:
+    """Make sure that the background can be computed or copied."""
+    data, background, kwargs = plan.data, plan.background, plan.background_kwargs
+    _check_offset(data, background, kwargs)
+    if background.get_ppid_code() == "sparsemed":
+        _check_duration(data, plan.frames, float(kwargs.get("split_time", 1.0)))
+    elif background.get_ppid_code() == "copy" and data.image_bg is not None:
+        _check_fit(data, plan.frames, data.image_bg)
 
 
 def _warn_of_faults(data: HDF5Data) -> None:
@@ -234,11 +268,12 @@ def _plain(mapping: int | tuple[int, ...] | slice | None) -> int | list[int] | s
     return list(mapping) if isinstance(mapping, tuple) else mapping
 
 
-def _resolve_background(background: type[Background], kwargs: Mapping[str, Any], data: HDF5Data) -> Mapping[str, Any]:
+def _resolve_background(
+    background: type[Background], kwargs: Mapping[str, Any], images: ImageStack
+) -> Mapping[str, Any]:
     """Replace ``offset_correction = "auto"`` by the outcome of the flicker check."""
     if kwargs.get("offset_correction") != "auto":
         return kwargs
-    images = data.check_frames()
     if background.get_ppid_code() != "sparsemed":
         raise MethodError(
             f"offset_correction = \"auto\" is for background 'sparsemed', not for {background.get_ppid_code()!r}"

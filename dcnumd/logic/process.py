@@ -22,6 +22,7 @@ from dcnumd.logic.columns import Columns
 from dcnumd.logic.file_run import FileRun, FileWork
 from dcnumd.logic.job import Job, JobResult, PipelineSettings, Progress
 from dcnumd.logic.job_line import JobLine, never
+from dcnumd.logic.known_events import opened_spool
 from dcnumd.logic.origin import Input
 from dcnumd.logic.pipeline import Pipeline
 from dcnumd.logic.plan import Plan, open_plan
@@ -186,10 +187,15 @@ def _compute(
     line.report("background")
     with ResultFile(job.path_out, existing=existing, job_id=job.job_id, root=job.result_root) as result:
         with (
-            prepare_background(plan, engaged.segmenter, result.scratch, times, line) as background,
+            opened_spool(plan) as spool,
+            prepare_background(plan, engaged.segmenter, result.scratch, times, line, spool) as background,
             HDF5Writer(result.temporary, "w", ds_kwds=dataset_keywords(job.compression)) as writer,
         ):
-            work = FileWork(plan, background, _image_kinds(plan, background), Columns(plan, background))
+            images = _image_kinds(plan, background)
+            known = None
+            if spool is not None:
+                known = spool.known_events(background, engaged.layout.slot_frames, fetch=len(images) > 1)
+            work = FileWork(plan, background, images, Columns(plan, background), known)
             run = FileRun(work, engaged, times, line)
             datasets = _Datasets(work, writer)
             run.execute(datasets.begin)
@@ -215,6 +221,7 @@ def _compute(
         pphash=identifier.hash,
         frames=plan.count,
         events=events,
+        frames_known=known.frames if known is not None else 0,
         masks_dropped=run.collector.masks_dropped,
         seconds=log.seconds,
         stages=dict(times.seconds),

@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.tasks import FramesTask, Step
 from dcnumd.shared_memory.slot import ChunkSlotData
 
 SEGMENTING_WORKER = 0
 """Index of the worker that segments if only one does."""
-AFTER = {"all": "w", "load": "s", "mask": "m", "extract": "w"}
+AFTER = {"all": "w", "load": "s", "mask": "m", "extract": "w", "fetch": "w"}
 """State of a slot when a step is done for all of its frames."""
+
+
+class Piece(NamedTuple):
+    """Consecutive frames that are processed in one slot."""
+
+    first: int
+    stop: int
+    known: bool = False
+    """Whether their events are known, so that the frames are only loaded."""
+
+
+def pieces_of(count: int, length: int) -> list[Piece]:
+    """Return the pieces of a file of `count` frames, each of `length` frames but the last."""
+    return [Piece(first, min(first + length, count)) for first in range(0, count, length)]
 
 
 class Reserved(NamedTuple):
@@ -24,7 +39,7 @@ class Reserved(NamedTuple):
 
 
 class SlotTasks:
-    """Reserves frames for workers, until all frames are processed.
+    """Reserves frames for workers, until all pieces are processed.
 
     Usually a worker takes a batch through all steps while it is in the processor's cache. If only one worker segments,
     it gets the masks of whole chunks to compute; the others load the frames before, and extract events afterwards.
@@ -33,8 +48,8 @@ class SlotTasks:
     ----------
     slots
         The slots of the file, in state ``d``.
-    count
-        Number of frames in the file.
+    pieces
+        The frames to process, in ascending order; the chunk of a slot is the number of its piece.
     batch
         Number of frames in a batch.
     workers
@@ -44,10 +59,10 @@ class SlotTasks:
     """
 
     def __init__(
-        self, slots: Sequence[ChunkSlotData], count: int, batch: int, workers: int, *, is_exclusive: bool
+        self, slots: Sequence[ChunkSlotData], pieces: Sequence[Piece], batch: int, workers: int, *, is_exclusive: bool
     ) -> None:
         self._slots = slots
-        self._count = count
+        self._pieces = pieces
         self._batch = batch
         self._is_shared = workers == 1
         self._is_exclusive = is_exclusive
@@ -72,6 +87,14 @@ class SlotTasks:
         """Return whether a worker also packs chunks of the result."""
         return not self._is_exclusive or self._is_shared or worker != SEGMENTING_WORKER
 
+    def task_of(self, reserved: Reserved, background: PreparedBackground) -> FramesTask:
+        """Return the task for reserved frames."""
+        slot_index, start, stop, step = reserved
+        first = self._pieces[self._slots[slot_index].chunk].first + start
+        return FramesTask(
+            slot_index, start, stop, first, *background.of_frames(slice(first, first + stop - start)), step=step
+        )
+
     def finish(self, task: FramesTask) -> None:
         """Release frames for which a step is done, and move on the slot after the last of them."""
         slot = self._slots[task.slot_index]
@@ -88,18 +111,22 @@ class SlotTasks:
         for slot_index, slot in sorted(enumerate(self._slots), key=lambda item: item[1].chunk):
             start, stop = slot.acquire_task_lock(state, batch)
             if stop > start:
-                return Reserved(slot_index, start, stop, step)
+                return Reserved(slot_index, start, stop, self._step(slot, step))
         return None
 
+    def _step(self, slot: ChunkSlotData, step: Step) -> Step:
+        return "fetch" if self._pieces[slot.chunk].known else step
+
     def _begin_chunk(self, step: Step) -> Reserved | None:
-        """Assign the next chunk to a free slot, and reserve its first batch."""
-        if self._next_chunk * self._slots[0].shape[0] >= self._count:
+        """Assign the next piece to a free slot, and reserve its first batch."""
+        if self._next_chunk == len(self._pieces):
             return None
         for slot_index, slot in enumerate(self._slots):
             if slot.state == "d":
                 slot.chunk = self._next_chunk
-                slot.length = min(slot.shape[0], self._count - slot.chunk * slot.shape[0])
+                first, stop, _ = self._pieces[slot.chunk]
+                slot.length = stop - first
                 slot.state = "i"
                 self._next_chunk += 1
-                return Reserved(slot_index, *slot.acquire_task_lock("i", self._batch), step)
+                return Reserved(slot_index, *slot.acquire_task_lock("i", self._batch), self._step(slot, step))
         return None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from dcnumd.feat.feat_background.bg_roll_median import RollingMedianSource
 from dcnumd.feat.feat_background.bg_sparse_median import median_image
 from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
 from dcnumd.feat.gate import Gate
+from dcnumd.logic.mask_bits import pack_masks
 from dcnumd.logic.staging import StagingLayout
 from dcnumd.logic.timing import Span, StageClock
 from dcnumd.logic.warm_up import load_kernels
@@ -28,6 +30,9 @@ from dcnumd.segm.session import SharedSegmenter
 from dcnumd.shared_memory.block import SharedBlock
 from dcnumd.shared_memory.slot import ChunkSlotData
 from dcnumd.write.pack import pack_chunk
+
+DIGEST_BYTES = 16
+"""Length of the digest of a frame [bytes]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +84,15 @@ def select_events(events: Events, chosen: npt.NDArray[np.bool_]) -> Events:
     )
 
 
-Step = Literal["all", "load", "mask", "extract"]
-"""What to do with frames: all, or, where only one worker segments, one step after the other."""
+Step = Literal["all", "load", "mask", "extract", "fetch"]
+"""What to do with frames: all, or, where only one worker segments, one step after the other; or only to load them,
+because their events are known."""
+LOADING = frozenset({"all", "load", "fetch"})
+"""Steps that load frames."""
+
+
+NO_SLOT = -1
+"""Index of the slot of a batch whose frames are in none, since its events are known."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +110,30 @@ class FramesTask:
     step: Step = "all"
 
 
+class Edges(NamedTuple):
+    """Digests of the first and the last frame of a batch, which tell whether a frame equals that before the batch."""
+
+    first: bytes
+    last: bytes
+
+    @classmethod
+    def of(cls, images: npt.NDArray[np.uint8]) -> Edges:
+        """Return the edges of the frames of a batch."""
+        first, last = (hashlib.blake2b(images[number].data, digest_size=DIGEST_BYTES).digest() for number in (0, -1))
+        return cls(first, last)
+
+
 @dataclasses.dataclass(frozen=True)
 class FramesReply:
     """The events of a batch after gating; frames are counted from the start of the batch."""
 
     events: Events
     bg_off: npt.NDArray[np.float64] | None
-    spans: Sequence[Span]
-    bytes_read: int
+    edges: Edges
+    spans: Sequence[Span] = ()
+    bytes_read: int = 0
+    masks: npt.NDArray[np.uint8] | None = None
+    """Masks of the events, see `dcnumd.logic.mask_bits`; None if they are in the slot."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +206,8 @@ class FileProgram:
     gate: Gate
     stagings: tuple[StagingLayout, ...]
     compression_level: int | None
+    returns_masks: bool = False
+    """Whether the workers return the masks of events, because the slots are used again before they are needed."""
 
     def open(self, segmenter: SharedSegmenter, slot_list: Sequence[ChunkSlotData]) -> FileSession:
         """Start a session in the worker."""
@@ -275,7 +305,7 @@ class FileSession:
         slot, clock, read_before = self._slots[task.slot_index], StageClock(), self._bytes_read
         start, stop = task.start, task.stop
         backgrounds, background_index = self._backgrounds(slot, task)
-        if task.step in {"all", "load"}:
+        if task.step in LOADING:
             self._load(slot, task, background_index, clock)
             clock.tick("load")
         if task.step == "all":
@@ -285,7 +315,7 @@ class FileSession:
         elif task.step == "extract":
             self._segmenter.label_masks(slot, start, stop)
         clock.tick("segment")
-        if task.step in {"load", "mask"}:
+        if task.step in {"load", "mask", "fetch"}:
             return StepReply(clock.spans, self._bytes_read - read_before)
         return self._extract(task, backgrounds, background_index, clock, read_before)
 
@@ -316,8 +346,9 @@ class FileSession:
             workspace=self._workspace,
         )
         events = select_events(events, self._program.gate.accept(events.table, self._names))
+        masks = pack_masks(slot.labels[start:stop], events) if self._program.returns_masks else None
         clock.tick("extract")
-        return FramesReply(events, bg_off, clock.spans, self._bytes_read - read_before)
+        return FramesReply(events, bg_off, Edges.of(images), clock.spans, self._bytes_read - read_before, masks)
 
     def _backgrounds(
         self, slot: ChunkSlotData, task: FramesTask

@@ -57,7 +57,7 @@ def read_chunk_table(dataset: h5py.Dataset) -> ChunkTable | None:
         return None
     if dataset.chunks is None:
         return _contiguous_table(dataset)
-    roles = _filter_roles(dataset_filters(dataset))
+    roles = filter_roles(dataset_filters(dataset))
     if roles is None:
         return None
     compressor, compressor_bit, checksum_bit = roles
@@ -110,7 +110,7 @@ def _contiguous_table(dataset: h5py.Dataset) -> ChunkTable | None:
     return ChunkTable(dataset.shape, cell + offset, cell + dataset.nbytes, cell)
 
 
-def _filter_roles(filters: tuple[Filter, ...]) -> tuple[int | None, int, int | None] | None:
+def filter_roles(filters: tuple[Filter, ...]) -> tuple[int | None, int, int | None] | None:
     """Return compressor, its position and that of the checksum; None for chains that only HDF5 can decode.
 
     Supported are, in writing order: shuffle of single bytes (which does not change them), one compressor, fletcher32;

@@ -39,7 +39,7 @@ TAIL_BYTES = 256
 Adler-32 that ends zlib data. The bytes before it cost nothing extra and make collisions less likely."""
 CHECKED_CHAINS = ([GZIP], [GZIP, FLETCHER32], [FLETCHER32, GZIP], [ZSTANDARD, FLETCHER32])
 """Filter chains, in writing order and after any shuffle, whose chunks end in a sufficient checksum. Weaker compressors
-such as lzf and lz4 copy too many values unchanged, for which fletcher32 is not enough, see `_ends_in_checksum`."""
+such as lzf and lz4 copy too many values unchanged, for which fletcher32 is not enough, see `ends_in_checksum`."""
 GROUPS = ("events", "basin_events", "logs", "tables", "basins")
 """Groups whose datasets are digested. Groups inside them are not: no result contains their data."""
 UNREADABLE = b"cannot be read"
@@ -207,7 +207,7 @@ class _Digest:
         unpacked = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
         for chunk in chunks:
             # a chunk that is not smaller than its values is a copy of them
-            packed = chunk.size < unpacked and _ends_in_checksum(filters, chunk.filter_mask)
+            packed = chunk.size < unpacked and ends_in_checksum(filters, chunk.filter_mask)
             length = min(chunk.size, TAIL_BYTES) if packed else chunk.size
             self._add_stored(dataset.file, chunk.byte_offset + chunk.size - length, length)
         grid = (-(-length // step) for length, step in zip(dataset.shape, dataset.chunks, strict=True))
@@ -252,7 +252,7 @@ class _Digest:
         return self._descriptors[filename]
 
 
-def _ends_in_checksum(filters: tuple[Filter, ...], filter_mask: int) -> bool:
+def ends_in_checksum(filters: tuple[Filter, ...], filter_mask: int) -> bool:
     """Return whether a chunk ends in a checksum of compressed data.
 
     A checksum of values that are merely copied, reordered or truncated to fewer bits is not sufficient: fletcher32

@@ -8,6 +8,8 @@ import struct
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 HEAD_BYTES = 96
 """Largest size of a superblock [bytes]."""
+SWMR_FLAGS = 0b101
+"""Flags of a file that is open for writing in SWMR mode."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -16,6 +18,8 @@ class Superblock:
 
     open_for_writing: bool
     end_of_file: int
+    open_in_swmr_mode: bool = False
+    """Whether the program that writes it lets others read it meanwhile."""
 
 
 def read_superblock(head: bytes) -> Superblock | None:
@@ -46,4 +50,5 @@ def read_superblock(head: bytes) -> Superblock | None:
         return None
     if width not in {2, 4, 8} or len(head) < end_at + width:
         return None
-    return Superblock(bool(flags & 1), int.from_bytes(head[end_at : end_at + width], "little"))
+    end_of_file = int.from_bytes(head[end_at : end_at + width], "little")
+    return Superblock(bool(flags & 1), end_of_file, version == 3 and flags & SWMR_FLAGS == SWMR_FLAGS)

@@ -196,18 +196,42 @@ def sparse_median_images(
     if kernel_size > n_frames:
         logger.warning("sparsemed: kernel_size %d is larger than the %d frames; using them all", kernel_size, n_frames)
         kernel_size = n_frames
-    steps = np.arange(0, time[-1] - time[0], split_time)
-    if not steps.size:  # one frame, or frames that all have the same time
-        steps = np.zeros(1)
-    ascending = bool(np.all(time[1:] >= time[:-1]))
-    nearest = [_nearest(time, step, 0, ascending=ascending) for step in steps]
+    steps, nearest = median_steps(time, split_time)
     starts = np.minimum(nearest, n_frames - kernel_size)
     distinct, which = np.unique(starts, return_inverse=True)
     images = medians(distinct, kernel_size)[which]
     if frac_cleansing != 1:
         kept = cleanse(images, thresh_cleansing, frac_cleansing)
         images, steps = images[kept], steps[kept]
-    return images, _assign(time, steps, split_time, ascending=ascending)
+    return images, assign_images(time, steps, split_time)
+
+
+def median_steps(time: Times, split_time: float) -> tuple[Times, Indices]:
+    """Return the times of the background images, and the frame that is nearest to each.
+
+    Parameters
+    ----------
+    time
+        Time of each frame [s], shape (frame,).
+    split_time
+        Time between background images [s].
+
+    Returns
+    -------
+    steps
+        Times [s], shape (image,).
+    nearest
+        Index of the frame, int64, shape (image,).
+    """
+    steps = np.arange(0, time[-1] - time[0], split_time)
+    if not steps.size:  # one frame, or frames that all have the same time
+        steps = np.zeros(1)
+    ascending = _is_ascending(time)
+    return steps, np.array([_nearest(time, step, 0, ascending=ascending) for step in steps], np.int64)
+
+
+def _is_ascending(time: Times) -> bool:
+    return bool(np.all(time[1:] >= time[:-1]))
 
 
 def _nearest(time: Times, step: np.floating[Any], half: float, *, ascending: bool) -> int:
@@ -290,8 +314,23 @@ def running_median(signal: npt.NDArray[np.float64], size: int) -> npt.NDArray[np
     return median
 
 
-def _assign(time: Times, steps: Times, split_time: float, *, ascending: bool) -> Indices:
-    """Return the index of each frame's image; the image of a step is used until half a `split_time` after it."""
+def assign_images(time: Times, steps: Times, split_time: float) -> Indices:
+    """Return the index of each frame's image; the image of a step is used until half a `split_time` after it.
+
+    Parameters
+    ----------
+    time
+        Time of each frame [s], shape (frame,).
+    steps
+        Time of each background image that is kept [s], shape (image,).
+    split_time
+        Time between background images before some were dropped [s].
+
+    Returns
+    -------
+    int64, shape (frame,), never decreasing
+    """
+    ascending = _is_ascending(time)
     index = np.full(len(time), len(steps) - 1, np.int64)
     start = 0
     for number, step in enumerate(steps):

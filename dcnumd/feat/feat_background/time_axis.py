@@ -61,13 +61,28 @@ def time_axis(data: HDF5Data) -> Times:
     time
         Time [s], shape (frame,); its dtype follows from the stored dtypes.
     """
-    rate = frame_rate(data) or DEFAULT_FRAME_RATE
     feature = time_feature(data)
-    if feature is None:
-        return nominal_time(len(data), rate)
-    time: Times = np.asarray(data[feature])
-    if feature == "frame":
-        time = time / rate
+    values = None if feature is None else np.asarray(data[feature])
+    return elapsed_time(feature, values, len(data), frame_rate(data) or DEFAULT_FRAME_RATE)
+
+
+def elapsed_time(feature: str | None, values: npt.NDArray[Any] | None, n_frames: int, frame_rate: Rate) -> Times:
+    """Return the time of each frame since the first one [s] from the values of a feature.
+
+    Parameters
+    ----------
+    feature
+        The result of `time_feature`.
+    values
+        Values of the feature, shape (n_frames,); None without a feature.
+    n_frames
+        Number of frames.
+    frame_rate
+        Frame rate [Hz].
+    """
+    if values is None:
+        return nominal_time(n_frames, frame_rate)
+    time: Times = values / frame_rate if feature == "frame" else values
     elapsed: Times = time - time[0]
     return elapsed
 

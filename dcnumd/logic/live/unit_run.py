@@ -1,0 +1,109 @@
+"""The loop that drives the workers through units of a growing recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from dcnumd.logic.background import PreparedBackground
+from dcnumd.logic.pipeline import Engagement
+from dcnumd.logic.plan import Plan
+from dcnumd.logic.slot_tasks import Piece, SlotTasks
+from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask
+from dcnumd.segm.session import SegmentProgram
+
+Units = npt.NDArray[np.int64]
+
+
+class UnitRun:
+    """Processes units of frames in any order; their slots are free as soon as their events are received.
+
+    Parameters
+    ----------
+    plan, background
+        The recording and its background.
+    engaged
+        The pipeline that is set up for it.
+    unit
+        Number of frames in a unit.
+    """
+
+    def __init__(self, plan: Plan, background: PreparedBackground, engaged: Engagement, unit: int) -> None:
+        self._plan = plan
+        self._background = background
+        self._segmenter = engaged.segmenter
+        self._unit = unit
+        self._number = engaged.pipeline.num_workers
+        self._slots = engaged.pipeline.prepare_slots(plan, background, engaged.layout)
+
+    def execute(
+        self,
+        units: Units,
+        on_reply: Callable[[int, FramesReply], object],
+        stop: Callable[[], bool],
+    ) -> None:
+        """Process units.
+
+        Parameters
+        ----------
+        units
+            Their numbers, in the order in which they are begun.
+        on_reply
+            Called with the number of each unit and its events.
+        stop
+            Called before each task; once it returns True, no further tasks are begun.
+
+        Raises
+        ------
+        DcnumdError
+            The first error of a worker; or two workers died during the same task.
+        """
+        segmenter, pool = self._segmenter, self._segmenter.pool
+        pieces = list(self._pieces(units))
+        tasks = SlotTasks(self._slots, pieces, self._unit, self._number, is_exclusive=segmenter.is_exclusive)
+        segmenter.program = self._program()
+        segmenter.reinitialize_workers(self._slots)
+        for slot in self._slots:
+            slot.state = "d"
+        segmenter.mp_active.set()
+
+        def next_task(worker: int) -> FramesTask | None:
+            reserved = None if stop() else tasks.next_for(worker)
+            return None if reserved is None else tasks.task_of(reserved, self._background)
+
+        try:
+            for reply in pool.work(next_task, tasks.take_back):
+                tasks.finish(reply.task)
+                slot = self._slots[reply.task.slot_index]
+                if slot.state == "w":
+                    slot.state = "d"
+                if isinstance(reply.value, FramesReply):
+                    on_reply(reply.task.first // self._unit, reply.value)
+        finally:
+            segmenter.mp_active.clear()
+            pool.drain()
+            segmenter.program = SegmentProgram()
+            segmenter.reinitialize_workers(self._slots)
+
+    def _pieces(self, units: Units) -> Iterable[Piece]:
+        """Yield pieces of consecutive units that fit a slot."""
+        most = self._slots[0].shape[0] // self._unit
+        for run in np.split(units, np.flatnonzero(np.diff(units) != 1) + 1):
+            for start in range(0, len(run), most):
+                part: Sequence[int] = run[start : start + most].tolist()
+                yield Piece(part[0] * self._unit, (part[-1] + 1) * self._unit)
+
+    def _program(self) -> FileProgram:
+        return FileProgram(
+            frames=self._plan.frames,
+            background_frames=self._background.frames,
+            backgrounds=self._background.images,
+            offset_correction=self._background.offset_correction,
+            features=self._plan.features,
+            gate=self._plan.gate,
+            stagings=(),
+            compression_level=None,
+            returns_masks=True,
+        )

@@ -1,0 +1,271 @@
+"""The result of a recording that was processed while it grew is that of the finished file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+
+import h5py
+import numpy as np
+import pytest
+
+from dcnumd.errors import DcnumdError
+from dcnumd.logic.job import Job, PipelineSettings
+from dcnumd.logic.live.messages import LiveRequest
+from dcnumd.logic.live.session import LiveSession
+from dcnumd.logic.process import process_measurement
+from dcnumd.simulate.spec import MeasurementSpec
+from tests.support.compared import all_differences
+from tests.support.recorder import RecorderProcess
+
+SPEC = MeasurementSpec(size=(48, 100), frames=3000, rate=1000, seed=5, density=0.8, chunk=20)
+SPARSE = {"kernel_size": 50, "split_time": 0.1}
+"""Thirty background images in three seconds."""
+SPOOL_BYTES = 10**8
+
+
+def job_for(path, **changes):
+    """Return the job of a recording."""
+    settings = changes.pop("settings", PipelineSettings(background_kwargs=SPARSE))
+    return Job(path, path.with_name("live.rtdc"), settings, num_workers=2, **changes)
+
+
+def catch_up(session):
+    """Process all that is recorded, and return the state."""
+    before = None
+    while (state := session.advance(60.0)) != before:
+        before = state
+    return state
+
+
+def record_live(job, spec=SPEC, *, steps=None, limit=SPOOL_BYTES, **recorder):
+    """Record a measurement that is processed meanwhile; return the last state."""
+    spool = job.path_in.with_suffix(".spool")
+    with (
+        RecorderProcess(job.path_in, spec, **recorder) as instrument,
+        LiveSession(LiveRequest(job, spool, limit)) as session,
+    ):
+        for stop in steps or [*range(700, spec.frames, 700), spec.frames]:
+            instrument.record(stop)
+            catch_up(session)
+        instrument.finish()
+        state = catch_up(session)
+        session.finish()
+    assert state.ended
+    return state
+
+
+def finish(job, *, differs=False):
+    """Make the result with the spool and without it, compare them, and return what came of the first."""
+    spool = job.path_in.with_suffix(".spool")
+    live = process_measurement(dataclasses.replace(job, spool=spool))
+    plain = process_measurement(dataclasses.replace(job, path_out=job.path_in.with_name("plain.rtdc")))
+    assert [str(one) for one in all_differences(live.path_out, plain.path_out)] == []
+    assert (live.frames, live.events, live.masks_dropped) == (plain.frames, plain.events, plain.masks_dropped)
+    assert plain.frames_known == 0
+    assert (live.frames_known > 0) != differs
+    return live
+
+
+CASES = {
+    "tap": ({}, {}),
+    "drain": ({"basin_strategy": "drain"}, {}),
+    "uncompressed": ({"compression": "none"}, {"compression": "none", "fletcher32": False}),
+    "gzip": ({}, {"compression": "gzip"}),
+    "large chunks": ({}, {"chunk": 500}),
+    "flicker": ({}, {"flicker": 3.0}),
+    "drift": ({}, {"drift": 25.0}),
+    "clogged": ({}, {"clog_at": 0.4}),
+}
+
+
+@pytest.mark.parametrize(("changes", "content"), CASES.values(), ids=CASES)
+def test_result_is_that_of_the_finished_file(changes, content, tmp_path):
+    """All datasets, attributes and logs are equal, for several kinds of recordings and results."""
+    spec = dataclasses.replace(SPEC, **content)
+    job = job_for(tmp_path / "M001.rtdc", **changes)
+    state = record_live(job, spec)
+    assert state.frames_done > 0.9 * spec.frames
+    assert finish(job).frames_known > 0.4 * spec.frames
+
+
+PIPELINES = {
+    "rolling median": PipelineSettings(background_code="rollmed", background_kwargs={"kernel_size": 20}),
+    "no offset": PipelineSettings(background_kwargs={**SPARSE, "offset_correction": False}),
+    "automatic offset": PipelineSettings(background_kwargs={**SPARSE, "offset_correction": "auto"}),
+    "no cleansing": PipelineSettings(background_kwargs={**SPARSE, "frac_cleansing": 1}),
+    "threshold": PipelineSettings(background_kwargs=SPARSE, segmenter_kwargs={"thresh": -3}),
+    "few features": PipelineSettings(
+        background_kwargs=SPARSE, feature_kwargs={"brightness": False, "haralick": False, "volume": False}
+    ),
+}
+
+
+@pytest.mark.parametrize("settings", PIPELINES.values(), ids=PIPELINES)
+def test_each_pipeline_gives_the_same_result(settings, tmp_path):
+    """What is known of the background while the recording grows depends on the method."""
+    job = job_for(tmp_path / "M001.rtdc", settings=settings)
+    record_live(job)
+    assert finish(job).frames_known > 0.4 * SPEC.frames
+
+
+def test_background_of_the_recording_is_copied(tmp_path):
+    """Background images that the instrument records grow with the frames."""
+    job = job_for(tmp_path / "M001.rtdc", settings=PipelineSettings(background_code="copy"))
+    record_live(job, background=True)
+    assert finish(job).frames_known > 0.8 * SPEC.frames
+
+
+def test_repeated_frames_have_no_events_also_between_units(tmp_path):
+    """Frames that equal their predecessor are dropped, whether both are in one unit or not."""
+    job = job_for(tmp_path / "M001.rtdc")
+    record_live(job, repeated=(5, 99, 100, 101, 200, 300, 1500, 1600, 2000))
+    finish(job)
+
+
+def test_frames_whose_background_changes_are_processed_again(tmp_path, monkeypatch):
+    """With a look at the background at each step, fewer frames are left for the end."""
+    monkeypatch.setattr("dcnumd.logic.live.recording.LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("dcnumd.logic.live.recording.MOST_AGAIN", 2.0)
+    # medians of few frames differ so much that their choice changes with each new one
+    job = job_for(tmp_path / "M001.rtdc", settings=PipelineSettings(background_kwargs={**SPARSE, "kernel_size": 7}))
+    state = record_live(job, dataclasses.replace(SPEC, density=3.0))
+    assert state.frames_again > 0
+    assert finish(job).frames_known > 0.8 * SPEC.frames
+
+
+def test_spool_with_too_little_room_costs_only_time(tmp_path):
+    """What does not fit is computed for the result."""
+    job = job_for(tmp_path / "M001.rtdc")
+    state = record_live(job, limit=200_000)
+    assert state.spool_full
+    assert state.spool_bytes <= 200_000
+    assert 0 < finish(job).frames_known < 0.6 * SPEC.frames
+
+
+@pytest.mark.parametrize("part", ["image", "time"])
+def test_file_that_changed_afterwards_is_processed_as_it_is(part, tmp_path):
+    """Units that do not hold for the finished file are computed anew."""
+    job = job_for(tmp_path / "M001.rtdc")
+    record_live(job)
+    with h5py.File(job.path_in, "r+") as h5:
+        values = h5["events"][part][:]
+        if part == "image":
+            values[400:450] = values[449:399:-1]
+        else:
+            values[1000:] += 0.35
+        h5["events"][part][:] = values
+    finish(job)
+
+
+@pytest.mark.parametrize("damage", ["no index", "empty", "foreign", "flipped bits", "missing", "other recording"])
+def test_damaged_spool_costs_only_time(damage, tmp_path):
+    """Nothing in a spool is believed that its checksums and keys do not show."""
+    job = job_for(tmp_path / "M001.rtdc")
+    record_live(job)
+    spool = job.path_in.with_suffix(".spool")
+    content = spool.read_bytes()
+    if damage == "no index":
+        os.truncate(spool, len(content) - 1)
+    elif damage == "empty":
+        os.truncate(spool, 0)
+    elif damage == "foreign":
+        spool.write_bytes(os.urandom(5000))
+    elif damage == "flipped bits":
+        chosen = random.Random(3)
+        spoiled = bytearray(content)
+        for place in chosen.sample(range(len(content)), 200):
+            spoiled[place] ^= 0x10
+        spool.write_bytes(spoiled)
+    elif damage == "missing":
+        spool.unlink()
+    else:
+        job.path_in.rename(tmp_path / "other.rtdc")
+        other = job_for(tmp_path / "M002.rtdc")
+        record_live(other, dataclasses.replace(SPEC, seed=77))
+        other.path_in.rename(job.path_in)
+    live = process_measurement(dataclasses.replace(job, spool=spool))
+    plain = process_measurement(dataclasses.replace(job, path_out=tmp_path / "plain.rtdc"))
+    assert [str(one) for one in all_differences(live.path_out, plain.path_out)] == []
+
+
+def test_other_settings_use_nothing_of_the_spool(tmp_path):
+    """A threshold that was changed meanwhile applies to all frames."""
+    job = job_for(tmp_path / "M001.rtdc")
+    record_live(job)
+    settings = dataclasses.replace(job.settings, segmenter_kwargs={"thresh": -9})
+    finish(dataclasses.replace(job, settings=settings), differs=True)
+
+
+def test_view_shows_the_newest_events_and_their_course(tmp_path):
+    """The view has the features of the result for the frames that were processed, and rates that fit it."""
+    job = job_for(tmp_path / "M001.rtdc")
+    spool = tmp_path / "x.spool"
+    with RecorderProcess(job.path_in, SPEC) as instrument, LiveSession(LiveRequest(job, spool, SPOOL_BYTES)) as session:
+        assert session.view is None
+        instrument.record(SPEC.frames)
+        state = catch_up(session)
+        view = session.view
+        assert len(view.table) == len(view.time) == state.events
+        assert (np.diff(view.time) >= 0).all()
+        np.testing.assert_array_equal(view.frames_per_second, [1000, 1000])
+        assert np.nansum(view.events_per_second) == pytest.approx(state.events * 2 / 3, rel=0.2)
+        brightness = view.table[:, view.names.index("bg_med")].mean()
+        assert view.brightness[0] == pytest.approx(brightness, rel=0.05)
+        instrument.finish()
+
+
+def test_crash_of_the_recorder_leaves_a_spool_that_holds(tmp_path):
+    """A recorder that is killed leaves the flags set; what it has flushed was processed."""
+    job = job_for(tmp_path / "M001.rtdc")
+    with (
+        RecorderProcess(job.path_in, SPEC) as instrument,
+        LiveSession(LiveRequest(job, tmp_path / "M001.spool", SPOOL_BYTES)) as session,
+    ):
+        instrument.record(SPEC.frames)
+        instrument.crash()
+        state = catch_up(session)
+        session.finish()
+    assert not state.ended
+    assert state.frames_done > 0.9 * SPEC.frames
+
+
+def test_replaced_shrunk_and_moved_files_end_the_session(tmp_path):
+    """The session never takes frames of another file for those of its own."""
+    job = job_for(tmp_path / "M001.rtdc")
+    with (
+        RecorderProcess(job.path_in, SPEC) as instrument,
+        LiveSession(LiveRequest(job, tmp_path / "one.spool", SPOOL_BYTES)) as session,
+    ):
+        instrument.record(1000)
+        catch_up(session)
+        job.path_in.rename(tmp_path / "moved.rtdc")
+        with pytest.raises(DcnumdError) as error:
+            session.advance(1.0)
+        assert error.value.reason == "vanished"
+        job.path_in.write_bytes((tmp_path / "moved.rtdc").read_bytes())
+        assert session.advance(1.0).ended
+
+
+def test_selected_frames_are_not_processed_live(tmp_path):
+    """A job for some frames only waits for the end."""
+    job = job_for(tmp_path / "M001.rtdc", settings=PipelineSettings(index_mapping=100))
+    with RecorderProcess(job.path_in, SPEC) as instrument:
+        instrument.record(500)
+        with (
+            LiveSession(LiveRequest(job, tmp_path / "one.spool", SPOOL_BYTES)) as session,
+            pytest.raises(DcnumdError) as error,
+        ):
+            session.advance(1.0)
+    assert error.value.reason == "not_live"
+
+
+def test_file_that_is_not_in_swmr_mode_is_refused(tmp_path):
+    """Only HDF5's promise to readers makes it safe to read a file that is being written."""
+    path = tmp_path / "M001.rtdc"
+    with h5py.File(path, "w") as h5:
+        h5["events/image"] = np.zeros((10, 48, 100), np.uint8)
+    with pytest.raises(DcnumdError) as error:
+        LiveSession(LiveRequest(job_for(path), tmp_path / "one.spool", SPOOL_BYTES))
+    assert error.value.reason == "not_live"
