@@ -21,7 +21,7 @@ from dcnumd.read.chunk_keys import KEY_BYTES, Keys, chunk_keys
 from dcnumd.read.chunk_layout import ChunkTable
 from dcnumd.read.chunk_table import check_dataset, dataset_filters, filter_roles
 from dcnumd.read.frame_reader import FrameSource
-from dcnumd.read.hdf5_data import COMPUTED_WITH, FRAME_SCALARS
+from dcnumd.read.interrupted import COUNTED, NEEDED
 from dcnumd.read.open_file import HDF5_FAULTS, damage_named, unreadable
 from dcnumd.read.superblock import HEAD_BYTES, read_superblock
 
@@ -212,9 +212,7 @@ class GrowingFile:
             with damage_named(self.path, f"events/{name}"):
                 dataset.refresh()
                 length = dataset.shape[0] if dataset.shape else 0
-            is_frame_wise = name in {"image", *FRAME_SCALARS, *COMPUTED_WITH}
-            # a feature that is never written does not hold up the others
-            if is_frame_wise and (length or name in {"image", *COMPUTED_WITH}):
+            if name in COUNTED and (length or name in NEEDED):
                 lengths.append(length)
         return min(lengths)
 

@@ -14,6 +14,8 @@ from dcnumd.read.frame_features import COMPUTED_WITH, FRAME_SCALARS, IMAGES
 from dcnumd.read.measurement_file import MeasurementFile
 from dcnumd.read.open_file import damage_named
 
+COUNTED = (*IMAGES, *FRAME_SCALARS)
+"""Features whose frames are counted."""
 NEEDED = ("image", *COMPUTED_WITH)
 """Features that count even if they are empty; others may be empty in complete measurements as well."""
 
@@ -26,7 +28,7 @@ def common_frames(file: MeasurementFile) -> int | None:
     MeasurementError
         A feature cannot be opened.
     """
-    found = {name: item for name in (*IMAGES, *FRAME_SCALARS) if (item := file.feature(name)) is not None}
+    found = {name: item for name in COUNTED if (item := file.feature(name)) is not None}
     return min((_written(item) for name, item in found.items() if len(item) or name in NEEDED), default=None)
 
 
