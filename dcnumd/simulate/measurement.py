@@ -51,6 +51,10 @@ class Recording:
     seconds: float
     """Duration of writing, including preparations [s]."""
     size_bytes: int
+    flush_seconds: tuple[float, ...] = ()
+    """Duration of each flush of a recording in SWMR mode [s]."""
+    late_seconds: float = 0.0
+    """Largest delay after which frames of a recording in SWMR mode were written [s]."""
 
 
 def write_measurement(

@@ -189,7 +189,7 @@ def record_in_swmr_mode(
     crashes = crash_frame < spec.frames
     frames = int(crash_frame) if crashes else spec.frames
     with new_file(path), SwmrRecorder(path, spec) as recorder:
-        _record_in_real_time(recorder, frames, flush_seconds, on_progress)
+        flushes, late = _record_in_real_time(recorder, frames, flush_seconds, on_progress)
         cells = scene.cells(0, frames)
         if truth is not None:
             write_truth(truth, spec, cells)
@@ -199,24 +199,40 @@ def record_in_swmr_mode(
                 before_crash(Recording(path, frames, len(cells), time.monotonic() - started, path.stat().st_size))
             os.kill(os.getpid(), signal.SIGKILL)
         recorder.flush()
-    return Recording(path, frames, len(cells), time.monotonic() - started, path.stat().st_size)
+    seconds, size = time.monotonic() - started, path.stat().st_size
+    return Recording(path, frames, len(cells), seconds, size, flush_seconds=flushes, late_seconds=late)
 
 
 def _record_in_real_time(
     recorder: SwmrRecorder, frames: int, flush_seconds: float, on_progress: Callable[[int], None] | None
-) -> None:
-    """Append frames at the rate of the camera; flush at the interval, except at the end."""
+) -> tuple[tuple[float, ...], float]:
+    """Append frames at the rate of the camera; flush at the interval, except at the end.
+
+    Returns
+    -------
+    flushes
+        Duration of each flush [s].
+    late
+        Largest time from the moment at which the camera had delivered frames to that at which they were appended [s].
+    """
     rate = recorder.spec.rate
     blocks_per_flush = math.ceil(flush_seconds / REALTIME_BLOCK_SECONDS)
     block_seconds = flush_seconds / blocks_per_flush
     deadline = threading.Event()  # never set; waiting for it with a timeout is a sleep
+    flushes: list[float] = []
+    late = 0.0
     started = time.monotonic()
     for block in range(1, math.ceil(frames / rate / block_seconds) + 1):
         stop = min(frames, int(block * block_seconds * rate))
         recorder.render(stop)
-        deadline.wait(max(0.0, started + stop / rate - time.monotonic()))
+        delivered = started + stop / rate
+        deadline.wait(max(0.0, delivered - time.monotonic()))
         recorder.append(stop)
+        appended = time.monotonic()
+        late = max(late, appended - delivered)
         if not block % blocks_per_flush and stop < frames:
             recorder.flush()
+            flushes.append(time.monotonic() - appended)
         if on_progress is not None:
             on_progress(stop)
+    return tuple(flushes), late

@@ -68,6 +68,9 @@ def test_the_file_has_the_content_of_one_that_is_written_at_once(tmp_path):
     assert swmr_attributes == quick_attributes
     assert not is_open_for_writing(tmp_path / "swmr.rtdc")
     assert recording.seconds >= SPEC.duration
+    assert len(recording.flush_seconds) == 4
+    assert 0 < max(recording.flush_seconds) < recording.seconds
+    assert 0 < recording.late_seconds < recording.seconds
     assert len(read_truth(tmp_path / "truth.json")) == recording.cells
 
 

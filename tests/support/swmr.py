@@ -100,7 +100,7 @@ def crashed_recording(path: pathlib.Path, spec: MeasurementSpec, frames: Mapping
 
 
 def cut_copy(crashed: pathlib.Path, path: pathlib.Path, frames: int) -> None:
-    """Write what ``h5clear -s --increment=0`` makes of an interrupted recording, with all features cut to one length."""
+    """Write what ``h5clear -s --increment=0`` makes of a crashed recording, with all features cut to one length."""
     with h5py.File(crashed, swmr=True, locking=False) as source, h5py.File(path, "w") as target:
         for name in source:
             source.copy(name, target)
