@@ -10,7 +10,7 @@ import pathlib
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import psutil
 
@@ -78,6 +78,8 @@ class DaskCluster:
         self.address = f"tcp://{self.ip}:{self.port}"
         self.enter = host.enter if host else ()
         self.scheduler: subprocess.Popen[bytes]
+        self.workers: dict[str, Daemon] = {}
+        """The worker that was started last under each name."""
         self._stack = stack
 
     def start_scheduler(self) -> None:
@@ -114,7 +116,17 @@ class DaskCluster:
             enter=host.enter if host else self.enter,
         )
         self._stack.callback(worker.close)
+        self.workers[name] = worker
         return worker
+
+    def have_workers(self, *names: str) -> list[Daemon]:
+        """Return workers that are ready; those that do not run are started."""
+        for name in names:
+            if name not in self.workers or self.workers[name].process.poll() is not None:
+                self.start_worker(name)
+        for name in names:
+            self.workers[name].wait_for("worker.ready")
+        return [self.workers[name] for name in names]
 
     def config(self, **settings: object) -> str:
         """Return the section of a config that has jobs processed here."""
@@ -146,8 +158,19 @@ def an_hour_ahead() -> dict[str, str]:
 def processes(worker: Daemon, path: pathlib.Path) -> None:
     """Wait until a worker has a measurement open to process it."""
     worker.wait_for("worker.ready")
-    pipeline = pipeline_of(worker)
-    wait_until(lambda: any(file.path == str(path) for file in pipeline.open_files()))
+    processor_of([worker], path)
+
+
+def processor_of(workers: Sequence[Daemon], path: pathlib.Path) -> Daemon:
+    """Wait until one of the workers has a measurement open to process it, and return that worker."""
+    found: list[Daemon] = []
+
+    def look() -> list[Daemon]:
+        found.extend(one for one in workers if any(file.path == str(path) for file in pipeline_of(one).open_files()))
+        return found
+
+    wait_until(look)
+    return found[0]
 
 
 def pipeline_of(worker: Daemon) -> psutil.Process:

@@ -11,13 +11,13 @@ WHOLE_PROGRAMS = frozenset(
     {"start_daemon", "usual", "browser", "container", "oracle", "few_kernels", "installed", "site", "long_store"}
 )
 """Fixtures that start a daemon, a browser, a computer, dcnum, a compiler, pip or another program."""
-SHARED = frozenset({"usual"})
+SHARED = frozenset({"usual", "shared_cluster"})
 """Those among them that tests of several files share."""
 SECONDS_EACH = 4.0
 """Approximate duration of a slow test [s]."""
 SECONDS = {
     "tests/benchmarks/": 25.0,
-    "tests/daemon/cluster/": 30.0,
+    "tests/daemon/cluster/": 15.0,
     "tests/daemon/test_faults_": 12.0,
     "tests/daemon/test_reports.py": 15.0,
     "tests/docs/test_commands.py": 1.0,

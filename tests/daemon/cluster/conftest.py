@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.cluster import HURRIED, DaskCluster, dask_cluster
+from tests.support.daemon import Daemon
 from tests.support.faults import draw_long
 from tests.support.hosts import Host, Network, network
 
-FRAMES = 4000
+FRAMES = 1500
 """Number of frames of a measurement during whose processing something happens."""
 
 
@@ -21,6 +22,21 @@ def cluster(tmp_path: pathlib.Path) -> Iterator[DaskCluster]:
     """Return a cluster without workers."""
     with dask_cluster(tmp_path) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    """Return a cluster that is started once for all tests that use it; nothing must be left on its scheduler."""
+    with dask_cluster(tmp_path_factory.mktemp("shared")) as started:
+        yield started
+        assert not started.left_over()
+
+
+@pytest.fixture
+def pair(shared_cluster: DaskCluster) -> tuple[Daemon, Daemon]:
+    """Return the workers "one" and "two" of the shared cluster, ready."""
+    one, two = shared_cluster.have_workers("one", "two")
+    return one, two
 
 
 @dataclasses.dataclass

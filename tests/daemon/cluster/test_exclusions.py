@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pathlib
 
 import pytest
 
+from dcnumd.cli import main
 from dcnumd.config.values import RetrySettings
 from dcnumd.daemon.clock import now
 from dcnumd.daemon.cluster.exclusions import MAX_SECONDS, Exclusions
 from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.job import Job, PipelineSettings
+from tests.support.faults import published
 from tests.support.loop import in_loop
 
 ALL = frozenset({"a", "b", "c"})
@@ -96,3 +99,26 @@ async def test_other_failures_say_nothing_about_a_worker(exclusions):
     assert not exclusions.failed(job(1), "a", "A", damaged, ALL, RETRY)
     assert not exclusions.failed(job(1), "", "", MISSING, ALL, RETRY)
     assert exclusions.usable(ALL) == ALL
+
+
+@pytest.mark.slow
+def test_a_worker_with_too_little_memory_is_excluded(
+    shared_cluster, pair, start_daemon, write_config, watched_folder, tmp_path, capsys
+):
+    """The others get its jobs, no attempt is lost, and whoever asks is told."""
+    small = shared_cluster.start_worker("small", "resources.max_memory_mb=100")
+    small.wait_for("worker.ready")
+    daemon = start_daemon("--set", "retry.attempts=1", config=write_config(shared_cluster.config()))
+    for path in [published(watched_folder, f"M{number}.rtdc", seed=number) for number in range(5)]:
+        daemon.wait_for("job.finished", path=str(path))
+    (excluded,) = daemon.matching("worker.excluded")
+    assert (excluded["worker"], excluded["reason"]) == ("small", "memory_limit")
+    assert {event["reason"] for event in daemon.matching("job.returned")} == {"worker_unfit"}
+    assert not daemon.matching("job.failed")
+    capsys.readouterr()
+    assert main(["status", "--json", "-c", str(tmp_path / "config.toml")]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["conditions"]
+    assert (told["name"], told["light"]) == ("worker.excluded", "yellow")
+    assert "small could not do what other computers can" in told["text"]
+    assert daemon.stop() == 0
+    assert small.stop() == 0

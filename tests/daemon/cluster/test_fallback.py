@@ -10,7 +10,7 @@ import pytest
 from tests.support.cluster import free_port
 from tests.support.faults import draw_long, published, recording, result_of, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 SOON = 0.02
 """Time without a scheduler or a worker after which jobs run here [min]."""
 

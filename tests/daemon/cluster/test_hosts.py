@@ -8,7 +8,7 @@ from tests.soak.results import temporary_files
 from tests.support.cluster import HURRIED, being_processed
 from tests.support.faults import result_of, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 
 @pytest.fixture

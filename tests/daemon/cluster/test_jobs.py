@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from dcnumd.cli import main
-from tests.support.cluster import free_port
+from tests.support.cluster import free_port, pipeline_of, processes
 from tests.support.compared import result_differences
 from tests.support.daemon import HANG_SECONDS
 from tests.support.faults import draw_long, published, result_of, wait_until
@@ -22,7 +23,10 @@ pytestmark = pytest.mark.slow
 def test_jobs_run_on_workers_that_see_the_folder_under_another_name(
     cluster, start_daemon, write_config, watched_folder, tmp_path, capsys
 ):
-    """The results are those of this computer; what shows a job names its worker; a stopped daemon leaves none."""
+    """The results are those of this computer; what shows a job names its worker; a stopped daemon leaves none.
+
+    A worker of another version gets no job, because its numbers may differ.
+    """
     (tmp_path / "mnt").mkdir()
     there = tmp_path / "mnt" / "instrument"
     there.symlink_to(watched_folder)
@@ -40,6 +44,10 @@ def test_jobs_run_on_workers_that_see_the_folder_under_another_name(
         "excluded": [],
     }
     assert status(port)["conditions"][0]["name"] == "executor.no_workers"
+    with worker_of_another_version(cluster):
+        assert daemon.wait_for("worker.refused", worker="old")["found"] == "dcnumd-0.0.1-cafe"
+        wait_until(lambda: status(port)["cluster"]["refused"] == 1)
+        assert status(port)["cluster"]["capacity"] == 0
 
     short = published(watched_folder, "short.rtdc")
     daemon.wait_for("job.queued", path=str(short))
@@ -50,41 +58,22 @@ def test_jobs_run_on_workers_that_see_the_folder_under_another_name(
     assert result_differences(remote, result_of(short)) == []
 
     long = watched_folder / "long.rtdc"
-    draw_long(long, frames=30_000)
-    daemon.wait_for("job.progress", path=str(long), worker="left")
-    assert status(port)["running"]["worker"] == "left"
+    draw_long(long, frames=500)
+    processes(worker, long)
+    pipeline = pipeline_of(worker)
+    pipeline.suspend()
+    wait_until(lambda: (status(port)["running"] or {}).get("worker") == "left")
     for command in (["status"], ["why", str(long)]):
         capsys.readouterr()
         assert main([*command, "-c", str(config)]) == 0
-        assert "30000 frames on left" in capsys.readouterr().out
+        assert "500 frames on left" in capsys.readouterr().out
+    pipeline.resume()
     assert daemon.stop() == 0
-    # The worker is free again.
-    again = start_daemon(config=config)
-    again.wait_for("job.progress", path=str(long), worker="left")
-    long.unlink()
-    assert again.stop() == 0
     wait_until(lambda: not list(watched_folder.glob(".*")))
     assert worker.stop() == 0
 
 
-def test_a_worker_of_another_version_gets_no_jobs(cluster, start_daemon, write_config, watched_folder):
-    """Numbers of another version may differ, so its workers are named in the log, and measurements wait."""
-    options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--resources", "dcnumd-0.0.1-cafe=1"]
-    command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.address, "--name", "old", *options]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as old:
-        try:
-            config = write_config(cluster.config())
-            daemon = start_daemon(config=config)
-            refused = daemon.wait_for("worker.refused", worker="old")
-            assert refused["found"] == "dcnumd-0.0.1-cafe"
-            published(watched_folder, "waits.rtdc")
-            daemon.wait_for("job.queued")
-            assert daemon.stop() == 0
-            assert not daemon.matching("job.started")
-        finally:
-            old.kill()
-
-
+@pytest.mark.soak
 def test_a_plain_worker_of_dask_processes_jobs(cluster, start_daemon, write_config, watched_folder, monkeypatch):
     """Its processes end with it."""
     options = ["--no-nanny", "--nthreads", "1", "--memory-limit", "0", "--no-dashboard"]
@@ -106,3 +95,15 @@ def test_a_plain_worker_of_dask_processes_jobs(cluster, start_daemon, write_conf
 def status(port: int) -> dict[str, object]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/status", timeout=60) as answer:
         return json.load(answer)
+
+
+@contextlib.contextmanager
+def worker_of_another_version(cluster):
+    """Have a worker "old" within this block."""
+    options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--resources", "dcnumd-0.0.1-cafe=1"]
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.address, "--name", "old", *options]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as old:
+        try:
+            yield
+        finally:
+            old.kill()

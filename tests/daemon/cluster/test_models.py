@@ -55,6 +55,7 @@ def test_paths_of_models_are_those_of_the_workers():
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("method")
 def test_a_worker_uses_its_own_models(cluster, start_daemon, write_config, watched_folder, tmp_path):
     """A model that it does not have costs an attempt, and the message names the worker."""

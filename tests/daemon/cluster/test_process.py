@@ -40,13 +40,11 @@ def rows_of(path):
 
 
 @pytest.mark.slow
-def test_an_archive_is_processed_by_several_workers(cluster, archive, tmp_path, capsys):
+def test_an_archive_is_processed_by_several_workers(shared_cluster, pair, archive, tmp_path, capsys):
     """The results are those of this computer; what is done is skipped; the worker makes the report."""
-    for worker in [cluster.start_worker(name) for name in ("one", "two")]:
-        worker.wait_for("worker.ready")
     (tmp_path / "mnt").symlink_to(tmp_path)
     there = f"executor.paths={{ {json.dumps(str(tmp_path))} = {json.dumps(str(tmp_path / 'mnt'))} }}"
-    options = (*DASK, f"executor.scheduler={cluster.address}", "--set", there, "--set", "log.format=json")
+    options = (*DASK, f"executor.scheduler={shared_cluster.address}", "--set", there, "--set", "log.format=json")
     command = [sys.executable, "-m", "dcnumd", "process", "-r", archive, "-o", tmp_path / "out", *options]
     summary = tmp_path / "summary.csv"
     shown = [*map(os.fspath, command), "--no-report", "--summary", os.fspath(summary)]
@@ -91,6 +89,7 @@ def test_an_archive_is_processed_by_several_workers(cluster, archive, tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_ctrl_c_stops_the_jobs_on_the_workers(cluster, tmp_path):
     """Nothing of a stopped file is left, the worker is free again, and the next run continues."""
     worker = cluster.start_worker("works")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.faults import published, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 REPORTS = '[report]\nformats = ["html", "json"]\n'
 
 

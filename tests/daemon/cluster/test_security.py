@@ -21,6 +21,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.soak,
     pytest.mark.skipif(not PAGE.exists(), reason="the documents are not part of an installation"),
     pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed"),
 ]

@@ -22,6 +22,7 @@ def test_a_priority_is_a_limited_lead():
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_three_daemons_share_a_worker(cluster, tmp_path):
     """Those with equal priorities take turns; every second turn is that of the one with a higher priority."""
     daemons = {}
