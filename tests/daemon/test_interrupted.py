@@ -18,7 +18,7 @@ from dcnumd.daemon.measurements.lifecycle import begin_anew
 from dcnumd.daemon.measurements.settle import PATIENCE
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 from tests.support.swmr import crashed_recording, tear_last_chunk
-from tests.support.works import in_works
+from tests.support.works import in_works, with_works
 
 SPEC = MeasurementSpec(size=(45, 100), frames=300, rate=400, density=1.0, seed=11)
 FAIL = Settings(
@@ -64,6 +64,22 @@ async def test_its_common_frames_pass_after_the_usual_patience(works, crashed):
         {"event": "file.settled", "log_level": "info", "frames": 250},
     ]
     assert works.tracker.quiet.is_set()
+
+
+def test_a_changed_setting_applies_to_earlier_failures(tmp_path, crashed):
+    """What has failed as incomplete is processed once the config says so."""
+
+    async def fail(works):
+        await works.offer(crashed)
+        await works.next_left()
+        assert works.states() == [State.FAILED]
+
+    async def process(works):
+        await works.offer(crashed)
+        assert (await works.next_passed()).frames == 250
+
+    with_works(tmp_path, fail, FAIL, with_jobs=False)
+    with_works(tmp_path, process, PROCESS, with_jobs=False)
 
 
 @settling(PROCESS)
