@@ -44,6 +44,8 @@ class Workers:
     """Process that inspects files."""
     report: Child
     """Process that makes reports."""
+    here: ReportProcess
+    """What makes reports in this process; a request may wait for it longer than a session lasts."""
     remote: ReportPlaces | None = None
     """The executor, if it has reports made on other computers."""
     ready: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
@@ -58,12 +60,13 @@ class Workers:
         courtesy = Courtesy(settings.resources.nice, settings.resources.cpus)
         probe, report = (Child(name, configure, courtesy) for name in ("probe", "report"))
         executor = make_executor(settings, configure, on_progress, on_change)
-        return cls(executor, probe, report, None if isinstance(executor, LocalExecutor) else executor)
+        here = ReportProcess(report, settings.report.plot)
+        return cls(executor, probe, report, here, None if isinstance(executor, LocalExecutor) else executor)
 
     def report_calls(self, settings: Settings) -> ReportCalls:
         """Return what makes the reports of a session."""
-        here = ReportProcess(self.report, settings.report.plot)
-        return here if self.remote is None else RemoteReports(here, self.remote)
+        self.here.use(settings.report.plot)
+        return self.here if self.remote is None else RemoteReports(self.here, self.remote)
 
     @property
     def losses(self) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 import structlog
 
 from dcnumd.config.file import load_settings
+from dcnumd.config.values import PlotSettings
+from dcnumd.daemon.measurements.report_process import ReportProcess
 from dcnumd.daemon.supervisor import Supervisor
 from dcnumd.daemon.workers import Workers
 from tests.support.fakes import FakeChild, FakeExecutor
@@ -20,7 +22,8 @@ HANDLED = (signal.SIGUSR1, signal.SIGHUP)
 def run_once(config: pathlib.Path) -> list[Any]:
     """Do what ``dcnumd run --once`` does, with calls instead of processes; return what is logged."""
     supervisor = Supervisor(load_settings(config), once=True)
-    supervisor._workers = Workers(FakeExecutor(), FakeChild(), FakeChild())
+    report = FakeChild()
+    supervisor._workers = Workers(FakeExecutor(), FakeChild(), report, ReportProcess(report, PlotSettings()))
     handlers = [(number, signal.getsignal(number)) for number in HANDLED]
     try:
         with structlog.testing.capture_logs() as heard:

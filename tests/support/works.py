@@ -8,10 +8,12 @@ import dataclasses
 import functools
 import inspect
 
+from dcnumd.config.values import PlotSettings
 from dcnumd.daemon import logs
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.counters import Counters
+from dcnumd.daemon.measurements.report_process import ReportProcess
 from dcnumd.daemon.session import Session
 from dcnumd.daemon.workers import Workers, make_executor
 from dcnumd.logic.stamp import Stamp
@@ -36,7 +38,7 @@ class Works:
             self.probe, self.report = (Child(name, configure, Courtesy(0)) for name in ("probe", "report"))
         else:
             self.executor, self.probe, self.report = executor or FakeExecutor(), FakeChild(), FakeChild()
-        workers = Workers(self.executor, self.probe, self.report)
+        workers = Workers(self.executor, self.probe, self.report, ReportProcess(self.report, PlotSettings()))
         self.session = Session(self.settings, self.ledger, workers, Counters(), self, once=once)
         self.lifecycle, self.settling, self.jobs = self.session.lifecycle, self.session.settling, self.session.jobs
         self.tracker, self.queue = self.lifecycle.tracker, self.lifecycle.queue

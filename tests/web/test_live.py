@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import pathlib
 import re
@@ -56,6 +57,21 @@ def live(start_daemon, write_config, tmp_path) -> Live:
         settle=1,
     )
     return Live(start_daemon(config=config), config)
+
+
+def check_reload_leaves_plots_alone(live: Live, number: int) -> None:
+    """Read the config again: the last plot is shown all the time, and a request for another one is answered."""
+    shown = ask(live.address, "/plot.png").body
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        asked = pool.submit(ask, live.address, f"/api/v1/measurements/{number}/plots/volume.png")
+        live.daemon.process.send_signal(signal.SIGHUP)
+        live.daemon.wait_for("config.reloaded")
+        assert live.status()["plot_id"] == number
+        # between two sessions, the answer is to try again
+        assert asked.result().status in {200, 409}
+    again = ask(live.address, f"/api/v1/measurements/{number}/plots/volume.png")
+    assert again.status == 200, again.text
+    assert ask(live.address, "/plot.png").body == shown
 
 
 def test_page_of_a_daemon(
@@ -122,6 +138,7 @@ def test_page_of_a_daemon(
     assert found["dcnumd_result_latency_seconds_count",] == 1
     assert found["dcnumd_light_latency_seconds_count",] == 1
     assert found["dcnumd_measurements_failed_total", "not_hdf5"] == 2
+    check_reload_leaves_plots_alone(live, row["id"])
     check_end_does_not_wait_for_clients(live)
     again = Live(start_daemon(config=live.config), live.config)
     again.until(lambda now: now["plot_id"] == row["id"], "plot of before")

@@ -271,8 +271,10 @@ class View:
 
     async def plot_of(self, entry_id: int, name: str, kind: PlotKind) -> bytes | None:
         """Draw a plot of a measurement's report; None if there is none. ValueError says why it cannot be drawn now."""
+        if self._session is None:
+            raise ValueError("The daemon is about to continue with another config or ledger; try again.")
         entry = self._row(entry_id)
-        if self._session is None or entry is None or entry.state is not State.DONE or entry.output is None:
+        if entry is None or entry.state is not State.DONE or entry.output is None:
             return None
         return await self._session.reports.plot(entry, name, kind)
 

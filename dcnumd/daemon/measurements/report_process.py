@@ -78,12 +78,17 @@ class ReportProcess:
 
     def __init__(self, child: Child, settings: PlotSettings) -> None:
         self._child = child
-        self._warm_up = functools.partial(warm_up, settings)
         self._aside = Aside(child, logs.flush)
         self._deadlines: set[Deadline] = set()
         self._released = asyncio.Event()
         self._released.set()
         self._aside_free = asyncio.Lock()
+        self.use(settings)
+
+    def use(self, settings: PlotSettings) -> None:
+        """Take other settings, and the normal priority for calls aside, at the beginning of a session."""
+        self._warm_up = functools.partial(warm_up, settings)
+        self.give_way(idle=False)
 
     @property
     def here(self) -> ReportProcess:
