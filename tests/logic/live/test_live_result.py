@@ -14,58 +14,29 @@ from dcnumd.errors import DcnumdError
 from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.live.messages import LiveRequest
 from dcnumd.logic.live.session import LiveSession
-from dcnumd.logic.process import process_measurement
 from dcnumd.simulate.spec import MeasurementSpec
-from tests.support.compared import all_differences
-from tests.support.recorder import RecorderProcess
+from tests.support.live_results import SPOOL_BYTES, catch_up, compare_results, record_live
+from tests.support.recorder import Peculiarities, RecorderProcess
 
 SPEC = MeasurementSpec(size=(48, 100), frames=3000, rate=1000, seed=5, density=0.8, chunk=20)
 SPARSE = {"kernel_size": 50, "split_time": 0.1}
 """Thirty background images in three seconds."""
-SPOOL_BYTES = 10**8
+
+
+def finish(job, *, differs=False):
+    """Make the result with the spool and without it, compare them, and return what came of the first."""
+    live, plain, differences = compare_results(job)
+    assert differences == []
+    assert (live.frames, live.events, live.masks_dropped) == (plain.frames, plain.events, plain.masks_dropped)
+    assert plain.frames_known == 0
+    assert (live.frames_known > 0) != differs
+    return live
 
 
 def job_for(path, **changes):
     """Return the job of a recording."""
     settings = changes.pop("settings", PipelineSettings(background_kwargs=SPARSE))
     return Job(path, path.with_name("live.rtdc"), settings, num_workers=2, **changes)
-
-
-def catch_up(session):
-    """Process all that is recorded, and return the state."""
-    before = None
-    while (state := session.advance(60.0)) != before:
-        before = state
-    return state
-
-
-def record_live(job, spec=SPEC, *, steps=None, limit=SPOOL_BYTES, **recorder):
-    """Record a measurement that is processed meanwhile; return the last state."""
-    spool = job.path_in.with_suffix(".spool")
-    with (
-        RecorderProcess(job.path_in, spec, **recorder) as instrument,
-        LiveSession(LiveRequest(job, spool, limit)) as session,
-    ):
-        for stop in steps or [*range(700, spec.frames, 700), spec.frames]:
-            instrument.record(stop)
-            catch_up(session)
-        instrument.finish()
-        state = catch_up(session)
-        session.finish()
-    assert state.ended
-    return state
-
-
-def finish(job, *, differs=False):
-    """Make the result with the spool and without it, compare them, and return what came of the first."""
-    spool = job.path_in.with_suffix(".spool")
-    live = process_measurement(dataclasses.replace(job, spool=spool))
-    plain = process_measurement(dataclasses.replace(job, path_out=job.path_in.with_name("plain.rtdc")))
-    assert [str(one) for one in all_differences(live.path_out, plain.path_out)] == []
-    assert (live.frames, live.events, live.masks_dropped) == (plain.frames, plain.events, plain.masks_dropped)
-    assert plain.frames_known == 0
-    assert (live.frames_known > 0) != differs
-    return live
 
 
 CASES = {
@@ -106,21 +77,21 @@ PIPELINES = {
 def test_each_pipeline_gives_the_same_result(settings, tmp_path):
     """What is known of the background while the recording grows depends on the method."""
     job = job_for(tmp_path / "M001.rtdc", settings=settings)
-    record_live(job)
+    record_live(job, SPEC)
     assert finish(job).frames_known > 0.4 * SPEC.frames
 
 
 def test_background_of_the_recording_is_copied(tmp_path):
     """Background images that the instrument records grow with the frames."""
     job = job_for(tmp_path / "M001.rtdc", settings=PipelineSettings(background_code="copy"))
-    record_live(job, background=True)
+    record_live(job, SPEC, Peculiarities(background=True))
     assert finish(job).frames_known > 0.8 * SPEC.frames
 
 
 def test_repeated_frames_have_no_events_also_between_units(tmp_path):
     """Frames that equal their predecessor are dropped, whether both are in one unit or not."""
     job = job_for(tmp_path / "M001.rtdc")
-    record_live(job, repeated=(5, 99, 100, 101, 200, 300, 1500, 1600, 2000))
+    record_live(job, SPEC, Peculiarities(repeated=(5, 99, 100, 101, 200, 300, 1500, 1600, 2000)))
     finish(job)
 
 
@@ -138,7 +109,7 @@ def test_frames_whose_background_changes_are_processed_again(tmp_path, monkeypat
 def test_spool_with_too_little_room_costs_only_time(tmp_path):
     """What does not fit is computed for the result."""
     job = job_for(tmp_path / "M001.rtdc")
-    state = record_live(job, limit=200_000)
+    state = record_live(job, SPEC, limit=200_000)
     assert state.spool_full
     assert state.spool_bytes <= 200_000
     assert 0 < finish(job).frames_known < 0.6 * SPEC.frames
@@ -148,7 +119,7 @@ def test_spool_with_too_little_room_costs_only_time(tmp_path):
 def test_file_that_changed_afterwards_is_processed_as_it_is(part, tmp_path):
     """Units that do not hold for the finished file are computed anew."""
     job = job_for(tmp_path / "M001.rtdc")
-    record_live(job)
+    record_live(job, SPEC)
     with h5py.File(job.path_in, "r+") as h5:
         values = h5["events"][part][:]
         if part == "image":
@@ -163,7 +134,7 @@ def test_file_that_changed_afterwards_is_processed_as_it_is(part, tmp_path):
 def test_damaged_spool_costs_only_time(damage, tmp_path):
     """Nothing in a spool is believed that its checksums and keys do not show."""
     job = job_for(tmp_path / "M001.rtdc")
-    record_live(job)
+    record_live(job, SPEC)
     spool = job.path_in.with_suffix(".spool")
     content = spool.read_bytes()
     if damage == "no index":
@@ -185,15 +156,13 @@ def test_damaged_spool_costs_only_time(damage, tmp_path):
         other = job_for(tmp_path / "M002.rtdc")
         record_live(other, dataclasses.replace(SPEC, seed=77))
         other.path_in.rename(job.path_in)
-    live = process_measurement(dataclasses.replace(job, spool=spool))
-    plain = process_measurement(dataclasses.replace(job, path_out=tmp_path / "plain.rtdc"))
-    assert [str(one) for one in all_differences(live.path_out, plain.path_out)] == []
+    assert compare_results(job)[2] == []
 
 
 def test_other_settings_use_nothing_of_the_spool(tmp_path):
     """A threshold that was changed meanwhile applies to all frames."""
     job = job_for(tmp_path / "M001.rtdc")
-    record_live(job)
+    record_live(job, SPEC)
     settings = dataclasses.replace(job.settings, segmenter_kwargs={"thresh": -9})
     finish(dataclasses.replace(job, settings=settings), differs=True)
 
