@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import structlog
 
@@ -69,6 +70,8 @@ def load_models(num_workers: int, pipelines: Sequence[PipelineSettings]) -> None
 def run_job(job: Job) -> JobResult:
     """Process one measurement; in a child of the daemon, report progress and stop when the daemon asks for it.
 
+    If `prepare_job` has prepared its result, this is only published.
+
     Parameters
     ----------
     job
@@ -81,20 +84,60 @@ def run_job(job: Job) -> JobResult:
     JobCancelledError
         The daemon cancelled the job, or has ended.
     """
-    from dcnumd.logic.process import process_measurement  # noqa: PLC0415 -- numerical code, as above
+    from dcnumd.logic.early import publish_prepared  # noqa: PLC0415 -- numerical code, as above
+    from dcnumd.logic.process import process_measurement  # noqa: PLC0415 -- likewise
 
+    with _named(job):
+        published = publish_prepared(job)
+    return published or _run(process_measurement, job)
+
+
+def prepare_job(job: Job) -> JobResult:
+    """Process one measurement as `run_job` does, but keep its result, without publishing it.
+
+    `run_job` with the same job then publishes it, if nothing has changed; `discard_job` removes it.
+
+    Returns
+    -------
+    outcome
+        The outcome; skipped if there is nothing to prepare, see `dcnumd.logic.early.prepare_measurement`.
+
+    Raises
+    ------
+    DcnumdError, JobCancelledError
+        As for `run_job`; nothing remains.
+    """
+    from dcnumd.logic.early import prepare_measurement  # noqa: PLC0415 -- numerical code, as above
+
+    return _run(prepare_measurement, job)
+
+
+def discard_job(job_id: str) -> bool:
+    """Remove the result that `prepare_job` has prepared; return whether there was one."""
+    from dcnumd.logic.early import discard  # noqa: PLC0415 -- numerical code, as above
+
+    return discard(job_id)
+
+
+def _named(job: Job) -> AbstractContextManager[object]:
+    """Return a context whose log lines name the job."""
+    return structlog.contextvars.bound_contextvars(job_id=job.job_id, path=os.fspath(job.path_in))
+
+
+def _run(process: Callable[..., JobResult], job: Job) -> JobResult:
     line = child_line.current()
-    with structlog.contextvars.bound_contextvars(job_id=job.job_id, path=os.fspath(job.path_in)):
+    with _named(job):
         try:
             if line is None:
-                return process_measurement(job)
-            result = process_measurement(job, on_progress=_rate_limited(line.tell), cancel=line.stop_wanted)
+                return process(job)
+            result = process(job, on_progress=_rate_limited(line.tell), cancel=line.stop_wanted)
         except MemoryError as error:
             raise WorkerError(f"{job.path_in}: not enough memory", "memory") from error
-    for pid in set(result.worker_pids) - _workers:
-        log.info("worker.started", pid=pid, role="segmenter")
-    _workers.clear()
-    _workers.update(result.worker_pids)
+    if result.worker_pids:
+        for pid in set(result.worker_pids) - _workers:
+            log.info("worker.started", pid=pid, role="segmenter")
+        _workers.clear()
+        _workers.update(result.worker_pids)
     return result
 
 

@@ -135,6 +135,8 @@ class JobResult:
     """Whether the recording was interrupted, and `frames` is the number of frames that all features have."""
     error: str = ""
     """For ``output_differs``: which file is in the place of the result, and what to do."""
+    early: bool = False
+    """Whether the measurement was processed before it counted as complete; see `dcnumd.logic.early`."""
 
     def log_fields(self) -> dict[str, Any]:
         """Return the fields of a log event about the result and its timing."""

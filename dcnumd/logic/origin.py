@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from dcnumd.errors import MeasurementError
-from dcnumd.logic.job import Job
+from dcnumd.logic.job import Job, KnownContent
 from dcnumd.logic.plan import Plan, open_plan
 from dcnumd.logic.stamp import CHANGED, Stamp
 from dcnumd.read.content import content_digest, files_of
@@ -112,6 +112,16 @@ class Input:
         if grown or self._origin is None or self._digest_now() != self._origin.digest:
             raise MeasurementError(f"{path}: {CHANGED}", "changed")
         self._stamps = now
+
+    def is_still(self, known: KnownContent) -> bool:
+        """Return whether the identified input has this content, and no file has changed since, not even its date."""
+        stamp = self._stamps[self._job.path_in]
+        if self._origin is None or known != KnownContent(stamp, self._origin.digest):
+            return False
+        try:
+            return all(_stamp(file) == stamp for file, stamp in self._stamps.items())
+        except MeasurementError:
+            return False
 
     def _digest_now(self) -> str | None:
         """Return the digest of the present content of the input; None if it is not a measurement any more."""

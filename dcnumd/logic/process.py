@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import datetime as dt
 import itertools
 import logging
@@ -165,7 +166,7 @@ def _process(job: Job, line: JobLine, source: Input, on_span: OnSpan | None) -> 
         try:
             if is_processed(plan):
                 return copy_processed(plan, source, existing, line)
-            return _compute(plan, log, source, existing, StageTimes(on_span), line)
+            return _make(plan, log, source, existing, StageTimes(on_span), line)
         except ResultError as error:
             if error.reason != "output_exists":
                 raise
@@ -176,42 +177,69 @@ def _process(job: Job, line: JobLine, source: Input, on_span: OnSpan | None) -> 
             raise
 
 
-def _compute(
+def _make(
     plan: Plan, log: RunLog, source: Input, existing: ExistingPolicy, times: StageTimes, line: JobLine
 ) -> JobResult:
+    job = plan.job
+    with ResultFile(job.path_out, existing=existing, job_id=job.job_id, root=job.result_root) as result:
+        done = compute(plan, log, source, result, times, line)
+        with times.stage("publish"):
+            publish(result, plan, done.events, source, existing)
+    return with_times(done, times, log.seconds)
+
+
+def compute(plan: Plan, log: RunLog, source: Input, result: ResultFile, times: StageTimes, line: JobLine) -> JobResult:
+    """Compute the result of a measurement in the temporary file of `result`, which is closed then.
+
+    Parameters
+    ----------
+    plan
+        The job and its open input.
+    log
+        Log of the run, which becomes part of the result.
+    source
+        The input of the job.
+    result
+        The result; it is not published.
+    times
+        Receives the duration of each stage.
+    line
+        Receives progress; raises an error when the job is cancelled.
+
+    Returns
+    -------
+    done
+        The outcome of the job, without times.
+    """
     job, identifier, origin = plan.job, plan.pipeline_id, source.identify(plan)
     log.add(f"Processing {job.path_in} ({plan.count} frames) with {identifier}")
     pipeline = engine.pipeline(job.num_workers)
     engaged = pipeline.engage(plan)
     engaged.segmenter.log_info(log)
     line.report("background")
-    with ResultFile(job.path_out, existing=existing, job_id=job.job_id, root=job.result_root) as result:
-        with (
-            opened_spool(plan) as spool,
-            prepare_background(plan, engaged.segmenter, result.scratch, times, line, spool) as background,
-            HDF5Writer(result.temporary, "w", ds_kwds=dataset_keywords(job.compression)) as writer,
-        ):
-            images = _image_kinds(plan, background)
-            known = None
-            if spool is not None:
-                known = spool.known_events(background, engaged.layout.slot_frames, fetch=len(images) > 1)
-            work = FileWork(plan, background, images, Columns(plan, background), known)
-            run = FileRun(work, engaged, times, line)
-            datasets = _Datasets(work, writer)
-            run.execute(datasets.begin)
-            events = run.collector.events_done
-            with times.stage("finish"):
-                line.report("writing", plan.count, events)
-                datasets.finish(events)
-                write_basins(plan, background, work.columns, writer)
-                write_event_count(writer.h5, events)
-                origin.write(writer.h5)
-                _write_summary(log, plan, run.collector, times.seconds)
-                write_logs(plan, origin, writer, log.lines, log.stamp)
-        with times.stage("publish"):
+    with (
+        opened_spool(plan) as spool,
+        prepare_background(plan, engaged.segmenter, result.scratch, times, line, spool) as background,
+        HDF5Writer(result.temporary, "w", ds_kwds=dataset_keywords(job.compression)) as writer,
+    ):
+        images = _image_kinds(plan, background)
+        known = None
+        if spool is not None:
+            known = spool.known_events(background, engaged.layout.slot_frames, fetch=len(images) > 1)
+        work = FileWork(plan, background, images, Columns(plan, background), known)
+        run = FileRun(work, engaged, times, line)
+        datasets = _Datasets(work, writer)
+        run.execute(datasets.begin)
+        events = run.collector.events_done
+        with times.stage("finish"):
             line.report("writing", plan.count, events)
-            bytes_written = result.temporary.stat().st_size
-            publish(result, plan, events, source, existing)
+            datasets.finish(events)
+            write_basins(plan, background, work.columns, writer)
+            write_event_count(writer.h5, events)
+            origin.write(writer.h5)
+            _write_summary(log, plan, run.collector, times.seconds)
+            write_logs(plan, origin, writer, log.lines, log.stamp)
+    line.report("writing", plan.count, events)
     return JobResult(
         outcome="done",
         reason="",
@@ -223,14 +251,21 @@ def _compute(
         events=events,
         frames_known=known.frames if known is not None else 0,
         masks_dropped=run.collector.masks_dropped,
-        seconds=log.seconds,
-        stages=dict(times.seconds),
-        waiting=dict(times.waiting),
-        bottleneck=bottleneck(times.seconds, pipeline.num_workers),
         bytes_read=times.bytes_read,
-        bytes_written=bytes_written,
+        bytes_written=result.temporary.stat().st_size,
         worker_pids=pipeline.worker_pids,
         interrupted=plan.data.interrupted,
+    )
+
+
+def with_times(done: JobResult, times: StageTimes, seconds: float) -> JobResult:
+    """Return the outcome of a job with its duration [s] and those of its stages."""
+    return dataclasses.replace(
+        done,
+        seconds=seconds,
+        stages=dict(times.seconds),
+        waiting=dict(times.waiting),
+        bottleneck=bottleneck(times.seconds, max(1, len(done.worker_pids))),
     )
 
 

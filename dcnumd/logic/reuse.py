@@ -196,6 +196,18 @@ def copy_processed(plan: Plan, source: Input, existing: ExistingPolicy, line: Jo
     )
 
 
+def verify(result: ResultFile, plan: Plan, events: int) -> None:
+    """Verify a closed result.
+
+    Raises
+    ------
+    ResultError
+        The result is invalid.
+    """
+    with h5py.File(result.temporary, "r", locking=False) as h5:
+        verify_result(h5, plan.pipeline_id, events)
+
+
 def publish(result: ResultFile, plan: Plan, events: int, source: Input, existing: ExistingPolicy) -> None:
     """Verify a closed result, make sure that the input has not changed, and rename the result.
 
@@ -217,8 +229,7 @@ def publish(result: ResultFile, plan: Plan, events: int, source: Input, existing
     DcnumdError
         The result is invalid, the input has changed, or another file was created meanwhile; nothing is renamed then.
     """
-    with h5py.File(result.temporary, "r", locking=False) as h5:
-        verify_result(h5, plan.pipeline_id, events)
+    verify(result, plan, events)
     source.check()
     if existing == "replace" and isinstance(settle_existing(plan, source.identify(plan)), JobResult):
         # the file that was to be replaced is another one by now

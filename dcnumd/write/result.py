@@ -147,6 +147,23 @@ class ResultFile:
         if error is not None and (number := self._output_errno(error)) is not None:
             raise self._describe(OSError(number, os.strerror(number))) from error
 
+    def flush(self) -> None:
+        """Flush the closed file to the disk (if `durable`), so that a later `commit` has little to do.
+
+        Raises
+        ------
+        ResultError
+            As for the class.
+        """
+        try:
+            self._flush()
+        except OSError as error:
+            raise self._describe(error) from error
+
+    def is_intact(self) -> bool:
+        """Return whether the temporary file is still in its place."""
+        return _is_at(self._descriptor, self.temporary)
+
     def commit(self) -> None:
         """Flush the closed file to the disk (if `durable`) and rename it.
 
@@ -156,11 +173,7 @@ class ResultFile:
             As for the class; no file has appeared under the final name then.
         """
         try:
-            # Free the space after the end that was only reserved.
-            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size)
-            # Why this descriptor? It was open all the time, so fsync reports every write that failed.
-            if self._durable:
-                os.fsync(self._descriptor)
+            self._flush()
             if self.existing == "replace":
                 self._refuse_existing()
                 self.temporary.replace(self.path)
@@ -170,6 +183,13 @@ class ResultFile:
                 _sync_folder(self.path.parent)
         except OSError as error:
             raise self._describe(error) from error
+
+    def _flush(self) -> None:
+        # Free the space after the end that was only reserved.
+        os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size)
+        # Why this descriptor? It was open all the time, so fsync reports every write that failed.
+        if self._durable:
+            os.fsync(self._descriptor)
 
     def _make_folder(self) -> None:
         """Create the folder of the result and missing parents, and flush their names to the disk."""
