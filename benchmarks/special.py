@@ -10,6 +10,7 @@ from collections.abc import Callable
 from benchmarks.bench import Bench, Figure, Outcome, tell
 from benchmarks.cases import LONG, SHORT, STANDARD, Settings, Target, settings
 from benchmarks.daemon import Daemon, moment
+from benchmarks.early import measure_early
 from benchmarks.limit import Limit, measure_limit
 from benchmarks.measurements import Measurement
 from benchmarks.memory import PeakMemory, pss_bytes
@@ -174,4 +175,5 @@ def special_cases(bench_idle_seconds: float) -> list[Special]:
         Special("start", "first and later starts, and a small command", 90, measure_start),
         Special("idle", "what a daemon without work takes", bench_idle_seconds + 10, measure_idle),
         Special("limit", "distance to reading and packing alone", 60, measure_distance),
+        Special("early", "copied measurements, from the end of their settle time to the result", 400, measure_early),
     ]

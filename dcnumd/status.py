@@ -58,6 +58,8 @@ class Running:
     """Whether the job is suspended because of a recording."""
     worker: str = ""
     """Name of the worker of the cluster that processes it; empty on this computer, and before it begins."""
+    early: bool = False
+    """Whether the measurement has not settled yet, so that its result may still be discarded."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class WatchSettings:
     patterns: tuple[str, ...] = ("*.rtdc",)
     recursive: bool = True
     settle_seconds: float = dataclasses.field(default=5.0, metadata={"above": 0})
+    early_start: bool = True
+    """Whether a file is processed during its settle time; its result is published when that has passed."""
     rescan_seconds: float = dataclasses.field(default=60.0, metadata={"above": 0})
     force_polling: bool = False
     poll_seconds: float = dataclasses.field(default=5.0, metadata={"above": 0})

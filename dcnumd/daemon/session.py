@@ -134,7 +134,7 @@ class Session:
 
     def force(self) -> None:
         """End at once the jobs that were asked to stop."""
-        self.jobs.forced.set()
+        self.jobs.early.forced.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, or until `finish_up` was called and the running jobs have ended."""
@@ -152,7 +152,8 @@ class Session:
 
     def on_change(self) -> None:
         """Lower the priority of reports while jobs run on this computer, and notify the daemon."""
-        self.reports.process.give_way(idle=bool(self.jobs.running) and self._workers.executor.local)
+        working = bool(self.jobs.running) or self.jobs.early.running is not None
+        self.reports.process.give_way(idle=working and self._workers.executor.local)
         self._listener.on_change()
 
     def on_failed(self, reason: str) -> None:
@@ -204,6 +205,7 @@ class Session:
             "results": self.results.keep_checking(self.settling.make_again),
             "inspect": self._run_inspections(),
             "jobs": self._run_jobs(),
+            "early": self._run_early_jobs(),
             "outputs": self.jobs.outputs.keep_checking(),
             "ready": self._report_ready(),
             "reports": self._run_reports(),
@@ -264,12 +266,16 @@ class Session:
             await self.jobs.keep_running()
         else:
             async with asyncio.TaskGroup() as group:
-                keeper = group.create_task(self.jobs.keep_ready(), name="executor")
+                keeper = group.create_task(self.jobs.starter.keep_ready(), name="executor")
                 try:
                     await self.jobs.keep_running()
                 finally:
                     keeper.cancel()
         self._finished.set()
+
+    async def _run_early_jobs(self) -> None:
+        await self._probed.wait()
+        await self.jobs.early.keep_starting()
 
     async def _scan_once(self) -> None:
         for folder in self.folders:
@@ -304,5 +310,5 @@ class Session:
         if kept and not self._workers.executor.local:
             # A worker that was lost may still be at work, and may be killed later.
             asyncio.get_running_loop().call_later(TIDY_SECONDS, self._untidy.put_nowait, folder)
-        elif not self.jobs.running and not self.reports.busy:
+        elif not (self.jobs.running or self.jobs.early.busy or self.reports.busy):
             self.ledger.note_tidy(os.fspath(folder))

@@ -156,6 +156,7 @@ class JobResult:
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
             **({"interrupted": True} if self.interrupted else {}),
+            "early": self.early,
         }
 
 

@@ -319,7 +319,7 @@ def test_progress_is_logged_sparingly(tmp_path):
 
     async def body(works):
         entry = works.ledger.add("/in/M.rtdc", Stamp(1, 2, 3, 4), "job")
-        job = RunningJob(Job(tmp_path, tmp_path), works.executor, Deadline(0.0, 0), works.jobs.forced)
+        job = RunningJob(Job(tmp_path, tmp_path), works.executor, Deadline(0.0, 0), works.jobs.early.forced)
         with works.jobs._listed(entry, job):
             works.jobs._runs["job"].noted_at = works.jobs._runs["job"].logged_at = -math.inf
             for done in range(100, 1000, 100):

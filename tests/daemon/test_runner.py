@@ -17,7 +17,7 @@ from tests.support.fakes import FakeExecutor
 from tests.support.works import with_works
 
 SETTINGS = Settings(
-    watch=WatchSettings(settle_seconds=5.0, rescan_seconds=60.0),
+    watch=WatchSettings(settle_seconds=5.0, early_start=False, rescan_seconds=60.0),
     retry=RetrySettings(attempts=2, backoff_seconds=30.0),
     resources=ResourceSettings(min_free_gb=0.001, job_timeout_seconds=1000.0),
     log=LogSettings(level="critical"),

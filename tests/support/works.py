@@ -50,7 +50,7 @@ class Works:
         work = [settling.keep_admitting(), settling.keep_settling(), settling.keep_inspecting()]
         work.append(session.results.keep_checking(settling.make_again))
         if self.with_jobs:
-            work += [self.jobs.keep_running(), self.jobs.outputs.keep_checking()]
+            work += [self.jobs.keep_running(), self.jobs.early.keep_starting(), self.jobs.outputs.keep_checking()]
             work.append(session.keep_courteous())
         return work
 

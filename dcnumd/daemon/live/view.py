@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime as dt
 import os
 import pathlib
@@ -326,14 +327,18 @@ class View:
         )
 
     def _waiting(self, session: Session | None, lists: Lists) -> tuple[Waiting, ...]:
-        written = {candidate.path for candidate in session.lifecycle.tracker.being_written()} if session else set()
-        return tuple(waiting for waiting in lists.waiting if waiting.path not in written)[:SHOWN_WAITING]
+        shown = {candidate.path for candidate in session.lifecycle.tracker.being_written()} if session else set()
+        if session is not None and (early := session.jobs.early.running) is not None:
+            shown.add(early.path)
+        return tuple(waiting for waiting in lists.waiting if waiting.path not in shown)[:SHOWN_WAITING]
 
     def _running(self, session: Session | None, *, held: bool) -> tuple[Running, ...]:
-        running = session.jobs.running if session else ()
+        early = session.jobs.early.running if session else None
+        running = (*session.jobs.running, *([early] if early else [])) if session else ()
         known = {entry.job_id: self._progress.get(entry.job_id) for entry in running}
         self._progress = {job_id: progress for job_id, progress in known.items() if progress is not None}
-        return tuple(_running_row(entry, known[entry.job_id], held=held) for entry in running)
+        rows = (_running_row(entry, known[entry.job_id], held=held) for entry in running)
+        return tuple(dataclasses.replace(row, early=early is not None and row.id == early.id) for row in rows)
 
 
 def _folders(session: Session | None) -> tuple[Folder, ...]:

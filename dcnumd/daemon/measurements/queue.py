@@ -55,14 +55,20 @@ class JobQueue:
         heapq.heappush(self._waiting, waiting)
         self.filled.set()
 
+    @property
+    def due(self) -> bool:
+        """Whether there is a measurement that is not parked."""
+        while self._waiting and not self._counts(self._waiting[0]):
+            heapq.heappop(self._waiting)
+        return bool(self._waiting)
+
     def take(self) -> Waiting | None:
         """Remove and return the next measurement; None if all are parked or the queue is empty."""
-        while self._waiting:
-            waiting = heapq.heappop(self._waiting)
-            if self._counts(waiting):
-                del self._present[waiting.entry.path]
-                return waiting
-        return None
+        if not self.due:
+            return None
+        waiting = heapq.heappop(self._waiting)
+        del self._present[waiting.entry.path]
+        return waiting
 
     def remove(self, entry: Entry) -> None:
         """Remove a measurement if it is in the queue."""

@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from dcnumd import routing
-from dcnumd.config.values import Settings
 from dcnumd.daemon.clock import now
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
 from dcnumd.daemon.measurements.deadline import Deadline
+from dcnumd.daemon.measurements.early import EarlyStarts
 from dcnumd.daemon.measurements.executor import NO_ATTEMPT, JobExecutor
 from dcnumd.daemon.measurements.inspector import Inspector
 from dcnumd.daemon.measurements.lifecycle import Lifecycle, one_file
 from dcnumd.daemon.measurements.parking import OutputFolders
 from dcnumd.daemon.measurements.queue import Waiting
-from dcnumd.daemon.measurements.running_job import RunningJob
+from dcnumd.daemon.measurements.running_job import RunningJob, job_of
+from dcnumd.daemon.measurements.starter import Starter
 from dcnumd.errors import DcnumdError, JobCancelledError, MeasurementError, ResultError, WorkerError
-from dcnumd.logic.job import Job, JobResult, KnownContent, Progress
+from dcnumd.logic.job import JobResult, Progress
 from dcnumd.logic.stamp import Stamp
 
 log = structlog.get_logger()
@@ -76,8 +76,10 @@ class JobRunner:
         once: bool = False,
     ) -> None:
         self.outputs = outputs
-        self.forced = asyncio.Event()
-        """Event that, when set, ends at once the jobs that were asked to stop."""
+        self.early = EarlyStarts(lifecycle, executor, inspector, outputs, tidy, self._is_free)
+        """Early starts of measurements that have not settled yet."""
+        self.starter = Starter(executor, lifecycle.settings.retry.backoff_seconds)
+        """What starts the executor again when it is lost."""
         self._lifecycle = lifecycle
         self._ledger = lifecycle.ledger
         self._settings = lifecycle.settings
@@ -92,7 +94,6 @@ class JobRunner:
         self._wanted = asyncio.Event()
         self._wanted.set()
         self._held = False
-        self._ready = asyncio.Lock()
 
     @property
     def running(self) -> tuple[Entry, ...]:
@@ -113,8 +114,10 @@ class JobRunner:
         """Stop starting jobs if `paused` is set; otherwise start jobs again."""
         if paused:
             self._wanted.clear()
+            self.early.abandon("paused")
         else:
             self._wanted.set()
+            self.early.wake.set()
 
     def finish_up(self) -> None:
         """Start no further job; `keep_running` then returns when the running jobs have ended."""
@@ -124,7 +127,7 @@ class JobRunner:
     def hold(self) -> None:
         """Suspend all jobs, and the clocks of their time limits."""
         self._held = True
-        if self._runs:
+        if self.early.hold() or self._runs:
             self._executor.hold()
         for run in self._runs.values():
             run.job.hold()
@@ -133,6 +136,8 @@ class JobRunner:
         """Resume all jobs, and the clocks of their time limits."""
         self._held = False
         self._executor.resume()
+        self.early.resume()
+        self.early.wake.set()
         for run in self._runs.values():
             run.job.resume()
 
@@ -157,14 +162,9 @@ class JobRunner:
             if self._faults:
                 raise self._faults[0]
 
-    async def keep_ready(self) -> None:
-        """Start the executor again whenever it is lost, even if there is nothing to process."""
-        while True:
-            await self._executor.wait_until_lost()
-            await self._ensure_executor()
-
     def on_progress(self, progress: Progress) -> None:
         """Handle a progress report of a job."""
+        self.early.on_progress(progress)
         if (run := self._runs.get(progress.job_id)) is None:
             return
         run.job.sign_of_life()
@@ -174,6 +174,12 @@ class JobRunner:
             run.noted_at = moment
             run.logged_at = moment if logged else run.logged_at
             self._lifecycle.note_progress(run.entry, progress, logged=logged)
+
+    def _is_free(self) -> bool:
+        """Return whether a measurement that has not settled may be processed, since no other is to be."""
+        if self._turns or self._lifecycle.queue.due or self._last_job.is_set():
+            return False
+        return self._wanted.is_set() and (not self.patient or self._lifecycle.tracker.quiet.is_set())
 
     def _next(self) -> Waiting | None:
         """Return the next measurement of the queue; None if none can go on, or the executor takes no more jobs."""
@@ -188,20 +194,8 @@ class JobRunner:
             # Not the fault of one measurement but, for example, of the ledger: it ends the session.
             self._faults.append(fault)
         self._lifecycle.queue.filled.set()
+        self.early.wake.set()
         self._lifecycle.announce()
-
-    async def _ensure_executor(self) -> None:
-        """Start the executor if necessary, until it succeeds; a failed start counts as no measurement's attempt."""
-        async with self._ready:
-            while True:
-                try:
-                    await self._executor.start()
-                except DcnumdError as error:
-                    seconds = self._settings.retry.backoff_seconds
-                    log.warning("worker.failed", role="pipeline", error=error.message, retry_in_seconds=seconds)
-                    await asyncio.sleep(seconds)
-                else:
-                    return
 
     async def _take_turn(self, waiting: Waiting) -> None:
         """Process one measurement, unless it changed since it was queued."""
@@ -209,15 +203,18 @@ class JobRunner:
         if self.patient:
             await self._lifecycle.tracker.quiet.wait()
         if not self._once:
-            await self._ensure_executor()
-        queued = waiting.entry
-        with one_file(self._lifecycle, queued.path, queued.id):
-            entry = self._ledger.get(queued.id)
-            # The row may have been replaced meanwhile by one with another content.
-            if entry.state is State.QUEUED and (
-                checked := await self._check(dataclasses.replace(waiting, entry=entry))
-            ):
-                await self._attempt(checked)
+            await self.starter.ensure()
+        queued, result = waiting.entry, None
+        try:
+            with one_file(self._lifecycle, queued.path, queued.id):
+                entry = self._ledger.get(queued.id)
+                # The row may have been replaced meanwhile by one with another content.
+                if entry.state is State.QUEUED and (
+                    checked := await self._check(dataclasses.replace(waiting, entry=entry))
+                ):
+                    result = await self._attempt(checked)
+        finally:
+            self.early.end_turn(queued.path, result)
 
     async def _check(self, waiting: Waiting) -> Waiting | None:
         """Return the measurement if its file is unchanged and its result can be written; None if it must wait."""
@@ -236,11 +233,12 @@ class JobRunner:
             return None
         return dataclasses.replace(waiting, entry=entry)
 
-    async def _attempt(self, waiting: Waiting) -> None:
-        """Run the job of a measurement, and record the outcome."""
-        entry, job = waiting.entry, _job_of(self._settings, waiting.entry)
+    async def _attempt(self, waiting: Waiting) -> JobResult | None:
+        """Run the job of a measurement, and record the outcome; return its result, or None if it failed."""
+        entry, job = waiting.entry, job_of(self._settings, waiting.entry)
         deadline = Deadline(self._settings.resources.job_timeout_seconds, entry.size or 0)
-        running = RunningJob(job, self._executor, deadline, self.forced)
+        before = self.early.make_way(job)
+        running = RunningJob(job, self._executor, deadline, self.early.forced, before=before)
         try:
             with self._listed(entry, running) as run:
                 self._lifecycle.announce()
@@ -264,12 +262,14 @@ class JobRunner:
         except Exception as error:  # noqa: BLE001 -- the boundary of one job: no job may stop the others
             if isinstance(error, WorkerError) and error.reason in NO_ATTEMPT:
                 self._lifecycle.queue_again(entry, error.reason, error.message)
-                return
+                return None
             await self._give_up(entry, error)
             if isinstance(error, WorkerError) and not running.stopped:
                 self._tidy(job.path_out.parent)
         else:
             await self._record(entry, result, stopped=running.stopped)
+            return result
+        return None
 
     @contextlib.contextmanager
     def _listed(self, entry: Entry, job: RunningJob) -> Iterator[Run]:
@@ -346,11 +346,3 @@ class JobRunner:
             return await self._lifecycle.tracker.stamp_now(entry.path)
         except OSError:
             return entry.stamp
-
-
-def _job_of(settings: Settings, entry: Entry) -> Job:
-    job = routing.watched_job_for(settings, pathlib.Path(entry.path), entry.job_id)
-    if entry.stamp is not None and entry.digest:
-        job = dataclasses.replace(job, known=KnownContent(entry.stamp, entry.digest))
-    job = dataclasses.replace(job, interrupted=bool(entry.interrupted))
-    return dataclasses.replace(job, existing="replace") if entry.replace_output else job

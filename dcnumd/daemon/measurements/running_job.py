@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import pathlib
+from collections.abc import Callable
 
+from dcnumd import routing
+from dcnumd.config.values import Settings
+from dcnumd.daemon.ledger.records import Entry
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.daemon.measurements.executor import JobExecutor
 from dcnumd.errors import JobCancelledError, WorkerError
 from dcnumd.logic.calls import run_job
-from dcnumd.logic.job import Job, JobResult
+from dcnumd.logic.job import Job, JobResult, KnownContent
 from dcnumd.words import duration
 
 STOP_SECONDS = 2.0
@@ -31,15 +36,31 @@ class RunningJob:
         The time limits of the job.
     forced
         Event that, when set, shortens the wait for a job that was asked to stop.
+    function
+        Function that the executor calls with the job.
+    before
+        A job whose end is waited for first; the time until then does not count.
     """
 
-    def __init__(self, job: Job, executor: JobExecutor, deadline: Deadline, forced: asyncio.Event) -> None:
+    def __init__(
+        self,
+        job: Job,
+        executor: JobExecutor,
+        deadline: Deadline,
+        forced: asyncio.Event,
+        function: Callable[[Job], JobResult] = run_job,
+        before: asyncio.Future[JobResult] | None = None,
+    ) -> None:
         self.stopped = False
         """Whether the job was ended because this task was cancelled, as when the daemon stops."""
         self._job = job
         self._executor = executor
         self._deadline = deadline
         self._forced = forced
+        self._function = function
+        self._before = before
+        self._call: asyncio.Task[JobResult] | None = None
+        self._unwanted = False
         self._waiting = False
 
     def sign_of_life(self) -> None:
@@ -57,6 +78,13 @@ class RunningJob:
         """Start the clock of the time limits again."""
         if not self._waiting:
             self._deadline.resume()
+
+    def ask_to_stop(self) -> None:
+        """Ask the job to end with `JobCancelledError`, and leave it the time that it needs."""
+        self._unwanted = True
+        # Later, this would stop another job.
+        if self._call is not None and not self._call.done():
+            self._executor.ask_to_stop(self._job)
 
     async def result(self, *, recognize: bool = False) -> JobResult:
         """Run the job within its time limits, and end it if this task is cancelled.
@@ -80,7 +108,7 @@ class RunningJob:
         return await self._attempt(self._job)
 
     async def _attempt(self, job: Job) -> JobResult:
-        call = asyncio.create_task(self._call(job), name=f"job {job.job_id}")
+        call = self._call = asyncio.create_task(self._submit(job), name=f"job {job.job_id}")
         try:
             outcome = await self._deadline.wait(call)
         except asyncio.CancelledError:
@@ -98,14 +126,21 @@ class RunningJob:
             raise error
         return call.result()
 
-    async def _call(self, job: Job) -> JobResult:
+    async def _submit(self, job: Job) -> JobResult:
+        if self._before is not None and not self._before.done():
+            self._waiting = True
+            self._deadline.hold()
+            await asyncio.wait([self._before])
+            self.sign_of_life()
         # The executor may have died a moment ago.
         await self._executor.start()
+        if self._unwanted:
+            raise JobCancelledError(f"{job.path_in}: stopped before it began")
         if not self._executor.local:
             # The job may have to wait for a worker, which says when it begins.
             self._waiting = True
             self._deadline.hold()
-        return await asyncio.get_running_loop().run_in_executor(self._executor.pool, run_job, job)
+        return await asyncio.get_running_loop().run_in_executor(self._executor.pool, self._function, job)
 
     def _error_of(self, call: asyncio.Task[JobResult]) -> BaseException | None:
         error = call.exception()
@@ -119,6 +154,7 @@ class RunningJob:
 
     async def _end(self, call: asyncio.Task[JobResult]) -> None:
         """End the job: ask it to stop, then terminate it, then kill it."""
+        self._unwanted = True
         self._executor.ask_to_stop(self._job)
         forced = asyncio.create_task(self._forced.wait(), name="forced stop")
         await asyncio.wait([call, forced], timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -129,3 +165,12 @@ class RunningJob:
         if not call.done():
             self._executor.kill(self._job)
             await asyncio.wait([call])
+
+
+def job_of(settings: Settings, entry: Entry) -> Job:
+    """Return the job of a measurement whose content may be known."""
+    job = routing.watched_job_for(settings, pathlib.Path(entry.path), entry.job_id)
+    if entry.stamp is not None and entry.digest:
+        job = dataclasses.replace(job, known=KnownContent(entry.stamp, entry.digest))
+    job = dataclasses.replace(job, interrupted=bool(entry.interrupted))
+    return dataclasses.replace(job, existing="replace") if entry.replace_output else job

@@ -11,6 +11,7 @@ import datetime as dt
 import os
 import pathlib
 from collections.abc import Collection, Iterable
+from typing import Protocol
 
 from dcnumd import routing
 from dcnumd.config.values import Settings
@@ -58,6 +59,8 @@ class Candidate:
     """Whether the measurement was queued before and waits here for another attempt."""
     interrupted: bool = False
     """Whether the recording counts as interrupted: the file is open for writing, but nobody writes it."""
+    may_start_early: bool = True
+    """Whether the measurement may be processed before the settle time has passed, which is tried only once."""
 
     @property
     def settle_seconds(self) -> float:
@@ -67,6 +70,19 @@ class Candidate:
     def is_written(self, moment: float) -> bool:
         """Return whether the file is being written, or may be."""
         return self.open_for_writing or (self.grew and moment - self.changed_at < self.settle_seconds)
+
+
+class Observer(Protocol):
+    """Interface of an object that is notified of the candidates."""
+
+    def on_found(self, candidate: Candidate) -> None:
+        """Handle a new candidate."""
+
+    def on_changed(self, candidate: Candidate) -> None:
+        """Handle a change of a candidate's file."""
+
+    def on_left(self, candidate: Candidate) -> None:
+        """Handle the removal of a candidate; its measurement may be active now."""
 
 
 class Tracker:
@@ -91,6 +107,8 @@ class Tracker:
         self.quiet.set()
         self.written = asyncio.Event()
         """Set while a watched file is being written."""
+        self.observer: Observer | None = None
+        """Object that is notified of the candidates."""
         self._settings = settings
         self._ledger = ledger
         self._version: int | None = ledger.data_version()
@@ -119,6 +137,11 @@ class Tracker:
         """Return whether the measurement of a path is queued or running."""
         return path in self._active
 
+    def is_current(self, path: str, stamp: Stamp) -> bool:
+        """Return whether a file with this stamp settles, or its measurement is queued or running."""
+        candidate = self._candidates.get(path)
+        return (candidate.stamp if candidate is not None else self._active.get(path)) == stamp
+
     def is_waiting(self, candidate: Candidate) -> bool:
         """Return whether a candidate is still the current one of its path."""
         return self._candidates.get(candidate.path) is candidate
@@ -139,6 +162,8 @@ class Tracker:
         candidate.interrupted = interrupted and group.watch.interrupted == "process"
         self._candidates[path] = candidate
         self.reschedule(candidate, seconds)
+        if self.observer is not None:
+            self.observer.on_found(candidate)
 
     def reschedule(self, candidate: Candidate, seconds: float) -> None:
         """Reschedule a candidate to become due after `seconds` [s]."""
@@ -157,6 +182,8 @@ class Tracker:
             self._due.pop(candidate.path, None)
             if self._writing.pop(candidate.path, None) is not None:
                 self.update_quiet()
+            if self.observer is not None:
+                self.observer.on_left(candidate)
 
     def take_due(self) -> list[Candidate]:
         """Return the candidates that are due, and clear the list; the caller reschedules or removes each of them.
@@ -178,6 +205,8 @@ class Tracker:
         candidate.changed_at = now()
         self.note_writing(candidate)
         self.reschedule(candidate, candidate.settle_seconds)
+        if self.observer is not None:
+            self.observer.on_changed(candidate)
 
     def note_writing(self, candidate: Candidate) -> None:
         """Record that a file is being written, or may be."""
