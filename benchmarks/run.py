@@ -17,6 +17,7 @@ from benchmarks.cases import SHORT, Lineup, comparisons, lineups, settings, usab
 from benchmarks.cluster import CLUSTER, ClusterOptions, cluster_case
 from benchmarks.guard import run_guard
 from benchmarks.lineup import run_lineup
+from benchmarks.live import LENGTHS, LIVE, live_case
 from benchmarks.machine import describe_machine
 from benchmarks.models import TORCH, model_cases
 from benchmarks.programs import dcnum_command, process_command, timed
@@ -26,8 +27,8 @@ from benchmarks.special import Special, special_cases
 from benchmarks.timeline import write_timeline
 
 Case = Lineup | Special
-NAMED = (TORCH, CLUSTER)
-"""Cases that run only if they are named, because they need more than dcnumd."""
+NAMED = (TORCH, CLUSTER, LIVE)
+"""Cases that run only if they are named, because they need more than dcnumd, or much time."""
 GUARD = "guard"
 GUARD_TEXT = "quick check without dcnum for noisy machines: ratios and counts only; exit code 1 if one is exceeded"
 
@@ -62,6 +63,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar=("LONG", "SHORT"),
         help="in the case cluster: measurements of 10,000 and of 1,000 frames",
     )
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=LENGTHS, help="in the case live: durations of the recordings"
+    )
     parser.add_argument("--cold", action="store_true", help="try out without warming up: durations mean little")
     parser.add_argument("--timeout", type=float, default=900.0, help="of one run [s]")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="work in DIR, a new folder; keep what differs")
@@ -87,7 +91,8 @@ def all_cases(options: argparse.Namespace) -> list[Case]:
     up_to = options.workers_up_to or options.workers
     clustered = ClusterOptions(*options.files, simulated=options.simulated, jobs=options.jobs)
     compared = [*comparisons(), *lineups(options.workers, up_to)]
-    return [*compared, *special_cases(options.idle_seconds), *report_cases(), *model_cases(), cluster_case(clustered)]
+    named = [*model_cases(), cluster_case(clustered), live_case(options.seconds)]
+    return [*compared, *special_cases(options.idle_seconds), *report_cases(), *named]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
