@@ -268,7 +268,7 @@ def test_model_that_cannot_be_used_is_told(tmp_path, capsys):
     assert "torch could not be measured: " in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert "all but torch, cluster and guard" in " ".join(capsys.readouterr().out.split())
+    assert "all but torch, cluster, live and guard" in " ".join(capsys.readouterr().out.split())
 
 
 def test_cases_are_listed_and_unknown_ones_refused(capsys):
