@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -84,7 +86,8 @@ def test_rules_that_cannot_be_met(tmp_path):
     model = with_rule(tmp_path, type="weather", key="a")
     assert refusals(model, 1, {}, {}) == [f"{model.file_name} has a rule of the unknown type 'weather'"]
     model = with_rule(tmp_path, type="meta", key="a", regexp="(")
-    assert "cannot be evaluated: error: missing )" in refusals(model, 1, {"a": "x"}, {})[0]
+    # the name of the error depends on the version of Python
+    assert re.search(r"cannot be evaluated: \w+: missing \)", refusals(model, 1, {"a": "x"}, {})[0])
     # a number is no text
     model = with_rule(tmp_path, type="meta", key="a", regexp="2")
     assert refusals(model, 1, {"a": 2.0}, {}) == ["not for it"]
