@@ -1,10 +1,13 @@
-"""Calls that may block forever because of a share: each has its own thread, and callers wait for a limited time."""
+"""Calls that may block forever because of a share: each has a thread to itself, and callers wait for a limited time."""
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import errno
+import os
+import queue
 import threading
 import time
 import weakref
@@ -16,6 +19,8 @@ R = TypeVar("R")
 
 ANSWER_SECONDS = 30.0
 """Time without a response after which a file system counts as unavailable [s]."""
+IDLE_THREADS = 4
+"""Largest number of threads that wait for a further call, because the start of one takes longer than most calls."""
 
 
 class HangGuard:
@@ -67,7 +72,7 @@ class HangGuard:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(lambda: None if ended.done() else ended.set_result(None))
 
-        threading.Thread(target=work, name=getattr(function, "__name__", "call"), daemon=True).start()
+        _call_in_thread(work, getattr(function, "__name__", "call"))
         await self._wait_for(ended)
         if errors:
             raise errors.pop()
@@ -93,6 +98,44 @@ class HangGuard:
 
     def _silence(self) -> OSError:
         return OSError(errno.ETIMEDOUT, f"no answer for {time.monotonic() - self._silent_since:.0f} s")
+
+
+class _Caller(threading.Thread):
+    """A thread that makes one call after the other, and does not keep this process from ending."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def make(self, call: Callable[[], None], name: str) -> None:
+        """Make a call; the thread has its name as long as it is the last one."""
+        self.name = name
+        self._calls.put(call)
+
+    def run(self) -> None:
+        """Make calls, as long as not too many others are idle."""
+        while True:
+            call = self._calls.get()
+            call()
+            # What the call refers to must not live until the next one.
+            del call
+            if len(_idle) >= IDLE_THREADS:
+                return
+            _idle.append(self)
+
+
+_idle: collections.deque[_Caller] = collections.deque()
+# Threads do not exist in a forked process.
+os.register_at_fork(after_in_child=_idle.clear)
+
+
+def _call_in_thread(call: Callable[[], None], name: str) -> None:
+    try:
+        caller = _idle.pop()
+    except IndexError:
+        caller = _Caller()
+        caller.start()
+    caller.make(call, name)
 
 
 # A blocked thread keeps its guard alive, so the guard of a folder is removed only when all its calls have ended.

@@ -14,6 +14,7 @@ import threading
 import pytest
 
 from dcnumd.daemon.folders import hang_guard
+from tests.support.faults import wait_until
 from tests.support.loop import in_real_time
 
 
@@ -36,9 +37,26 @@ async def test_share_that_gives_up_itself_has_answered(tmp_path):
     assert await hang_guard.in_thread("/in", os.path.exists, tmp_path) is True
 
 
+@in_real_time
+async def test_threads_are_used_again():
+    """Calls that overlap have one thread each; a later call needs no new one."""
+    meet = threading.Barrier(3)
+
+    def who():
+        meet.wait()
+        return threading.current_thread()
+
+    together = await asyncio.gather(*(hang_guard.in_thread(f"/{one}", who) for one in range(3)))
+    assert len(set(together)) == 3
+    wait_until(lambda: all(thread in hang_guard._idle for thread in together))
+    assert await hang_guard.in_thread("/in", threading.current_thread) in together
+
+
 @pytest.mark.parametrize("turns", range(4))
-def test_error_that_nobody_waits_for_is_not_reported(turns, caplog):
+def test_error_that_nobody_waits_for_is_not_reported(turns, caplog, monkeypatch):
     """Who is told to end while an answer comes leaves nothing that Python complains about later."""
+    # The thread ends with its call.
+    monkeypatch.setattr(hang_guard, "IDLE_THREADS", 0)
     go = threading.Event()
 
     def refuse():
