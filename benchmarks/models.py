@@ -21,7 +21,7 @@ from benchmarks.memory import PeakMemory, pss_bytes
 from benchmarks.programs import HERE, ROOT, environment
 from benchmarks.special import MEBIBYTE, Special, mebibytes
 from dcnumd.errors import DcnumdError
-from dcnumd.meta.extras import lacking
+from dcnumd.extras import lacking
 from dcnumd.segm.segm_torch.model_file import read_model
 
 TORCH = "torch"

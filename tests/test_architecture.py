@@ -10,7 +10,7 @@ import sys
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "dcnumd"
-GROUND_FLOOR = {"config", "errors", "kernels", "processes", "reasons", "shared_memory", "status", "words"}
+GROUND_FLOOR = {"config", "errors", "extras", "kernels", "processes", "reasons", "shared_memory", "status", "words"}
 BELOW = {
     "meta": set(),
     "read": {"meta"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from dcnumd.commands.process_progress import FilesDisplay, files_display
 from dcnumd.config.path_map import PathMap
 from dcnumd.config.values import Settings
 from dcnumd.errors import ConfigError, DcnumdError
+from dcnumd.extras import lacking
 from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.report.request import ReportRequest, ReportSummary
 from dcnumd.status import Cluster
@@ -34,8 +34,8 @@ def cluster_settings(settings: Settings, jobs: Sequence[Job], requests: Sequence
         The config names no cluster, Dask is not installed, or the workers do not know where a file is.
     """
     executor = dataclasses.replace(settings.executor, kind="dask")
-    if importlib.util.find_spec("distributed") is None:
-        raise ConfigError("--executor dask needs Dask, which is not installed: pip install 'dcnumd[dask]'")
+    if lack := lacking("distributed"):
+        raise ConfigError(f"--executor dask cannot be used: {lack}")
     if bool(executor.scheduler) == (executor.scheduler_file is not None):
         raise ConfigError("--executor dask needs executor.scheduler or executor.scheduler_file in the config, or --set")
     paths = PathMap.of(executor.paths)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import pathlib
 
 import click
@@ -13,6 +12,7 @@ from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
 from dcnumd.daemon.cluster.serve import run_worker
 from dcnumd.errors import ConfigError
+from dcnumd.extras import lacking
 
 
 @click.command(epilog="Example: dcnumd worker tls://server.example.org:8786 --workers 4")
@@ -33,15 +33,12 @@ def worker(
     The sections [resources], [models] and [log] of the config apply. The worker takes jobs when its kernels are
     compiled, one at a time. A signal gives the running job back; another worker then processes it.
     """
-    if importlib.util.find_spec("distributed") is None:
-        raise ConfigError("a worker needs Dask, which is not installed: pip install 'dcnumd[dask]'")
+    if lack := lacking("distributed"):
+        raise ConfigError(lack)
     if bool(scheduler) == (scheduler_file is not None):
         raise click.UsageError("either SCHEDULER or --scheduler-file is needed")
-    resources = settings.resources
     if workers is not None:
-        resources = dataclasses.replace(resources, num_workers=workers)
-    # Each job brings its pipeline; what a config says of one concerns only the daemon.
-    settings = Settings(resources=resources, models=settings.models, log=settings.log)
+        settings = dataclasses.replace(settings, resources=dataclasses.replace(settings.resources, num_workers=workers))
     logs.configure(settings.log)
     try:
         named = {"scheduler_ip": scheduler} if scheduler else {"scheduler_file": f"{scheduler_file}"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from dcnumd.config.values import (
     WatchSettings,
 )
 from dcnumd.errors import ConfigError
+from dcnumd.extras import lacking
 
 DEFAULT_CODES = {"background": BackgroundSettings().code, "segmenter": SegmenterSettings().code}
 """Code of the default method by the name of its section."""
@@ -191,8 +191,8 @@ def _check_executor(settings: Settings, reader: SectionReader) -> None:
     executor = settings.executor
     if executor.kind == "local":
         return
-    if importlib.util.find_spec("distributed") is None:
-        raise reader.error("executor.kind", "\"dask\" needs Dask, which is not installed: pip install 'dcnumd[dask]'")
+    if lack := lacking("distributed"):
+        raise reader.error("executor.kind", f'"dask" cannot be used: {lack}')
     if bool(executor.scheduler) == (executor.scheduler_file is not None):
         raise reader.error("executor", 'with kind = "dask", either scheduler or scheduler_file is needed')
     paths = PathMap.of(executor.paths)

@@ -14,12 +14,12 @@ import numpy as np
 
 import dcnumd
 from dcnumd.errors import ResultError
+from dcnumd.extras import installed_version
 from dcnumd.feat.feat_background.bg_copy import store_shared_images
 from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.columns import BACKGROUND_MAP, FRAME_MAP, Columns, input_scalars
 from dcnumd.logic.origin import Origin
 from dcnumd.logic.plan import Plan
-from dcnumd.meta.extras import installed_version
 from dcnumd.meta.ppid import PipelineID
 from dcnumd.write.log_lines import fold, json_lines
 from dcnumd.write.metadata import copy_logs, copy_metadata, copy_tables

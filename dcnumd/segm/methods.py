@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcnumd.errors import MethodError
-from dcnumd.meta.extras import lacking
+from dcnumd.extras import lacking
 from dcnumd.meta.registry import find_methods, get_method
 from dcnumd.segm.segmenter import BUILT_IN, ENTRY_POINT_GROUP, REQUIRED_EXTRAS
 from dcnumd.segm.segmenter_mpo import MPOSegmenter

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dcnumd.meta.extras import lacking
+from dcnumd.extras import lacking
 from dcnumd.segm.segm_torch.torch_setup import missing_compiler
 
 G1 = "unet-dcnum-test_g1_910c2"

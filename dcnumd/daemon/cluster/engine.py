@@ -41,13 +41,14 @@ class Engine:
     Parameters
     ----------
     settings
-        Settings of the worker: number of processes, priority, memory.
+        Settings of the worker, of which those of resources and models apply; each job brings its pipeline.
     configure_logs
         Function that configures logging in the process.
     """
 
     def __init__(self, settings: Settings, configure_logs: Callable[[], object]) -> None:
-        self._settings = settings
+        # What a config says of a pipeline concerns only a daemon, and might not be possible here.
+        settings = self._settings = Settings(resources=settings.resources, models=settings.models, log=settings.log)
         self._executor = LocalExecutor(settings, configure_logs, self._on_progress)
         courtesy = Courtesy(settings.resources.nice, settings.resources.cpus)
         self._reporter = Child("report", configure_logs, courtesy)

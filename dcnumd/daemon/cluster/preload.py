@@ -11,7 +11,6 @@ import os
 from typing import Any
 
 from dcnumd.config.file import find_config, load_settings
-from dcnumd.config.values import Settings
 from dcnumd.daemon import logs
 from dcnumd.daemon.cluster import engine
 from dcnumd.daemon.cluster.engine import Engine
@@ -40,9 +39,7 @@ async def dask_setup(worker: Any) -> None:
     if multiprocessing.current_process().daemon:
         raise ConfigError("start the worker with --no-nanny, or set distributed.worker.daemon of Dask to false")
     os.environ.pop("HDF5_USE_FILE_LOCKING", None)
-    given = load_settings(find_config(None), ())
-    # Each job brings its pipeline.
-    settings = Settings(resources=given.resources, models=given.models, log=given.log)
+    settings = load_settings(find_config(None), ())
     mine = Engine(settings, functools.partial(logs.configure, settings.log))
     await mine.start()
     engine.use(mine)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.errors import MethodError, ModelError, WorkerError
-from dcnumd.meta.extras import lacking
+from dcnumd.extras import lacking
 from dcnumd.segm import labeling
 from dcnumd.segm.segm_torch.applicability import refusals, wrong_version
 from dcnumd.segm.segm_torch.model_file import ModelFile, find_model, read_model

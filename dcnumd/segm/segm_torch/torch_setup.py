@@ -16,7 +16,7 @@ import sysconfig
 import warnings
 from typing import Any
 
-from dcnumd.meta.extras import lacking
+from dcnumd.extras import lacking
 
 DEVICES = pathlib.Path("/dev")
 """Folder in which NVIDIA cards have a file each."""

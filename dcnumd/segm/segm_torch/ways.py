@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from dcnumd.errors import ModelError
-from dcnumd.meta.extras import lacking
+from dcnumd.extras import lacking
 from dcnumd.segm.segm_torch.model_file import ModelFile
 from dcnumd.segm.segm_torch.model_meta import INDUCTOR, JIT, OPENVINO, Wiring
 from dcnumd.segm.segm_torch.torch_setup import missing_compiler, missing_cuda

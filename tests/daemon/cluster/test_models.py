@@ -40,15 +40,16 @@ def method(tmp_path, monkeypatch):
 def test_paths_of_models_are_those_of_the_workers():
     """Only what the map covers is replaced; names without a folder stay names."""
     fallback = SegmenterSpec("b", {"model_file": "/srv/models/b.dcnm", "size": 3})
+    kept = {"model_file": "a.dcnm", "other": "/home/a.dcnm"}
     settings = PipelineSettings(
         segmenter_code="a",
-        segmenter_kwargs={"model_file": "a.dcnm", "other": "/home/a.dcnm"},
+        segmenter_kwargs=kept,
         fallback=fallback,
         model_folders=(pathlib.Path("/srv/models"), pathlib.Path("/opt/models")),
     )
     job = Job(pathlib.Path("/srv/in/M1.rtdc"), pathlib.Path("/srv/in/M1_dcn.rtdc"), settings)
     there = job_there(PathMap.of({"/srv": "/mnt"}), job).settings
-    assert there.segmenter_kwargs == {"model_file": "a.dcnm", "other": "/home/a.dcnm"}
+    assert there.segmenter_kwargs == kept
     assert there.fallback == SegmenterSpec("b", {"model_file": "/mnt/models/b.dcnm", "size": 3})
     assert there.model_folders == (pathlib.Path("/mnt/models"), pathlib.Path("/opt/models"))
     assert job_there(PathMap.of({}), job).settings == settings

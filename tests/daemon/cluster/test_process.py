@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ import sys
 
 import pytest
 
+from dcnumd import extras
 from dcnumd.cli import main
 from tests.support.cluster import free_port
 from tests.support.compared import result_differences
@@ -144,7 +144,7 @@ def test_a_cluster_must_be_named(archive, capsys, settings, complaint):
 
 def test_dask_must_be_installed(archive, capsys, monkeypatch):
     """The message says how."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "installed_version", lambda _: "")
     assert main(["process", os.fspath(archive), *DASK, "executor.scheduler=tcp://127.0.0.1:8786"]) == 2
     assert "pip install 'dcnumd[dask]'" in capsys.readouterr().err
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -12,6 +11,7 @@ import sys
 import dask.config
 import pytest
 
+from dcnumd import extras
 from dcnumd.cli import main
 from dcnumd.config.file import load_settings
 from dcnumd.config.path_map import PathMap
@@ -53,7 +53,7 @@ def test_wrong_settings_are_named(load, text, complaint):
 
 def test_a_cluster_needs_the_extra(load, monkeypatch):
     """The message says what to install."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "installed_version", lambda _: "")
     with pytest.raises(ConfigError, match=r"pip install 'dcnumd\[dask\]'"):
         load(SCHEDULER)
     load("[executor]\nkind = 'local'")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from dcnumd.errors import MethodError, ModelError
+from dcnumd.extras import lacking
 from dcnumd.meta import paths
-from dcnumd.meta.extras import lacking
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.segm.methods import get_available_segmenters
 from dcnumd.segm.segm_torch.segm_torch_mpo import SegmentTorchMPO

@@ -1,4 +1,4 @@
-"""Optional packages that some methods need: whether they are installed, without importing them."""
+"""Optional packages that some methods, or a cluster, need: whether they are installed, without importing them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import importlib.metadata
 import re
 from collections.abc import Mapping
 
-MINIMUM_VERSIONS: Mapping[str, tuple[int, int]] = {"torch": (2, 2), "openvino": (2024, 0)}
-"""Oldest version of each optional package that works; its extra in ``pyproject.toml`` has the same name."""
+MINIMUM_VERSIONS: Mapping[str, tuple[int, int]] = {"torch": (2, 2), "openvino": (2024, 0), "distributed": (2026, 8)}
+"""Oldest version of each optional package that works."""
+EXTRAS: Mapping[str, str] = {"torch": "torch", "openvino": "openvino", "distributed": "dask"}
+"""Extra in ``pyproject.toml`` of each of them."""
 
 
 def lacking(package: str) -> str:
@@ -20,7 +22,7 @@ def lacking(package: str) -> str:
     """
     minimum = MINIMUM_VERSIONS[package]
     wanted = f"{package} {'.'.join(map(str, minimum))} or newer"
-    cure = f"pip install 'dcnumd[{package}]'"
+    cure = f"pip install 'dcnumd[{EXTRAS[package]}]'"
     version = installed_version(package)
     if not version:
         return f"{wanted} is not installed: {cure}"

@@ -9,7 +9,7 @@ import tomllib
 import pytest
 
 from dcnumd.errors import MethodError
-from dcnumd.meta.extras import MINIMUM_VERSIONS, lacking
+from dcnumd.extras import EXTRAS, MINIMUM_VERSIONS, lacking
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segmenter import REQUIRED_EXTRAS
 from tests.support.source import PACKAGE
@@ -78,4 +78,4 @@ def test_extras_ask_for_the_oldest_version_that_works():
     """What pip installs can be used."""
     extras = tomllib.loads(PROJECT.read_text("utf-8"))["project"]["optional-dependencies"]
     for package, version in MINIMUM_VERSIONS.items():
-        assert f"{package}>={'.'.join(map(str, version))}" in extras[package]
+        assert f"{package}>={'.'.join(map(str, version))}" in extras[EXTRAS[package]]
