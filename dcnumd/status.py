@@ -14,6 +14,67 @@ Fault = Literal["ledger.unwritable", "worker.failed", "executor.unreachable"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Course:
+    """A quantity over time: the middle of each interval [s since the start], and its value.
+
+    Intervals without a known value are left out.
+    """
+
+    time_s: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveCheck:
+    """Check of the traffic light that warns during a recording."""
+
+    name: str
+    """Name of the check, such as ``clogging``."""
+    state: Literal["warning", "alarm"]
+    text: str
+    """What is wrong, and what to do."""
+    since: str
+    """When the check began to warn."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Live:
+    """What is known of a measurement while it is recorded."""
+
+    frames: int
+    """Number of frames that were recorded."""
+    frames_done: int
+    """Number of these that were processed."""
+    frames_again: int
+    """Number of times that a frame was processed again, because its background had changed."""
+    events: int
+    seconds: float
+    """Time from the first to the last recorded frame [s]."""
+    lag_seconds: float
+    """Time from the last processed to the last recorded frame [s]."""
+    lagging: bool
+    """Whether the camera is faster than the processing, so that some frames are processed after the end."""
+    spool_bytes: int
+    """Size of the file with the events [bytes]."""
+    spool_full: bool
+    """Whether this file has its largest size, so that further frames are processed again after the end."""
+    events_per_second: float | None = None
+    """Event rate in the last seconds; None if it is not known."""
+    yield_per_frame: float | None = None
+    """Number of events per processed frame; None before the first."""
+    light: str = ""
+    """Traffic light as it would be if the recording ended now; empty before it is known."""
+    checks: tuple[LiveCheck, ...] = ()
+    """The checks that warn."""
+    event_rate: Course = Course()
+    """Events per second over time."""
+    brightness: Course = Course()
+    """Brightness of the background over time [grey levels]."""
+    plot: int = 0
+    """Number of the plot that `Control.live_plot` returns, which increases with each new one; 0 without a plot."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Recording:
     """File that is being written."""
 
@@ -24,6 +85,12 @@ class Recording:
     """How fast the file grows; None if it is at rest, or has not been observed for long enough."""
     seconds: float
     """Time for which the file has been observed to grow [s]."""
+    id: int = 0
+    """Number of the measurement."""
+    live: Live | None = None
+    """What is known of its events; None if it is not processed while it is recorded."""
+    not_live: str = ""
+    """Code of the reason why it is not; empty if it is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,6 +260,14 @@ class Totals:
     """Times from complete measurements to their results."""
     light_latency: Latency = Latency()
     """Times from results to their traffic lights."""
+    live_frames: int = 0
+    """Number of frames that were processed while they were recorded."""
+    live_frames_again: int = 0
+    """Number of times that such a frame was processed again, because its background had changed."""
+    live_abandoned: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Recordings that were given up while they were read, by reason code."""
+    live_latency: Latency = Latency()
+    """Times from the last recorded frame to the result, for measurements that were processed during their recording."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

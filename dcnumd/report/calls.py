@@ -8,7 +8,7 @@ from __future__ import annotations
 import pathlib
 
 from dcnumd.config.values import PlotSettings
-from dcnumd.report.request import IndexRow, PlotKind, ReportRequest, ReportSummary
+from dcnumd.report.request import IndexRow, LiveReport, LiveReportRequest, PlotKind, ReportRequest, ReportSummary
 
 
 def warm_up(settings: PlotSettings) -> None:
@@ -37,6 +37,13 @@ def export_plot(request: ReportRequest, name: str, kind: PlotKind) -> bytes | No
     from dcnumd.report import make  # noqa: PLC0415 -- numerical code, as above
 
     return make.export_plot(request, name, kind)
+
+
+def summarize_live(packed: bytes, request: LiveReportRequest) -> LiveReport:
+    """Judge and draw a measurement that is being recorded; see `dcnumd.report.live.summarize`."""
+    from dcnumd.report import live  # noqa: PLC0415 -- numerical code, as above
+
+    return live.summarize(packed, request)
 
 
 def update_index(

@@ -16,7 +16,8 @@ from dcnumd.report.processing import Processing
 from dcnumd.report.request import Light
 from dcnumd.report.result_file import ResultData
 from dcnumd.report.sample import sample_frames
-from dcnumd.report.timeline import Course, background_course, duration_of, event_rate, event_times, flicker_of
+from dcnumd.report.timeline import background_course, duration_of, event_rate, event_times, flicker_of
+from dcnumd.status import Course
 
 __all__ = [
     "Check",

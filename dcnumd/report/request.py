@@ -11,6 +11,7 @@ from typing import Literal
 
 from dcnumd.config.choices import Format
 from dcnumd.config.values import PlotSettings, ReportLimits
+from dcnumd.status import Course
 
 Light = Literal["green", "yellow", "red", "grey"]
 """Traffic light: no problem found, to be checked, unusable, not rated."""
@@ -79,6 +80,33 @@ class ReportSummary:
     """The scatter plot as a PNG for the live page; empty if there is nothing to plot."""
     plots: tuple[pathlib.Path, ...] = ()
     """The files of plots that were written."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveReportRequest:
+    """How the events of a measurement that is being recorded are to be judged and drawn."""
+
+    limits: ReportLimits
+    plot: PlotSettings
+    draw: bool
+    """Whether a plot is wanted."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveReport:
+    """What a measurement would be rated if its recording ended now, and its present plot."""
+
+    light: Light
+    warnings: tuple[tuple[str, Literal["warning", "alarm"], str], ...]
+    """Name, state and text of each check that warns."""
+    event_rate: Course
+    """Events per second over time."""
+    brightness: Course
+    """Brightness of the background over time [grey levels]."""
+    events_per_second: float | None
+    """Event rate in the last seconds; None if it is not known."""
+    plot: bytes
+    """The scatter plot of the latest events as a PNG; empty if there is nothing to plot."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from dcnumd.report.result_file import ResultData
 from dcnumd.report.sample import FrameSample
+from dcnumd.status import Course
 
 Values = npt.NDArray[np.float64]
 
@@ -20,17 +19,6 @@ EVENTS_PER_INTERVAL = 20
 COURSE_FRAMES = 31
 """Width of the median filter that separates flicker from drift [frames with events]."""
 FEWEST_OFFSETS = 20
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Course:
-    """A quantity over time: the middle of each interval [s since the start], and its value.
-
-    Intervals without a known value are left out.
-    """
-
-    time_s: tuple[float, ...] = ()
-    values: tuple[float, ...] = ()
 
 
 def event_times(data: ResultData, rate: float | None) -> Values | None:
