@@ -253,6 +253,14 @@ OTHERS: dict[str, Reason] = {
     "broken_link": Reason(
         "It is a link to a file that does not exist", "Restore that file, or remove the link.", "measurement", "no"
     ),
+    "live_off": Reason("Recordings are not read (live.enabled)", _SETTINGS, "settings", "no"),
+    "live_mode": Reason(
+        "It is not recorded in SWMR mode of HDF5, in which a growing file can be read safely",
+        "Ask the engineer whether the recording program has this mode.",
+        "nobody",
+        "no",
+    ),
+    "live_many": Reason("Too many recordings are read at the same time", _WAIT, "nobody", "yes"),
     "ledger": Reason("The ledger cannot be opened, read or written", _SETTINGS, "ledger", "no"),
     "ledger_damaged": Reason(
         "The ledger is damaged", "Nothing to do; the daemon sets it aside when it starts.", "ledger", "no"

@@ -141,9 +141,10 @@ DAEMON = {
     "folders": {"clock", "ledger"},
     "measurements": {"clock", "ledger", "folders"},
     "systemd": {"clock"},
+    "recordings": {"clock", "ledger", "folders", "measurements"},
     "cluster": {"clock", "folders", "measurements", "systemd"},
-    "workers": {"logs", "measurements", "cluster"},
-    "session": {"clock", "ledger", "folders", "measurements", "workers"},
+    "workers": {"logs", "measurements", "recordings", "cluster"},
+    "session": {"clock", "ledger", "folders", "measurements", "recordings", "workers"},
     "live": {"clock", "ledger", "folders", "measurements", "session"},
 }
 """Rooms and modules of the daemon that others build on, and what each may import of it."""

@@ -31,6 +31,7 @@ from dcnumd.daemon.measurements.reports import Reporter
 from dcnumd.daemon.measurements.results import Results
 from dcnumd.daemon.measurements.runner import JobRunner
 from dcnumd.daemon.measurements.settle import Settling
+from dcnumd.daemon.recordings.recordings import Recordings
 from dcnumd.daemon.workers import Workers
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.job import JobResult
@@ -105,6 +106,9 @@ class Session:
         outputs = OutputFolders(settings, ledger, availability, self.lifecycle.queue)
         self.jobs = JobRunner(self.lifecycle, workers.executor, inspector, outputs, tidy, once=once)
         self.reports = Reporter(settings, ledger, availability, workers.report_calls(settings), self, tidy)
+        live = workers.live_process(settings)
+        self.recordings = Recordings(settings, self.lifecycle, live, self.reports.process, counters, self.on_change)
+        self.lifecycle.tracker.spools = self.recordings
         self._events = FileEvents(courteous=settings.resources.pause_while_acquiring)
         self.folders = [self._watch(folder, group) for group in settings.groups for folder in group.watch.folders]
         self._probed = asyncio.Event()
@@ -125,6 +129,11 @@ class Session:
         """Request a scan of all folders."""
         for folder in self.folders:
             folder.request_scan()
+
+    def pause(self, *, paused: bool) -> None:
+        """Start no further jobs, and read no further recordings, if `paused` is set; otherwise do so again."""
+        self.jobs.pause(paused=paused)
+        self.recordings.paused = paused
 
     def finish_up(self) -> None:
         """Start no further jobs, and end the session when the running ones have ended."""
@@ -171,6 +180,7 @@ class Session:
             self.counters.add(entry, result)
         else:
             self.counters.skipped += 1
+        self.recordings.on_done(entry, result)
         self.reports.want(entry)
 
     def on_rated(self, entry: Entry, summary: ReportSummary, seconds: float) -> None:
@@ -215,6 +225,7 @@ class Session:
             work["courtesy"] = self.keep_courteous()
         if self._once:
             return {**work, "scan": self._scan_once()}
+        work["recordings"] = self._read_recordings()
         work["space"] = self.jobs.outputs.keep_measuring()
         for folder in self.folders:
             work[f"watch {folder.folder}"] = folder.keep_watching()
@@ -258,6 +269,11 @@ class Session:
         # The process starts before the first result, but after those that are needed before.
         await self._probed.wait()
         await self.reports.keep_reporting()
+
+    async def _read_recordings(self) -> None:
+        # The process starts after those that every measurement needs.
+        await self._probed.wait()
+        await self.recordings.keep_reading()
 
     async def _run_jobs(self) -> None:
         # Wait for the executor: its failure to start must not count as an attempt of a measurement.

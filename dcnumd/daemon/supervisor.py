@@ -290,6 +290,7 @@ class Supervisor:
                 settling=len(lifecycle.tracker.candidates),
                 running=jobs.running[0].path if jobs.running else None,
                 **_cluster_fields(session),
+                **_live_fields(session),
                 last_success=lifecycle.last_success,
                 blocked=[dataclasses.asdict(blocked) for blocked in jobs.outputs.blocked()],
             )
@@ -375,7 +376,8 @@ class Supervisor:
 def _fixed(settings: Settings) -> tuple[object, ...]:
     """Return the settings that a process cannot change once it runs."""
     resources = settings.resources
-    return settings.log, settings.executor, resources.nice, resources.cpus, resources.num_workers
+    processes = resources.nice, resources.cpus, resources.num_workers, settings.live.enabled
+    return settings.log, settings.executor, *processes
 
 
 def _cluster_fields(session: Session) -> dict[str, object]:
@@ -386,6 +388,12 @@ def _cluster_fields(session: Session) -> dict[str, object]:
     cluster = session.cluster
     workers = {"workers": cluster.workers, "workers_excluded": len(cluster.excluded)}
     return {"also_running": also_running, **workers, "fallback": cluster.fallback}
+
+
+def _live_fields(session: Session) -> dict[str, object]:
+    """Return the fields of a heartbeat about recordings that are processed while they grow; none without any."""
+    paths = session.recordings.paths
+    return {"live": paths} if paths else {}
 
 
 def _status_of(session: Session) -> str:

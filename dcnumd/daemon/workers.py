@@ -1,4 +1,4 @@
-"""The child processes of the daemon: one each for jobs, for inspections of files, and for reports."""
+"""The child processes of the daemon: one each for jobs, for inspections of files, for reports, and for recordings."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from dcnumd.daemon.measurements.executor import JobExecutor
 from dcnumd.daemon.measurements.local_executor import LocalExecutor
 from dcnumd.daemon.measurements.probe import check_methods
 from dcnumd.daemon.measurements.report_process import ReportCalls, ReportProcess
+from dcnumd.daemon.recordings.process import LiveProcess
 from dcnumd.errors import WorkerError
 from dcnumd.logic.job import Progress
 from dcnumd.processes.child import Child
@@ -37,7 +38,7 @@ CLOSE_SECONDS = 2.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Workers:
-    """The executor of jobs and two child processes, which outlive sessions."""
+    """The executor of jobs and the other child processes, which outlive sessions."""
 
     executor: JobExecutor
     probe: Child
@@ -46,6 +47,8 @@ class Workers:
     """Process that makes reports."""
     here: ReportProcess
     """What makes reports in this process; a request may wait for it longer than a session lasts."""
+    live: Child | None = None
+    """Process that processes measurements while they are recorded; None if the settings do not ask for it."""
     remote: ReportPlaces | None = None
     """The executor, if it has reports made on other computers."""
     ready: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
@@ -59,9 +62,14 @@ class Workers:
         configure = functools.partial(logs.configure, settings.log)
         courtesy = Courtesy(settings.resources.nice, settings.resources.cpus)
         probe, report = (Child(name, configure, courtesy) for name in ("probe", "report"))
+        live = Child("live", configure, courtesy) if settings.live.enabled else None
         executor = make_executor(settings, configure, on_progress, on_change)
         here = ReportProcess(report, settings.report.plot)
-        return cls(executor, probe, report, here, None if isinstance(executor, LocalExecutor) else executor)
+        return cls(executor, probe, report, here, live, None if isinstance(executor, LocalExecutor) else executor)
+
+    def live_process(self, settings: Settings) -> LiveProcess | None:
+        """Return what processes recordings in a session; None if the settings do not ask for it."""
+        return None if self.live is None else LiveProcess(self.live, settings)
 
     def report_calls(self, settings: Settings) -> ReportCalls:
         """Return what makes the reports of a session."""
@@ -71,7 +79,7 @@ class Workers:
     @property
     def losses(self) -> int:
         """Number of processes that have died unexpectedly."""
-        return self.executor.losses + self.probe.losses + self.report.losses
+        return self.executor.losses + sum(child.losses for child in self._children())
 
     async def start(self, settings: Settings, *, again: bool) -> None:
         """Start the executor; the other processes are started on demand.
@@ -139,7 +147,11 @@ class Workers:
 
     async def close(self) -> None:
         """End all processes."""
-        await asyncio.gather(*(one.close(CLOSE_SECONDS) for one in (self.executor, self.probe, self.report)))
+        children = (child.close(CLOSE_SECONDS) for child in self._children())
+        await asyncio.gather(self.executor.close(CLOSE_SECONDS), *children)
+
+    def _children(self) -> tuple[Child, ...]:
+        return (self.probe, self.report, *([self.live] if self.live is not None else []))
 
 
 def make_executor(

@@ -95,7 +95,7 @@ class Job:
     """Whether to process the frames that all features have if the file is marked as open for writing in SWMR mode."""
     path_told: pathlib.Path | None = None
     """Absolute path of the measurement in the result, if it is not that on the computer that processes it."""
-    spool: pathlib.Path | None = None
+    spool: pathlib.Path | None = dataclasses.field(default=None, compare=False)
     """Events that were computed while the recording grew; those that hold for the finished file are used."""
 
 

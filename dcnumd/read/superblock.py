@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import struct
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -52,3 +53,19 @@ def read_superblock(head: bytes) -> Superblock | None:
         return None
     end_of_file = int.from_bytes(head[end_at : end_at + width], "little")
     return Superblock(bool(flags & 1), end_of_file, version == 3 and flags & SWMR_FLAGS == SWMR_FLAGS)
+
+
+def superblock_at(path: str) -> Superblock | None:
+    """Return the superblock of the file at a path, without a lock; None if it does not begin with one.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    # O_NONBLOCK: opening a named pipe would otherwise wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return read_superblock(os.pread(descriptor, HEAD_BYTES, 0))
+    finally:
+        os.close(descriptor)

@@ -69,6 +69,9 @@ class Control(Protocol):
     def plot(self) -> bytes:
         """Return the scatter plot of the latest report as a PNG; empty if there is none."""
 
+    def live_plot(self, entry_id: int) -> bytes:
+        """Return the scatter plot of a measurement that is being recorded as a PNG; empty if there is none."""
+
     async def report(self, entry_id: int, ending: Literal[".html", ".json"], name: str = "") -> bytes | None:
         """Return the page (``.html``) or the figures (``.json``) of a measurement's report.
 

@@ -115,6 +115,10 @@ def _work(snapshot: Snapshot) -> Iterator[Metric]:
         "How fast they grow together.",
         sum(recording.bytes_per_second or 0.0 for recording in snapshot.recording),
     )
+    live = [one.live for one in snapshot.recording if one.live is not None]
+    yield _gauge("dcnumd_live_recordings", "Recordings that are processed while they grow.", len(live))
+    lag = max((one.lag_seconds for one in live), default=0.0)
+    yield _gauge("dcnumd_live_lag_seconds", "Longest time from the last processed to the last recorded frame.", lag)
     if (cluster := snapshot.cluster) is not None:
         yield _gauge("dcnumd_cluster_connected", "1 while the scheduler of the cluster is reached.", cluster.connected)
         yield _gauge("dcnumd_cluster_workers", "Workers that can process measurements.", cluster.workers)
@@ -158,6 +162,7 @@ def _counts(totals: Totals) -> Iterator[Metric]:
     yield _counter("dcnumd_processing_seconds_total", "Total processing time since the start.", totals.seconds)
     yield _histogram("dcnumd_result_latency_seconds", "Time from a complete measurement to its result.", totals.latency)
     yield _histogram("dcnumd_light_latency_seconds", "Time from a result to its traffic light.", totals.light_latency)
+    yield from _live_counts(totals)
     reports = CounterMetricFamily(
         "dcnumd_reports_written_total", "Reports written since the start, by traffic light.", labels=["light"]
     )
@@ -169,6 +174,28 @@ def _counts(totals: Totals) -> Iterator[Metric]:
     )
     yield _counter(
         "dcnumd_worker_losses_total", "Processes that died and were replaced since the start.", totals.worker_losses
+    )
+
+
+def _live_counts(totals: Totals) -> Iterator[Metric]:
+    yield _counter(
+        "dcnumd_live_frames_total", "Frames processed while they were recorded, since the start.", totals.live_frames
+    )
+    yield _counter(
+        "dcnumd_live_frames_again_total",
+        "Such frames that were processed again since the start, because their background had changed.",
+        totals.live_frames_again,
+    )
+    abandoned = CounterMetricFamily(
+        "dcnumd_live_abandoned_total", "Recordings given up while they were read, by reason.", labels=["reason"]
+    )
+    for reason, count in totals.live_abandoned.items():
+        abandoned.add_metric([reason], count)
+    yield abandoned
+    yield _histogram(
+        "dcnumd_live_latency_seconds",
+        "Time from the last recorded frame to the result, if it was processed during its recording.",
+        totals.live_latency,
     )
 
 

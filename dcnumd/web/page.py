@@ -13,13 +13,16 @@ from markupsafe import Markup
 from dcnumd.errors import printable
 from dcnumd.report.conditions import names_of
 from dcnumd.report.wording import cause_of, explained, warning_words
-from dcnumd.status import Snapshot, Totals
+from dcnumd.status import Live, Snapshot, Totals
 from dcnumd.web import words
+from dcnumd.web.charts import Chart
 from dcnumd.words import duration
 
 HERE = pathlib.Path(__file__).parent
 COMMON_STYLE = HERE.parent / "report" / "templates" / "style.css"
 """Style sheet that the live page shares with the reports and the index."""
+LEAST_GREY_LEVELS = 4.0
+"""Smallest range of the brightness in its chart [grey levels]; the noise of a steady light is smaller."""
 
 
 class Page:
@@ -50,6 +53,7 @@ class Page:
             left=words.time_left,
             number=words.number,
             printable=printable,
+            short=words.short_number,
             size=words.size,
             warnings=warning_words,
         )
@@ -128,6 +132,20 @@ def _now(snapshot: Snapshot, _: Totals, names: Names) -> dict[str, Any]:
     return {"jobs": jobs, "recording": snapshot.recording, "held": snapshot.held_for_recording, "names": names}
 
 
+def _live(snapshot: Snapshot, _: Totals, names: Names) -> dict[str, Any]:
+    shown = [(one, one.live) for one in snapshot.recording if one.live is not None]
+    recordings = [one for one, _ in shown]
+    return {"recordings": recordings, "charts": {one.id: _charts(live) for one, live in shown}, "names": names}
+
+
+def _charts(live: Live) -> list[tuple[str, str, Chart]]:
+    """Return title, unit and drawing of each chart of a recording."""
+    rate = Chart.of(live.event_rate, from_zero=True, least=1.0)
+    brightness = Chart.of(live.brightness, from_zero=False, least=LEAST_GREY_LEVELS)
+    charts = (("Event rate", "events/s", rate), ("Brightness", "grey levels", brightness))
+    return [(title, unit, chart) for title, unit, chart in charts if chart is not None]
+
+
 def _waiting(snapshot: Snapshot, _: Totals, names: Names) -> dict[str, Any]:
     more = max(0, snapshot.queue - len(snapshot.waiting))
     return {"waiting": snapshot.waiting, "more": more, "names": names}
@@ -160,6 +178,7 @@ def _about(snapshot: Snapshot, totals: Totals, _: Names) -> dict[str, Any]:
 
 _SOURCES: dict[str, Callable[[Snapshot, Totals, Names], dict[str, Any]]] = {
     "banner": _banner,
+    "live": _live,
     "now": _now,
     "waiting": _waiting,
     "plot": _plot,

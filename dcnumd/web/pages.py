@@ -58,6 +58,7 @@ class Pages:
             web.get("/", self.live),
             web.get("/events", self.events, allow_head=False),
             web.get("/plot.png", self.plot),
+            web.get(r"/recordings/{id:\d{1,18}}/plot.png", self.live_plot),
             web.get("/static/{name}", self.static),
             # With the slash, the relative link in a report resolves to its figures.
             web.get(f"{measurement}/", self.report),
@@ -147,6 +148,13 @@ class Pages:
         content = self._control.plot()
         if not content:
             raise web.HTTPNotFound(text="There is no plot yet.")
+        return web.Response(body=content, content_type="image/png")
+
+    async def live_plot(self, request: web.Request) -> web.Response:
+        """Return the scatter plot of a measurement that is being recorded."""
+        content = self._control.live_plot(int(request.match_info["id"]))
+        if not content:
+            raise web.HTTPNotFound(text="There is no plot of this recording.")
         return web.Response(body=content, content_type="image/png")
 
     async def static(self, request: web.Request) -> web.Response:

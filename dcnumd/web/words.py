@@ -45,13 +45,30 @@ def headline(snapshot: Snapshot, names: Mapping[str, str]) -> Headline:
         first, others = found[0], tuple(one for one in found if one.title != found[0].title)
         text = " ".join(one.text for one in found if one.title == first.title)
         return Headline(first.light, first.title, text, others)
+    if (doubted := _doubted(snapshot, names)) is not None:
+        return doubted
     if running:
         return Headline("green", "Processing", names[running.path])
+    if any(one.live for one in snapshot.recording):
+        return Headline("green", "Recording", "Its events are shown while they are recorded.")
     if snapshot.recording:
         return Headline("green", "Recording", "It is processed as soon as it is complete.")
     if snapshot.waiting:
         return Headline("green", "Waiting", _why_all_wait(snapshot))
     return Headline("green", "Ready", "Everything is processed. Record the next measurement.")
+
+
+def _doubted(snapshot: Snapshot, names: Mapping[str, str]) -> Headline | None:
+    """Return the headline for the worst recording about which a check warns; None if none does."""
+    doubted = [one for one in snapshot.recording if one.live is not None and one.live.checks]
+    for light in ("red", "yellow"):
+        for one in doubted:
+            if one.live is not None and one.live.light == light:
+                # Why not the sentences of the checks? They contain numbers, and a headline that changes each second
+                # is read out each second.
+                told = wording.warning_words(check.name for check in one.live.checks)
+                return Headline(light, "Check the recording", f"{names[one.path]}: {told}.")
+    return None
 
 
 def _why_all_wait(snapshot: Snapshot) -> str:
@@ -69,6 +86,11 @@ def folder_name(path: str) -> str:
 def number(value: float | None) -> str:
     """Return a number, rounded, with thousands separators; a dash for None."""
     return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def short_number(value: float | None) -> str:
+    """Return a number with two significant digits, or with all of those before the decimal point; a dash for None."""
+    return UNKNOWN if value is None else wording.short(value)
 
 
 def size(value: float) -> str:

@@ -79,6 +79,9 @@ class FakeChild:
     async def start(self, *_: Callable[[], object]) -> None:
         """Do nothing: there is nothing to start."""
 
+    def kill(self) -> None:
+        """Do nothing: there is no process."""
+
     def hold(self) -> None:
         """Do nothing: there is no process."""
 

@@ -20,9 +20,11 @@ from typing import Any, Self, TypeVar
 from dcnumd.config.values import WebSettings
 from dcnumd.status import (
     Blocked,
+    Course,
     Ended,
     Folder,
     Latency,
+    Live,
     Output,
     Recording,
     Running,
@@ -132,6 +134,36 @@ def snapshot(**fields: Any) -> Snapshot:
     return dataclasses.replace(idle, **fields)
 
 
+def live(**fields: Any) -> Live:
+    """Return what is known of a good measurement after a minute of its recording."""
+    times = tuple(second + 0.5 for second in range(60))
+    rates = Course(times, tuple(50.0 + 10 * (second % 7) for second in range(60)))
+    known = Live(
+        frames=207_000,
+        frames_done=205_600,
+        frames_again=9_400,
+        events=134_550,
+        seconds=60.0,
+        lag_seconds=0.4,
+        lagging=False,
+        spool_bytes=96_000_000,
+        spool_full=False,
+        events_per_second=2_242.5,
+        yield_per_frame=0.654,
+        light="green",
+        event_rate=rates,
+        brightness=Course(times, (119.5,) * 30 + (121.0,) * 30),
+        plot=58,
+    )
+    return dataclasses.replace(known, **fields)
+
+
+def recorded(number: int = 200, name: str = "M200_data.rtdc", **fields: Any) -> Recording:
+    """Return a recording that is processed while it grows; `fields` change what is known of it."""
+    path = f"/srv/acquisition/2026-11-21/{name}"
+    return Recording(path, 3_600_000_000, 60_000_000.0, 60.0, number, live(**fields))
+
+
 def full(**fields: Any) -> Snapshot:
     """Return the state of a daemon whose second output folder is full."""
     blocked = Blocked("/mnt/results", "disk.low", "no_space", NO_SPACE, 12)
@@ -175,9 +207,25 @@ class Desk:
         latency = Latency().with_one(5.0).with_one(10.0).with_one(7200.0)
         failed, lights = {"damaged": 2, "no_images": 1}, {"green": 100}
         self.counted = Totals(
-            120, failed, 4, 4_800_000, 1_185_120, 390.0, 118, 2, 1, lights, latency, Latency().with_one(0.25)
+            120,
+            failed,
+            4,
+            4_800_000,
+            1_185_120,
+            390.0,
+            118,
+            2,
+            1,
+            lights,
+            latency,
+            Latency().with_one(0.25),
+            live_frames=205_600,
+            live_frames_again=9_400,
+            live_abandoned={"worker_killed": 1},
+            live_latency=Latency().with_one(5.5),
         )
         self.picture = b""
+        self.live_pictures: dict[int, bytes] = {}
         self.reports: dict[int, bytes] = {}
         self.figures: dict[tuple[int, str], bytes] = {}
         self.plots: dict[tuple[int, str, str], bytes] = {}
@@ -253,6 +301,9 @@ class Desk:
 
     def plot(self) -> bytes:
         return self.picture
+
+    def live_plot(self, entry_id: int) -> bytes:
+        return self.live_pictures.get(entry_id, b"")
 
     async def report(self, entry_id: int, ending: str, name: str = "") -> bytes | None:
         return self.reports.get(entry_id) if ending == ".html" else self.figures.get((entry_id, name))

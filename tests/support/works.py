@@ -26,7 +26,7 @@ from tests.support.loop import run_jumping
 class Works:
     """The settling of measurements and their queue, with or without the jobs that process them."""
 
-    def __init__(self, folder, settings, *, with_jobs, once=False, executor=None, processes=False):
+    def __init__(self, folder, settings, *, with_jobs, once=False, executor=None, processes=False, live=None):
         watch = dataclasses.replace(settings.watch, folders=(folder,))
         self.settings = dataclasses.replace(settings, watch=watch)
         self.ledger = Ledger.open(folder)
@@ -38,7 +38,10 @@ class Works:
             self.probe, self.report = (Child(name, configure, Courtesy(0)) for name in ("probe", "report"))
         else:
             self.executor, self.probe, self.report = executor or FakeExecutor(), FakeChild(), FakeChild()
-        workers = Workers(self.executor, self.probe, self.report, ReportProcess(self.report, PlotSettings()))
+        if processes and self.settings.live.enabled:
+            live = Child("live", configure, Courtesy(0))
+        self.live = live
+        workers = Workers(self.executor, self.probe, self.report, ReportProcess(self.report, PlotSettings()), live)
         self.session = Session(self.settings, self.ledger, workers, Counters(), self, once=once)
         self.lifecycle, self.settling, self.jobs = self.session.lifecycle, self.session.settling, self.session.jobs
         self.tracker, self.queue = self.lifecycle.tracker, self.lifecycle.queue
@@ -51,11 +54,15 @@ class Works:
         work.append(session.results.keep_checking(settling.make_again))
         if self.with_jobs:
             work += [self.jobs.keep_running(), self.jobs.early.keep_starting(), self.jobs.outputs.keep_checking()]
+        if self.with_jobs and self.settings.resources.pause_while_acquiring:
             work.append(session.keep_courteous())
+        if self.live is not None:
+            work.append(session.recordings.keep_reading())
         return work
 
     async def close(self):
-        await asyncio.gather(*(one.close(5.0) for one in (self.probe, self.executor, self.report)))
+        children = [self.probe, self.executor, self.report, *([self.live] if self.live is not None else [])]
+        await asyncio.gather(*(one.close(5.0) for one in children))
         self.ledger.close()
 
     async def offer(self, *paths):

@@ -103,7 +103,7 @@ class View:
         """Show a session from now on; None means that there is none at present."""
         self._session = session
         if session is not None and self._paused:
-            session.jobs.pause(paused=True)
+            session.pause(paused=True)
         self.touch()
 
     def touch(self) -> None:
@@ -187,6 +187,10 @@ class View:
             lights=dict(counters.lights),
             latency=counters.latency,
             light_latency=counters.light_latency,
+            live_frames=counters.live_frames,
+            live_frames_again=counters.live_frames_again,
+            live_abandoned=dict(counters.live_abandoned),
+            live_latency=counters.live_latency,
         )
 
     def lacks_plot(self) -> bool:
@@ -196,6 +200,10 @@ class View:
     def plot(self) -> bytes:
         """Return the scatter plot of the last recording with a report, a PNG; empty if there is none."""
         return self._plot.picture
+
+    def live_plot(self, entry_id: int) -> bytes:
+        """Return the scatter plot of a measurement that is being recorded, a PNG; empty if there is none."""
+        return self._session.recordings.plot(entry_id) if self._session is not None else b""
 
     def entry(self, entry_id: int) -> Ended | Waiting | Running | None:
         """Return a measurement by the number of its row; None if there is none."""
@@ -293,7 +301,7 @@ class View:
             log.info("daemon.paused" if paused else "daemon.resumed")
         self._paused = paused
         if self._session is not None:
-            self._session.jobs.pause(paused=paused)
+            self._session.pause(paused=paused)
         self.touch()
 
     def _notice(self) -> None:
@@ -319,10 +327,19 @@ class View:
 
     def _recording(self, session: Session | None) -> tuple[Recording, ...]:
         moment = now()
-        written = session.lifecycle.tracker.being_written() if session else []
+        if session is None:
+            return ()
+        written = session.lifecycle.tracker.being_written()
         rates = self._growth.rates({candidate.path: candidate.stamp.size for candidate in written}, moment)
         return tuple(
-            Recording(one.path, one.stamp.size, rates[one.path].bytes_per_second, rates[one.path].seconds)
+            Recording(
+                one.path,
+                one.stamp.size,
+                rates[one.path].bytes_per_second,
+                rates[one.path].seconds,
+                one.entry_id,
+                *session.recordings.shown(one),
+            )
             for one in written
         )
 

@@ -32,6 +32,15 @@ class Counters:
     reports_failed: int = 0
     """Number of reports that could not be made."""
 
+    live_frames: int = 0
+    """Number of frames processed while they were recorded."""
+    live_frames_again: int = 0
+    """Number of times that such a frame was processed again."""
+    live_abandoned: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """Number of recordings that were given up while they were read, by reason."""
+    live_latency: Latency = dataclasses.field(default_factory=Latency)
+    """Times from the last recorded frame to the result, for measurements that were processed during their recording."""
+
     latency: Latency = dataclasses.field(default_factory=Latency)
     """Times from complete measurements to their results."""
     light_latency: Latency = dataclasses.field(default_factory=Latency)

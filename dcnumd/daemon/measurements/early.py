@@ -23,6 +23,7 @@ from dcnumd.daemon.measurements.inspector import Inspector
 from dcnumd.daemon.measurements.lifecycle import Lifecycle
 from dcnumd.daemon.measurements.parking import OutputFolders
 from dcnumd.daemon.measurements.running_job import STOP_SECONDS, RunningJob, job_of
+from dcnumd.daemon.measurements.spool_source import with_spool
 from dcnumd.daemon.measurements.tracker import Candidate
 from dcnumd.errors import DcnumdError, JobCancelledError, WorkerError
 from dcnumd.logic.calls import discard_job, prepare_job
@@ -266,7 +267,9 @@ class EarlyStarts:
 
     async def _process(self, candidate: Candidate, stamp: Stamp, entry: Entry) -> None:
         self._discard(candidate.path, "changed")
-        job = job_of(self._settings, entry)
+        job = await with_spool(job_of(self._settings, entry), self._tracker.spools)
+        if not self._is_settling(candidate, stamp):
+            return
         limit = Deadline(self._settings.resources.job_timeout_seconds, stamp.size)
         running = RunningJob(job, self._executor, limit, self.forced, prepare_job)
         self._ledger.note_untidy(os.fspath(job.path_out.parent))

@@ -21,6 +21,7 @@ from dcnumd.daemon.measurements.lifecycle import Lifecycle, one_file
 from dcnumd.daemon.measurements.parking import OutputFolders
 from dcnumd.daemon.measurements.queue import Waiting
 from dcnumd.daemon.measurements.running_job import RunningJob, job_of
+from dcnumd.daemon.measurements.spool_source import with_spool
 from dcnumd.daemon.measurements.starter import Starter
 from dcnumd.errors import DcnumdError, JobCancelledError, MeasurementError, ResultError, WorkerError
 from dcnumd.logic.job import JobResult, Progress
@@ -235,7 +236,8 @@ class JobRunner:
 
     async def _attempt(self, waiting: Waiting) -> JobResult | None:
         """Run the job of a measurement, and record the outcome; return its result, or None if it failed."""
-        entry, job = waiting.entry, job_of(self._settings, waiting.entry)
+        entry = waiting.entry
+        job = await with_spool(job_of(self._settings, entry), self._lifecycle.tracker.spools)
         deadline = Deadline(self._settings.resources.job_timeout_seconds, entry.size or 0)
         before = self.early.make_way(job)
         running = RunningJob(job, self._executor, deadline, self.early.forced, before=before)
@@ -274,8 +276,7 @@ class JobRunner:
     @contextlib.contextmanager
     def _listed(self, entry: Entry, job: RunningJob) -> Iterator[Run]:
         """List a job among the running ones within this block."""
-        moment = now()
-        run = self._runs[entry.job_id] = Run(entry, job, moment, moment)
+        run = self._runs[entry.job_id] = Run(entry, job, now(), now())
         if self._held and self.patient:
             self.hold()
         try:

@@ -20,7 +20,9 @@ from dcnumd.daemon.folders.hang_guard import in_thread
 from dcnumd.daemon.folders.listing import has_result_name
 from dcnumd.daemon.ledger.records import Entry, State
 from dcnumd.daemon.ledger.store import Ledger
+from dcnumd.daemon.measurements.spool_source import SpoolSource
 from dcnumd.logic.stamp import Stamp
+from dcnumd.read.superblock import Superblock, superblock_at
 
 CLOCK_SECONDS = 5.0
 """Tolerated difference between the clocks of this computer and of a share [s].
@@ -109,6 +111,8 @@ class Tracker:
         """Set while a watched file is being written."""
         self.observer: Observer | None = None
         """Object that is notified of the candidates."""
+        self.spools: SpoolSource | None = None
+        """Source of the events of measurements that were processed while they were recorded; None if there is none."""
         self._settings = settings
         self._ledger = ledger
         self._version: int | None = ledger.data_version()
@@ -301,6 +305,16 @@ class Tracker:
             If the share does not answer, so that nothing is known about the file.
         """
         return await in_thread(self.folder_of(path), Stamp.at, path)
+
+    async def superblock_now(self, path: str) -> Superblock | None:
+        """Return the superblock that a file has now; None if it has none.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read, or the share does not answer.
+        """
+        return await in_thread(self.folder_of(path), superblock_at, path)
 
     def _become_due(self, candidate: Candidate) -> None:
         candidate.timer = None

@@ -1,0 +1,1 @@
+"""The processing of measurements while they are recorded."""

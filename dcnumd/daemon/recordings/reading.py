@@ -1,0 +1,96 @@
+"""The state of one recording that is processed while it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import pathlib
+
+from dcnumd.logic.live.messages import LiveProgress
+from dcnumd.logic.stamp import Stamp
+from dcnumd.report.request import LiveReport
+from dcnumd.status import Live, LiveCheck
+
+NOTHING = LiveProgress(0, 0, 0, 0, 0.0, 0.0, False, 0, False, False)
+"""Progress before the first step."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Reading:
+    """A recording that is processed while it grows, or was until its end."""
+
+    path: str
+    entry_id: int
+    """Number of the measurement's row."""
+    inode: int
+    """Number of the file, which differs if another one gets its name."""
+    key: str
+    """Its name in calls of the live process."""
+    spool: pathlib.Path
+    """File with its events."""
+    grew_at: float
+    """When a frame was recorded last, on the clock of the event loop [s]."""
+    told_at: float
+    """When its progress was logged last, on the same clock [s]."""
+    draw_at: float = 0.0
+    """When its plot is to be drawn again, on the same clock [s]."""
+    pid: int | None = None
+    """Process ID of the live process that reads it."""
+    progress: LiveProgress = NOTHING
+    report: LiveReport | None = None
+    """Checks and plot; None before the first."""
+    since: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Time at which each check began to warn."""
+    plot: int = 0
+    """Number of the plot."""
+    drawing: asyncio.Task[None] | None = None
+    """Task that judges and draws the events."""
+    lagged: bool = False
+    """Whether the camera was faster than the processing at any time."""
+    wanted: bool = False
+    """Whether the job of the measurement waits for the events."""
+    complete: bool = False
+    """Whether the file with the events is complete."""
+    end: Stamp | None = None
+    """Stamp of the recording when this file was completed; None if it was at rest."""
+    over: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    """Set when this file is complete, or the reading was given up."""
+
+    def note_progress(self, progress: LiveProgress, moment: float) -> None:
+        """Record the progress."""
+        if progress.frames > self.progress.frames:
+            self.grew_at = moment
+        self.progress = progress
+
+    def note_report(self, report: LiveReport, now: str) -> None:
+        """Record what the events say; `now` is the present time (UTC, ISO 8601)."""
+        self.since = {name: self.since.get(name, now) for name, _, _ in report.warnings}
+        self.report = report
+        self.plot += bool(report.plot)
+
+    def shown(self) -> Live:
+        """Return the state as the live page shows it."""
+        progress, report = self.progress, self.report
+        live = Live(
+            frames=progress.frames,
+            frames_done=progress.frames_done,
+            frames_again=progress.frames_again,
+            events=progress.events,
+            seconds=round(progress.seconds, 1),
+            lag_seconds=round(progress.lag_seconds, 2),
+            lagging=progress.lagging,
+            spool_bytes=progress.spool_bytes,
+            spool_full=progress.spool_full,
+            yield_per_frame=round(progress.events / progress.frames_done, 4) if progress.frames_done else None,
+        )
+        if report is None:
+            return live
+        return dataclasses.replace(
+            live,
+            events_per_second=report.events_per_second,
+            light=report.light,
+            checks=tuple(LiveCheck(name, state, text, self.since[name]) for name, state, text in report.warnings),
+            event_rate=report.event_rate,
+            brightness=report.brightness,
+            plot=self.plot,
+        )
