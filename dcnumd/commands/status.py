@@ -11,11 +11,13 @@ import click
 
 from dcnumd.commands.options import json_option, with_settings
 from dcnumd.commands.shown import as_dict, entry_line, print_json, reading
-from dcnumd.commands.status_values import IN_LEDGER, Pace, Status, present_state
+from dcnumd.commands.status_values import IN_LEDGER, Pace, Status, live_in_words, present_state
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.store import ledger_path
 from dcnumd.daemon.ownership import lock_owner
+from dcnumd.errors import printable
 from dcnumd.report.wording import told_of_blocked
+from dcnumd.status import Live
 
 
 @click.command(epilog="Example: dcnumd status --watch")
@@ -81,10 +83,17 @@ def _document(settings: Settings, status: Status, owner: int | None) -> dict[str
         "unacknowledged": {"failed": status.failed_news, "red": status.red_news},
         "blocked": [dataclasses.asdict(blocked) for blocked in status.blocked],
         "running": running,
+        "live": {path: _live_document(live) for path, live in told.live.items()},
         "waiting": [as_dict(entry) for entry in status.waiting],
         "done": [as_dict(entry) for entry in status.done],
         "failed": [as_dict(entry) for entry in status.failed],
     }
+
+
+def _live_document(live: Live) -> dict[str, Any]:
+    """Return what is known of a recording, without what only the live page has."""
+    document = dataclasses.asdict(live)
+    return {name: value for name, value in document.items() if name not in {"event_rate", "brightness", "plot"}}
 
 
 def _print_plain(settings: Settings, status: Status, owner: int | None) -> None:
@@ -102,5 +111,7 @@ def _print_plain(settings: Settings, status: Status, owner: int | None) -> None:
         click.echo(f"blocked  {told_of_blocked(one.problem, one.reason, one.error, one.waiting)}")
     if status.news:
         click.echo(f"news     {status.news}; dcnumd acknowledge, once somebody has seen them")
+    for path, live in told.live.items():
+        click.echo(f"live     {printable(path)}: {live_in_words(live)}")
     for entry in (*status.running, *status.waiting, *status.done, *status.failed):
         click.echo(entry_line(entry, told.workers.get(entry.path, "")))

@@ -20,16 +20,18 @@ from rich.text import Text
 
 from dcnumd.commands.rich_parts import count, name_of, name_width, outcome, warnings_of, words
 from dcnumd.commands.shown import local_time, unreadable, why_not
-from dcnumd.commands.status_values import IN_LEDGER, Pace, Status, present_state
+from dcnumd.commands.status_values import IN_LEDGER, Pace, Status, live_in_words, present_state
 from dcnumd.config.values import Settings
 from dcnumd.daemon.ledger.records import SURROUNDINGS, Entry, State
 from dcnumd.daemon.ledger.store import Ledger, ledger_path
+from dcnumd.daemon.live.answers import Answer
 from dcnumd.daemon.measurements.parking import BlockedFolders
 from dcnumd.daemon.ownership import lock_owner
 from dcnumd.errors import DcnumdError, printable
 from dcnumd.logic.stamp import Stamp
 from dcnumd.report.conditions import Condition
 from dcnumd.report.wording import cause_of
+from dcnumd.status import Live
 from dcnumd.words import duration
 
 REDRAW_SECONDS = 1.0
@@ -63,21 +65,23 @@ class View:
     """Why the status may be outdated; empty if it is current."""
     workers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Name of the worker of the cluster that processes a measurement, by the path of the measurement."""
+    live: Mapping[str, Live] = dataclasses.field(default_factory=dict)
+    """What is known of recordings that are processed while they grow, by their paths."""
 
 
 def show(settings: Settings, status: Status, owner: int | None) -> None:
     """Print the screen once."""
     console = rich.console.Console(highlight=False)
-    conditions, workers = of_daemon(settings, status, owner)
-    view = View(settings, status, owner, _now(), conditions, workers=workers)
+    told = of_daemon(settings, status, owner)
+    view = View(settings, status, owner, _now(), told.conditions, "", told.workers, told.live)
     # One line is left for the prompt.
     console.print(screen(view, console.width, console.height - 1))
 
 
-def of_daemon(settings: Settings, status: Status, owner: int | None) -> tuple[tuple[Condition, ...], Mapping[str, str]]:
-    """Return the conditions of the daemon that are not in the ledger, and the workers of its running jobs."""
+def of_daemon(settings: Settings, status: Status, owner: int | None) -> Answer:
+    """Return what the daemon tells of itself, without the conditions that are in the ledger."""
     told = present_state(settings, status, owner)[0]
-    return tuple(one for one in told.conditions if one.name not in IN_LEDGER), told.workers
+    return dataclasses.replace(told, conditions=tuple(one for one in told.conditions if one.name not in IN_LEDGER))
 
 
 def watch(settings: Settings) -> None:
@@ -168,8 +172,10 @@ class Watched:
         except DcnumdError as error:
             # The screen has one line for it, so the path is left out.
             self._trouble = error.message.removeprefix(printable(f"{ledger_path(self._folder)}: "))
-        conditions, workers = of_daemon(self._settings, self._status, owner)
-        return View(self._settings, self._status, owner, _now(), conditions, self._trouble, workers)
+        told = of_daemon(self._settings, self._status, owner)
+        return View(
+            self._settings, self._status, owner, _now(), told.conditions, self._trouble, told.workers, told.live
+        )
 
     def has_changed(self) -> bool:
         """Return whether the ledger may have changed since it was read."""
@@ -253,7 +259,11 @@ def _head(view: View) -> list[rich.console.RenderableType]:
     trouble = [words(view.trouble, "bold red")] if view.trouble else []
     news = [words(f"{status.news}; dcnumd acknowledge, once somebody has seen them", "yellow")] if status.news else []
     present = [words(one.text, COLOURS[one.light]) for one in view.conditions]
-    return [line, numbers, *trouble, *present, *news, *_blocked(status.blocked)]
+    live = [
+        words(f"recording {os.path.basename(path)}: {live_in_words(one)}", "yellow" if one.checks else "cyan")  # noqa: PTH119 -- no need to parse it
+        for path, one in view.live.items()
+    ]
+    return [line, numbers, *trouble, *present, *live, *news, *_blocked(status.blocked)]
 
 
 def _blocked(folders: BlockedFolders) -> Iterator[rich.console.RenderableType]:

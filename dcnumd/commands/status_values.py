@@ -13,8 +13,8 @@ from dcnumd.daemon.live.answers import Answer, ask
 from dcnumd.daemon.live.view_lists import ended_row
 from dcnumd.daemon.measurements.parking import BlockedFolders, blocked_folders
 from dcnumd.report.conditions import of_blocked, of_news
-from dcnumd.report.wording import news_in_words
-from dcnumd.status import Unacknowledged
+from dcnumd.report.wording import count_of, news_in_words, warning_words
+from dcnumd.status import Live, Unacknowledged
 from dcnumd.words import distinct_names
 
 LISTED = 10
@@ -98,6 +98,14 @@ def present_state(settings: Settings, status: Status, owner: int | None) -> tupl
     news = Unacknowledged(status.failed_news, status.red_news, ended_row(latest) if latest else None)
     name = status.names.get(latest.path, os.path.basename(latest.path)) if latest else ""  # noqa: PTH119 -- no need to parse it
     return Answer((*of_blocked(status.blocked), *of_news(news, name))), owner is None
+
+
+def live_in_words(live: Live) -> str:
+    """Return events, event rate, lag and warnings of a recording as one line."""
+    rate = "" if live.events_per_second is None else f", {live.events_per_second:,.0f}/s"
+    warnings = warning_words(check.name for check in live.checks)
+    verdict = f"; {warnings}" if warnings else ""
+    return f"{count_of(live.events, 'event')}{rate}, {live.lag_seconds:.1f} s behind the camera{verdict}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ import pathlib
 import socket
 import sqlite3
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dcnumd.report.conditions import Condition, conditions_of
+from dcnumd.status import Course, Live, LiveCheck, Snapshot
 
 if TYPE_CHECKING:
     from dcnumd.daemon.live.view import View
@@ -35,6 +36,8 @@ class Answer:
     """Its conditions, the most urgent first."""
     workers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Name of the worker of the cluster that processes a measurement, by the path of the measurement."""
+    live: Mapping[str, Live] = dataclasses.field(default_factory=dict)
+    """What is known of recordings that are processed while they grow, without courses, by their paths."""
 
 
 async def keep_answering(folder: pathlib.Path, view: View) -> None:
@@ -43,13 +46,14 @@ async def keep_answering(folder: pathlib.Path, view: View) -> None:
     If the state folder takes no socket, `status` says that the daemon does not answer.
     """
 
-    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # The answer fits into the buffer of the socket, so a client that does not read keeps nothing waiting.
         with contextlib.suppress(OSError, sqlite3.Error), contextlib.closing(writer):
             snapshot = view.snapshot()
             running = (snapshot.running, *snapshot.also_running) if snapshot.running else ()
             workers = {one.path: one.worker for one in running if one.worker}
-            writer.write(json.dumps(dataclasses.asdict(Answer(conditions_of(snapshot), workers))).encode("ascii"))
+            answer = Answer(conditions_of(snapshot), workers, _live_of(snapshot))
+            writer.write(json.dumps(dataclasses.asdict(answer)).encode("ascii"))
 
     server = socket.socket(socket.AF_UNIX)
     try:
@@ -59,7 +63,7 @@ async def keep_answering(folder: pathlib.Path, view: View) -> None:
             server.bind(address)
         # Who may enter the folder may read the ledger, which says more.
         (folder / NAME).chmod(0o666)
-        async with await asyncio.start_unix_server(answer, sock=server) as serving:
+        async with await asyncio.start_unix_server(tell, sock=server) as serving:
             await serving.serve_forever()
     except OSError:
         server.close()
@@ -77,9 +81,26 @@ def ask(folder: pathlib.Path) -> Answer | None:
             with client.makefile("rb") as answer:
                 told = json.load(answer)
         conditions = (Condition(**{**one, "folders": tuple(one["folders"])}) for one in told["conditions"])
-        return Answer(tuple(conditions), dict(told["workers"]))
+        live = {path: _as_live(one) for path, one in told["live"].items()}
+        return Answer(tuple(conditions), dict(told["workers"]), live)
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _live_of(snapshot: Snapshot) -> dict[str, Live]:
+    """Return what is known of each recording that is processed while it grows, without the courses."""
+    nothing = Course()
+    return {
+        one.path: dataclasses.replace(one.live, event_rate=nothing, brightness=nothing)
+        for one in snapshot.recording
+        if one.live is not None
+    }
+
+
+def _as_live(told: dict[str, Any]) -> Live:
+    """Return what `_live_of` has said of a recording."""
+    checks = tuple(LiveCheck(**check) for check in told["checks"])
+    return Live(**{**told, "checks": checks, "event_rate": Course(), "brightness": Course()})
 
 
 @contextlib.contextmanager
