@@ -74,6 +74,11 @@ class RecorderProcess:
     ) -> None:
         self.crash()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process is running."""
+        return self._process.is_alive()
+
     def record(self, stop: int) -> None:
         """Append and flush the frames up to `stop`."""
         self._line.send(stop)
