@@ -195,29 +195,25 @@ class Recordings:
 
     async def _take_turns(self, process: LiveProcess, group: asyncio.TaskGroup) -> bool:
         """Make one step with each recording; return whether more is to be done at once."""
-        written = {candidate.path: candidate for candidate in self._tracker.being_written()}
         busy = False
         for reading in list(self._readings.values()):
-            candidate = written.get(reading.path)
             try:
-                busy |= await self._take_turn(process, reading, candidate, group)
+                busy |= await self._take_turn(process, reading, group)
             except DcnumdError as error:
                 self._give_up(reading, error.reason, error.message)
-        self._refused = {
-            path: refused
-            for path, refused in self._refused.items()
-            if path in written and written[path].stamp.inode == refused[0]
-        }
-        for candidate in written.values():
+        for path, (inode, *_) in list(self._refused.items()):
+            if (known := self._tracker.candidate(path)) is None or known.stamp.inode != inode:
+                del self._refused[path]
+        for candidate in self._tracker.being_written():
             if candidate.path not in self._readings:
                 await self._consider(process, candidate)
         return busy
 
-    async def _take_turn(
-        self, process: LiveProcess, reading: Reading, candidate: Candidate | None, group: asyncio.TaskGroup
-    ) -> bool:
+    async def _take_turn(self, process: LiveProcess, reading: Reading, group: asyncio.TaskGroup) -> bool:
         """Make one step with a recording; return whether more is to be done at once."""
-        needed = self._tracker.candidate(reading.path) is not None or self._tracker.is_active(reading.path)
+        # A file that does not grow for a moment is still a candidate.
+        candidate = self._tracker.candidate(reading.path)
+        needed = candidate is not None or self._tracker.is_active(reading.path)
         if reading.complete:
             # Without a job to come, nobody needs the events: the measurement is done, has failed, or is gone.
             if not needed or await self._is_written_again(reading, candidate):
@@ -227,8 +223,8 @@ class Recordings:
         elif candidate is not None and candidate.stamp.inode != reading.inode:
             self._give_up(reading, "replaced", "another file got its name")
         elif not needed:
-            self._give_up(reading, "vanished", "the file was moved or deleted")
-        elif candidate is None or reading.wanted:
+            self._give_up(reading, *self._why_not_needed(reading))
+        elif reading.wanted:
             await self._finish(process, reading, candidate)
         else:
             busy = await self._advance(process, reading, group)
@@ -237,6 +233,14 @@ class Recordings:
                 return busy
             await self._finish(process, reading, candidate)
         return False
+
+    def _why_not_needed(self, reading: Reading) -> tuple[str, str]:
+        """Return why the measurement of a recording is not processed, as a reason code and as text."""
+        with contextlib.suppress(KeyError):
+            entry = self._ledger.get(reading.entry_id)
+            if entry.reason:
+                return entry.reason, entry.error or "it is not processed"
+        return "vanished", "it is not known any more"
 
     async def _finish(self, process: LiveProcess, reading: Reading, candidate: Candidate | None) -> None:
         """Complete the file with the events of a recording."""

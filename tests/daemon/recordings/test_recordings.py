@@ -109,9 +109,9 @@ def reading(test, *, early=False):
     return run
 
 
-async def holds(condition):
+async def holds(condition, seconds=SETTLE_SECONDS / 2):
     """Wait until a condition holds of which nobody is notified."""
-    async with asyncio.timeout(SETTLE_SECONDS / 2):
+    async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 -- see above
             await asyncio.sleep(recordings.PAUSE_SECONDS)
 
@@ -429,3 +429,25 @@ def test_files_of_an_earlier_run_are_removed_at_the_start(tmp_path):
     left.parent.mkdir(parents=True)
     left.write_bytes(b"events")
     body(tmp_path)
+
+
+@reading
+async def test_recording_that_does_not_grow_for_some_time_is_read_on(works, events):
+    """A pause that is longer than the settle time is not its end."""
+    recorded = await begin(works)
+    await asyncio.sleep(3 * SETTLE_SECONDS)
+    await recorded.grow(200)
+    await asyncio.sleep(SETTLE_SECONDS / 2)
+    assert len(named(events, "live.started")) == 1
+    assert len(works.live.open) == 1
+    recorded.recorder.close()
+
+
+@reading
+async def test_recording_that_was_interrupted_ends_with_its_measurement(works, events):
+    """Its recorder has crashed: after the usual patience the measurement fails, and with it the reading."""
+    recorded = await begin(works)
+    await holds(lambda: works.states() == [State.FAILED], 100 * SETTLE_SECONDS)
+    await holds(lambda: named(events, "live.abandoned"))
+    assert named(events, "live.abandoned")[0]["reason"] == "incomplete"
+    recorded.recorder.close()
