@@ -181,8 +181,8 @@ def watched(address: str) -> Iterator[list[tuple[float, float]]]:
 
 def shown_now(address: str) -> list[tuple[float, float]]:
     """Return the present time, and up to which recording time frames of the recording are shown [s]."""
-    with urllib.request.urlopen(f"{address}api/v1/status", timeout=5) as answer:  # noqa: S310 -- the daemon's own page
-        recordings = json.load(answer)["recordings"]
+    with urllib.request.urlopen(f"http://{address}/api/v1/status", timeout=5) as answer:
+        recordings = json.load(answer)["recording"]
     states = [recording["live"] for recording in recordings if recording.get("live")]
     return [(time.time(), live["seconds"] - live["lag_seconds"]) for live in states]
 

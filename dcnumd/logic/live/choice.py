@@ -27,7 +27,7 @@ from dcnumd.feat.feat_background.time_axis import DEFAULT_FRAME_RATE, Times, ela
 from dcnumd.logic.background import PreparedBackground
 from dcnumd.logic.known_events import digest_of
 from dcnumd.logic.plan import MAX_BACKGROUND_BYTES, Plan
-from dcnumd.logic.tasks import SharedBackgrounds
+from dcnumd.logic.tasks import DIGEST_BYTES, SharedBackgrounds
 from dcnumd.read.growing import GrowingFile, GrowingStack, GrowingValues, unsuited
 
 Images = npt.NDArray[np.uint8]
@@ -124,9 +124,8 @@ class SparseMedianChooser:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the medians and the digests of the images; see `Chooser`."""
-        digests = b"".join(self._numbers)
         return {
-            "image_digests": np.frombuffer(digests, np.uint8).reshape(len(self._numbers), -1),
+            "image_digests": np.frombuffer(b"".join(self._numbers), np.uint8).reshape(-1, DIGEST_BYTES),
             "median_starts": np.array(list(self._images), np.int64),
             "median_images": np.array(list(self._images.values()), np.uint8),
             "kernel_size": np.array(self._kernel_size),

@@ -16,13 +16,14 @@ from dcnumd.logic.live.messages import LiveProgress
 from dcnumd.logic.live.unit_run import UnitRun, Units
 from dcnumd.logic.live.view import LiveView
 from dcnumd.logic.memory import BATCH_FRAMES, aligned
+from dcnumd.logic.pipeline import Engagement
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.process import engine
 from dcnumd.logic.recipe import recipe_of
 from dcnumd.logic.spool import SpoolWriter
 from dcnumd.logic.tasks import FramesReply
 from dcnumd.logic.timing import StageTimes
-from dcnumd.read.growing import GrowingFile, GrowingStack, GrowingValues
+from dcnumd.read.growing import GrowingFile, GrowingStack, GrowingValues, unsuited
 
 LOOK_SECONDS = 20.0
 """Recording time after which frames whose background has changed are found, to be processed again [s]."""
@@ -30,6 +31,8 @@ MOST_AGAIN = 0.2
 """Largest number of frames that are processed again while the recording grows, relative to those that are processed."""
 CHOICE_SHARE = 0.1
 """Largest part of the time that the choice of the background takes."""
+UNITS_PER_SLOT = 3
+"""Number of units in a slot, so that each worker has a task while others are begun and ended."""
 FIRST_SPEED = 2000.0
 """Assumed speed before the first frames are processed [frames/s]."""
 SPEED_WEIGHT = 0.3
@@ -118,7 +121,7 @@ class Recording:
             return
         before = self._frames_processed
         started = clock.monotonic()
-        engaged = engine.pipeline(plan.job.num_workers).engage(plan)
+        engaged = self._engage(plan)
         run = UnitRun(plan, self._with_offset(self._choice.background), engaged, self._unit)
         run.execute(units, self._receive, lambda: clock.monotonic() >= until)
         self._stale = self._stale[~np.isin(self._stale, units) | self._is_stale(self._stale)]
@@ -161,10 +164,17 @@ class Recording:
     def _frames_processed(self) -> int:
         return (int(np.count_nonzero(self._done)) + self._again) * self._unit
 
+    def _engage(self, plan: Plan) -> Engagement:
+        """Set up the pipeline; slots need not be large, since they are free as soon as their events are received."""
+        engaged = engine.pipeline(plan.job.num_workers).engage(plan)
+        frames = min(engaged.layout.slot_frames, UNITS_PER_SLOT * self._unit)
+        if frames < self._unit:
+            raise unsuited(plan.data.path, f"{self._unit} frames at once do not fit in the memory that is allowed")
+        return dataclasses.replace(engaged, layout=dataclasses.replace(engaged.layout, slot_frames=frames))
+
     def _choose(self, plan: Plan) -> None:
         """Choose the background as it would be if the recording ended now, and find units with another one."""
-        segmenter = engine.pipeline(plan.job.num_workers).engage(plan).segmenter
-        medians = Medians(plan.frames, segmenter, StageTimes(), JobLine(plan.job.job_id))
+        medians = Medians(plan.frames, self._engage(plan).segmenter, StageTimes(), JobLine(plan.job.job_id))
         choice = self._chooser.choose(plan.count, medians)
         self._choice = self._choice if choice is None else choice
         if self._time[-1] - self._looked_at >= LOOK_SECONDS:

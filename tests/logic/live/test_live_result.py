@@ -106,6 +106,14 @@ def test_frames_whose_background_changes_are_processed_again(tmp_path, monkeypat
     assert finish(job).frames_known > 0.8 * SPEC.frames
 
 
+def test_recording_that_ends_before_its_first_background_is_processed_afterwards(tmp_path):
+    """A spool without any events is complete, too."""
+    job = job_for(tmp_path / "M001.rtdc", settings=PipelineSettings(background_kwargs={"kernel_size": 500}))
+    state = record_live(job, dataclasses.replace(SPEC, frames=450))
+    assert state.frames_done == 0
+    finish(job, differs=True)
+
+
 def test_spool_with_too_little_room_costs_only_time(tmp_path):
     """What does not fit is computed for the result."""
     job = job_for(tmp_path / "M001.rtdc")
