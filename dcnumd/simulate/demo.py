@@ -116,6 +116,7 @@ def write_config(folder: pathlib.Path, watched: pathlib.Path) -> pathlib.Path:
         f'[output]\nbasin_strategy = "drain"\n\n'
         f"[resources]\nmin_free_gb = 0.2\n\n"
         f'[web]\nlisten = "127.0.0.1:0"\n\n'
+        f"[live]\nenabled = true\n\n"
         f"[state]\nfolder = {json.dumps(str(folder / 'state'))}\n\n"
         f'[log]\nformat = "json"\n',
         encoding="utf-8",
