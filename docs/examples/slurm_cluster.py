@@ -35,7 +35,7 @@ if __name__ == "__main__":
         protocol="tls://",
         log_directory="/shared/dcnumd/log",
         job_script_prologue=["export NUMBA_CACHE_DIR=/shared/dcnumd/kernels"],
-        scheduler_options={"port": 8786, "dashboard": False},
+        scheduler_options={"port": 8786, "dashboard": False, "dashboard_address": "127.0.0.1:8787"},
     )
     cluster.adapt(minimum_jobs=WORKERS, maximum_jobs=WORKERS)  # replaces a worker whose time is over
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

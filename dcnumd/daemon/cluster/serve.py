@@ -94,7 +94,9 @@ async def _keep_serving(mine: Engine, options: dict[str, Any], notifier: Notifie
         # The file with the address may not have been there before.
         _check_certificates(options)
         # Jobs run in the pipeline process, whose memory is not Dask's; hence no limit of Dask's, which kills.
-        worker = distributed.Worker(**options, nthreads=1, memory_limit=0, resources={resource(): 1}, dashboard=False)
+        # Dask always starts a web server, which is not encrypted.
+        web = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+        worker = distributed.Worker(**options, **web, nthreads=1, memory_limit=0, resources={resource(): 1})
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await worker

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from tests.support.cluster import free_port
@@ -68,7 +69,12 @@ def test_only_those_with_a_certificate_connect(tmp_path):
         wait_until(file.exists)
         worker = Daemon.follow("worker", address, "--workers", "1", environment=mine)
         stack.callback(worker.close)
-        worker.wait_for("worker.ready")
+        reached_at = worker.wait_for("worker.ready")["address"]
+        # What is not encrypted, the web servers of Dask, answers this computer only.
+        for process_id, encrypted in ((scheduler.pid, port), (worker.process.pid, int(reached_at.rpartition(":")[2]))):
+            sockets = psutil.Process(process_id).net_connections()
+            listening = [one.laddr for one in sockets if one.status == psutil.CONN_LISTEN]
+            assert {place.ip for place in listening if place.port != encrypted} == {"127.0.0.1"}
         for environment in ({}, others):
             refused = process(path, address, environment)
             assert refused.returncode == 2
