@@ -61,6 +61,12 @@ def main() -> None:
             take_live(browser, url, folder)
             take_pages(browser, folder)
         browser.close()
+    with workplace() as place, sync_playwright() as playwright:
+        browser = launch(playwright, chromium)
+        with daemon_over(place, "[live]\nenabled = true\n") as (daemon, url):
+            daemon.wait_for("worker.started", timeout=START_SECONDS, role="report")
+            take_recorded(browser, url, place / "acquisition")
+        browser.close()
 
 
 @contextlib.contextmanager
@@ -77,14 +83,22 @@ def workplace() -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def daemon_over(place: pathlib.Path) -> Iterator[tuple[Daemon, str]]:
-    """Run a daemon that watches a folder; yields it and the address of its page."""
+def daemon_over(place: pathlib.Path, extra: str = "") -> Iterator[tuple[Daemon, str]]:
+    """Run a daemon that watches a folder; yields it and the address of its page.
+
+    Parameters
+    ----------
+    place
+        Where to put the folder and the state.
+    extra
+        Further sections of the config.
+    """
     (place / "acquisition").mkdir()
     config = place / "config.toml"
     config.write_text(
         f"[watch]\nfolders = [{json.dumps(str(place / 'acquisition'))}]\nsettle_seconds = 0.5\n"
         f"[state]\nfolder = {json.dumps(str(place / 'state'))}\n"
-        "[resources]\nnice = 0\nnum_workers = 1\nmin_free_gb = 0.1\n[web]\nlisten = '127.0.0.1:0'\n"
+        f"[resources]\nnice = 0\nnum_workers = 1\nmin_free_gb = 0.1\n[web]\nlisten = '127.0.0.1:0'\n{extra}"
     )
     daemon = Daemon.start(config)
     try:
@@ -109,6 +123,20 @@ def take_live(browser: Browser, url: str, folder: pathlib.Path) -> None:
             save(page, "live", 1000)
             page.set_viewport_size({"width": PHONE, "height": 844})
             save(page, "live-phone", 844)
+        finally:
+            recorder.kill()
+
+
+def take_recorded(browser: Browser, url: str, folder: pathlib.Path) -> None:
+    """Take the live page while a measurement is processed as it is recorded, after its cells have become rare."""
+    command = [sys.executable, "-m", "dcnumd", "simulate", folder, "--swmr", "--flush", "0.5", "--frames", "40000"]
+    command += ["--rate", "500", "--size", "80x320", "--density", "0.8", "--clog-at", "0.6"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as recorder, window(browser) as context:
+        try:
+            page = context.new_page()
+            page.goto(url)
+            page.get_by_text("Clogging since").wait_for(timeout=1000 * SECONDS)
+            save(page, "live-recorded", 750)
         finally:
             recorder.kill()
 

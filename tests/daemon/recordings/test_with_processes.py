@@ -65,6 +65,14 @@ def test_faults_during_recordings_only_cost_time(start_daemon, write_config, wat
 
     with recording(watched_folder) as (instrument, path):
         daemon.wait_for("live.started", path=str(path))
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("live.abandoned", path=str(path), reason="interrupted")
+        daemon.wait_for("live.started", path=str(path), count=2)
+        assert instrument.wait() == 0
+    daemon.wait_for("live.finished", path=str(path), frames=4000)
+
+    with recording(watched_folder) as (instrument, path):
+        daemon.wait_for("live.started", path=str(path))
         moved = path.rename(path.with_name("moved.rtdc"))
         daemon.wait_for("live.abandoned", path=str(path), reason="vanished")
         daemon.wait_for("live.started", path=str(moved))
