@@ -83,12 +83,13 @@ class Availability:
         folder = os.fspath(root)
         before = self._locations.before(folder)
         try:
-            self._remember(await in_thread(folder, _locations_of, root, before, {path_out.parent}))
-            return await in_thread(folder, _obstacle, path_out.parent, needed)
+            locations, obstacle = await in_thread(folder, _look, root, before, path_out.parent, needed)
         except NotMountedError as error:
             return ResultError(f"{root}: {error.strerror}", "output_not_mounted")
         except OSError as error:
             return ResultError(f"{root}: cannot be reached: {error.strerror}", "output_unreachable")
+        self._remember(locations)
+        return obstacle
 
     async def free_bytes(self, root: pathlib.Path) -> int | None:
         """Return the free space in a folder of results [bytes]; None if it cannot be determined now."""
@@ -140,10 +141,13 @@ def _find_results(paths: list[str], root: pathlib.Path, before: Location | None)
     return {path: True for path, is_there in found.items() if is_there}
 
 
-def _locations_of(root: pathlib.Path, before: Location | None, folders: set[pathlib.Path]) -> dict[str, Location]:
-    """Return the locations of `root`, and of the innermost mount points between it and these folders."""
+def _look(
+    root: pathlib.Path, before: Location | None, folder: pathlib.Path, needed: float
+) -> tuple[dict[str, Location], ResultError | None]:
+    """Return the locations of `root` and of a mount point inside, and the reason why `folder` accepts no result."""
     location = locate(os.fspath(root), before)
-    return _mounted_inside(root, folders) | ({} if location is None else {os.fspath(root): location})
+    locations = _mounted_inside(root, {folder}) | ({} if location is None else {os.fspath(root): location})
+    return locations, _obstacle(folder, needed)
 
 
 def _mounted_inside(root: pathlib.Path, folders: set[pathlib.Path]) -> dict[str, Location]:
