@@ -136,7 +136,7 @@ class JobResult:
     error: str = ""
     """For ``output_differs``: which file is in the place of the result, and what to do."""
     early: bool = False
-    """Whether the measurement was processed before it counted as complete; see `dcnumd.logic.early`."""
+    """Whether processing began before the measurement counted as complete; see `dcnumd.logic.early`."""
 
     def log_fields(self) -> dict[str, Any]:
         """Return the fields of a log event about the result and its timing."""

@@ -282,6 +282,13 @@ def test_all_that_is_processed_is_shown(serve):
     assert "/srv, on left" in page.text
 
 
+def test_measurement_that_has_not_settled_is_told(serve):
+    """What is processed early may still be discarded, which nobody should take for a loss."""
+    early = "before the file counts as complete; a change discards it"
+    assert early in read(serve(snapshot(running=running(early=True)))).text
+    assert early not in read(serve(snapshot(running=running()))).text
+
+
 def test_measurements_of_one_name_have_their_folder_wherever_they_are_shown(serve):
     """The same measurement has the same name in all parts of the page; a name that only one has stays short."""
     one, other = (f"/srv/acquisition/2026-11-{day}/M001_data.rtdc" for day in (21, 22))
