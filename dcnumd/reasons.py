@@ -260,6 +260,12 @@ OTHERS: dict[str, Reason] = {
         "nobody",
         "no",
     ),
+    "live_share": Reason(
+        "It is recorded on a network share, where a growing file cannot be read safely",
+        "Ask the engineer; dcnumd can run on the computer that stores the files.",
+        "nobody",
+        "no",
+    ),
     "live_many": Reason("Too many recordings are read at the same time", _WAIT, "nobody", "yes"),
     "ledger": Reason("The ledger cannot be opened, read or written", _SETTINGS, "ledger", "no"),
     "ledger_damaged": Reason(

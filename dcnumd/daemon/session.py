@@ -111,6 +111,7 @@ class Session:
         self.lifecycle.tracker.spools = self.recordings
         self._events = FileEvents(courteous=settings.resources.pause_while_acquiring)
         self.folders = [self._watch(folder, group) for group in settings.groups for folder in group.watch.folders]
+        self.recordings.shares = lambda: {one.folder for one in self.folders if one.is_share}
         self._probed = asyncio.Event()
         self._scanned = asyncio.Event()
         self._finished = asyncio.Event()
@@ -224,6 +225,7 @@ class Session:
         if self._settings.resources.pause_while_acquiring:
             work["courtesy"] = self.keep_courteous()
         if self._once:
+            self.recordings.clear()
             return {**work, "scan": self._scan_once()}
         work["recordings"] = self._read_recordings()
         work["space"] = self.jobs.outputs.keep_measuring()

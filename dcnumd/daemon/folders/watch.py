@@ -79,7 +79,12 @@ class FolderWatch:
     @property
     def polled(self) -> bool:
         """Whether the folder is only scanned, because there are no events or none are wanted."""
-        return self._watch.force_polling or (self._location is not None and self._location.is_network)
+        return self._watch.force_polling or self.is_share
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the folder is on a network share, as far as is known."""
+        return self._location is not None and self._location.is_network
 
     def request_scan(self) -> None:
         """Request a scan now instead of at the regular time."""

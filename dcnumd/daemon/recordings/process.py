@@ -7,6 +7,8 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+import structlog
+
 from dcnumd import routing
 from dcnumd.config.values import Settings
 from dcnumd.errors import DcnumdError, WorkerError
@@ -14,6 +16,8 @@ from dcnumd.logic.calls import warm_up_ahead
 from dcnumd.processes.child import Child
 from dcnumd.report.live_calls import prepare
 from dcnumd.words import duration
+
+log = structlog.get_logger()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,11 +38,13 @@ class LiveProcess:
     child
         The process.
     settings
-        Settings with the number of its workers, and with the models that it loads in advance.
+        Settings with the number of its workers, the models that it loads in advance, and the time between two attempts
+        to start it.
     """
 
     def __init__(self, child: Child, settings: Settings) -> None:
         self._child = child
+        self._pause_seconds = settings.retry.backoff_seconds
         self._ready_pid: int | None = None
         pipelines = tuple(map(routing.pipeline_settings, settings.groups))
         self._prepare = warm_up_ahead, functools.partial(prepare, settings.resources.num_workers, pipelines)
@@ -64,9 +70,17 @@ class LiveProcess:
         await self._limited(START_SECONDS, asyncio.create_task(self._child.start(*self._prepare), name="live start"))
         self._ready_pid = self.pid
 
-    async def wait_until_lost(self) -> None:
-        """Wait until the process has died."""
-        await self._child.gone.wait()
+    async def keep_ready(self) -> None:
+        """Start the process, so that a recording need not wait for it, and again whenever it is lost."""
+        while True:
+            try:
+                await self.start()
+            except DcnumdError as error:
+                seconds = self._pause_seconds
+                log.warning("worker.failed", role=self._child.name, error=error.message, retry_in_seconds=seconds)
+                await asyncio.sleep(seconds)
+            else:
+                await self._child.gone.wait()
 
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function in the process, which is started if there is none; calls are made one after the other.

@@ -11,7 +11,7 @@ import contextlib
 import math
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -91,6 +91,8 @@ class Recordings:
     ) -> None:
         self.paused = False
         """Whether no further recording is read, because somebody has paused the processing."""
+        self.shares: Callable[[], Collection[str]] = tuple
+        """Function that returns the watched folders that are on network shares."""
         self._settings = settings
         self._tracker = lifecycle.tracker
         self._ledger = lifecycle.ledger
@@ -152,14 +154,18 @@ class Recordings:
 
     # The work
 
+    def clear(self) -> None:
+        """Remove the files with events that an earlier session has left behind."""
+        self._spools.clear()
+
     async def keep_reading(self) -> None:
         """Read recordings until cancelled; those that are not over are then given up."""
-        self._spools.clear()
+        self.clear()
         if self._process is None:
             return
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._keep_ready(self._process), name="live process")
+                group.create_task(self._process.keep_ready(), name="live process")
                 while True:
                     busy = await self._take_turns(self._process, group)
                     await self._wait(busy=busy)
@@ -168,18 +174,6 @@ class Recordings:
                 if not reading.complete:
                     self._give_up(reading, "interrupted", "the daemon stops, or its settings have changed")
                 self._forget(reading)
-
-    async def _keep_ready(self, process: LiveProcess) -> None:
-        """Start the process before the first recording, which then need not wait, and again whenever it is lost."""
-        seconds = self._settings.retry.backoff_seconds
-        while True:
-            try:
-                await process.start()
-            except DcnumdError as error:
-                log.warning("worker.failed", role="live", error=error.message, retry_in_seconds=seconds)
-                await asyncio.sleep(seconds)
-            else:
-                await process.wait_until_lost()
 
     async def _wait(self, *, busy: bool) -> None:
         """Wait until there may be something to do."""
@@ -296,6 +290,9 @@ class Recordings:
         reason = ""
         if superblock is None or not superblock.open_in_swmr_mode:
             reason = "live_mode"
+        elif candidate.folder in self.shares():
+            # HDF5 does not promise a consistent file where parts of it may arrive in another order.
+            reason = "live_share"
         elif sum(not reading.complete for reading in self._readings.values()) >= MOST:
             reason = "live_many"
         if reason:

@@ -215,6 +215,18 @@ async def test_recording_in_another_mode_says_why_it_is_not_read(works, events):
 
 
 @reading
+async def test_recording_on_a_share_is_not_read(works, events):
+    """Parts of a file may arrive there late, or in another order."""
+    works.session.recordings.shares = lambda: [str(works.settings.watch.folders[0])]
+    recorded = Recorded(works, works.settings.watch.folders[0] / "M1.rtdc")
+    await recorded.grow(10)
+    await recorded.grow(100)
+    await holds(lambda: shown(works, recorded) == (None, "live_share"))
+    assert not [one for one in events if one["event"].startswith("live.")]
+    recorded.recorder.close()
+
+
+@reading
 async def test_recording_that_changes_to_swmr_mode_is_read_from_then_on(works, events):
     """HDF5 creates a file before this mode begins."""
     path = works.settings.watch.folders[0] / "M1.rtdc"
