@@ -207,7 +207,7 @@ class Recording:
             return units[:room]
         # Some of the newest units, at regular intervals, are shown at once; the others are processed in their order.
         rate = last / max(float(self._time[last]), 1e-6)
-        newest = units[-max(round(self._view_seconds * rate / self._unit), 1) :]
+        newest = units[-max(round(self._view_seconds * rate / self._unit), 1) :][::-1]
         shown = newest[:: -(-len(newest) // max(room // 2, 1))]
         others = units[~np.isin(units, shown)]
         return np.concatenate([shown, others[: room - len(shown)]])

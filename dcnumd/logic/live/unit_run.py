@@ -53,7 +53,7 @@ class UnitRun:
         on_reply
             Called with the number of each unit and its events.
         stop
-            Called before each task; once it returns True, no further tasks are begun.
+            Called before each task but the first; once it returns True, no further tasks are begun.
 
         Raises
         ------
@@ -69,9 +69,16 @@ class UnitRun:
             slot.state = "d"
         segmenter.mp_active.set()
 
+        begun = False
+
         def next_task(worker: int) -> FramesTask | None:
-            reserved = None if stop() else tasks.next_for(worker)
-            return None if reserved is None else tasks.task_of(reserved, self._background)
+            nonlocal begun
+            # with too little time for anything, there is some progress nevertheless
+            reserved = None if begun and stop() else tasks.next_for(worker)
+            if reserved is None:
+                return None
+            begun = True
+            return tasks.task_of(reserved, self._background)
 
         try:
             for reply in pool.work(next_task, tasks.take_back):

@@ -193,6 +193,28 @@ def test_view_shows_the_newest_events_and_their_course(tmp_path):
         instrument.finish()
 
 
+def test_newest_frames_are_shown_first_if_the_camera_is_faster(tmp_path):
+    """The view follows the recording, while the other frames wait for their turn; the result is the same."""
+    job = job_for(tmp_path / "M001.rtdc")
+    with (
+        RecorderProcess(job.path_in, SPEC) as instrument,
+        LiveSession(LiveRequest(job, tmp_path / "M001.spool", SPOOL_BYTES, view_seconds=0.5)) as session,
+    ):
+        instrument.record(SPEC.frames)
+        state = session.advance(0.001)
+        while state.frames_done == 0:
+            # the first steps compute background images
+            state = session.advance(0.001)
+        assert state.lagging
+        assert state.frames_done < 0.5 * SPEC.frames
+        assert state.lag_seconds < 0.5
+        assert not catch_up(session).lagging
+        instrument.finish()
+        assert catch_up(session).frames_done > 0.9 * SPEC.frames
+        session.finish()
+    finish(job)
+
+
 def test_crash_of_the_recorder_leaves_a_spool_that_holds(tmp_path):
     """A recorder that is killed leaves the flags set; what it has flushed was processed."""
     job = job_for(tmp_path / "M001.rtdc")
