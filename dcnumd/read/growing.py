@@ -24,6 +24,7 @@ from dcnumd.read.frame_reader import FrameSource
 from dcnumd.read.interrupted import COUNTED, NEEDED
 from dcnumd.read.open_file import HDF5_FAULTS, damage_named, unreadable
 from dcnumd.read.superblock import HEAD_BYTES, read_superblock
+from dcnumd.read.swmr import open_swmr
 
 ROOM = 256
 """Number of chunks by which arrays of chunks grow."""
@@ -149,7 +150,7 @@ class GrowingFile:
         if not self._is_written():
             raise unsuited(path, "the recorder has not opened it in SWMR mode")
         try:
-            self.h5 = h5py.File(path, "r", libver="latest", swmr=True, locking=False, rdcc_nbytes=0)
+            self.h5 = open_swmr(path, keep_chunks=False)
         except HDF5_FAULTS as error:
             self._close_descriptor()
             raise unsuited(path, f"cannot be read while it grows ({' '.join(str(error).split())})") from error

@@ -17,6 +17,7 @@ import hdf5plugin  # noqa: F401 -- importing it registers the Zstandard filter w
 
 from dcnumd.errors import MeasurementError
 from dcnumd.read.superblock import HEAD_BYTES, SIGNATURE, read_superblock
+from dcnumd.read.swmr import open_swmr
 
 GONE_OR_BUSY = frozenset({
     errno.ENOENT,
@@ -87,7 +88,7 @@ def open_measurement(path: str | pathlib.Path, *, keep_chunks: bool = True, inte
         return h5py.File(path, "r", locking=False, rdcc_nbytes=cache)
     except HDF5_FAULTS as error:
         if interrupted and MARKED in str(error):
-            return _open_marked(path, cache)
+            return _open_marked(path, keep_chunks=keep_chunks)
         if not any(text in str(error) for text in OPEN_HERE):
             raise _explain(path, head, error) from error
     return _open_again(path, cache)
@@ -109,7 +110,7 @@ def is_marked(path: str | pathlib.Path) -> bool:
     return superblock is not None and superblock.open_for_writing
 
 
-def _open_marked(path: pathlib.Path, cache: int | None) -> h5py.File:
+def _open_marked(path: pathlib.Path, *, keep_chunks: bool) -> h5py.File:
     """Open a file that is marked as open for writing in SWMR mode.
 
     Raises
@@ -118,7 +119,7 @@ def _open_marked(path: pathlib.Path, cache: int | None) -> h5py.File:
         Reason ``incomplete``, when it is marked, but not in SWMR mode; or another one.
     """
     try:
-        return h5py.File(path, "r", locking=False, swmr=True, rdcc_nbytes=cache)
+        return open_swmr(path, keep_chunks=keep_chunks)
     except HDF5_FAULTS as error:
         if "SWMR" not in str(error):
             raise _explain(path, SIGNATURE, error) from error

@@ -173,10 +173,10 @@ def _values(opened: _Opened, progress: LiveProgress) -> bytes:
 
 def _channel_width(path: str) -> float | None:
     """Return the width of the channel [µm]; None if it is not stored."""
-    import h5py  # noqa: PLC0415 -- numerical code, as above
+    from dcnumd.read.swmr import open_swmr  # noqa: PLC0415 -- numerical code, as above
 
     try:
-        with h5py.File(path, swmr=True, locking=False) as h5:
+        with open_swmr(path) as h5:
             return float(h5.attrs["setup:channel width"])
     except (OSError, KeyError, TypeError, ValueError):
         return None

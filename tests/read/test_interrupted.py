@@ -183,3 +183,19 @@ def test_a_missing_file_is_unreadable(tmp_path):
     with pytest.raises(MeasurementError) as failure:
         is_marked(pathlib.Path(tmp_path, "missing.rtdc"))
     assert failure.value.reason == "unreadable"
+
+
+def test_parts_that_are_missing_are_an_error_at_once(crashed, tmp_path):
+    """HDF5 would try again and again to read metadata that may just be being written, and never end."""
+    content = crashed.read_bytes()
+    failures = set()
+    for share in np.linspace(0.1, 0.95, 18):
+        path = tmp_path / f"cut_{share:.2f}.rtdc"
+        path.write_bytes(content[: int(share * len(content))])
+        try:
+            with HDF5Data(path) as data:
+                image = data.check_frames()
+                image[len(image) - 1]
+        except MeasurementError as failure:
+            failures.add(failure.reason)
+    assert "damaged" in failures
