@@ -16,7 +16,13 @@ from dcnumd.report.features import label_of
 from dcnumd.report.live_values import LiveValues, Values
 from dcnumd.report.page import with_unit
 from dcnumd.report.request import PAIR, LiveReport, LiveReportRequest
-from dcnumd.report.timeline import COURSE_FRAMES, FEWEST_OFFSETS, MOST_INTERVALS
+from dcnumd.report.timeline import (
+    COURSE_FRAMES,
+    EVENTS_PER_INTERVAL,
+    FEWEST_INTERVALS,
+    FEWEST_OFFSETS,
+    MOST_INTERVALS,
+)
 from dcnumd.report.wording import inner
 from dcnumd.status import Course
 
@@ -68,7 +74,7 @@ def _observations(values: LiveValues, max_area_ratio: float) -> Observations:
         masks_dropped=values.masks_dropped,
         ragged=_ragged(values, max_area_ratio),
         flicker=_flicker(values),
-        background=tuple(values.brightness.tolist()),
+        background=_background(values),
         cells=values.events if values.border_events is not None else None,
         border_cells=values.border_events,
         event_times=_event_times(values.events_per_second),
@@ -115,9 +121,18 @@ def _event_times(rates: Values) -> Values | None:
     return times
 
 
-def _course(values: Values) -> Course:
+def _background(values: LiveValues) -> tuple[float, ...]:
+    """Return the brightness of the background in intervals as long as those of the report [grey levels].
+
+    In a single second, there may be too few events to tell a drift from noise.
+    """
+    intervals = int(np.clip(values.events // EVENTS_PER_INTERVAL, FEWEST_INTERVALS, MOST_INTERVALS))
+    return _course(values.brightness, intervals).values
+
+
+def _course(values: Values, intervals: int = MOST_INTERVALS) -> Course:
     """Return values of successive seconds as a course with a limited number of intervals of equal length."""
-    width = max(1, -(-values.size // MOST_INTERVALS))
+    width = max(1, -(-values.size // intervals))
     starts = np.arange(0, values.size, width)
     known = np.isfinite(values)
     if not known.any():

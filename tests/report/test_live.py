@@ -94,6 +94,13 @@ def test_features_of_the_latest_events_count_for_all():
     assert (bare.warnings, bare.plot) == ((), b"")
 
 
+def test_noise_of_few_events_is_no_drift():
+    """Drift is judged in intervals that have as many events as those of the report."""
+    noise = np.random.default_rng(3).normal(120, 1.5, 60)
+    assert warnings_of(steady(rate=2.0, brightness=noise)) == {}
+    assert warnings_of(steady(rate=50.0, brightness=noise)) == {"background_drift": "warning"}
+
+
 @pytest.mark.parametrize(("seconds", "light"), [(0, "grey"), (1, "grey"), (8, "grey"), (11, "red")])
 def test_no_events_alarm_only_after_some_seconds(seconds, light):
     """The flow needs a moment after the start; few events are no fault as long as more are recorded."""
