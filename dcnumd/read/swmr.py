@@ -32,7 +32,6 @@ def open_swmr(path: str | pathlib.Path, *, keep_chunks: bool = True) -> h5py.Fil
         One of `dcnumd.read.open_file.HDF5_FAULTS`.
     """
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
     access.set_libver_bounds(h5py.h5f.LIBVER_LATEST, h5py.h5f.LIBVER_LATEST)
     access.set_file_locking(False, True)
     if not keep_chunks:
