@@ -253,6 +253,11 @@ OTHERS: dict[str, Reason] = {
     "broken_link": Reason(
         "It is a link to a file that does not exist", "Restore that file, or remove the link.", "measurement", "no"
     ),
+    "other_job": Reason("A measurement that is complete is processed first", _WAIT, "nobody", "yes"),
+    "paused": Reason("Somebody has paused the processing", "Resume it when measurements may start.", "nobody", "yes"),
+    "stopped": Reason("dcnumd stops, or its settings have changed", _WAIT, "nobody", "yes"),
+    "not_used": Reason("What was prepared early is not used", _WAIT, "nobody", "no"),
+    "not_processed": Reason("The file needs no processing after all", _WAIT, "nobody", "no"),
     "live_off": Reason("Recordings are not read (live.enabled)", _SETTINGS, "settings", "no"),
     "live_mode": Reason(
         "It is not recorded in SWMR mode of HDF5, in which a growing file can be read safely",
