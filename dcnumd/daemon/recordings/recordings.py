@@ -51,8 +51,8 @@ IDLE_SECONDS = 1.0
 """Time between two looks at recordings that are complete, or are not read [s]."""
 CHECK_SECONDS = 2.0
 """Time between two looks at whether a recording has changed to SWMR mode [s]."""
-DRAW_SECONDS = 1.0
-"""Shortest time between two plots of a recording [s]."""
+DRAW_SECONDS = 0.75
+"""Shortest time between two plots of a recording [s]; with whole steps in between, there is one each second."""
 TELL_SECONDS = 10.0
 """Time between two log lines about the progress of a recording [s]."""
 FINISH_SECONDS = 30.0
