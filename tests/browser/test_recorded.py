@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import pickle
 import subprocess
 import sys
@@ -70,12 +71,12 @@ def test_plot_grows_while_a_measurement_is_recorded(browser, tmp_path):
             expect(live).to_contain_text("M001_data.rtdc", timeout=1000 * HANG_SECONDS)
             expect(live.get_by_role("img", name="Deformation against area")).to_be_visible(timeout=1000 * HANG_SECONDS)
             expect(live.get_by_role("img", name="Event rate over time")).to_be_visible(timeout=1000 * HANG_SECONDS)
-            expect(page.locator("h1")).to_have_text("Recording")
+            expect(page.locator("h1")).to_have_text("Recording", timeout=1000 * HANG_SECONDS)
             sight.check_access()
             assert instrument.wait(HANG_SECONDS) == 0
         row = page.locator("section[aria-labelledby=done] li", has_text="M001_data")
         expect(row.get_by_role("link")).to_be_visible(timeout=1000 * HANG_SECONDS)
-        expect(live).to_have_count(0)
+        expect(live).to_have_count(0, timeout=1000 * HANG_SECONDS)
         seen = page.evaluate("window.seen")
         finished = daemon.wait_for("live.finished", timeout=HANG_SECONDS)
         assert finished["frames"] == FRAMES
@@ -83,7 +84,8 @@ def test_plot_grows_while_a_measurement_is_recorded(browser, tmp_path):
         expect(page.locator("h1")).to_be_visible()
         sight.check()
     events = [one["events"] for one in seen if one["events"] is not None]
-    assert events == sorted(events)
+    # Frames that are processed again may have some events fewer.
+    assert all(later > 0.95 * earlier for earlier, later in itertools.pairwise(events))
     assert len(set(events)) > 3
     plots = list(dict.fromkeys(one["plot"] for one in seen if one["plot"] is not None))
     assert len(plots) > 3
