@@ -56,7 +56,7 @@ class GrowingStack:
         self.path = os.path.abspath(dataset.file.filename)  # noqa: PTH100 -- keeps names that are not UTF-8
         check_dataset(dataset, self.path)
         roles = None if dataset.chunks is None else filter_roles(dataset_filters(dataset))
-        if roles is None or dataset.is_virtual or dataset.external or dataset.file.userblock_size:
+        if roles is None or dataset.file.userblock_size:
             raise unsuited(self.path, f"{dataset.name} has a layout that cannot be read while it grows")
         self._filters = dataset_filters(dataset)
         self._roles = roles
@@ -156,7 +156,7 @@ class GrowingFile:
             raise unsuited(path, f"cannot be read while it grows ({' '.join(str(error).split())})") from error
         try:
             with damage_named(path, "events"):
-                self._datasets = _own_datasets(self.h5.get("events"))
+                self._datasets = _own_datasets(self.h5)
             if "image" not in self._datasets:
                 raise MeasurementError(f"{path}: has no events/image that grows", "no_images")
         except BaseException:
@@ -237,12 +237,26 @@ class GrowingFile:
             self._descriptor = -1
 
 
-def _own_datasets(events: Any) -> dict[str, h5py.Dataset]:
-    """Return the datasets in a group, but none to which it only links: these may be in other files."""
+def _own_datasets(h5: h5py.File) -> dict[str, h5py.Dataset]:
+    """Return the datasets of features, but none with a link or values that may lead to another file."""
+    events = _own_member(h5, b"events")
     if not isinstance(events, h5py.Group):
         return {}
-    hard = [name for name in events if isinstance(events.get(name, getlink=True), h5py.HardLink)]
-    return {name: item for name in hard if isinstance(item := events[name], h5py.Dataset)}
+    found = {name.decode(errors="surrogateescape"): _own_member(events, name) for name in events.id}
+    return {
+        name: item
+        for name, item in found.items()
+        if isinstance(item, h5py.Dataset) and not item.is_virtual and not item.external
+    }
+
+
+def _own_member(group: h5py.Group, name: bytes) -> Any:
+    """Return what a group contains under a name; None if that is nothing, or only a link.
+
+    h5py would follow a link even to say that it is one.
+    """
+    links = group.id.links
+    return group[name] if links.exists(name) and links.get_info(name).type == h5py.h5l.TYPE_HARD else None
 
 
 class GrowingValues:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
-import struct
 
 import h5py
 import numpy as np
@@ -20,31 +18,9 @@ from dcnumd.logic.job import Job
 from dcnumd.logic.process import process_measurement
 from dcnumd.read.hdf5_data import HDF5Data
 from dcnumd.read.trust import Trust, trusting
+from tests.support.observed import Observed
 
-IN_ACCESS, IN_OPEN, IN_NONBLOCK = 0x1, 0x20, 0x800
 COUNT = 43
-
-
-class Observed:
-    """Tells whether any file in a folder was opened or read since."""
-
-    def __init__(self, folder):
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._descriptor = self._libc.inotify_init1(IN_NONBLOCK)
-        assert self._libc.inotify_add_watch(self._descriptor, os.fsencode(folder), IN_OPEN | IN_ACCESS) > 0
-
-    def names(self):
-        found = []
-        with contextlib.suppress(BlockingIOError):
-            events = os.read(self._descriptor, 65536)
-            while events:
-                _, _, _, length = struct.unpack_from("iIII", events)
-                found.append(events[16 : 16 + length].rstrip(b"\0").decode())
-                events = events[16 + length :]
-        return [name for name in found if name]
-
-    def close(self):
-        os.close(self._descriptor)
 
 
 @pytest.fixture
