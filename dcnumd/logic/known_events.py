@@ -82,10 +82,13 @@ class Spool:
             return None
         records = self._file.records[: plan.count // unit]
         starts = np.arange(len(records)) * unit
-        ahead = 0
+        ahead, own = 0, plan.count
         if isinstance(background.frames, RollingMedianSource):
             ahead = background.frames.kernel_size - 1
+            # While the recording grew, frames had windows of their own, which the last frames have not.
+            own = max(plan.count - background.frames.kernel_size, 0)
         holds = _all_in(self._held, plan.frames.frames_per_chunk, starts, starts + unit + ahead)
+        holds &= starts + unit <= own
         if isinstance(background.frames, FrameSource):
             images = plan.data.image_bg
             assert images is not None, "frames have images of their own"
@@ -109,8 +112,8 @@ class Spool:
             numbers = {digest.tobytes(): number for number, digest in enumerate(arrays["image_digests"])}
             now = [numbers.get(digest_of(image), OTHER_IMAGE) for image in background.images.images]
             yield arrays["image_of_frame"], np.array(now, np.int64)[background.index]
-        if background.bg_off is not None:
-            given = np.asarray(background.bg_off, np.float64)
+        given = np.zeros(0) if background.bg_off is None else np.asarray(background.bg_off, np.float64)
+        if len(given) or len(arrays["given_offset"]):
             # as integers, so that equal values that are not numbers are equal
             yield arrays["given_offset"].view(np.int64), np.ascontiguousarray(given).view(np.int64)
 

@@ -36,6 +36,8 @@ class Peculiarities:
     """Frames that repeat the frame before them, but not the first one of a step."""
     background: bool = False
     """Whether the file also has a background image for each frame."""
+    offset: float | None = None
+    """Background offset that the instrument records with each frame [grey levels]."""
     jump_at: int | None = None
     """Frame from which on the light is brighter."""
     attributes: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -110,6 +112,8 @@ def _record(line: Connection, path: pathlib.Path, spec: MeasurementSpec, peculia
         if peculiar.background:
             shape = {"shape": (0, *spec.size), "maxshape": (None, *spec.size), "chunks": (7, *spec.size)}
             datasets["image_bg"] = h5.create_dataset("events/image_bg", dtype=np.uint8, fletcher32=True, **shape)
+        if peculiar.offset is not None:
+            datasets["bg_off"] = h5.create_dataset("events/bg_off", (0,), np.float64, maxshape=(None,), chunks=(100,))
         h5.swmr_mode = True
         line.send("begun")
         scene = Scene(spec)
@@ -119,6 +123,8 @@ def _record(line: Connection, path: pathlib.Path, spec: MeasurementSpec, peculia
             if peculiar.background:
                 image = np.median(values["image"], axis=0).astype(np.uint8)
                 values["image_bg"] = np.broadcast_to(image, values["image"].shape)
+            if peculiar.offset is not None:
+                values["bg_off"] = np.full(stop - start, peculiar.offset)
             for name, dataset in datasets.items():
                 append(dataset, values[name])
                 dataset.flush()

@@ -138,6 +138,36 @@ def test_file_that_changed_afterwards_is_processed_as_it_is(part, tmp_path):
     finish(job)
 
 
+def test_recording_that_was_shortened_afterwards_is_processed_as_it_is(tmp_path):
+    """With a rolling median, the last frames then share a background that they did not have."""
+    settings = PipelineSettings(background_code="rollmed", background_kwargs={"kernel_size": 22})
+    job = job_for(tmp_path / "M001.rtdc", settings=settings)
+    # The window of the last frame of a unit ends where the file ends then, so that all chunks of the unit are there.
+    frames = 20 * 98 + 21
+    record_live(job, dataclasses.replace(SPEC, chunk=7, density=3.0), Peculiarities(jump_at=frames - 11))
+    with h5py.File(job.path_in, "r+") as h5:
+        for dataset in h5["events"].values():
+            dataset.resize(frames, axis=0)
+        h5.attrs["experiment:event count"] = frames
+    finish(job)
+
+
+@pytest.mark.parametrize("change", ["removed", "changed"])
+def test_offset_of_the_recording_counts(change, tmp_path):
+    """Events that were found with an offset which the finished file has not are computed anew."""
+    job = job_for(tmp_path / "M001.rtdc", settings=PipelineSettings(background_code="copy"))
+    record_live(job, SPEC, Peculiarities(background=True, offset=2.5))
+    assert compare_results(job)[0].frames_known > 0.8 * SPEC.frames
+    with h5py.File(job.path_in, "r+") as h5:
+        if change == "removed":
+            del h5["events/bg_off"]
+        else:
+            h5["events/bg_off"][...] = -1.5
+    for name in ("live.rtdc", "plain.rtdc"):
+        (tmp_path / name).unlink()
+    finish(job, differs=True)
+
+
 @pytest.mark.parametrize("damage", ["no index", "empty", "foreign", "flipped bits", "missing", "other recording"])
 def test_damaged_spool_costs_only_time(damage, tmp_path):
     """Nothing in a spool is believed that its checksums and keys do not show."""
