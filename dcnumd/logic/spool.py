@@ -77,13 +77,14 @@ class SpoolWriter:
         return self._records
 
     def add(self, unit: int, reply: FramesReply, frames: int) -> bool:
-        """Write the events of a unit, which replace former ones; return whether there was room for them."""
+        """Write the events of a unit; return whether there was room for them. Former ones do not count any more."""
         content = _packed(reply)
-        if self.full or self.size + len(content) > self._limit or not self._write(content):
-            self.full = True
-            return False
         if unit >= len(self._records):
             self._records = np.concatenate([self._records, _empty_records(unit - len(self._records) + ROOM)])
+        if self.full or self.size + len(content) > self._limit or not self._write(content):
+            self.full = True
+            self._records[unit]["offset"] = NO_UNIT
+            return False
         self._records[unit] = (
             self.size,
             len(content),

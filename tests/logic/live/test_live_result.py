@@ -123,6 +123,17 @@ def test_spool_with_too_little_room_costs_only_time(tmp_path):
     assert 0 < finish(job).frames_known < 0.6 * SPEC.frames
 
 
+def test_events_with_a_former_background_are_not_kept_in_a_full_spool(tmp_path, monkeypatch):
+    """A unit whose new events do not fit is computed for the result, although its former events are in the file."""
+    monkeypatch.setattr("dcnumd.logic.live.recording.LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("dcnumd.logic.live.recording.MOST_AGAIN", 2.0)
+    job = job_for(tmp_path / "M001.rtdc", settings=PipelineSettings(background_kwargs={**SPARSE, "kernel_size": 7}))
+    state = record_live(job, dataclasses.replace(SPEC, density=3.0), limit=1_000_000)
+    assert state.spool_full
+    assert state.frames_again > 0
+    finish(job)
+
+
 @pytest.mark.parametrize("part", ["image", "time"])
 def test_file_that_changed_afterwards_is_processed_as_it_is(part, tmp_path):
     """Units that do not hold for the finished file are computed anew."""
