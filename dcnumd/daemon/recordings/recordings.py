@@ -57,7 +57,7 @@ TELL_SECONDS = 10.0
 """Time between two log lines about the progress of a recording [s]."""
 FINISH_SECONDS = 30.0
 """Longest time that a job waits for the events of its recording [s]."""
-LEAST_BYTES = 2**20
+LEAST_BYTES = 10**6
 """Smallest useful size of the file with the events [bytes]."""
 
 

@@ -90,7 +90,8 @@ def reading(test, *, early=False):
         settings = Settings(
             watch=WatchSettings(settle_seconds=SETTLE_SECONDS, early_start=early),
             resources=ResourceSettings(num_workers=1, min_free_gb=0.01),
-            live=LiveSettings(enabled=True),
+            # the smallest spool that can be set
+            live=LiveSettings(enabled=True, spool_mb=1),
             report=ReportSettings(enabled=False),
             web=WebSettings(listen="127.0.0.1:0"),
             state=StateSettings(folder=tmp_path / "state"),
