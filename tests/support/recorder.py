@@ -38,6 +38,8 @@ class Peculiarities:
     """Whether the file also has a background image for each frame."""
     offset: float | None = None
     """Background offset that the instrument records with each frame [grey levels]."""
+    last_time: float | None = None
+    """Time of the last frame of each step [s]; None for the true one."""
     jump_at: int | None = None
     """Frame from which on the light is brighter."""
     attributes: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -125,6 +127,8 @@ def _record(line: Connection, path: pathlib.Path, spec: MeasurementSpec, peculia
                 values["image_bg"] = np.broadcast_to(image, values["image"].shape)
             if peculiar.offset is not None:
                 values["bg_off"] = np.full(stop - start, peculiar.offset)
+            if peculiar.last_time is not None:
+                values["time"][-1] = peculiar.last_time
             for name, dataset in datasets.items():
                 append(dataset, values[name])
                 dataset.flush()

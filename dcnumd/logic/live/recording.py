@@ -37,6 +37,8 @@ FIRST_SPEED = 2000.0
 """Assumed speed before the first frames are processed [frames/s]."""
 SPEED_WEIGHT = 0.3
 """Weight of the latest step in the mean speed."""
+MOST_SECONDS = 7 * 86400.0
+"""Longest recording that is processed while it grows [s]; larger times show that they are wrong."""
 NO_IMAGE = -2
 """Number of the background image of a frame that is not processed."""
 
@@ -89,6 +91,8 @@ class Recording:
         self._stack.extend(frames)
         if frames > len(self._time):
             self._time = np.asarray(self._recording_time.first(frames))
+            if not 0 <= self._time.min() <= self._time.max() <= MOST_SECONDS:
+                raise unsuited(self._plan.data.path, "its frames have times that cannot be those of a recording")
             self.view.note_time(self._time)
         units = self._stack.frames // self._unit
         if units > len(self._done):
@@ -137,7 +141,8 @@ class Recording:
             frames_again=self._again * self._unit,
             events=int(self._events.sum()),
             seconds=float(self._time[-1]),
-            lag_seconds=float(self._time[-1] - (self._time[newest] if newest >= 0 else 0.0)),
+            # times need not rise
+            lag_seconds=max(0.0, float(self._time[-1] - (self._time[newest] if newest >= 0 else 0.0))),
             lagging=self._lagging,
             spool_bytes=self._spool.size,
             spool_full=self._spool.full,

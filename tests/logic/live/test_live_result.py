@@ -288,6 +288,22 @@ def test_replaced_shrunk_and_moved_files_end_the_session(tmp_path):
         assert session.advance(1.0).ended
 
 
+def test_times_that_fall_are_accepted(tmp_path):
+    """The delay is never negative, and the result is that of the finished file."""
+    job = job_for(tmp_path / "M001.rtdc")
+    assert record_live(job, SPEC, Peculiarities(last_time=0.05)).lag_seconds >= 0
+    assert compare_results(job)[2] == []
+
+
+@pytest.mark.parametrize("moment", [1e15, -1.0, float("nan")])
+def test_absurd_times_are_not_processed_live(moment, tmp_path):
+    """A time of 30 million years is no reason to count its seconds."""
+    job = job_for(tmp_path / "M001.rtdc")
+    with pytest.raises(DcnumdError) as error:
+        record_live(job, SPEC, Peculiarities(last_time=moment))
+    assert error.value.reason == "not_live"
+
+
 def test_selected_frames_are_not_processed_live(tmp_path):
     """A job for some frames only waits for the end."""
     job = job_for(tmp_path / "M001.rtdc", settings=PipelineSettings(index_mapping=100))
