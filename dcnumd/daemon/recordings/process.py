@@ -105,7 +105,9 @@ class LiveProcess:
             if not call.done():
                 self._child.kill()
                 await asyncio.wait([call], timeout=KILL_SECONDS)
-                self._child.abandon()
+                if not call.done():
+                    # otherwise this would end the process that has replaced it meanwhile
+                    self._child.abandon()
                 message = f"the {self._child.name} process does not answer for {duration(seconds)}"
                 raise WorkerError(message, "timeout", transient=False)
             return call.result()

@@ -54,3 +54,26 @@ def test_calls_end_within_their_time_or_with_an_error(monkeypatch, compiled_kern
             await child.close(5.0)
 
     asyncio.run(work())
+
+
+def test_process_that_hangs_is_replaced_at_once(monkeypatch, compiled_kernels):
+    """The new one starts while the old one is being killed, and is left alone."""
+    del compiled_kernels
+    monkeypatch.setattr(process, "CALL_SECONDS", 1.0)
+
+    async def work():
+        child = Child("live", functools.partial(logs.configure, SETTINGS.log), Courtesy(0))
+        live = LiveProcess(child, SETTINGS)
+        keeping = asyncio.create_task(live.keep_ready())
+        try:
+            first = await live.call(os.getpid)
+            with pytest.raises(WorkerError, match="does not answer"):
+                await live.call(time.sleep, 60)
+            monkeypatch.undo()
+            assert await live.call(os.getpid) != first
+            assert child.losses == 1
+        finally:
+            keeping.cancel()
+            await child.close(5.0)
+
+    asyncio.run(work())
