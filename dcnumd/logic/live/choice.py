@@ -7,6 +7,7 @@ images. A frame is settled when its image is known and would change only by that
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Protocol
 
 import numpy as np
@@ -101,10 +102,14 @@ class SparseMedianChooser:
         self._numbers: dict[bytes, int] = {}
         self._brightness: dict[int, float] = {}
         self._path = plan.data.path
+        self._most = MAX_BACKGROUND_BYTES // math.prod(plan.frame_shape)
 
     def choose(self, frames: int, medians: Medians) -> Choice | None:
         """Return the background; see `Chooser`. An image whose frames are not all recorded is left out."""
         time = self._time.first(frames)
+        # A single wrong time is enough; all images before it would be the same few.
+        if float(time[-1]) / self._split_time > self._most:
+            raise unsuited(self._path, "there are too many background images to keep")
         steps, starts = median_steps(time, self._split_time)
         whole = starts + self._kernel_size <= frames
         if not whole.any():
@@ -136,8 +141,6 @@ class SparseMedianChooser:
         if missing:
             images = medians(np.array(missing, np.int64), self._kernel_size)
             self._images |= dict(zip(missing, images, strict=True))
-            if sum(image.nbytes for image in images[:1]) * len(self._images) > MAX_BACKGROUND_BYTES:
-                raise unsuited(self._path, "there are too many background images to keep")
         return np.stack([self._images[start] for start in starts.tolist()])
 
     def _number(self, image: Images) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import random
 
@@ -315,6 +316,21 @@ def test_selected_frames_are_not_processed_live(tmp_path):
         ):
             session.advance(1.0)
     assert error.value.reason == "not_live"
+
+
+def test_more_background_images_than_memory_holds_end_the_session(tmp_path):
+    """Many seconds between two frames tell that before anything is computed."""
+    job = job_for(tmp_path / "M001.rtdc")
+    with (
+        RecorderProcess(job.path_in, dataclasses.replace(SPEC, rate=0.05)) as instrument,
+        LiveSession(LiveRequest(job, tmp_path / "one.spool", SPOOL_BYTES)) as session,
+    ):
+        instrument.record(100)
+        session.advance(1.0)
+        instrument.record(SPEC.frames)
+        with pytest.raises(DcnumdError, match="too many background images"):
+            # the background is not chosen in each step
+            any(not session.advance(1.0) for _ in itertools.count())
 
 
 def test_file_that_is_not_in_swmr_mode_is_refused(tmp_path):
