@@ -17,7 +17,7 @@ def test_first_event_has_everything_and_the_next_ones_what_changed(serve):
     with served.listening() as listener:
         kind, parts = listener.next()
         assert kind == "snapshot"
-        assert set(parts) == {"banner", "now", "waiting", "plot", "done", "failed", "about"}
+        assert set(parts) == {"banner", "now", "live", "waiting", "plot", "done", "failed", "about"}
         served.show(dataclasses.replace(served.desk.shown, running=running(frames_done=20_000)))
         kind, parts = listener.next()
         assert kind == "snapshot"
