@@ -191,14 +191,24 @@ class GrowingFile:
 
     @property
     def ended(self) -> bool:
-        """Whether the recorder has closed the file, or another file has its name.
+        """Whether the recorder has closed the file.
 
         Raises
         ------
         MeasurementError
-            Reason ``unreadable`` or ``vanished``.
+            Reason ``unreadable``, ``vanished``; or ``replaced``, when another file has its name.
         """
         return not self._is_written()
+
+    def check_name(self) -> None:
+        """Make sure that the file still has its name.
+
+        Raises
+        ------
+        MeasurementError
+            As for `ended`.
+        """
+        self._is_written()
 
     def refresh(self) -> int:
         """Return the number of frames that all features have now.
@@ -218,7 +228,7 @@ class GrowingFile:
         return min(lengths)
 
     def _is_written(self) -> bool:
-        """Return whether the file that was opened still has its name and is marked as open in SWMR mode."""
+        """Return whether the file that was opened is marked as open in SWMR mode; it must still have its name."""
         try:
             if self._descriptor < 0:
                 self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -228,8 +238,10 @@ class GrowingFile:
             raise MeasurementError(f"{self.path}: was moved or deleted while it was recorded", "vanished") from error
         except OSError as error:
             raise unreadable(self.path, error) from error
+        if not same:
+            raise MeasurementError(f"{self.path}: another file got its name while it was read", "replaced")
         block = read_superblock(head)
-        return same and block is not None and block.open_in_swmr_mode
+        return block is not None and block.open_in_swmr_mode
 
     def _close_descriptor(self) -> None:
         if self._descriptor >= 0:

@@ -286,7 +286,27 @@ def test_replaced_shrunk_and_moved_files_end_the_session(tmp_path):
             session.advance(1.0)
         assert error.value.reason == "vanished"
         job.path_in.write_bytes((tmp_path / "moved.rtdc").read_bytes())
-        assert session.advance(1.0).ended
+        with pytest.raises(DcnumdError) as error:
+            session.advance(1.0)
+        assert error.value.reason == "replaced"
+
+
+def test_frames_of_a_file_that_replaces_the_recording_are_not_taken_for_its_own(tmp_path):
+    """Without a checksum, other bytes in the places of the frames would look like frames."""
+    job = job_for(tmp_path / "M001.rtdc")
+    with (
+        RecorderProcess(job.path_in, dataclasses.replace(SPEC, compression="none", fletcher32=False)) as instrument,
+        LiveSession(LiveRequest(job, tmp_path / "M001.spool", SPOOL_BYTES)) as session,
+    ):
+        instrument.record(SPEC.frames)
+        session.advance(0.001)
+        instrument.finish()
+        assert session.advance(0.001).ended
+        (tmp_path / "other.h5").write_bytes(random.Random(1).randbytes(job.path_in.stat().st_size))
+        (tmp_path / "other.h5").replace(job.path_in)
+        with pytest.raises(DcnumdError) as error:
+            catch_up(session)
+    assert error.value.reason == "replaced"
 
 
 def test_times_that_fall_are_accepted(tmp_path):
