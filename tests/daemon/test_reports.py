@@ -182,7 +182,7 @@ def test_ledger_of_before_reports_is_read_and_brought_up_to_date(tmp_path):
     raw.execute("DROP TABLE acknowledged")
     for index in ("by_wanted_report", "by_end", "by_content", "by_red"):
         raw.execute(f"DROP INDEX {index}")
-    for column in ("sample", "light", "warnings", "report", "report_state", "digest"):
+    for column in ("sample", "light", "warnings", "report", "report_state", "digest", "interrupted"):
         raw.execute(f"ALTER TABLE measurements DROP COLUMN {column}")
     raw.execute("CREATE UNIQUE INDEX by_content ON measurements (path, content_size, md5_5m, identifier, pphash)")
     raw.execute(

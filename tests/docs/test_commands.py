@@ -76,6 +76,7 @@ NOT_RUN = {
     r"(.venv/bin/|.*python3\.\d+ -m )(python -m )?pytest.*": "is this run",
     r".venv/bin/ruff check .*": "is a part of .ci/run",
     r".venv/bin/python -m benchmarks torch": "needs torch and a model, and takes long on processors",
+    r".venv/bin/python -m benchmarks (early|live)": "means something on an idle computer only, and takes minutes",
     r"git .*|cd dcnumd|export LD_PRELOAD=.*": "needs a server, other versions of Python, or a release",
     r"podman .*": "needs a container engine; tests/container follows the Containerfile without one",
     r"sudo (-u dcnumd )?/opt/dcnumd/bin/dcnumd check .*": "needs the user of the service",
