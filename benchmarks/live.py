@@ -102,7 +102,12 @@ def describe(seconds: float, with_live: Sequence[Recorded], without: Sequence[Re
 def record(bench: Bench, seconds: float, number: int, *, live: bool) -> Recorded:
     """Have a new daemon watch one recording."""
     folder = bench.new_folder(LIVE)
-    chosen = {"live.enabled": live, "watch.settle_seconds": SETTLE_SECONDS, "web.listen": "127.0.0.1:0"}
+    chosen = {
+        "live.enabled": live,
+        "output.basin_strategy": "tap",
+        "watch.settle_seconds": SETTLE_SECONDS,
+        "web.listen": "127.0.0.1:0",
+    }
     with (
         Daemon(folder, settings(chosen), bench.workers, bench.timeout) as daemon,
         PeakMemory(daemon.process.pid) as memory,
@@ -114,7 +119,7 @@ def record(bench: Bench, seconds: float, number: int, *, live: bool) -> Recorded
         command = [*DCNUMD, "simulate", os.fspath(daemon.watched), "--swmr", "--flush", str(FLUSH_SECONDS)]
         options = ["--frames", str(frames), "--rate", str(RATE), "--seed", str(number), "--json"]
         with started_process([*command, *options]) as recorder:
-            with watched(address) as shown, recorder_cpu(recorder) as cpu:
+            with watched(address, daemon.watched) as (begun, shown), recorder_cpu(recorder) as cpu:
                 output = collect(recorder, bench.timeout)
             told = json.loads(output)
             path = pathlib.Path(told["path"])
@@ -127,7 +132,7 @@ def record(bench: Bench, seconds: float, number: int, *, live: bool) -> Recorded
     path.unlink()
     return Recorded(
         seconds=moment(result) - closed - SETTLE_SECONDS,
-        delays=list(delays(shown, closed, seconds)),
+        delays=list(delays(shown, begun[0], seconds)),
         again=100 * again / frames,
         known=100 * known / frames,
         memory=memory.peak_bytes / MEBIBYTE,
@@ -137,19 +142,18 @@ def record(bench: Bench, seconds: float, number: int, *, live: bool) -> Recorded
     )
 
 
-def delays(shown: Sequence[tuple[float, float]], closed: float, seconds: float) -> Iterator[float]:
+def delays(shown: Sequence[tuple[float, float]], begin: float, seconds: float) -> Iterator[float]:
     """Yield the time from each flush to the moment at which its last frames but a tenth of a second were shown [s].
 
     Parameters
     ----------
     shown
         Times, and the recording time up to which frames were shown then [s].
-    closed
-        Time at which the recording ended [s].
+    begin
+        Time at which the recording began [s].
     seconds
         Its duration [s].
     """
-    begin = closed - seconds
     for number in itertools.count(1):
         flushed = number * FLUSH_SECONDS
         if flushed >= seconds:
@@ -160,20 +164,26 @@ def delays(shown: Sequence[tuple[float, float]], closed: float, seconds: float) 
 
 
 @contextlib.contextmanager
-def watched(address: str) -> Iterator[list[tuple[float, float]]]:
-    """Ask a daemon again and again in this context up to which recording time it shows frames."""
+def watched(address: str, folder: pathlib.Path) -> Iterator[tuple[list[float], list[tuple[float, float]]]]:
+    """Ask a daemon again and again in this context up to which recording time it shows frames.
+
+    Also note when the recording has begun.
+    """
+    begun: list[float] = []
     shown: list[tuple[float, float]] = []
     over = threading.Event()
 
     def ask() -> None:
         while not over.wait(ASK_SECONDS):
+            if not begun and any(folder.iterdir()):
+                begun.append(time.time())
             with contextlib.suppress(OSError):
                 shown.extend(shown_now(address))
 
     thread = threading.Thread(target=ask, name="page")
     thread.start()
     try:
-        yield shown
+        yield begun, shown
     finally:
         over.set()
         thread.join()
