@@ -25,7 +25,7 @@ from dcnumd.logic.tasks import FramesReply
 from dcnumd.logic.timing import StageTimes
 from dcnumd.read.growing import GrowingFile, GrowingStack, GrowingValues, unsuited
 
-LOOK_SECONDS = 20.0
+LOOK_SECONDS = 10.0
 """Recording time after which frames whose background has changed are found, to be processed again [s]."""
 MOST_AGAIN = 0.2
 """Largest number of frames that are processed again while the recording grows, relative to those that are processed."""
