@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import os
 import random
 
@@ -22,6 +23,12 @@ from tests.support.recorder import Peculiarities, RecorderProcess
 SPEC = MeasurementSpec(size=(48, 100), frames=3000, rate=1000, seed=5, density=0.8, chunk=20)
 SPARSE = {"kernel_size": 50, "split_time": 0.1}
 """Thirty background images in three seconds."""
+
+
+@pytest.fixture(autouse=True)
+def chosen_at_once(monkeypatch):
+    """Choose the background whenever there are new frames, however long that takes on a busy computer."""
+    monkeypatch.setattr("dcnumd.logic.live.recording.CHOICE_SHARE", math.inf)
 
 
 def finish(job, *, differs=False):
