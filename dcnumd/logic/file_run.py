@@ -16,7 +16,7 @@ from dcnumd.logic.known_events import KnownEvents
 from dcnumd.logic.pipeline import Engagement
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.slot_tasks import SlotTasks, pieces_of
-from dcnumd.logic.staging import Kind
+from dcnumd.logic.staging import Kind, StagingLayout
 from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask, StepReply
 from dcnumd.logic.timing import StageTimes
 from dcnumd.processes.worker_pool import Reply, WorkerPool
@@ -98,7 +98,12 @@ class FileRun:
             The first error of a worker; or two workers died during the same task; or the job was cancelled.
         """
         pool = self._pool
-        self._segmenter.program = self._program()
+        self._segmenter.program = file_program(
+            self._plan,
+            self._background,
+            tuple(staging.layout for staging in self._stagings),
+            compression_level(self._plan.job.compression),
+        )
         self._segmenter.reinitialize_workers(self._slots)
         for slot in self._slots:
             slot.state = "d"
@@ -133,18 +138,6 @@ class FileRun:
         """Make the workers close the file; they keep the slots, because mapping memory again is slow."""
         self._segmenter.program = SegmentProgram()
         self._segmenter.reinitialize_workers(self._slots)
-
-    def _program(self) -> FileProgram:
-        return FileProgram(
-            frames=self._plan.frames,
-            background_frames=self._background.frames,
-            backgrounds=self._background.images,
-            offset_correction=self._background.offset_correction,
-            features=self._plan.features,
-            gate=self._plan.gate,
-            stagings=tuple(staging.layout for staging in self._stagings),
-            compression_level=compression_level(self._plan.job.compression),
-        )
 
     def _next_task(self, worker: int) -> PackTask | FramesTask | None:
         """Return the next task for a worker: packing first, which frees staging units."""
@@ -213,3 +206,25 @@ class FileRun:
         if now - self._reported >= PROGRESS_SECONDS or self.collector.finished:
             self._reported = now
             self._line.report("segmentation", self.collector.frames_done, self.collector.events_done)
+
+
+def file_program(
+    plan: Plan,
+    background: PreparedBackground,
+    stagings: tuple[StagingLayout, ...] = (),
+    level: int | None = None,
+    *,
+    returns_masks: bool = False,
+) -> FileProgram:
+    """Return what workers need for a file; see `FileProgram` for what does not follow from the file."""
+    return FileProgram(
+        frames=plan.frames,
+        background_frames=background.frames,
+        backgrounds=background.images,
+        offset_correction=background.offset_correction,
+        features=plan.features,
+        gate=plan.gate,
+        stagings=stagings,
+        compression_level=level,
+        returns_masks=returns_masks,
+    )

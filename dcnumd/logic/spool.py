@@ -71,11 +71,6 @@ class SpoolWriter:
         self.full = False
         """Whether a unit was refused because the file would exceed its limit, or the disk is full."""
 
-    @property
-    def records(self) -> Records:
-        """The records of all units, also of those that are not in the file."""
-        return self._records
-
     def add(self, unit: int, reply: FramesReply, frames: int) -> bool:
         """Write the events of a unit; return whether there was room for them. Former ones do not count any more."""
         content = _packed(reply)

@@ -198,7 +198,7 @@ def disturb(site: Site, names: Sequence[str], faults: int) -> None:
 
 
 def drawn(rng: random.Random, faults: int) -> Iterator[cluster_faults.Fault]:
-    """Yield so many faults in random order; each kind comes once before any comes again."""
+    """Yield a number of faults in random order; each kind comes once before any comes again."""
     kinds: list[cluster_faults.Fault] = []
     for _ in range(faults):
         if not kinds:

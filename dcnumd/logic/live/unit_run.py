@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dcnumd.logic.background import PreparedBackground
+from dcnumd.logic.file_run import file_program
 from dcnumd.logic.pipeline import Engagement
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.slot_tasks import Piece, SlotTasks
-from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask
+from dcnumd.logic.tasks import FramesReply, FramesTask
 from dcnumd.segm.session import SegmentProgram
 
 Units = npt.NDArray[np.int64]
@@ -63,7 +64,7 @@ class UnitRun:
         segmenter, pool = self._segmenter, self._segmenter.pool
         pieces = list(self._pieces(units))
         tasks = SlotTasks(self._slots, pieces, self._unit, self._number, is_exclusive=segmenter.is_exclusive)
-        segmenter.program = self._program()
+        segmenter.program = file_program(self._plan, self._background, returns_masks=True)
         segmenter.reinitialize_workers(self._slots)
         for slot in self._slots:
             slot.state = "d"
@@ -101,16 +102,3 @@ class UnitRun:
             for start in range(0, len(run), most):
                 part: Sequence[int] = run[start : start + most].tolist()
                 yield Piece(part[0] * self._unit, (part[-1] + 1) * self._unit)
-
-    def _program(self) -> FileProgram:
-        return FileProgram(
-            frames=self._plan.frames,
-            background_frames=self._background.frames,
-            backgrounds=self._background.images,
-            offset_correction=self._background.offset_correction,
-            features=self._plan.features,
-            gate=self._plan.gate,
-            stagings=(),
-            compression_level=None,
-            returns_masks=True,
-        )

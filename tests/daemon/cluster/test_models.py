@@ -40,7 +40,7 @@ def method(tmp_path, monkeypatch):
 def test_paths_of_models_are_those_of_the_workers():
     """Only what the map covers is replaced; names without a folder stay names."""
     fallback = SegmenterSpec("b", {"model_file": "/srv/models/b.dcnm", "size": 3})
-    kept = {"model_file": "a.dcnm", "other": "/home/a.dcnm"}
+    kept = {"model_file": "a.dcnm", "other": "/opt/models/a.dcnm"}
     settings = PipelineSettings(
         segmenter_code="a",
         segmenter_kwargs=kept,

@@ -162,7 +162,7 @@ def test_a_worker_that_cannot_do_jobs_is_excluded(facility, worker, share, run_d
 
 
 def publish_until(folder, daemon, condition):
-    """Publish measurements, so many at a time that each worker gets one, and wait for their results."""
+    """Publish measurements, one for each worker at a time, and wait for their results."""
     deadline = time.monotonic() + HANG_SECONDS
     while not condition():
         assert time.monotonic() < deadline, daemon.log()

@@ -107,7 +107,7 @@ def test_frames_whose_background_changes_are_processed_again(tmp_path, monkeypat
     """With a look at the background at each step, fewer frames are left for the end."""
     monkeypatch.setattr("dcnumd.logic.live.recording.LOOK_SECONDS", 0.5)
     monkeypatch.setattr("dcnumd.logic.live.recording.MOST_AGAIN", 2.0)
-    # medians of few frames differ so much that their choice changes with each new one
+    # the choice among medians of 7 frames changes with each new one
     job = job_for(tmp_path / "M001.rtdc", settings=PipelineSettings(background_kwargs={**SPARSE, "kernel_size": 7}))
     state = record_live(job, dataclasses.replace(SPEC, density=3.0))
     assert state.frames_again > 0
