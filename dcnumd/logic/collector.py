@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from dcnumd.logic.columns import Columns
 from dcnumd.logic.known_events import KnownEvents
-from dcnumd.logic.mask_bits import draw_packed_masks, mask_offsets
+from dcnumd.logic.mask_bits import mask_offsets, stage_masks
 from dcnumd.logic.staging import Buffers, Staging
 from dcnumd.logic.tasks import NO_SLOT, FramesReply, FramesTask, select_events
 from dcnumd.shared_memory.slot import ChunkSlotData
@@ -29,6 +30,11 @@ class Batch:
     """Number of events whose images are staged."""
     columns_staged: int = 0
     """Number of events whose scalar features are staged."""
+
+    @functools.cached_property
+    def mask_offsets(self) -> npt.NDArray[np.int64]:
+        """Where the mask of each event begins, and where the last one ends [bytes]; once the batch is committed."""
+        return mask_offsets(self.reply.events.box)
 
     @property
     def count(self) -> int:
@@ -111,9 +117,7 @@ class Collector:
         edges, events = batch.reply.edges, batch.reply.events
         self.masks_dropped += events.invalid
         if edges.first == self._last_frame:
-            masks = batch.reply.masks
-            if masks is not None:
-                masks = masks[mask_offsets(events.box)[np.count_nonzero(events.frame == 0)] :]
+            masks = batch.reply.masks[mask_offsets(events.box)[np.count_nonzero(events.frame == 0)] :]
             events = select_events(events, events.frame != 0)
             batch.reply = dataclasses.replace(batch.reply, events=events, masks=masks)
         self._last_frame = edges.last
@@ -121,15 +125,15 @@ class Collector:
     def _stage(self, batch: Batch, columns: Sequence[npt.NDArray[Any]]) -> None:
         """Copy events of a batch to the staging units, until they are full."""
         events = batch.reply.events
-        draw = self._mask_drawer(batch)
+        offsets = batch.mask_offsets
         sources = self._sources(batch.task)
         kinds = self._images.layout.kinds
 
         def copy_images(buffers: Sequence[Buffers], position: int, part: slice) -> None:
             for kind, buffer in zip(kinds, buffers, strict=True):
                 out = buffer.raw[position : position + part.stop - part.start]
-                if kind.name == "mask":
-                    draw(part, out)
+                if kind.is_mask:
+                    stage_masks(batch.reply.masks, offsets[part.start : part.stop + 1], events.box[part], out)
                 else:
                     np.take(sources[kind.name], events.frame[part], axis=0, out=out, mode="clip")
 
@@ -150,15 +154,6 @@ class Collector:
             sources["image_bg"] = slot.image_bg[frames]
         return sources
 
-    def _mask_drawer(self, batch: Batch) -> Callable[[slice, npt.NDArray[np.uint8]], None]:
-        """Return a function that draws the masks of some events of a batch."""
-        events, masks, task = batch.reply.events, batch.reply.masks, batch.task
-        if masks is not None:
-            offsets = mask_offsets(events.box)
-            return lambda part, out: draw_packed_masks(masks, offsets[part], events.box[part], out)
-        labels = self._slots[task.slot_index].labels[task.start : task.stop]
-        return lambda part, out: draw_masks(labels, events.frame[part], events.label[part], events.box[part], out)
-
     def _finish(self, batch: Batch) -> None:
         task = batch.task
         del self._waiting[task.first]
@@ -166,31 +161,3 @@ class Collector:
         self.events_done += batch.count
         if task.slot_index != NO_SLOT and task.stop == self._slots[task.slot_index].length:
             self._slots[task.slot_index].state = "d"
-
-
-def draw_masks(
-    labels: npt.NDArray[np.uint16],
-    frames: npt.NDArray[np.int64],
-    event_labels: npt.NDArray[np.uint16],
-    boxes: npt.NDArray[np.int32],
-    out: npt.NDArray[np.uint8],
-) -> None:
-    """Draw the mask of each event: 255 where its frame has its label, inside the bounding box of the mask.
-
-    Parameters
-    ----------
-    labels
-        Labelled frames, uint16 (frame, y, x).
-    frames, event_labels
-        Index of the frame of each event, and its label, shape (event,).
-    boxes
-        Bounding box of each mask: y0, y1, x0, x1, int32 (event, 4).
-    out
-        Receives the masks, uint8 (event, y, x).
-    """
-    out[...] = 0
-    for mask, frame, label, (top, bottom, left, right) in zip(
-        out, frames.tolist(), event_labels, boxes.tolist(), strict=True
-    ):
-        inside = labels[frame, top:bottom, left:right] == label
-        np.multiply(inside, 255, out=mask[top:bottom, left:right], dtype=np.uint8)

@@ -142,12 +142,23 @@ class FileRun:
     def _next_task(self, worker: int) -> PackTask | FramesTask | None:
         """Return the next task for a worker: packing first, which frees staging units."""
         if self._to_pack and self._tasks.is_for_packing(worker):
-            return self._to_pack.popleft()
+            return self._next_packing()
         reserved = self._tasks.next_for(worker)
         if reserved is None:
             return None
         self._segmenter.mp_slot_index.value = reserved.slot_index
         return self._tasks.task_of(reserved, self._background)
+
+    def _next_packing(self) -> PackTask:
+        """Return chunks of one kind: a worker's share of those that wait, since each task takes time by itself."""
+        task = self._to_pack.popleft()
+        units = list(task.units)
+        for _ in range(len(self._to_pack) // len(self._pool.workers)):
+            following = self._to_pack[0]
+            if (following.staging, following.kinds) != (task.staging, task.kinds):
+                break
+            units += self._to_pack.popleft().units
+        return dataclasses.replace(task, units=tuple(units))
 
     def _handle(self, reply: Reply, datasets: Sequence[Sequence[PackedDataset]]) -> None:
         self._times.add(reply.worker, reply.value.spans)
@@ -171,14 +182,15 @@ class FileRun:
         self._report()
 
     def _write(self, task: PackTask, reply: PackReply, datasets: Sequence[PackedDataset]) -> None:
-        """Store packed chunks of a unit, and release the unit after the last of them."""
+        """Store packed chunks, and release each unit after the last of its chunks."""
         staging = self._stagings[task.staging]
-        for kind, size in zip(task.kinds, reply.sizes, strict=True):
-            packed = staging.buffers[task.unit][kind].packed[:size]
-            datasets[kind].write_chunk(task.chunk, packed.data, task.items)
-        self._unpacked[task.staging, task.unit] -= len(task.kinds)
-        if not self._unpacked[task.staging, task.unit]:
-            staging.release(task.unit)
+        for full, sizes in zip(task.units, reply.sizes, strict=True):
+            for kind, size in zip(task.kinds, sizes, strict=True):
+                packed = staging.buffers[full.unit][kind].packed[:size]
+                datasets[kind].write_chunk(full.chunk, packed.data, full.items)
+            self._unpacked[task.staging, full.unit] -= len(task.kinds)
+            if not self._unpacked[task.staging, full.unit]:
+                staging.release(full.unit)
 
     def _take_full_units(self) -> None:
         """Create tasks for full units: one for each kind of images, one for all scalar features."""
@@ -187,12 +199,12 @@ class FileRun:
             full = images.full.popleft()
             kinds = range(len(images.layout.kinds))
             self._unpacked[0, full.unit] = len(kinds)
-            self._to_pack.extend(PackTask(0, full.unit, (kind,), full.items, full.chunk) for kind in kinds)
+            self._to_pack.extend(PackTask(0, (kind,), (full,)) for kind in kinds)
         while scalars.full:
             full = scalars.full.popleft()
             kinds = range(len(scalars.layout.kinds))
             self._unpacked[1, full.unit] = len(kinds)
-            self._to_pack.append(PackTask(1, full.unit, tuple(kinds), full.items, full.chunk))
+            self._to_pack.append(PackTask(1, tuple(kinds), (full,)))
 
     def _take_back(self, task: PackTask | FramesTask) -> None:
         """Return the task of a dead worker to the tasks that are left."""
@@ -213,8 +225,6 @@ def file_program(
     background: PreparedBackground,
     stagings: tuple[StagingLayout, ...] = (),
     level: int | None = None,
-    *,
-    returns_masks: bool = False,
 ) -> FileProgram:
     """Return what workers need for a file; see `FileProgram` for what does not follow from the file."""
     return FileProgram(
@@ -226,5 +236,4 @@ def file_program(
         gate=plan.gate,
         stagings=stagings,
         compression_level=level,
-        returns_masks=returns_masks,
     )

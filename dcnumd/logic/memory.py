@@ -53,7 +53,10 @@ BATCH_FRAMES = 100
 BATCHES_PER_WORKER = 4
 """Smallest number of batches for each worker, so that all workers end at about the same time."""
 FEW_UNITS = 2
-"""Smallest number of staging units; with fewer, packing and filling would wait for each other."""
+"""Smallest number of staging units, which is enough for scalar features, whose chunks have many events; with fewer,
+packing and filling would wait for each other."""
+MASK_UNITS = 4
+"""Number of staging units, relative to `Layout.units`, if only masks are written."""
 FEW_FRAMES = 20
 """Number of frames below which slots are reduced only if nothing else can be."""
 
@@ -94,7 +97,11 @@ class Layout:
     slots: int
     slot_frames: int
     units: int
-    """Number of output chunks of each kind that can be filled or packed at the same time."""
+    """Number of output chunks of each kind of images that can be filled or packed at the same time."""
+
+    def image_units(self, kinds: int) -> int:
+        """Return the number of staging units for some kinds of images; more for masks alone, which take little room."""
+        return self.units * (MASK_UNITS if kinds == 1 else 1)
 
 
 def aligned(frames: int, chunk: int) -> int:
@@ -123,7 +130,9 @@ def needed(num_workers: int, work: Workload, layout: Layout) -> int:
     windows = min(num_workers, work.background_images or num_workers)
     medians = windows * (work.kernel_frames + min(work.batch_frames, layout.slot_frames)) * work.pixels
     slots = layout.slots * layout.slot_frames * (work.pixels * work.slot_pixel_bytes + EVENT_BYTES)
-    staging = layout.units * (_unit_bytes(work.image_kinds, work.pixels) + _unit_bytes(SCALAR_KINDS, 8))
+    # an upper bound, since masks that wait take an eighth of the room of images, and those that are drawn one chunk
+    images = layout.image_units(work.image_kinds) * _unit_bytes(work.image_kinds, work.pixels)
+    staging = images + FEW_UNITS * _unit_bytes(SCALAR_KINDS, 8)
     # cleansing makes a second copy, and the workers receive another one
     backgrounds = 3 * work.background_images * work.pixels
     shared = PIPELINE_BYTES + work.models.shared_bytes

@@ -15,6 +15,7 @@ from dcnumd.logic.job import PipelineSettings, SegmenterSpec
 from dcnumd.logic.memory import (
     BATCH_FRAMES,
     BATCHES_PER_WORKER,
+    FEW_UNITS,
     Layout,
     Workload,
     aligned,
@@ -189,8 +190,8 @@ class Pipeline:
     ) -> list[ChunkSlotData]:
         """Adapt slots and staging units to a file, and return the slots."""
         slots = self.prepare_slots(plan, background, layout)
-        self.images.prepare(images, layout.units)
-        self.scalars.prepare(scalars, layout.units)
+        self.images.prepare(images, layout.image_units(len(images)))
+        self.scalars.prepare(scalars, FEW_UNITS)
         if plan.job.max_memory_mb:
             for kept in (self.register, self.images, self.scalars):
                 kept.trim()

@@ -210,7 +210,6 @@ def _empty_records(count: int) -> Records:
 
 def _packed(reply: FramesReply) -> bytes:
     events = reply.events
-    assert reply.masks is not None, "the workers were to return masks"
     parts: list[npt.NDArray[Any]] = [events.table, events.frame, events.label, events.box]
     if reply.bg_off is not None:
         parts.append(reply.bg_off)
@@ -232,7 +231,7 @@ def _unpacked(content: bytes, record: Any, columns: int) -> FramesReply:
     bg_off = take(np.float64, int(record["frames"])) if record["has_offset"] else None
     edges = Edges(record["first"].tobytes(), record["last"].tobytes())
     events = Events(table, frame, label, box, int(record["invalid"]))
-    return FramesReply(events, bg_off, edges, masks=np.frombuffer(content, np.uint8, offset=position))
+    return FramesReply(events, bg_off, edges, np.frombuffer(content, np.uint8, offset=position))
 
 
 def _write_all(file: io.FileIO, content: bytes) -> None:

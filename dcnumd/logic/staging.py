@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dcnumd.logic.mask_bits import mask_dtype
 from dcnumd.shared_memory.block import SharedBlock
 from dcnumd.write.chunk_size import best_chunk_items
 from dcnumd.write.pack import packed_size_bound
@@ -38,6 +39,16 @@ class Kind:
         """Size of an item [bytes]."""
         return self.dtype.itemsize * math.prod(self.item_shape)
 
+    @property
+    def is_mask(self) -> bool:
+        """Whether items are masks, which are drawn only when they are packed."""
+        return self.name == "mask"
+
+    @property
+    def staged(self) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """Type and shape of an item that waits for packing."""
+        return (mask_dtype(self.item_shape), ()) if self.is_mask else (self.dtype, self.item_shape)
+
 
 @dataclasses.dataclass(frozen=True)
 class StagingLayout:
@@ -54,8 +65,11 @@ class StagingLayout:
 
     def _offsets(self) -> list[int]:
         """Return the positions of the buffers in a unit, raw and packed alternating, followed by the size of a unit."""
-        raw_sizes = [self.chunk_items * kind.item_size for kind in self.kinds]
-        sizes = [size for raw in raw_sizes for size in (raw, packed_size_bound(raw))]
+        sizes = []
+        for kind in self.kinds:
+            dtype, item_shape = kind.staged
+            sizes.append(self.chunk_items * dtype.itemsize * math.prod(item_shape))
+            sizes.append(packed_size_bound(self.chunk_items * kind.item_size))
         return list(itertools.accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes), initial=0))
 
     @property
@@ -69,7 +83,7 @@ class StagingLayout:
         return [
             [
                 Buffers(
-                    self.block.array(unit * offsets[-1] + raw, (self.chunk_items, *kind.item_shape), kind.dtype),
+                    self._raw(unit * offsets[-1] + raw, kind),
                     self.block.array(unit * offsets[-1] + packed, (end - packed,), np.uint8),
                 )
                 for kind, raw, packed, end in zip(self.kinds, offsets[::2], offsets[1::2], offsets[2::2], strict=False)
@@ -77,13 +91,17 @@ class StagingLayout:
             for unit in range(self.units)
         ]
 
+    def _raw(self, position: int, kind: Kind) -> npt.NDArray[Any]:
+        dtype, item_shape = kind.staged
+        return self.block.array(position, (self.chunk_items, *item_shape), dtype)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Buffers:
     """The buffers for one chunk of one dataset."""
 
     raw: npt.NDArray[Any]
-    """Items of the chunk, shape (item, …)."""
+    """Items of the chunk, shape (item, …); masks as described by `Kind.staged`."""
     packed: npt.NDArray[np.uint8]
     """Packed chunk, uint8 (byte,)."""
 

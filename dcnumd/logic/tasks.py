@@ -20,8 +20,8 @@ from dcnumd.feat.feat_background.bg_roll_median import RollingMedianSource
 from dcnumd.feat.feat_background.bg_sparse_median import median_image
 from dcnumd.feat.feat_background.offset import background_offset, wall_brightness
 from dcnumd.feat.gate import Gate
-from dcnumd.logic.mask_bits import pack_masks
-from dcnumd.logic.staging import StagingLayout
+from dcnumd.logic.mask_bits import draw_masks, pack_masks
+from dcnumd.logic.staging import FullUnit, StagingLayout
 from dcnumd.logic.timing import Span, StageClock
 from dcnumd.logic.warm_up import load_kernels
 from dcnumd.read.frame_reader import FrameReader, FrameSource
@@ -130,10 +130,10 @@ class FramesReply:
     events: Events
     bg_off: npt.NDArray[np.float64] | None
     edges: Edges
+    masks: npt.NDArray[np.uint8]
+    """Masks of the events, see `dcnumd.logic.mask_bits`."""
     spans: Sequence[Span] = ()
     bytes_read: int = 0
-    masks: npt.NDArray[np.uint8] | None = None
-    """Masks of the events, see `dcnumd.logic.mask_bits`; None if they are in the slot."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,20 +146,18 @@ class StepReply:
 
 @dataclasses.dataclass(frozen=True)
 class PackTask:
-    """Task: pack the first `items` items of some kinds in a staging unit as chunk number `chunk` of their datasets."""
+    """Task: pack some kinds in staging units as chunks of their datasets."""
 
     staging: int
-    unit: int
     kinds: tuple[int, ...]
-    items: int
-    chunk: int
+    units: tuple[FullUnit, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class PackReply:
-    """Size of the packed chunk of each kind [bytes]."""
+    """Size of the packed chunk of each kind, unit by unit [bytes]."""
 
-    sizes: Sequence[int]
+    sizes: Sequence[Sequence[int]]
     spans: Sequence[Span]
 
 
@@ -206,8 +204,6 @@ class FileProgram:
     gate: Gate
     stagings: tuple[StagingLayout, ...]
     compression_level: int | None
-    returns_masks: bool = False
-    """Whether the workers return the masks of events, because the slots are used again before they are needed."""
 
     def open(self, segmenter: SharedSegmenter, slot_list: Sequence[ChunkSlotData]) -> FileSession:
         """Start a session in the worker."""
@@ -279,6 +275,7 @@ class FileSession:
         self._workspace = Workspace()
         self._names = program.features.names
         self._buffers = [layout.buffers() for layout in program.stagings]
+        self._drawn: npt.NDArray[np.uint8] | None = None
         self._wall_brightness = np.empty(0)
         if program.backgrounds is not None:
             self._wall_brightness = wall_brightness(program.backgrounds.images)
@@ -346,9 +343,9 @@ class FileSession:
             workspace=self._workspace,
         )
         events = select_events(events, self._program.gate.accept(events.table, self._names))
-        masks = pack_masks(slot.labels[start:stop], events) if self._program.returns_masks else None
+        masks = pack_masks(slot.labels[start:stop], events)
         clock.tick("extract")
-        return FramesReply(events, bg_off, Edges.of(images), clock.spans, self._bytes_read - read_before, masks)
+        return FramesReply(events, bg_off, Edges.of(images), masks, clock.spans, self._bytes_read - read_before)
 
     def _backgrounds(
         self, slot: ChunkSlotData, task: FramesTask
@@ -377,10 +374,25 @@ class FileSession:
                 slot.bg_off[start:stop] = task.bg_off
 
     def _pack(self, task: PackTask) -> PackReply:
-        clock, sizes = StageClock(), []
-        for kind in task.kinds:
-            buffers = self._buffers[task.staging][task.unit][kind]
-            buffers.raw[task.items :] = 0
-            sizes.append(pack_chunk(buffers.raw, self._program.compression_level, buffers.packed.data))
+        clock = StageClock()
+        sizes = [[self._pack_chunk(task.staging, full, kind) for kind in task.kinds] for full in task.units]
         clock.tick("pack")
         return PackReply(sizes, clock.spans)
+
+    def _pack_chunk(self, staging: int, full: FullUnit, kind: int) -> int:
+        """Pack one chunk, and return its size [bytes]."""
+        layout = self._program.stagings[staging]
+        buffers = self._buffers[staging][full.unit][kind]
+        chunk = buffers.raw
+        if layout.kinds[kind].is_mask:
+            chunk = self._masks(layout.chunk_items, layout.kinds[kind].item_shape)
+            draw_masks(buffers.raw[: full.items], chunk)
+        else:
+            chunk[full.items :] = 0
+        return pack_chunk(chunk, self._program.compression_level, buffers.packed.data)
+
+    def _masks(self, items: int, item_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+        """Return memory for the masks of a chunk, which is small enough for the processor's cache."""
+        if self._drawn is None:
+            self._drawn = np.empty((items, *item_shape), np.uint8)
+        return self._drawn

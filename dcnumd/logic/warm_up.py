@@ -13,12 +13,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dcnumd.feat.events import extract_events
+from dcnumd.feat.events import Events, extract_events
 from dcnumd.feat.feat_background.bg_roll_median import rolling_median
 from dcnumd.feat.feat_background.kernels_median import median_of_stack
 from dcnumd.feat.feat_background.offset import wall_brightness
 from dcnumd.kernels import cache
 from dcnumd.kernels.key import cache_key
+from dcnumd.logic.mask_bits import draw_masks, mask_dtype, pack_masks
 from dcnumd.processes.fork_server import die_with
 from dcnumd.read.kernels_checksum import fletcher32
 from dcnumd.segm import labeling
@@ -60,6 +61,9 @@ def _rest() -> None:
     frames = np.zeros(SHAPE, np.uint8)
     wall_brightness(frames)
     fletcher32(frames.reshape(-1))
+    none = Events(np.zeros((0, 1)), np.zeros(0, np.int64), np.zeros(0, np.uint16), np.zeros((0, 4), np.int32), 0)
+    pack_masks(np.zeros(SHAPE, np.uint16), none)
+    draw_masks(np.zeros(2, mask_dtype(SHAPE[1:])), frames)
     labeling.duplicate_frames(frames, None)
     # used by segmenters of other packages
     labeling.process_labels(np.zeros(SHAPE, np.uint16), clear_border=True, fill_holes=False, closing_disk=0)

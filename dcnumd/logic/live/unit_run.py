@@ -64,7 +64,7 @@ class UnitRun:
         segmenter, pool = self._segmenter, self._segmenter.pool
         pieces = list(self._pieces(units))
         tasks = SlotTasks(self._slots, pieces, self._unit, self._number, is_exclusive=segmenter.is_exclusive)
-        segmenter.program = file_program(self._plan, self._background, returns_masks=True)
+        segmenter.program = file_program(self._plan, self._background)
         segmenter.reinitialize_workers(self._slots)
         for slot in self._slots:
             slot.state = "d"
