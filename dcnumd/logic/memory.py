@@ -52,6 +52,8 @@ BATCH_FRAMES = 100
 """Number of frames in a batch for a worker, before it is aligned to the chunks of the file."""
 BATCHES_PER_WORKER = 4
 """Smallest number of batches for each worker, so that all workers end at about the same time."""
+UNITS_PER_SLOT = 3
+"""Number of units of a growing recording in a slot, so that each worker has a task while others are begun and ended."""
 FEW_UNITS = 2
 """Smallest number of staging units, which is enough for scalar features, whose chunks have many events; with fewer,
 packing and filling would wait for each other."""

@@ -16,6 +16,7 @@ from dcnumd.logic.memory import (
     BATCH_FRAMES,
     BATCHES_PER_WORKER,
     FEW_UNITS,
+    UNITS_PER_SLOT,
     Layout,
     Workload,
     aligned,
@@ -175,10 +176,16 @@ class Pipeline:
 
     def _layout(self, plan: Plan) -> Layout:
         job = plan.job
-        if not job.max_memory_mb:
-            return usual_layout(self.num_workers, _workload(plan, 0.0))
-        work = _workload(plan, _duration(plan))
-        return fitting_layout(self.num_workers, work, job.max_memory_mb * 10**6, job.other_memory_mb * 10**6)
+        if job.max_memory_mb:
+            work = _workload(plan, _duration(plan))
+            layout = fitting_layout(self.num_workers, work, job.max_memory_mb * 10**6, job.other_memory_mb * 10**6)
+        else:
+            layout = usual_layout(self.num_workers, _workload(plan, 0.0))
+        if job.spool is None or job.basin_strategy != "tap":
+            return layout
+        # Only the few frames whose events are not known need a slot.
+        few = UNITS_PER_SLOT * aligned(BATCH_FRAMES, plan.frames.frames_per_chunk)
+        return dataclasses.replace(layout, slot_frames=min(layout.slot_frames, few))
 
     def prepare(
         self,
@@ -196,6 +203,10 @@ class Pipeline:
             for kept in (self.register, self.images, self.scalars):
                 kept.trim()
         return slots
+
+    def free_slots(self) -> None:
+        """Free the memory of the slots, which the next file takes again."""
+        self.register.free()
 
     def prepare_slots(self, plan: Plan, background: PreparedBackground, layout: Layout) -> list[ChunkSlotData]:
         """Adapt the slots to a file, and return them."""

@@ -63,6 +63,11 @@ class Engine:
         """Load the models of a pipeline before a file needs them."""
         self.pipeline(num_workers).load(settings)
 
+    def free_slots(self) -> None:
+        """Free memory that the next file takes again."""
+        if self._pipeline is not None:
+            self._pipeline.free_slots()
+
     def close(self) -> None:
         """Stop the workers."""
         if self._pipeline is not None:

@@ -35,3 +35,9 @@ class SlotRegister:
         """Free memory that earlier files needed and the present one does not."""
         for slot in self.slots:
             slot.trim()
+
+    def free(self) -> None:
+        """Free the memory of all slots until the next file is prepared."""
+        for slot in self.slots:
+            slot.reshape((1, 1, 1))
+            slot.trim()

@@ -132,6 +132,15 @@ def drop_recording(key: str) -> None:
         # What matters is that it is read no longer; the daemon knows already what is wrong with it.
         with contextlib.suppress(DcnumdError, OSError):
             opened.session.close()
+        if not _opened:
+            # The job of the measurement, which follows, needs the memory.
+            _free_slots()
+
+
+def _free_slots() -> None:
+    from dcnumd.logic.process import engine  # noqa: PLC0415 -- numerical code, as above
+
+    engine.free_slots()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from dcnumd.logic.live.choice import Choice, RecordingTime, chooser_for
 from dcnumd.logic.live.messages import LiveProgress
 from dcnumd.logic.live.unit_run import UnitRun, Units
 from dcnumd.logic.live.view import LiveView
-from dcnumd.logic.memory import BATCH_FRAMES, aligned
+from dcnumd.logic.memory import BATCH_FRAMES, UNITS_PER_SLOT, aligned
 from dcnumd.logic.pipeline import Engagement
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.process import engine
@@ -31,8 +31,6 @@ MOST_AGAIN = 0.2
 """Largest number of frames that are processed again while the recording grows, relative to those that are processed."""
 CHOICE_SHARE = 0.1
 """Largest part of the time that the choice of the background takes."""
-UNITS_PER_SLOT = 3
-"""Number of units in a slot, so that each worker has a task while others are begun and ended."""
 FIRST_SPEED = 2000.0
 """Assumed speed before the first frames are processed [frames/s]."""
 SPEED_WEIGHT = 0.3
