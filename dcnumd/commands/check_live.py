@@ -20,7 +20,8 @@ def live_findings(settings: Settings) -> Iterator[Finding]:
     if not settings.live.enabled:
         return
     workers = routing.number_of_workers(settings)
-    text = f"recordings in SWMR mode are processed while they grow, by {workers} further workers"
+    further = "1 further worker" if workers == 1 else f"{workers} further workers"
+    text = f"recordings in SWMR mode are processed while they grow, by {further}"
     yield Finding("ok", "live", f"{text}, with at most {in_mb(for_live(workers))} MB of memory for usual frames")
     processors = len(settings.resources.cpus or os.sched_getaffinity(0))
     if processors < FEWEST_PROCESSORS:

@@ -63,9 +63,11 @@ def test_check_says_what_live_takes(config, capsys):
     """Memory of the workers, which the sum for all processes contains; nothing if it is off."""
     assert findings(config("enabled = false"), capsys) == []
     path = config()
-    (level, text), *_ = findings(path, capsys, "--set", "resources.num_workers=3", "--set", "resources.cpus=[0, 1]")
-    assert level == "ok"
-    assert f"3 further workers, with at most {memory.in_mb(memory.for_live(3))} MB" in text
+    for number, words in ((1, "1 further worker"), (3, "3 further workers")):
+        options = ("--set", f"resources.num_workers={number}", "--set", "resources.cpus=[0, 1]")
+        (level, text), *_ = findings(path, capsys, *options)
+        assert level == "ok"
+        assert f"by {words}, with at most {memory.in_mb(memory.for_live(number))} MB" in text
     with_live, without = (
         routing.memory_beside_pipeline(load_settings(path, ["resources.num_workers=3", f"live.enabled={enabled}"]))
         for enabled in ("true", "false")
