@@ -41,6 +41,8 @@ class CandidateFilter:
     patterns: tuple[str, ...]
     output_folders: tuple[str, ...]
     """Folders that contain only results, and are therefore not searched."""
+    result_suffixes: tuple[str, ...]
+    """Suffixes of results, in lower case."""
 
     @classmethod
     def of(cls, settings: Settings) -> CandidateFilter:
@@ -51,7 +53,8 @@ class CandidateFilter:
         """
         watched = {above for folder in settings.watch.folders for above in (folder, *folder.parents)}
         folders = {output.folder for output in settings.outputs if output.folder is not None} - watched
-        return cls(settings.watch.patterns, tuple(map(os.fspath, folders)))
+        suffixes = [output.suffix.lower() for output in settings.outputs if output.suffix]
+        return cls(settings.watch.patterns, tuple(map(os.fspath, folders)), (RESULT_SUFFIX, FOREIGN_SUFFIX, *suffixes))
 
     def refusal(self, path: str) -> str:
         """Return the reason why `path` is not accepted, as a code; empty if it is accepted."""
@@ -69,6 +72,11 @@ class CandidateFilter:
         if self.is_output(path):
             return "output_folder"
         return ""
+
+    def looks_like_measurement(self, name: str) -> bool:
+        """Return whether a file has the name of a measurement, and not of a result; patterns do not matter."""
+        stem = name.lower().removesuffix(MEASUREMENT_SUFFIX)
+        return stem != name.lower() and not stem.endswith(self.result_suffixes)
 
     def is_output(self, path: str) -> bool:
         """Return whether `path` is a folder of results or is in one."""
@@ -96,7 +104,7 @@ class Listing:
     not_files: list[str] = dataclasses.field(default_factory=list)
     """Folders and other non-regular files with the name of a measurement."""
     left_out: list[str] = dataclasses.field(default_factory=list)
-    """Files with the suffix of a measurement that match no pattern."""
+    """Files with the name of a measurement that match no pattern."""
     links: dict[str, LinkFault] = dataclasses.field(default_factory=dict)
     """Symbolic links with the name of a measurement that are broken, or lead to where no files may be read."""
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -169,7 +177,7 @@ def _sort_in(
             listing.not_files.append(entry.path)
         return
     if refusal := accepts.refusal(entry.path):
-        if refusal == "pattern" and entry.name.lower().endswith(MEASUREMENT_SUFFIX):
+        if refusal == "pattern" and accepts.looks_like_measurement(entry.name):
             listing.left_out.append(entry.path)
         return
     try:

@@ -66,13 +66,23 @@ def test_pattern_in_capitals_fits():
 
 
 def test_what_a_pattern_leaves_out_is_listed(tmp_path):
-    """What looks like a measurement is told; other files are nobody's business."""
-    for name in ("M1.rtdc", "X1.RTDC", "notes.txt", ".X2.rtdc", "X3_dcn.rtdc"):
+    """What looks like a measurement is told; other files and results are nobody's business."""
+    results = ("M1_data_dcn.rtdc", "M1_data_Mine.RTDC", "M1_data_dce.rtdc")
+    for name in ("M1_data.rtdc", "X1.RTDC", "notes.txt", ".X2.rtdc", *results):
         (tmp_path / name).touch()
-    accepts = CandidateFilter.of(Settings(watch=WatchSettings(patterns=("M*.rtdc",))))
-    listing = list_folder(str(tmp_path), accepts, recursive=True)
-    assert sorted(listing.left_out) == [str(tmp_path / "X1.RTDC"), str(tmp_path / "X3_dcn.rtdc")]
-    assert [path for path, _ in listing.found] == [str(tmp_path / "M1.rtdc")]
+    watch, output = WatchSettings(patterns=("M*_data.rtdc",)), OutputSettings(suffix="_mine")
+    listing = list_folder(str(tmp_path), CandidateFilter.of(Settings(watch, output)), recursive=True)
+    assert listing.left_out == [str(tmp_path / "X1.RTDC")]
+    assert [path for path, _ in listing.found] == [str(tmp_path / "M1_data.rtdc")]
+
+
+def test_without_a_suffix_any_name_may_be_that_of_a_measurement(tmp_path):
+    """Results of this kind lie in a folder of their own."""
+    (tmp_path / "X1.rtdc").touch()
+    output = OutputSettings(folder=pathlib.Path("/out"), suffix="")
+    settings = Settings(WatchSettings(patterns=("M*.rtdc",)), output)
+    listing = list_folder(str(tmp_path), CandidateFilter.of(settings), recursive=True)
+    assert listing.left_out == [str(tmp_path / "X1.rtdc")]
 
 
 def test_what_lies_in_the_output_folder_is_no_input():
