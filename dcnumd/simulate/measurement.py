@@ -84,7 +84,7 @@ def write_measurement(
     Raises
     ------
     ResultError
-        `path` already exists or cannot be written.
+        `path` already exists, cannot be written, or is moved or removed meanwhile.
     """
     path = pathlib.Path(path)
     started = time.monotonic()
@@ -98,7 +98,7 @@ def write_measurement(
     seconds = time.monotonic() - started
     if truth is not None:
         write_truth(truth, spec, cells)
-    return Recording(path, spec.frames, len(cells), seconds, path.stat().st_size)
+    return Recording(path, spec.frames, len(cells), seconds, size_of(path))
 
 
 @contextlib.contextmanager
@@ -116,6 +116,21 @@ def new_file(path: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResultError(f"{path}: cannot be written: {error.strerror or error}", "output_not_writable") from error
+
+
+def size_of(path: pathlib.Path) -> int:
+    """Return the size of a file that was written under its own name [bytes].
+
+    Raises
+    ------
+    ResultError
+        Somebody has moved or removed it meanwhile.
+    """
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        message = f"{path}: was moved or removed while it was written ({error.strerror})"
+        raise ResultError(message, "output_not_writable") from error
 
 
 @contextlib.contextmanager

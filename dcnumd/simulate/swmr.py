@@ -30,7 +30,7 @@ from dcnumd.simulate.content import (
     monitor_rows,
     scalar_features,
 )
-from dcnumd.simulate.measurement import REALTIME_BLOCK_SECONDS, Recording, new_file
+from dcnumd.simulate.measurement import REALTIME_BLOCK_SECONDS, Recording, new_file, size_of
 from dcnumd.simulate.scene import FrameStack, Scene
 from dcnumd.simulate.spec import MeasurementSpec
 from dcnumd.simulate.truth import write_truth
@@ -180,7 +180,7 @@ def record_in_swmr_mode(
     Raises
     ------
     ResultError
-        `path` already exists or cannot be written.
+        `path` already exists, cannot be written, or is moved or removed meanwhile.
     """
     path = pathlib.Path(path)
     started = time.monotonic()
@@ -196,11 +196,11 @@ def record_in_swmr_mode(
         if crashes:
             recorder.flush(*recorder.features[:-1])
             if before_crash is not None:
-                before_crash(Recording(path, frames, len(cells), time.monotonic() - started, path.stat().st_size))
+                before_crash(Recording(path, frames, len(cells), time.monotonic() - started, size_of(path)))
             os.kill(os.getpid(), signal.SIGKILL)
         recorder.flush()
-    seconds, size = time.monotonic() - started, path.stat().st_size
-    return Recording(path, frames, len(cells), seconds, size, flush_seconds=flushes, late_seconds=late)
+    seconds = time.monotonic() - started
+    return Recording(path, frames, len(cells), seconds, size_of(path), flush_seconds=flushes, late_seconds=late)
 
 
 def _record_in_real_time(

@@ -20,6 +20,7 @@ from dcnumd.read.superblock import HEAD_BYTES, read_superblock
 from dcnumd.simulate.measurement import MeasurementSpec, write_measurement
 from dcnumd.simulate.swmr import SwmrRecorder, record_in_swmr_mode
 from dcnumd.simulate.truth import read_truth
+from tests.support.faults import wait_until
 from tests.support.swmr import DclabRecorder
 
 SPEC = MeasurementSpec(size=(45, 100), frames=1500, rate=3000, seed=3)
@@ -130,6 +131,20 @@ def test_an_existing_file_is_kept(tmp_path):
     with pytest.raises(ResultError, match="exists already"):
         record_in_swmr_mode(path, SPEC, flush_seconds=1)
     assert path.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("options", [["--swmr"], ["--swmr", "--crash-after", "0.4"], ["--realtime"]])
+def test_a_file_that_is_moved_while_it_is_recorded_is_one_error(options, tmp_path):
+    """What was recorded is in the file that was moved; the command says so in one line."""
+    command = [sys.executable, "-m", "dcnumd", "simulate", tmp_path, "--size", "45x100", "--frames", "1500"]
+    with subprocess.Popen([*command, "--rate", "3000", *options], stderr=subprocess.PIPE, text=True) as process:
+        path, moved = tmp_path / "M001_data.rtdc", tmp_path / "moved.rtdc"
+        wait_until(path.exists)
+        path.rename(moved)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert errors == f"Error: {path}: was moved or removed while it was written (No such file or directory)\n"
+    assert moved.exists()
 
 
 def test_crash_after_leaves_the_last_of_several_files_open(tmp_path):
