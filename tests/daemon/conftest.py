@@ -90,6 +90,15 @@ def path(tmp_path: pathlib.Path, measurement: Callable[..., None]) -> pathlib.Pa
 
 
 @pytest.fixture
+def files(tmp_path: pathlib.Path, measurement: Callable[..., None]) -> list[pathlib.Path]:
+    """Return four small measurements."""
+    made = [tmp_path / f"M{number}.rtdc" for number in range(4)]
+    for number, one in enumerate(made):
+        measurement(one, seed=number)
+    return made
+
+
+@pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Have all disks be full, as long as the returned event is set."""
     event, usage = threading.Event(), shutil.disk_usage("/")

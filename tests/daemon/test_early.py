@@ -16,6 +16,7 @@ from dcnumd.daemon.measurements.counters import Counters
 from dcnumd.errors import JobCancelledError, MeasurementError, WorkerError
 from dcnumd.logic.job import JobResult
 from tests.support.fakes import FakeExecutor
+from tests.support.loop import until
 from tests.support.works import with_works
 
 SETTINGS = Settings(
@@ -82,21 +83,6 @@ def with_pool(folder, body, settings=SETTINGS, **keywords):
 
 def watch(**changes):
     return dataclasses.replace(SETTINGS, watch=dataclasses.replace(SETTINGS.watch, **changes))
-
-
-@pytest.fixture
-def files(tmp_path, measurement):
-    made = [tmp_path / f"M{number}.rtdc" for number in range(3)]
-    for number, path in enumerate(made):
-        measurement(path, seed=number)
-    return made
-
-
-async def until(condition):
-    """Wait until a condition holds; the time of this loop costs nothing."""
-    async with asyncio.timeout(1e6):
-        while not condition():  # noqa: ASYNC110 -- nothing tells when the executor gets a job
-            await asyncio.sleep(0.01)
 
 
 async def end(pool, error=None):
@@ -194,7 +180,7 @@ def test_nothing_starts_early_while_a_measurement_waits(tmp_path, files):
     async def body(works, pool):
         await works.offer(files[0])
         await until(lambda: states(works) == {"M0": "running"})
-        await works.offer(*files[1:])
+        await works.offer(*files[1:3])
         await until(lambda: states(works) == {"M0": "running", "M1": "queued", "M2": "queued"})
         for number in range(3):
             await end(pool)

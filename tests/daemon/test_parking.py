@@ -18,7 +18,7 @@ from dcnumd.daemon.measurements.parking import OutputFolders, blocked_folders
 from dcnumd.daemon.measurements.queue import JobQueue
 from dcnumd.errors import ResultError
 from dcnumd.logic.stamp import Stamp
-from tests.support.loop import in_loop, in_real_time
+from tests.support.loop import in_loop, in_real_time, until
 
 MANY = 300
 
@@ -71,12 +71,6 @@ async def looking(rows):
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-async def until(condition):
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 -- the ledger tells nobody of its changes
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

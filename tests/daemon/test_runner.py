@@ -14,6 +14,7 @@ from dcnumd.daemon.measurements import deadline
 from dcnumd.errors import JobCancelledError, MeasurementError, WorkerError
 from dcnumd.logic.job import JobResult, Progress
 from tests.support.fakes import FakeExecutor
+from tests.support.loop import until
 from tests.support.works import with_works
 
 SETTINGS = Settings(
@@ -78,21 +79,6 @@ def with_pool(folder, body, *, settings=SETTINGS, heeded="kill", capacity=1):
     executor = Stubborn(pool, heeded, capacity)
     with_works(folder, lambda works: body(works, pool), settings, with_jobs=True, executor=executor)
     return executor
-
-
-@pytest.fixture
-def files(tmp_path, measurement):
-    made = [tmp_path / f"M{number}.rtdc" for number in range(4)]
-    for number, path in enumerate(made):
-        measurement(path, seed=number)
-    return made
-
-
-async def until(condition):
-    """Wait until a condition holds; the time of this loop costs nothing."""
-    async with asyncio.timeout(1e6):
-        while not condition():  # noqa: ASYNC110 -- nothing tells when the executor gets a job
-            await asyncio.sleep(0.01)
 
 
 def states(works):

@@ -18,6 +18,7 @@ from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.processes.aside import Aside
 from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy
+from tests.support.loop import until
 
 LONG_SECONDS = 600.0
 WAIT_SECONDS = 120
@@ -36,12 +37,6 @@ def with_aside(body, nice=5, settings=QUIET):
             await child.close(10.0)
 
     asyncio.run(run())
-
-
-async def until(condition):
-    """Wait for what tells nobody when it happens."""
-    while not condition():  # noqa: ASYNC110 -- another process's state
-        await asyncio.sleep(0.002)
 
 
 async def begun(aside):

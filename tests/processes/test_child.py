@@ -26,6 +26,7 @@ from dcnumd.processes import child as child_module
 from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy
 from dcnumd.write.result import remove_leftovers
+from tests.support.loop import until
 
 CONFIGURE = functools.partial(logs.configure, LogSettings(level="error"))
 
@@ -57,13 +58,6 @@ def group_of(pid):
             if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
-
-
-async def until(condition):
-    """Wait for what tells nobody when it happens."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 -- another process's state
-            await asyncio.sleep(0.002)
 
 
 def test_calls_share_one_process_which_then_ends():

@@ -87,3 +87,9 @@ def in_real_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
         asyncio.run(test(*args, **kwargs))
 
     return run
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds that tells nobody when it does; the time limit of the test ends it otherwise."""
+    while not condition():  # noqa: ASYNC110 -- see above
+        await asyncio.sleep(0.005)
