@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -83,7 +84,7 @@ async def seen_here(result: JobResult) -> JobResult:
         return result
     path, pause, deadline = result.path_out, FIRST_LOOK_SECONDS, asyncio.get_running_loop().time() + SEEN_SECONDS
     while True:
-        size = await in_thread(os.fspath(path.parent), _size, path)
+        size = await in_thread(os.fspath(path.parent), _size, path, result.bytes_written)
         if size is not None and size == (result.bytes_written or size):
             return result
         if asyncio.get_running_loop().time() > deadline:
@@ -93,8 +94,12 @@ async def seen_here(result: JobResult) -> JobResult:
         pause = min(2 * pause, LAST_LOOK_SECONDS)
 
 
-def _size(path: pathlib.Path) -> int | None:
+def _size(path: pathlib.Path, expected: int) -> int | None:
     """Return the size of a file [bytes]; None if it is not there."""
+    with contextlib.suppress(OSError):
+        # In most cases the file is there, and its folder, which may be large, need not be read.
+        if (size := path.stat().st_size) == expected:
+            return size
     try:
         # Reading the folder makes a network file system ask the server again.
         if path.name in os.listdir(path.parent):  # noqa: PTH208 -- names only, without an object for each
