@@ -283,9 +283,10 @@ class Ledger(LedgerQueries):
 
     def note_untidy(self, folder: str) -> None:
         """Record that a folder may contain temporary files if the daemon is killed from now on."""
-        if folder not in self.untidy():
-            with self.transaction():
-                self._connection.execute("INSERT INTO untidy (folder) VALUES (CAST(? AS TEXT))", (text_of(folder),))
+        with self.transaction():
+            self._connection.execute(
+                "INSERT OR IGNORE INTO untidy (folder) VALUES (CAST(? AS TEXT))", (text_of(folder),)
+            )
 
     def note_tidy(self, folder: str) -> None:
         """Record that a folder contains no leftover temporary files."""
