@@ -30,23 +30,20 @@ class Mount:
     """Device or share."""
 
 
-def read_mounts(table: pathlib.Path = MOUNT_TABLE) -> dict[int, Mount]:
-    """Return all mounts by their number; see mountinfo in proc(5)."""
-    mounts = {}
-    for line in table.read_bytes().splitlines():
-        # A single hyphen ends a variable number of optional fields.
-        fields, _, rest = line.partition(b" - ")
-        number, _, device, root, point, *_ = fields.split(b" ")
-        kind, source, *_ = rest.split(b" ")
-        mounts[int(number)] = Mount(
-            int(number),
-            os.makedev(*map(int, device.split(b":"))),
-            _text(point),
-            _text(root),
-            _text(kind),
-            _text(source),
-        )
-    return mounts
+def mount_numbered(number: int, table: pathlib.Path = MOUNT_TABLE) -> Mount | None:
+    """Return the mount with this number; None if there is none. See mountinfo in proc(5)."""
+    begin = b"%d " % number
+    # Only one line is decoded: a computer may have hundreds of mounts, and each job asks for one.
+    line = next((line for line in table.read_bytes().splitlines() if line.startswith(begin)), None)
+    if line is None:
+        return None
+    # A single hyphen ends a variable number of optional fields.
+    fields, _, rest = line.partition(b" - ")
+    _, _, device, root, point, *_ = fields.split(b" ")
+    kind, source, *_ = rest.split(b" ")
+    return Mount(
+        number, os.makedev(*map(int, device.split(b":"))), _text(point), _text(root), _text(kind), _text(source)
+    )
 
 
 def device_of(descriptor: int) -> int:
@@ -55,7 +52,7 @@ def device_of(descriptor: int) -> int:
     If it cannot be determined, return the number that the file reports.
     """
     with contextlib.suppress(OSError):
-        mount = read_mounts().get(_mount_number(descriptor))
+        mount = mount_numbered(_mount_number(descriptor))
         if mount is not None:
             return mount.device
     return os.fstat(descriptor).st_dev
@@ -74,7 +71,7 @@ def mount_of(path: str) -> Mount | None:
                 os.close(descriptor)
             break
     try:
-        return read_mounts().get(number)
+        return mount_numbered(number)
     except OSError:
         return None
 

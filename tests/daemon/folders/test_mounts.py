@@ -18,7 +18,7 @@ import structlog.testing
 from dcnumd.config.values import Settings, WatchSettings
 from dcnumd.daemon.folders import hang_guard
 from dcnumd.daemon.folders.locations import Location, LocationMemory, NotMountedError, locate
-from dcnumd.daemon.folders.mounts import read_mounts
+from dcnumd.daemon.folders.mounts import mount_numbered
 from dcnumd.daemon.folders.watch import FolderWatch
 from tests.support.loop import in_real_time
 
@@ -62,10 +62,11 @@ def test_table_is_read_with_blanks_and_bytes(tmp_path):
         b"27 1 254:0 / / rw,relatime shared:1 master:2 - ext4 /dev/vda rw\n"
         b"31 27 0:40 /in\\040side /mnt/a\\040b\\134c\\012\xe9 rw - nfs4 server:/x\\040y rw,vers=4.2\n"
     )
-    mounts = read_mounts(table)
-    assert (mounts[27].point, mounts[27].kind, mounts[27].source) == ("/", "ext4", "/dev/vda")
-    assert mounts[31].point == os.fsdecode(b"/mnt/a b\\c\n\xe9")
-    assert (mounts[31].root, mounts[31].source) == ("/in side", "server:/x y")
+    local, share = mount_numbered(27, table), mount_numbered(31, table)
+    assert (local.point, local.kind, local.source) == ("/", "ext4", "/dev/vda")
+    assert share.point == os.fsdecode(b"/mnt/a b\\c\n\xe9")
+    assert (share.root, share.source) == ("/in side", "server:/x y")
+    assert mount_numbered(2, table) is None
 
 
 def test_network_file_systems_are_known():
