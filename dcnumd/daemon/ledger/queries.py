@@ -271,4 +271,6 @@ def sql_default(column: str) -> str:
 
 
 def _read(record: type[Record], row: sqlite3.Row) -> Record:
-    return record(**{**dict(row), "state": State(row["state"])})
+    # In order, since a row finds a column by its name only by comparing the names of all.
+    values = dict(zip(row.keys(), row, strict=True))
+    return record(**{**values, "state": State(values["state"])})

@@ -9,6 +9,7 @@ to settling. `dcnumd.daemon.ledger.records.TRANSITIONS` lists all transitions.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import sqlite3
@@ -101,8 +102,7 @@ class Lifecycle:
         interrupted = entry is not None and entry.stamp == stamp and bool(entry.interrupted)
         if entry is None or entry.content is not None:
             entry = self.ledger.add(path, stamp, uuid.uuid4().hex[:12])
-        self.ledger.move(entry.id, State.SETTLING, attempts=0)
-        self.ledger.amend(entry.id, stamp=stamp)
+        self.ledger.move(entry.id, State.SETTLING, attempts=0, **stamp._asdict())
         log.info("file.detected", path=path, size=stamp.size)
         self.tracker.wait_for(path, stamp, entry.id, group.watch.settle_seconds, interrupted=interrupted)
         return False
@@ -118,9 +118,8 @@ class Lifecycle:
         if found.content is None:
             raise ValueError(f"a complete file has a content: {found}")
         with self.ledger.transaction():
-            self.ledger.amend(candidate.entry_id, stamp=candidate.stamp)
             entry = self.ledger.identify(
-                self.ledger.get(candidate.entry_id),
+                dataclasses.replace(self.ledger.get(candidate.entry_id), **candidate.stamp._asdict()),
                 found.content,
                 found.ppid,
                 found.pphash,
