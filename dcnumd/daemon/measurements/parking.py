@@ -113,7 +113,8 @@ class OutputFolders:
 
     async def check(self, entry: Entry) -> ResultError | None:
         """Return the reason why the result of a measurement cannot be written; None if it can."""
-        obstacle = self._obstacles.get(self.root_of(entry))
+        # Usually there is none, and the folder need not be determined.
+        obstacle = self._obstacles.get(self.root_of(entry)) if self._obstacles else None
         if obstacle is not None and obstacle.error.reason != "no_space" and now() < obstacle.check_at:
             # A new check of a folder that does not answer would delay all other measurements. Free space, however, is
             # checked for each measurement, since a small result may fit where a large one does not.
@@ -121,8 +122,9 @@ class OutputFolders:
         return await self._check_now(entry)
 
     async def _check_now(self, entry: Entry) -> ResultError | None:
-        output = routing.output_for(self._settings, pathlib.Path(entry.path))
-        return await self._availability.obstacle(self.root_of(entry), output, entry.size or 0)
+        path = pathlib.Path(entry.path)
+        root, output = routing.output_root_of(self._settings, path), routing.output_for(self._settings, path)
+        return await self._availability.obstacle(root, output, entry.size or 0)
 
     def park(self, waiting: Waiting, error: ResultError, *, failed: bool = False) -> None:
         """Let a measurement wait until its folder accepts results again.
@@ -155,8 +157,7 @@ class OutputFolders:
 
     def succeeded(self, entry: Entry) -> None:
         """Note that a result was written."""
-        obstacle = self._obstacles.get(root := self.root_of(entry))
-        if obstacle is None:
+        if not self._obstacles or (obstacle := self._obstacles.get(root := self.root_of(entry))) is None:
             return
         obstacle.failures = 0
         if not self._queue.parked(root):

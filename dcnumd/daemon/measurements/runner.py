@@ -219,20 +219,18 @@ class JobRunner:
 
     async def _check(self, waiting: Waiting) -> Waiting | None:
         """Return the measurement if its file is unchanged and its result can be written; None if it must wait."""
-        entry = waiting.entry
-        if not await self._is_as_queued(entry):
-            return None
-        if (obstacle := await self.outputs.check(entry)) is not None:
-            if self._once:
-                self._lifecycle.fail(entry, obstacle)
-            else:
-                self.outputs.park(waiting, obstacle)
-            return None
+        obstacle = await self.outputs.check(waiting.entry)
         # The check of the folder may have taken long, and the file may have changed meanwhile.
-        entry = self._ledger.get(entry.id)
+        entry = self._ledger.get(waiting.entry.id)
         if entry.state is not State.QUEUED or not await self._is_as_queued(entry):
             return None
-        return dataclasses.replace(waiting, entry=entry)
+        if obstacle is None:
+            return dataclasses.replace(waiting, entry=entry)
+        if self._once:
+            self._lifecycle.fail(entry, obstacle)
+        else:
+            self.outputs.park(waiting, obstacle)
+        return None
 
     async def _attempt(self, waiting: Waiting) -> JobResult | None:
         """Run the job of a measurement, and record the outcome; return its result, or None if it failed."""
