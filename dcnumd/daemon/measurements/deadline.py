@@ -33,7 +33,7 @@ class Deadline:
         self._used = 0.0
         self._counting_since: float | None = now()
         self._sign_at = 0.0
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Future[None] | None = None
 
     @property
     def used(self) -> float:
@@ -48,13 +48,13 @@ class Deadline:
     def hold(self) -> None:
         """Stop the clock."""
         self._used, self._counting_since = self.used, None
-        self._changed.set()
+        self._note_change()
 
     def resume(self) -> None:
         """Start the clock again."""
         if self._counting_since is None:
             self._counting_since = now()
-            self._changed.set()
+            self._note_change()
 
     async def wait(self, call: asyncio.Future[Any]) -> Literal["done", "timeout", "stalled"]:
         """Wait until the job has ended or has exceeded one of its limits; return which."""
@@ -62,11 +62,12 @@ class Deadline:
             left = min(self.limit_seconds, self._sign_at + self.stall_seconds) - self.used
             if left <= 0:
                 return "timeout" if self.used >= self.limit_seconds else "stalled"
-            self._changed.clear()
-            changed = asyncio.create_task(self._changed.wait(), name="deadline changed")
+            self._changed = asyncio.get_running_loop().create_future()
             seconds = left if self._counting_since is not None and math.isfinite(left) else None
-            try:
-                await asyncio.wait([call, changed], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                changed.cancel()
+            await asyncio.wait([call, self._changed], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return "done"
+
+    def _note_change(self) -> None:
+        """Have `wait` compute the time that is left again."""
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
