@@ -19,8 +19,7 @@ from dcnumd.logic.slot_tasks import SlotTasks, pieces_of
 from dcnumd.logic.staging import Kind, StagingLayout
 from dcnumd.logic.tasks import FileProgram, FramesReply, FramesTask, PackReply, PackTask, StepReply
 from dcnumd.logic.timing import StageTimes
-from dcnumd.processes.worker_pool import Reply, WorkerPool
-from dcnumd.segm.session import SegmenterWorker, SegmentProgram
+from dcnumd.processes.worker_pool import Reply
 from dcnumd.write.packed import PackedDataset
 from dcnumd.write.writer import compression_level
 
@@ -62,7 +61,7 @@ class FileRun:
         self._plan = plan
         self._background = work.background
         self._slots = pipeline.prepare(plan, work.background, engaged.layout, work.images, columns.kinds)
-        self._segmenter = engaged.segmenter
+        self._engaged = engaged
         self._stagings = (pipeline.images, pipeline.scalars)
         self._known = known = work.known
         self.collector = Collector(self._slots, pipeline.images, pipeline.scalars, columns, plan.count, known)
@@ -80,10 +79,6 @@ class FileRun:
         self._unpacked: dict[tuple[int, int], int] = {}
         self._reported = 0.0
 
-    @property
-    def _pool(self) -> WorkerPool[SegmenterWorker]:
-        return self._segmenter.pool
-
     def execute(self, begin_result: Callable[[], Sequence[Sequence[PackedDataset]]]) -> None:
         """Process the file.
 
@@ -97,47 +92,24 @@ class FileRun:
         DcnumdError
             The first error of a worker; or two workers died during the same task; or the job was cancelled.
         """
-        pool = self._pool
-        self._segmenter.program = file_program(
+        program = file_program(
             self._plan,
             self._background,
             tuple(staging.layout for staging in self._stagings),
             compression_level(self._plan.job.compression),
         )
-        self._segmenter.reinitialize_workers(self._slots)
-        for slot in self._slots:
-            slot.state = "d"
-        self._segmenter.mp_active.set()
-        try:
-            with self._times.pool(len(pool.workers), lambda: pool.seconds_waited):
-                pool.hand_out(self._next_task)
-                with self._times.stage("begin"):
-                    datasets = begin_result()
-                self._commit()
-                for reply in pool.work(self._next_task, self._take_back, self._line.stop_if_asked):
-                    self._handle(reply, datasets)
-            if not self.collector.finished:
-                raise WorkerError(f"no task is left, but only {self.collector.frames_done} frames are done", "internal")
-        except BaseException:
-            self._drain()
-            raise
-        finally:
-            self._segmenter.mp_active.clear()
-        self._release_file()
-
-    def _drain(self) -> None:
-        """Wait until no task of this file is running, because its reply would be taken for one of the next file."""
-        try:
-            self._pool.drain()
-        except BaseException:
-            self._pool.stop()
-            raise
-        self._release_file()
-
-    def _release_file(self) -> None:
-        """Make the workers close the file; they keep the slots, because mapping memory again is slow."""
-        self._segmenter.program = SegmentProgram()
-        self._segmenter.reinitialize_workers(self._slots)
+        with (
+            self._engaged.running(program, self._slots) as pool,
+            self._times.pool(len(pool.workers), lambda: pool.seconds_waited),
+        ):
+            pool.hand_out(self._next_task)
+            with self._times.stage("begin"):
+                datasets = begin_result()
+            self._commit()
+            for reply in pool.work(self._next_task, self._take_back, self._line.stop_if_asked):
+                self._handle(reply, datasets)
+        if not self.collector.finished:
+            raise WorkerError(f"no task is left, but only {self.collector.frames_done} frames are done", "internal")
 
     def _next_task(self, worker: int) -> PackTask | FramesTask | None:
         """Return the next task for a worker: packing first, which frees staging units."""
@@ -146,14 +118,14 @@ class FileRun:
         reserved = self._tasks.next_for(worker)
         if reserved is None:
             return None
-        self._segmenter.mp_slot_index.value = reserved.slot_index
+        self._engaged.segmenter.mp_slot_index.value = reserved.slot_index
         return self._tasks.task_of(reserved, self._background)
 
     def _next_packing(self) -> PackTask:
         """Return chunks of one kind: a worker's share of those that wait, since each task takes time by itself."""
         task = self._to_pack.popleft()
         units = list(task.units)
-        for _ in range(len(self._to_pack) // len(self._pool.workers)):
+        for _ in range(len(self._to_pack) // self._engaged.pipeline.num_workers):
             following = self._to_pack[0]
             if (following.staging, following.kinds) != (task.staging, task.kinds):
                 break

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from dcnumd.errors import WorkerError
@@ -29,10 +30,11 @@ from dcnumd.logic.plan import Plan
 from dcnumd.logic.segmenter_choice import resolved_kwargs
 from dcnumd.logic.slot_register import SlotRegister
 from dcnumd.logic.staging import Kind, Staging
-from dcnumd.logic.tasks import WarmUpProgram, WarmUpTask
-from dcnumd.processes.worker_pool import time_limit
+from dcnumd.logic.tasks import FileProgram, WarmUpProgram, WarmUpTask
+from dcnumd.processes.worker_pool import WorkerPool, time_limit
 from dcnumd.segm.methods import get_segmenter
 from dcnumd.segm.segmenter_mpo import MPOSegmenter
+from dcnumd.segm.session import SegmenterWorker, SegmentProgram
 from dcnumd.shared_memory.slot import ChunkSlotData
 
 LOAD_SECONDS = 300.0
@@ -68,6 +70,32 @@ class Engagement:
     """Amount of data that is processed at the same time."""
     segmenter: MPOSegmenter
     """The segmenter of the file, with the workers of the pipeline."""
+
+    @contextlib.contextmanager
+    def running(self, program: FileProgram, slots: Sequence[ChunkSlotData]) -> Iterator[WorkerPool[SegmenterWorker]]:
+        """Have the workers run a program in the block; yields the pool that gives them tasks.
+
+        No task is running after the block, because its reply would be taken for one of the next file. The workers have
+        closed the file then; they keep the slots, because mapping memory again is slow.
+        """
+        segmenter, pool = self.segmenter, self.segmenter.pool
+        segmenter.program = program
+        segmenter.reinitialize_workers(slots)
+        for slot in slots:
+            slot.state = "d"
+        segmenter.mp_active.set()
+        try:
+            yield pool
+        finally:
+            try:
+                pool.drain()
+            except BaseException:
+                pool.stop()
+                raise
+            finally:
+                segmenter.mp_active.clear()
+            segmenter.program = SegmentProgram()
+            segmenter.reinitialize_workers(slots)
 
 
 class Pipeline:

@@ -13,7 +13,6 @@ from dcnumd.logic.pipeline import Engagement
 from dcnumd.logic.plan import Plan
 from dcnumd.logic.slot_tasks import Piece, SlotTasks
 from dcnumd.logic.tasks import FramesReply, FramesTask
-from dcnumd.segm.session import SegmentProgram
 
 Units = npt.NDArray[np.int64]
 
@@ -34,9 +33,8 @@ class UnitRun:
     def __init__(self, plan: Plan, background: PreparedBackground, engaged: Engagement, unit: int) -> None:
         self._plan = plan
         self._background = background
-        self._segmenter = engaged.segmenter
+        self._engaged = engaged
         self._unit = unit
-        self._number = engaged.pipeline.num_workers
         self._slots = engaged.pipeline.prepare_slots(plan, background, engaged.layout)
 
     def execute(
@@ -61,15 +59,9 @@ class UnitRun:
         DcnumdError
             The first error of a worker; or two workers died during the same task.
         """
-        segmenter, pool = self._segmenter, self._segmenter.pool
-        pieces = list(self._pieces(units))
-        tasks = SlotTasks(self._slots, pieces, self._unit, self._number, is_exclusive=segmenter.is_exclusive)
-        segmenter.program = file_program(self._plan, self._background)
-        segmenter.reinitialize_workers(self._slots)
-        for slot in self._slots:
-            slot.state = "d"
-        segmenter.mp_active.set()
-
+        pieces, is_exclusive = list(self._pieces(units)), self._engaged.segmenter.is_exclusive
+        workers = self._engaged.pipeline.num_workers
+        tasks = SlotTasks(self._slots, pieces, self._unit, workers, is_exclusive=is_exclusive)
         begun = False
 
         def next_task(worker: int) -> FramesTask | None:
@@ -81,7 +73,7 @@ class UnitRun:
             begun = True
             return tasks.task_of(reserved, self._background)
 
-        try:
+        with self._engaged.running(file_program(self._plan, self._background), self._slots) as pool:
             for reply in pool.work(next_task, tasks.take_back):
                 tasks.finish(reply.task)
                 slot = self._slots[reply.task.slot_index]
@@ -89,11 +81,6 @@ class UnitRun:
                     slot.state = "d"
                 if isinstance(reply.value, FramesReply):
                     on_reply(reply.task.first // self._unit, reply.value)
-        finally:
-            segmenter.mp_active.clear()
-            pool.drain()
-            segmenter.program = SegmentProgram()
-            segmenter.reinitialize_workers(self._slots)
 
     def _pieces(self, units: Units) -> Iterable[Piece]:
         """Yield pieces of consecutive units that fit a slot."""
