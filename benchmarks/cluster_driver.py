@@ -39,7 +39,7 @@ class WaitingEngine:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    async def process(self, job: Job, tell: Callable[[Progress], None], asked: asyncio.Future[None]) -> JobResult:
+    async def process(self, job: Job, tell: Callable[[Progress], None], asked: asyncio.Task[None]) -> JobResult:
         """Report progress at the beginning and at the end, as for a short measurement, and wait in between."""
         tell(Progress(job.job_id, "background", 0, 0, 0))
         await asyncio.wait([asked], timeout=self._seconds)

@@ -11,7 +11,7 @@ from typing import Any
 from dcnumd.config.path_map import PathMap
 from dcnumd.config.values import Settings
 from dcnumd.daemon.cluster import names
-from dcnumd.daemon.cluster.engine import process, stop
+from dcnumd.daemon.cluster.engine import process
 from dcnumd.daemon.cluster.exclusions import Exclusions
 from dcnumd.daemon.cluster.link import Link
 from dcnumd.daemon.cluster.places import job_there, result_here, seen_here, text_here
@@ -20,10 +20,6 @@ from dcnumd.daemon.cluster.turns import urgency
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.job import Job, JobResult, Progress
 from dcnumd.status import Cluster
-
-
-def _new_future() -> asyncio.Future[None]:
-    return asyncio.get_running_loop().create_future()
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -39,18 +35,16 @@ class Handed:
     """Name of that worker."""
     allowed: frozenset[str] = frozenset()
     """Addresses of the only workers that may start it; empty if all may."""
-    unwanted: bool = False
-    """Whether it was asked to stop."""
     error: WorkerError | None = None
     """Why the daemon does not wait for the job any more."""
-    given_up: asyncio.Future[None] = dataclasses.field(default_factory=_new_future)
-    """Done when `error` is set."""
+    given_up: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    """Set when `error` is."""
 
     def give_up(self, error: WorkerError) -> None:
         """Do not wait for the job any more."""
         if self.error is None:
             self.error = error
-            self.given_up.set_result(None)
+            self.given_up.set()
 
 
 class DaskExecutor:
@@ -145,9 +139,7 @@ class DaskExecutor:
 
     def ask_to_stop(self, job: Job) -> None:
         """Ask the worker to end the job, which it does within seconds, if necessary by ending its process."""
-        if (handed := self._jobs.get(job.job_id)) is not None:
-            handed.unwanted = True
-            self._do(self._ask_to_stop(handed))
+        self._do(self._ask_to_stop(job))
 
     def terminate(self, job: Job) -> None:
         """Do nothing: the worker terminates a job that does not react."""
@@ -180,9 +172,6 @@ class DaskExecutor:
     def on_message(self, message: Mapping[str, Any]) -> None:
         """Handle a report of a worker on the progress of a job."""
         if (handed := self._jobs.get(message["job_id"])) is not None:
-            if handed.unwanted and not handed.worker:
-                # It had not begun when the workers were asked.
-                self._do(self._ask_to_stop(handed))
             handed.worker, handed.name = message["worker"], message["name"]
             self.reports.remember(message["job_id"], handed.worker)
             fields = {name: value for name, value in message.items() if name not in {"worker", "name"}}
@@ -229,7 +218,7 @@ class DaskExecutor:
                 del self._jobs[handed.job.job_id]
 
     async def _outcome(self, handed: Handed) -> JobResult:
-        from distributed import KilledWorker, fire_and_forget  # noqa: PLC0415 -- loaded when it was connected
+        from distributed import Event, KilledWorker, fire_and_forget  # noqa: PLC0415 -- loaded when it was connected
 
         job, client = handed.job, self._link.client
         if client is None:
@@ -237,6 +226,11 @@ class DaskExecutor:
         usable = self._usable()
         handed.allowed = frozenset() if usable == self._link.workers else usable
         there = job_there(self._paths, job)
+        try:
+            # An earlier attempt may have been asked to stop.
+            await Event(names.stop_event(job.job_id), client=client).clear()
+        except OSError as error:
+            raise _unreachable(job) from error
         remote = client.submit(
             process,
             there,
@@ -251,8 +245,9 @@ class DaskExecutor:
         # The job continues if this daemon is killed; its next run finds it by its key.
         fire_and_forget(remote)
         answer = asyncio.ensure_future(remote.result())
+        given_up = asyncio.create_task(handed.given_up.wait())
         try:
-            await asyncio.wait([answer, handed.given_up], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([answer, given_up], return_when=asyncio.FIRST_COMPLETED)
             if answer.done() and not answer.cancelled():
                 result = await seen_here(result_here(job, there, answer.result()))
                 if result.outcome == "done":
@@ -267,6 +262,7 @@ class DaskExecutor:
         except DcnumdError as error:
             raise self._failure(handed, there, error) from error
         finally:
+            given_up.cancel()
             if not answer.done():
                 answer.cancel()
                 await self._cancel(client, remote)
@@ -295,12 +291,12 @@ class DaskExecutor:
         if client is self._link.client:
             await client.cancel([remote], force=True)
 
-    async def _ask_to_stop(self, handed: Handed) -> None:
-        # A job whose worker is not known may have begun on any of them.
-        workers = [handed.worker] if handed.worker else sorted(self._link.workers)
+    async def _ask_to_stop(self, job: Job) -> None:
+        from distributed import Event  # noqa: PLC0415 -- as above
+
         if self._link.client is not None:
             try:
-                await self._link.client.run(stop, handed.job.job_id, workers=workers, on_error="ignore")
+                await Event(names.stop_event(job.job_id), client=self._link.client).set()
             except OSError:
                 self._link.doubt()
 

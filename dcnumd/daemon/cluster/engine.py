@@ -9,8 +9,11 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import structlog
+
 from dcnumd.config.values import PlotSettings, Settings
 from dcnumd.daemon.cluster.exclusions import OF_WORKER
+from dcnumd.daemon.cluster.names import stop_event
 from dcnumd.daemon.measurements.deadline import Deadline
 from dcnumd.daemon.measurements.local_executor import LocalExecutor
 from dcnumd.daemon.measurements.report_process import ReportProcess
@@ -22,6 +25,12 @@ from dcnumd.processes.child import Child
 from dcnumd.processes.courtesy import Courtesy
 
 R = TypeVar("R")
+
+log = structlog.get_logger()
+
+WAIT_SECONDS = 30.0
+"""Time limit of a question to the scheduler whether a job is to stop [s], after which it is asked again. Without a
+limit, the scheduler would keep each question for ever."""
 
 
 class Engine:
@@ -78,7 +87,7 @@ class Engine:
         await self._reports.start()
         return await (self._reports.call_aside if aside else self._reports.call)(function, *args)
 
-    async def process(self, job: Job, tell: Callable[[Progress], None], asked: asyncio.Future[None]) -> JobResult:
+    async def process(self, job: Job, tell: Callable[[Progress], None], asked: asyncio.Task[None]) -> JobResult:
         """Process a job, when the previous one has ended.
 
         Parameters
@@ -88,7 +97,7 @@ class Engine:
         tell
             Called with the progress.
         asked
-            Future that is done when the job is to stop.
+            Task that ends when the job is to stop.
 
         Raises
         ------
@@ -114,8 +123,7 @@ class Engine:
         self._tell = tell
         tell(Progress(job.job_id, "background", 0, 0, 0))
         # If this call is cancelled because the scheduler was lost, the job continues.
-        ends: list[asyncio.Future[Any]] = [work, asked]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([work, asked], return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             work.cancel()
         return await asyncio.shield(work)
@@ -141,8 +149,6 @@ class Engine:
 
 
 _engine: Engine | None = None
-_asked: dict[str, asyncio.Future[None]] = {}
-"""ID of a job that runs on this worker → future that is done when it is to stop."""
 
 
 def use(engine: Engine | None) -> None:
@@ -161,7 +167,7 @@ async def process(job: Job, topic: str) -> JobResult:
     topic
         Topic on which progress is reported.
     """
-    from distributed import get_worker  # noqa: PLC0415 -- a worker has loaded it
+    from distributed import Event, get_client, get_worker  # noqa: PLC0415 -- a worker has loaded it
 
     worker = get_worker()
     if _engine is None:
@@ -173,19 +179,11 @@ async def process(job: Job, topic: str) -> JobResult:
             # Dask adds the address of the worker as `worker`.
             worker.log_event(topic, {**dataclasses.asdict(progress), "name": str(worker.name)})
 
-    asked = _asked[job.job_id] = asyncio.get_running_loop().create_future()
+    asked = asyncio.create_task(_until_set(Event(stop_event(job.job_id), client=get_client())))
     try:
         return await _engine.process(job, tell, asked)
     finally:
-        # After a loss of the connection, the job may have been handed to this worker again.
-        if _asked.get(job.job_id) is asked:
-            del _asked[job.job_id]
-
-
-def stop(job_id: str) -> None:
-    """Have a job end with `JobCancelledError`, if it runs on this worker."""
-    if (asked := _asked.get(job_id)) is not None and not asked.done():
-        asked.set_result(None)
+        asked.cancel()
 
 
 async def report(function: Callable[..., R], *args: Any, aside: bool) -> R:
@@ -193,6 +191,16 @@ async def report(function: Callable[..., R], *args: Any, aside: bool) -> R:
     if _engine is None:
         raise WorkerError("this worker was not started by `dcnumd worker`", "worker")
     return await _engine.report(function, *args, aside=aside)
+
+
+async def _until_set(event: Any) -> None:
+    """Wait until a distributed event is set; for ever if the scheduler is lost."""
+    try:
+        while not await event.wait(timeout=WAIT_SECONDS):
+            pass
+    except OSError as error:
+        log.debug("log.message", logger=__name__, message=f"nobody can ask the job to stop any more: {error}")
+        await asyncio.Event().wait()
 
 
 def _size(job: Job) -> int:

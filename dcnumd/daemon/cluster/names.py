@@ -13,7 +13,7 @@ from dcnumd import __version__
 from dcnumd.kernels.key import code_key
 
 PREFIX = "dcnumd-"
-"""Beginning of the names of all resources, keys and topics of dcnumd on a scheduler."""
+"""Beginning of the names of all resources, keys, topics and events of dcnumd on a scheduler."""
 JOIN_TOPIC = "all"
 """Topic on which the scheduler announces workers that join or leave."""
 
@@ -57,3 +57,8 @@ def key(daemon: str, job_id: str) -> str:
 def topic(daemon: str) -> str:
     """Return the topic on which workers report the progress of the jobs of a daemon."""
     return f"{PREFIX}{daemon}"
+
+
+def stop_event(job_id: str) -> str:
+    """Return the name of the distributed event that asks a job to stop."""
+    return f"{PREFIX}stop-{job_id}"
