@@ -11,6 +11,8 @@ from dcnumd.logic.stamp import Stamp
 from dcnumd.report.request import LiveReport
 from dcnumd.status import Live, LiveCheck
 
+LAG_SECONDS = 5.0
+"""Time for which no fewer frames must wait before the camera counts as faster than the processing [s]."""
 NOTHING = LiveProgress(0, 0, 0, 0, 0.0, 0.0, False, 0, False, False)
 """Progress before the first step."""
 
@@ -45,8 +47,14 @@ class Reading:
     """Number of the plot."""
     drawing: asyncio.Task[None] | None = None
     """Task that judges and draws the events."""
+    lagging_since: float | None = None
+    """Since when only a part of the frames is shown, and no fewer of them wait, on the same clock [s]."""
+    fewest_waiting: int = 0
+    """Number of frames that waited then."""
+    falls_behind: bool = False
+    """Whether the camera is faster than the processing."""
     lagged: bool = False
-    """Whether the camera was faster than the processing at any time."""
+    """Whether that was logged."""
     wanted: bool = False
     """Whether the job of the measurement waits for the events."""
     complete: bool = False
@@ -60,6 +68,13 @@ class Reading:
         """Record the progress."""
         if progress.frames > self.progress.frames:
             self.grew_at = moment
+        waiting, has_begun = progress.frames - progress.frames_done, bool(self.progress.frames_done)
+        if not progress.lagging:
+            self.lagging_since = None
+        elif self.lagging_since is None or waiting < self.fewest_waiting or not has_begun:
+            # At first, the processing catches up with what was recorded before.
+            self.lagging_since, self.fewest_waiting = moment, waiting
+        self.falls_behind = self.lagging_since is not None and moment - self.lagging_since >= LAG_SECONDS
         self.progress = progress
 
     def note_report(self, report: LiveReport, now: str) -> None:
@@ -78,7 +93,7 @@ class Reading:
             events=progress.events,
             seconds=round(progress.seconds, 1),
             lag_seconds=round(progress.lag_seconds, 2),
-            lagging=progress.lagging,
+            lagging=self.falls_behind,
             spool_bytes=progress.spool_bytes,
             spool_full=progress.spool_full,
             yield_per_frame=round(progress.events / progress.frames_done, 4) if progress.frames_done else None,

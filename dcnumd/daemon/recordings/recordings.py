@@ -251,7 +251,7 @@ class Recordings:
         reading.note_progress(progress, moment)
         self._counters.live_frames += max(0, progress.frames_done - before.frames_done)
         self._counters.live_frames_again += max(0, progress.frames_again - before.frames_again)
-        if progress.lagging and not reading.lagged:
+        if reading.falls_behind and not reading.lagged:
             reading.lagged = True
             log.warning("live.lagging", path=reading.path, lag_seconds=round(progress.lag_seconds, 2))
         if moment - reading.told_at >= TELL_SECONDS:

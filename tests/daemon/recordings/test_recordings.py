@@ -24,6 +24,7 @@ from dcnumd.config.values import (
 )
 from dcnumd.daemon.ledger.records import State
 from dcnumd.daemon.recordings import recordings
+from dcnumd.daemon.recordings.reading import LAG_SECONDS
 from dcnumd.errors import MeasurementError, WorkerError
 from dcnumd.logic.calls import run_job
 from dcnumd.logic.job import JobResult
@@ -367,15 +368,33 @@ async def test_recording_that_continues_after_its_end_is_read_anew(works, events
 
 @reading
 async def test_progress_and_lag_are_logged(works, events):
-    """Progress comes every 10 s, the lag when it begins for the first time."""
+    """Progress comes every 10 s, the lag when it has lasted for the first time."""
     works.live.progress = dataclasses.replace(PROGRESS, lagging=True, lag_seconds=3.4)
     recorded = await begin(works)
+    await holds(lambda: shown(works, recorded)[0].lagging)
     await asyncio.sleep(3.5 * recordings.TELL_SECONDS)
     assert len(named(events, "live.progress")) in {3, 4}
     assert {(one["frames"], one["events"], one["lag_seconds"]) for one in named(events, "live.progress")} == {
         (1000, 600, 3.4)
     }
     assert len(named(events, "live.lagging")) == 1
+    recorded.recorder.close()
+
+
+@reading
+async def test_beginning_that_is_caught_up_with_is_no_lag(works, events):
+    """Much is recorded when workers start or the config is read again; fewer frames wait from step to step then."""
+    waiting = dataclasses.replace(PROGRESS, frames=100_000, frames_done=0, lagging=True)
+    works.live.progress = waiting
+    recorded = await begin(works)
+    await asyncio.sleep(2 * LAG_SECONDS)
+    for done in range(10_000, 100_000, 10_000):
+        works.live.progress = dataclasses.replace(waiting, frames_done=done)
+        await asyncio.sleep(LAG_SECONDS / 2)
+        assert not shown(works, recorded)[0].lagging
+    works.live.progress = dataclasses.replace(waiting, frames=200_000, frames_done=100_000, lagging=False)
+    await asyncio.sleep(2 * LAG_SECONDS)
+    assert not named(events, "live.lagging")
     recorded.recorder.close()
 
 
