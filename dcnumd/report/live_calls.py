@@ -112,8 +112,13 @@ def advance_recording(key: str, seconds: float, *, want_values: bool) -> LiveSte
     return LiveStep(progress, _values(opened, progress) if want_values else b"")
 
 
-def finish_recording(key: str) -> None:
+def finish_recording(key: str) -> bool:
     """Complete the file with the events of a recording, and stop to read it.
+
+    Returns
+    -------
+    has_events
+        Whether the file is of use; False if there were too few frames for any events.
 
     Raises
     ------
@@ -122,8 +127,9 @@ def finish_recording(key: str) -> None:
     """
     opened = _opened[key]
     with _concerning(opened.path):
-        opened.session.finish()
+        has_events = opened.session.finish()
     drop_recording(key)
+    return has_events
 
 
 def drop_recording(key: str) -> None:

@@ -37,6 +37,8 @@ class FakeLive:
         """What each step returns."""
         self.values = b""
         """What it returns if values are wanted."""
+        self.has_events = True
+        """Whether there are enough frames for events."""
         self.error: Exception | None = None
         """What each call raises."""
         self.open: dict[str, LiveRequest] = {}
@@ -54,7 +56,7 @@ class FakeLive:
         answer = {
             live_calls.open_recording: self._begin,
             live_calls.advance_recording: self._advance,
-            live_calls.finish_recording: self._drop,
+            live_calls.finish_recording: self._finish,
         }[function]
         return answer(*args, **kwargs)
 
@@ -80,6 +82,10 @@ class FakeLive:
             raise WorkerError(f"{key} is not open", "internal")
         self.steps += 1
         return live_calls.LiveStep(dataclasses.replace(self.progress), self.values if want_values else b"")
+
+    def _finish(self, key: str) -> bool:
+        self._drop(key)
+        return self.has_events
 
     def _drop(self, key: str) -> None:
         self.open.pop(key, None)

@@ -59,6 +59,8 @@ class Reading:
     """Whether the job of the measurement waits for the events."""
     complete: bool = False
     """Whether the file with the events is complete."""
+    has_events: bool = False
+    """Whether there were enough frames to fill it."""
     end: Stamp | None = None
     """Stamp of the recording when this file was completed; None if it was at rest."""
     over: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)

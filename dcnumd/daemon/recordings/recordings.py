@@ -134,7 +134,7 @@ class Recordings:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
                 await reading.over.wait()
-        return reading.spool if reading.complete else None
+        return reading.spool if reading.complete and reading.has_events else None
 
     def on_done(self, entry: Entry, result: JobResult) -> None:
         """Log that the result of a recording is there, if it was processed while it grew."""
@@ -238,7 +238,7 @@ class Recordings:
 
     async def _finish(self, process: LiveProcess, reading: Reading, candidate: Candidate | None) -> None:
         """Complete the file with the events of a recording."""
-        await process.call(finish_recording, reading.key)
+        reading.has_events = await process.call(finish_recording, reading.key)
         reading.complete, reading.end = True, candidate.stamp if candidate is not None else None
         reading.over.set()
         self._on_change()

@@ -98,19 +98,18 @@ class LiveSession:
         self._file.check_name()
         return self._recording.progress(self._frames, ended=self._ended)
 
-    def finish(self) -> None:
-        """Write the index of the spool, which can be used from then on.
+    def finish(self) -> bool:
+        """Write the index of the spool, which can be used from then on; return False if there were too few frames.
 
         Raises
         ------
-        MeasurementError
-            Reason ``not_live``, when there were too few frames.
         OSError
             The index cannot be written.
         """
         if self._recording is None:
-            raise unsuited(self._file.path, "there were too few frames")
+            return False
         self._spool.finish(self._recording.arrays())
+        return True
 
     def _begin(self) -> Recording | None:
         """Resolve the settings for the recording, once it has enough frames."""

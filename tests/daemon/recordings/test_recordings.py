@@ -399,6 +399,19 @@ async def test_beginning_that_is_caught_up_with_is_no_lag(works, events):
 
 
 @reading
+async def test_recording_that_is_too_short_for_events_is_no_fault(works, events):
+    """Its job computes all of it, and nobody is warned."""
+    recorded = await begin(works)
+    works.live.has_events = False
+    works.live.progress = dataclasses.replace(PROGRESS, frames=30, frames_done=0, events=0, ended=True)
+    await recorded.end()
+    await works.until(lambda: works.states() == [State.DONE])
+    assert works.executor.pool.spools == [None]
+    assert len(named(events, "live.finished")) == 1
+    assert not named(events, "live.abandoned")
+
+
+@reading
 async def test_warnings_have_the_time_since_when(works, events):
     """As long as a check warns, this time stays; a check that warns again has a new one. The plot is numbered."""
     works.live.values = pickle.dumps(steady(masks_dropped=2000))

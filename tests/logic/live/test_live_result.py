@@ -17,7 +17,7 @@ from dcnumd.logic.job import Job, PipelineSettings
 from dcnumd.logic.live.messages import LiveRequest
 from dcnumd.logic.live.session import LiveSession
 from dcnumd.simulate.spec import MeasurementSpec
-from tests.support.live_results import SPOOL_BYTES, catch_up, compare_results, record_live
+from tests.support.live_results import SPOOL_BYTES, catch_up, compare_results, record_live, spool_of
 from tests.support.recorder import Peculiarities, RecorderProcess
 
 SPEC = MeasurementSpec(size=(48, 100), frames=3000, rate=1000, seed=5, density=0.8, chunk=20)
@@ -314,6 +314,20 @@ def test_frames_of_a_file_that_replaces_the_recording_are_not_taken_for_its_own(
         with pytest.raises(DcnumdError) as error:
             catch_up(session)
     assert error.value.reason == "replaced"
+
+
+def test_recording_without_a_whole_unit_has_no_spool(tmp_path):
+    """That is no error."""
+    job = job_for(tmp_path / "M001.rtdc")
+    with (
+        RecorderProcess(job.path_in, SPEC) as instrument,
+        LiveSession(LiveRequest(job, spool_of(job), SPOOL_BYTES)) as session,
+    ):
+        instrument.record(10)
+        instrument.finish()
+        assert catch_up(session).ended
+        assert not session.finish()
+    finish(job, differs=True)
 
 
 def test_times_that_fall_are_accepted(tmp_path):
