@@ -11,8 +11,10 @@ from dcnumd.config.values import LogSettings, ReportSettings, Settings
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.live.view import View
 from dcnumd.daemon.measurements.counters import Counters
+from dcnumd.logic.job import Progress
 from dcnumd.logic.stamp import Stamp
 from dcnumd.report.request import ReportSummary
+from tests.support.loop import in_loop
 
 MORNING, NOON = "2026-11-21 08:00:00", "2026-11-21 12:00:00"
 FUTURE = f"{dt.date.today() + dt.timedelta(days=400)} 12:00:00"  # noqa: DTZ011 -- the instrument's time is local
@@ -54,3 +56,12 @@ def test_plot_is_drawn_again_only_where_it_is_missing_or_looks_different(tmp_pat
     assert not view.lacks_plot()
     view.settings = dataclasses.replace(Settings(), report=ReportSettings(gallery=0))
     assert view.lacks_plot()
+
+
+@in_loop
+async def test_progress_of_jobs_that_have_ended_is_forgotten():
+    """A daemon may process any number of measurements, and nobody may ever look at its page."""
+    view = View(Settings(), Counters(), tuple, int)
+    for number in range(100):
+        view.note_progress(Progress(f"{number}", "writing", 10, 10, 5))
+    assert len(view._progress) == 1

@@ -114,7 +114,8 @@ class View:
 
     def note_progress(self, progress: Progress) -> None:
         """Record the progress of a job."""
-        last = self._progress.get(progress.job_id)
+        if (last := self._progress.get(progress.job_id)) is None:
+            self._forget_ended()
         since = last.since if last is not None and last.progress.stage == progress.stage else now()
         self._progress[progress.job_id] = StageProgress(progress, since)
         self.touch()
@@ -351,11 +352,21 @@ class View:
 
     def _running(self, session: Session | None, *, held: bool) -> tuple[Running, ...]:
         early = session.jobs.early.running if session else None
-        running = (*session.jobs.running, *([early] if early else [])) if session else ()
-        known = {entry.job_id: self._progress.get(entry.job_id) for entry in running}
-        self._progress = {job_id: progress for job_id, progress in known.items() if progress is not None}
-        rows = (_running_row(entry, known[entry.job_id], held=held) for entry in running)
+        self._forget_ended()
+        rows = (_running_row(one, self._progress.get(one.job_id), held=held) for one in _running_entries(session))
         return tuple(dataclasses.replace(row, early=early is not None and row.id == early.id) for row in rows)
+
+    def _forget_ended(self) -> None:
+        running = {entry.job_id for entry in _running_entries(self._session)}
+        self._progress = {job_id: known for job_id, known in self._progress.items() if job_id in running}
+
+
+def _running_entries(session: Session | None) -> tuple[Entry, ...]:
+    """Return the measurements that are being processed, including the one that is processed early."""
+    if session is None:
+        return ()
+    early = session.jobs.early.running
+    return (*session.jobs.running, *([early] if early is not None else []))
 
 
 def _folders(session: Session | None) -> tuple[Folder, ...]:
