@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import signal
@@ -298,7 +299,7 @@ class Supervisor:
 
     def _tell_status(self) -> None:
         if self._session is not None:
-            self._notifier.status(_status_of(self._session))
+            self._notifier.status_soon(functools.partial(_status_of, self._session))
 
     def _is_alive(self) -> bool:
         """Return whether the daemon works or waits for something that may recover."""

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 SEND_SECONDS = 0.5
 """Longest time that a notification may block the event loop [s]."""
+STATUS_SECONDS = 1.0
+"""Shortest time between two status lines [s]; with a cluster, there may be a hundred changes a second."""
 PINGS_PER_TIMEOUT = 3
 """Number of watchdog messages per watchdog timeout."""
 CHECKS_PER_PING = 4
@@ -43,6 +45,7 @@ class Notifier:
     def __init__(self, address: str | None = None, watchdog_seconds: float | None = None) -> None:
         self._address = address
         self.watchdog_seconds = watchdog_seconds
+        self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> Self:
@@ -76,6 +79,14 @@ class Notifier:
         # File names may contain line breaks; the text after one would be interpreted as another assignment.
         self._send("STATUS=" + "".join(character if character.isprintable() else "?" for character in text))
 
+    def status_soon(self, text: Callable[[], str]) -> None:
+        """Set the status line `STATUS_SECONDS` from now to what `text` returns then, unless that is scheduled already.
+
+        Without a service manager, do nothing.
+        """
+        if self._address is not None and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(STATUS_SECONDS, self._set_status, text)
+
     def watchdog(self) -> None:
         """Notify that this process is alive."""
         self._send("WATCHDOG=1")
@@ -105,6 +116,10 @@ class Notifier:
             pause = usual_pause
             if is_alive():
                 self.watchdog()
+
+    def _set_status(self, text: Callable[[], str]) -> None:
+        self._timer = None
+        self.status(text())
 
     def _send(self, *assignments: str) -> None:
         if self._address is None:

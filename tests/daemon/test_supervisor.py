@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import socket
 
+import pytest
 import structlog
 
 from dcnumd.config.values import LogSettings, Settings, StateSettings, WatchSettings
-from dcnumd.daemon import supervisor
+from dcnumd.daemon import supervisor, systemd
 from dcnumd.daemon.ledger.store import Ledger
 from dcnumd.daemon.measurements.queue import Waiting
 from dcnumd.daemon.session import Session
@@ -53,6 +54,7 @@ def test_heartbeat_tells_queue_and_last_success(tmp_path, monkeypatch):
 def test_heartbeat_and_status_line_tell_that_results_have_no_place(tmp_path, monkeypatch):
     """Who looks at the log or at `systemctl status` hears the event, the cause and the cure as long as it lasts."""
     monkeypatch.setattr(supervisor, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(systemd, "STATUS_SECONDS", 0.01)
     address = tmp_path / "notify"
 
     async def run(listener):
@@ -87,3 +89,29 @@ def test_heartbeat_and_status_line_tell_that_results_have_no_place(tmp_path, mon
         "/out: is read-only; mount it. Ask the engineer to make it writable; processing then "
         "continues by itself. 1 measurement waits."
     )
+
+
+def test_many_changes_give_one_status_line(tmp_path, monkeypatch):
+    """The line is as late as that, and tells the latest state."""
+    monkeypatch.setattr(systemd, "STATUS_SECONDS", 0.05)
+    address = tmp_path / "notify"
+
+    async def run(listener):
+        told = []
+        with session_in(tmp_path) as (above, session, ledger):
+            above._notifier = Notifier(str(address))
+            for number in range(5):
+                entry = ledger.add(str(tmp_path / f"M{number}.rtdc"), Stamp(1, 2, 3, 4), "job")
+                session.lifecycle.queue.put(entry, 0)
+                above.on_change()
+            told.append(await asyncio.get_running_loop().sock_recv(listener, 4096))
+            with pytest.raises(BlockingIOError):
+                listener.recv(4096)
+            above.on_change()
+            told.append(await asyncio.get_running_loop().sock_recv(listener, 4096))
+        return told
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.setblocking(False)
+        listener.bind(str(address))
+        assert asyncio.run(run(listener)) == [b"STATUS=waiting; 5 queued, 0 settling"] * 2
