@@ -324,7 +324,9 @@ class Settings:
 
     def watched_folder_of(self, path: pathlib.Path) -> pathlib.Path | None:
         """Return the innermost watched folder that contains `path`; None if there is none."""
-        holders = [folder for folder in self.folders() if folder in path.parents]
+        # Not by `path.parents`, which makes a path of each: this is asked several times for each measurement.
+        above = path.parts[:-1]
+        holders = [folder for folder in self.folders() if above[: len(folder.parts)] == folder.parts]
         return max(holders, key=lambda folder: len(folder.parts), default=None)
 
     def sharing(self, output_folder: pathlib.Path) -> list[pathlib.Path]:

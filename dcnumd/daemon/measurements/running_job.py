@@ -170,7 +170,6 @@ class RunningJob:
 def job_of(settings: Settings, entry: Entry) -> Job:
     """Return the job of a measurement whose content may be known."""
     job = routing.watched_job_for(settings, pathlib.Path(entry.path), entry.job_id)
-    if entry.stamp is not None and entry.digest:
-        job = dataclasses.replace(job, known=KnownContent(entry.stamp, entry.digest))
-    job = dataclasses.replace(job, interrupted=bool(entry.interrupted))
-    return dataclasses.replace(job, existing="replace") if entry.replace_output else job
+    known = KnownContent(entry.stamp, entry.digest) if entry.stamp is not None and entry.digest else None
+    existing = "replace" if entry.replace_output else job.existing
+    return dataclasses.replace(job, known=known, interrupted=bool(entry.interrupted), existing=existing)
