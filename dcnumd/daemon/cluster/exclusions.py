@@ -78,8 +78,8 @@ class Exclusions:
 
     def usable(self, workers: frozenset[str]) -> frozenset[str]:
         """Return those of the workers that get jobs: all if there are no others than those excluded."""
-        usable = frozenset(worker for worker in workers if not self._is_excluded(worker))
-        return usable or workers
+        excluded = {worker for worker, record in self._records.items() if record.excluded}
+        return workers - excluded or workers
 
     def failed(
         self, job: Job, worker: str, name: str, error: DcnumdError, workers: frozenset[str], retry: RetrySettings
