@@ -6,7 +6,6 @@ One daemon writes it. Commands may read it at any time; `retry` and `forget` cha
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime as dt
 import pathlib
 import sqlite3
@@ -14,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dcnumd.daemon.ledger.queries import LedgerQueries, text_of
-from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, Content, Entry, State, Transition, utc_now
+from dcnumd.daemon.ledger.records import FINAL, TRANSITIONS, Content, Entry, State, utc_now
 from dcnumd.daemon.ledger.schema import migrate
 from dcnumd.errors import DcnumdError
 from dcnumd.logic.stamp import Stamp
@@ -336,9 +335,8 @@ class Ledger(LedgerQueries):
             self._connection.execute("DELETE FROM measurements WHERE id = ?", (entry_id,))
 
     def _record(self, entry_id: int, state: State, reason: str, error: str) -> None:
-        step = {"measurement": entry_id, **dataclasses.asdict(Transition(utc_now(), state, reason, error))}
-        query = f"INSERT INTO transitions ({', '.join(step)}) VALUES ({', '.join('?' * len(step))})"  # noqa: S608 -- own constants
-        self._connection.execute(query, tuple(step.values()))
+        query = "INSERT INTO transitions (measurement, time, state, reason, error) VALUES (?, ?, ?, ?, ?)"
+        self._connection.execute(query, (entry_id, utc_now(), state, reason, error))
 
     def _update(self, entry_id: int, **changes: Any) -> None:
         columns = ", ".join(
