@@ -31,7 +31,11 @@ async def load() -> ModuleType:
 
 
 def _load() -> ModuleType:
-    import distributed  # noqa: PLC0415 -- an extra, which the configuration asks for
+    import dask.config  # noqa: PLC0415 -- an extra, which the configuration asks for
+
+    # Dask reads this when it is imported. It would estimate the size of each message, to pack large ones in a thread.
+    dask.config.set({"distributed.comm.offload": False})
+    import distributed  # noqa: PLC0415 -- likewise
 
     for name in DASK_LOGGERS:
         logger = logging.getLogger(name)
