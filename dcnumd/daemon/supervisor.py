@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import os
 import pathlib
 import signal
@@ -299,7 +298,8 @@ class Supervisor:
 
     def _tell_status(self) -> None:
         if self._session is not None:
-            self._notifier.status_soon(functools.partial(_status_of, self._session))
+            # that of another session, if the config is read again before
+            self._notifier.status_soon(lambda: _status_of(self._session) if self._session is not None else "")
 
     def _is_alive(self) -> bool:
         """Return whether the daemon works or waits for something that may recover."""
