@@ -133,6 +133,8 @@ def index_folder_for(settings: Settings, path: pathlib.Path) -> pathlib.Path:
 
 def plain_path(path: pathlib.Path) -> pathlib.Path:
     """Return an absolute path without ``..``; a symbolic link is followed only if it precedes ``..``."""
+    if path.root == "/" and ".." not in path.parts:
+        return path
     plain = pathlib.Path("/")  # Why not `os.path.normpath`? It ignores that a part before ".." may be a link.
     for part in path.absolute().parts[1:]:
         if part != "..":

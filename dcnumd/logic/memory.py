@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 from typing import Any
 
@@ -184,7 +185,13 @@ def for_live(num_workers: int) -> int:
 
 def for_reports(*, isoelastics: bool) -> int:
     """Return the largest memory of the process that makes reports [bytes]; for `isoelastics` see above."""
-    return REPORT_BYTES + (ISOELASTICS_BYTES if isoelastics and importlib.util.find_spec("dclab") is not None else 0)
+    return REPORT_BYTES + (ISOELASTICS_BYTES if isoelastics and _has_dclab() else 0)
+
+
+@functools.cache
+def _has_dclab() -> bool:
+    # The search reads folders, and this is asked several times for each job.
+    return importlib.util.find_spec("dclab") is not None
 
 
 def fitting_layout(num_workers: int, work: Workload, max_bytes: int, other_bytes: int = 0) -> Layout:
