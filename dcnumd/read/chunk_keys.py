@@ -22,7 +22,9 @@ Keys = npt.NDArray[np.uint8]
 """Keys of chunks along the axis of frames, uint8 (chunk, `KEY_BYTES`)."""
 
 
-def chunk_keys(path: str, table: ChunkTable, filters: tuple[Filter, ...], start: int, stop: int) -> Keys:
+def chunk_keys(
+    path: str, table: ChunkTable, filters: tuple[Filter, ...], start: int, stop: int, *, opened: str = ""
+) -> Keys:
     """Return the keys of the chunks ``start … stop - 1`` along the axis of frames.
 
     Parameters
@@ -33,6 +35,10 @@ def chunk_keys(path: str, table: ChunkTable, filters: tuple[Filter, ...], start:
         Positions of the chunks; frames may be divided into several of them.
     filters
         Filters of the dataset.
+    start, stop
+        Range of chunks.
+    opened
+        As for `dcnumd.read.frame_reader.FrameSource`.
 
     Raises
     ------
@@ -42,7 +48,7 @@ def chunk_keys(path: str, table: ChunkTable, filters: tuple[Filter, ...], start:
     keys = np.empty((stop - start, KEY_BYTES), np.uint8)
     unpacked = int(np.prod(table.shape))
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(opened or path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for number in range(start, stop):
                 digest = hashlib.blake2b(digest_size=KEY_BYTES)

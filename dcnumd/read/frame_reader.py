@@ -56,6 +56,8 @@ class FrameSource:
         Number of frames in a chunk: batches that begin at its multiples decompress no chunk twice. 1 for any batches.
     interrupted
         Whether the file is marked as open for writing, see `open_measurement`.
+    opened
+        Path under which to open the file, if `path` may become that of another file; empty for `path`.
     """
 
     path: str
@@ -67,6 +69,7 @@ class FrameSource:
     table: ChunkTable | None
     frames_per_chunk: int
     interrupted: bool = False
+    opened: str = ""
 
     @classmethod
     def of(cls, frames: ImageStack | h5py.Dataset) -> Self:
@@ -128,7 +131,7 @@ class FrameReader:
         self._band: Bytes | None = None
         self._band_number = -1
         try:
-            self._descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(source.opened or source.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise MeasurementError(
                 f"{source.path}: cannot be read ({error.strerror})", reason="unreadable", transient=True

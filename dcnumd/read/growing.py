@@ -2,7 +2,8 @@
 
 HDF5 promises a reader in SWMR mode a consistent file: after a refresh, the frames that a dataset has are complete. The
 file is opened without a lock, so that the recorder never waits. Only whole chunks of frames are used, because a chunk
-that is not full yet is written again.
+that is not full yet is written again. The file may get another name meanwhile: whoever reads it opens it through the
+descriptor of this process.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dcnumd.read.chunk_table import check_dataset, dataset_filters, filter_roles
 from dcnumd.read.frame_reader import FrameSource
 from dcnumd.read.interrupted import COUNTED, NEEDED
 from dcnumd.read.open_file import HDF5_FAULTS, damage_named, unreadable
-from dcnumd.read.superblock import HEAD_BYTES, read_superblock
+from dcnumd.read.superblock import HEAD_BYTES, read_superblock, superblock_at
 from dcnumd.read.swmr import open_swmr
 
 ROOM = 256
@@ -54,6 +55,7 @@ class GrowingStack:
     def __init__(self, dataset: h5py.Dataset) -> None:
         self.dataset = dataset
         self.path = os.path.abspath(dataset.file.filename)  # noqa: PTH100 -- keeps names that are not UTF-8
+        self._opened = f"/proc/{os.getpid()}/fd/{_descriptor_of(dataset.file)}"
         check_dataset(dataset, self.path)
         roles = None if dataset.chunks is None else filter_roles(dataset_filters(dataset))
         if roles is None or dataset.file.userblock_size:
@@ -101,7 +103,7 @@ class GrowingStack:
                 self._look_up(number, row, column, (number * self.frames_per_chunk, row * height, column * width))
         # The keys come before the frames are read: if a chunk is written again meanwhile, its key will not hold.
         table, known = self._table(chunks), self._chunks
-        self._keys[known:chunks] = chunk_keys(self.path, table, self._filters, known, chunks)
+        self._keys[known:chunks] = chunk_keys(self.path, table, self._filters, known, chunks, opened=self._opened)
         self._chunks = chunks
 
     def _look_up(self, number: int, row: int, column: int, start: tuple[int, int, int]) -> None:
@@ -127,6 +129,7 @@ class GrowingStack:
             indices=None,
             table=self._table(self._chunks),
             frames_per_chunk=self.frames_per_chunk,
+            opened=self._opened,
         )
 
 
@@ -146,13 +149,15 @@ class GrowingFile:
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
-        self._descriptor = -1
-        if not self._is_written():
+        try:
+            block = superblock_at(os.fspath(path))
+        except OSError as error:
+            raise unreadable(path, error) from error
+        if block is None or not block.open_in_swmr_mode:
             raise unsuited(path, "the recorder has not opened it in SWMR mode")
         try:
             self.h5 = open_swmr(path, keep_chunks=False)
         except HDF5_FAULTS as error:
-            self._close_descriptor()
             raise unsuited(path, f"cannot be read while it grows ({' '.join(str(error).split())})") from error
         try:
             with damage_named(path, "events"):
@@ -173,7 +178,6 @@ class GrowingFile:
         """Close the file."""
         with contextlib.suppress(*HDF5_FAULTS):
             self.h5.close()
-        self._close_descriptor()
 
     @property
     def image(self) -> h5py.Dataset:
@@ -196,19 +200,13 @@ class GrowingFile:
         Raises
         ------
         MeasurementError
-            Reason ``unreadable``, ``vanished``; or ``replaced``, when another file has its name.
+            Reason ``unreadable``.
         """
-        return not self._is_written()
-
-    def check_name(self) -> None:
-        """Make sure that the file still has its name.
-
-        Raises
-        ------
-        MeasurementError
-            As for `ended`.
-        """
-        self._is_written()
+        try:
+            block = read_superblock(os.pread(_descriptor_of(self.h5), HEAD_BYTES, 0))
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        return block is None or not block.open_in_swmr_mode
 
     def refresh(self) -> int:
         """Return the number of frames that all features have now.
@@ -227,26 +225,10 @@ class GrowingFile:
                 lengths.append(length)
         return min(lengths)
 
-    def _is_written(self) -> bool:
-        """Return whether the file that was opened is marked as open in SWMR mode; it must still have its name."""
-        try:
-            if self._descriptor < 0:
-                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            head = os.pread(self._descriptor, HEAD_BYTES, 0)
-            same = os.path.samestat(os.fstat(self._descriptor), os.stat(self.path))  # noqa: PTH116 -- pairs with fstat
-        except FileNotFoundError as error:
-            raise MeasurementError(f"{self.path}: was moved or deleted while it was recorded", "vanished") from error
-        except OSError as error:
-            raise unreadable(self.path, error) from error
-        if not same:
-            raise MeasurementError(f"{self.path}: another file got its name while it was read", "replaced")
-        block = read_superblock(head)
-        return block is not None and block.open_in_swmr_mode
 
-    def _close_descriptor(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+def _descriptor_of(h5: h5py.File) -> int:
+    """Return the descriptor with which HDF5 has opened a file."""
+    return int(h5.id.get_vfd_handle())
 
 
 def _own_datasets(h5: h5py.File) -> dict[str, h5py.Dataset]:

@@ -267,7 +267,7 @@ class EarlyStarts:
 
     async def _process(self, candidate: Candidate, stamp: Stamp, entry: Entry) -> None:
         self._discard(candidate.path, "changed")
-        job = await with_spool(job_of(self._settings, entry), self._tracker.spools)
+        job = await with_spool(job_of(self._settings, entry), entry, self._tracker.spools)
         if not self._is_settling(candidate, stamp):
             return
         limit = Deadline(self._settings.resources.job_timeout_seconds, stamp.size)

@@ -235,7 +235,7 @@ class JobRunner:
     async def _attempt(self, waiting: Waiting) -> JobResult | None:
         """Run the job of a measurement, and record the outcome; return its result, or None if it failed."""
         entry = waiting.entry
-        job = await with_spool(job_of(self._settings, entry), self._lifecycle.tracker.spools)
+        job = await with_spool(job_of(self._settings, entry), entry, self._lifecycle.tracker.spools)
         deadline = Deadline(self._settings.resources.job_timeout_seconds, entry.size or 0)
         before = self.early.make_way(job)
         running = RunningJob(job, self._executor, deadline, self.early.forced, before=before)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime as dt
+import itertools
 import os
 import pathlib
 from collections.abc import Collection, Iterable
@@ -141,10 +142,20 @@ class Tracker:
         """Return whether the measurement of a path is queued or running."""
         return path in self._active
 
+    def path_of(self, inode: int) -> str | None:
+        """Return the path of a file that settles, or whose measurement is queued or running, by its inode."""
+        candidates = ((path, candidate.stamp) for path, candidate in self._candidates.items())
+        known = itertools.chain(candidates, self._active.items())
+        return next((path for path, stamp in known if stamp.inode == inode), None)
+
+    def stamp_of(self, path: str) -> Stamp | None:
+        """Return the stamp of a file that settles, or whose measurement is queued or running; None for other files."""
+        candidate = self._candidates.get(path)
+        return candidate.stamp if candidate is not None else self._active.get(path)
+
     def is_current(self, path: str, stamp: Stamp) -> bool:
         """Return whether a file with this stamp settles, or its measurement is queued or running."""
-        candidate = self._candidates.get(path)
-        return (candidate.stamp if candidate is not None else self._active.get(path)) == stamp
+        return self.stamp_of(path) == stamp
 
     def is_waiting(self, candidate: Candidate) -> bool:
         """Return whether a candidate is still the current one of its path."""

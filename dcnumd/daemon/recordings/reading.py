@@ -22,10 +22,11 @@ class Reading:
     """A recording that is processed while it grows, or was until its end."""
 
     path: str
+    """Name of its file, which may change."""
     entry_id: int
     """Number of the measurement's row."""
     inode: int
-    """Number of the file, which differs if another one gets its name."""
+    """Number of the file, which it keeps under another name."""
     key: str
     """Its name in calls of the live process."""
     spool: pathlib.Path
@@ -34,6 +35,10 @@ class Reading:
     """When a frame was recorded last, on the clock of the event loop [s]."""
     told_at: float
     """When its progress was logged last, on the same clock [s]."""
+    lost: tuple[str, str] | None = None
+    """How the file lost its name, as reason code and text; None while it has it."""
+    lost_at: float = 0.0
+    """When that was found, on the same clock [s]."""
     draw_at: float = 0.0
     """When its plot is to be drawn again, on the same clock [s]."""
     pid: int | None = None

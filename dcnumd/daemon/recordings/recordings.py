@@ -26,6 +26,7 @@ from dcnumd.daemon.measurements.tracker import Candidate
 from dcnumd.daemon.recordings.drawing import Drawing
 from dcnumd.daemon.recordings.process import LiveProcess
 from dcnumd.daemon.recordings.reading import Reading
+from dcnumd.daemon.recordings.readings import LOST, Readings
 from dcnumd.daemon.recordings.spools import Spools
 from dcnumd.errors import DcnumdError, WorkerError
 from dcnumd.logic.job import JobResult
@@ -103,7 +104,7 @@ class Recordings:
         self.plot = self._drawing.plot
         most, free = settings.live.spool_mb * 10**6, int(settings.resources.min_free_gb * 1e9)
         self._spools = Spools(settings.state_folder(), most, free)
-        self._readings: dict[str, Reading] = {}
+        self._readings = Readings(lifecycle)
         self._refused: dict[str, tuple[int, str, float]] = {}
         """Recordings that are not read: inode of the file, reason, and time from which on it is considered again."""
         self._wake = asyncio.Event()
@@ -112,7 +113,7 @@ class Recordings:
 
     def shown(self, candidate: Candidate) -> tuple[Live | None, str]:
         """Return what is known of a file that grows, and else the reason why it is not read."""
-        if (reading := self._readings.get(candidate.path)) is not None:
+        if (reading := self._readings.at(candidate.path)) is not None:
             return reading.shown(), ""
         reason = "live_off" if self._process is None else ""
         return None, reason or self._refused.get(candidate.path, (0, "", 0.0))[1]
@@ -120,14 +121,14 @@ class Recordings:
     @property
     def paths(self) -> list[str]:
         """The recordings that are read at present."""
-        return [reading.path for reading in self._readings.values() if not reading.complete]
+        return [reading.path for reading in self._readings if not reading.complete]
 
-    async def spool_for(self, path: str) -> pathlib.Path | None:
+    async def spool_for(self, path: str, inode: int | None) -> pathlib.Path | None:
         """Return the file with the events of a measurement, and complete it if need be; None if there is none.
 
         The measurement is complete, and its job is about to begin.
         """
-        if (reading := self._readings.get(path)) is None:
+        if (reading := await self._readings.of(path, inode)) is None:
             return None
         reading.wanted = True
         self._wake.set()
@@ -138,7 +139,7 @@ class Recordings:
 
     def on_done(self, entry: Entry, result: JobResult) -> None:
         """Log that the result of a recording is there, if it was processed while it grew."""
-        reading = self._readings.get(entry.path)
+        reading = self._readings.at(entry.path)
         if reading is None or not reading.complete:
             return
         seconds = now() - reading.grew_at
@@ -170,7 +171,7 @@ class Recordings:
                     busy = await self._take_turns(self._process, group)
                     await self._wait(busy=busy)
         finally:
-            for reading in list(self._readings.values()):
+            for reading in self._readings:
                 if not reading.complete:
                     self._give_up(reading, "interrupted", "the daemon stops, or its settings have changed")
                 self._forget(reading)
@@ -181,7 +182,7 @@ class Recordings:
             return
         if not self._readings:
             await self._tracker.written.wait()
-        at_rest = self._readings and all(reading.complete for reading in self._readings.values())
+        at_rest = self._readings and all(reading.complete for reading in self._readings)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(IDLE_SECONDS if at_rest else PAUSE_SECONDS):
                 await self._wake.wait()
@@ -190,7 +191,7 @@ class Recordings:
     async def _take_turns(self, process: LiveProcess, group: asyncio.TaskGroup) -> bool:
         """Make one step with each recording; return whether more is to be done at once."""
         busy = False
-        for reading in list(self._readings.values()):
+        for reading in self._readings:
             try:
                 busy |= await self._take_turn(process, reading, group)
             except DcnumdError as error:
@@ -199,46 +200,35 @@ class Recordings:
             if (known := self._tracker.candidate(path)) is None or known.stamp.inode != inode:
                 del self._refused[path]
         for candidate in self._tracker.being_written():
-            if candidate.path not in self._readings:
+            path, inode = candidate.path, candidate.stamp.inode
+            if self._readings.at(path) is None and await self._readings.of(path, inode) is None:
                 await self._consider(process, candidate)
         return busy
 
     async def _take_turn(self, process: LiveProcess, reading: Reading, group: asyncio.TaskGroup) -> bool:
         """Make one step with a recording; return whether more is to be done at once."""
-        # A file that does not grow for a moment is still a candidate.
-        candidate = self._tracker.candidate(reading.path)
-        needed = candidate is not None or self._tracker.is_active(reading.path)
-        if reading.complete:
-            # Without a job to come, nobody needs the events: the measurement is done, has failed, or is gone.
-            if not needed or await self._is_written_again(reading, candidate):
-                self._forget(reading)
-        elif process.pid != reading.pid:
+        why = self._readings.why_unneeded(reading)
+        if not reading.complete and process.pid != reading.pid:
             self._give_up(reading, "worker_killed", "the live process ended")
-        elif candidate is not None and candidate.stamp.inode != reading.inode:
-            self._give_up(reading, "replaced", "another file got its name")
-        elif not needed:
-            self._give_up(reading, *self._why_not_needed(reading))
+        elif why is not None and not (why[0] in LOST and self._readings.seek(reading, why)):
+            self._end(reading, *why)
+        elif reading.complete:
+            if await self._is_written_again(reading):
+                self._forget(reading)
         elif reading.wanted:
-            await self._finish(process, reading, candidate)
+            await self._finish(process, reading)
         else:
             busy = await self._advance(process, reading, group)
             # After the end of the recording, what is left is processed until the job wants the events.
             if busy or not reading.progress.ended:
                 return busy
-            await self._finish(process, reading, candidate)
+            await self._finish(process, reading)
         return False
 
-    def _why_not_needed(self, reading: Reading) -> tuple[str, str]:
-        """Return why the measurement of a recording is not processed, as a reason code and as text."""
-        with contextlib.suppress(KeyError):
-            entry = self._ledger.get(reading.entry_id)
-            if entry.reason:
-                return entry.reason, entry.error or "it is not processed"
-        return "vanished", "it is not known any more"
-
-    async def _finish(self, process: LiveProcess, reading: Reading, candidate: Candidate | None) -> None:
+    async def _finish(self, process: LiveProcess, reading: Reading) -> None:
         """Complete the file with the events of a recording."""
         reading.has_events = await process.call(finish_recording, reading.key)
+        candidate = self._readings.candidate_of(reading)
         reading.complete, reading.end = True, candidate.stamp if candidate is not None else None
         reading.over.set()
         self._on_change()
@@ -293,7 +283,7 @@ class Recordings:
         elif candidate.folder in self.shares():
             # HDF5 does not promise a consistent file where parts of it may arrive in another order.
             reason = "live_share"
-        elif sum(not reading.complete for reading in self._readings.values()) >= MOST:
+        elif len(self.paths) >= MOST:
             reason = "live_many"
         if reason:
             # An instrument may create a file first, and change to SWMR mode then; nothing is said of that moment.
@@ -322,18 +312,27 @@ class Recordings:
             self._give_up(reading, error.reason, error.message)
             return
         reading.pid = process.pid
-        self._readings[path] = reading
+        self._readings.add(reading)
         log.info("live.started", path=path, spool_limit_bytes=limit)
         self._on_change()
 
-    async def _is_written_again(self, reading: Reading, candidate: Candidate | None) -> bool:
+    async def _is_written_again(self, reading: Reading) -> bool:
         """Return whether a recording that had ended grows again, so that its events are not all of them."""
+        candidate = self._readings.candidate_of(reading)
         if candidate is None or candidate.stamp == reading.end:
             return False
         with contextlib.suppress(OSError):
             superblock = await self._tracker.superblock_now(reading.path)
             return superblock is not None and superblock.open_in_swmr_mode
         return False
+
+    def _end(self, reading: Reading, reason: str, error: str) -> None:
+        """End a reading whose events nobody needs."""
+        if reading.complete and reason not in LOST:
+            # The log says already what became of the measurement.
+            self._forget(reading)
+        else:
+            self._give_up(reading, reason, error)
 
     def _give_up(self, reading: Reading, reason: str, error: str) -> None:
         """Stop to read a recording; its measurement is processed after the end like any other."""
@@ -344,8 +343,7 @@ class Recordings:
 
     def _forget(self, reading: Reading) -> None:
         """Remove all that is known of a recording, and the file with its events."""
-        if self._readings.get(reading.path) is reading:
-            del self._readings[reading.path]
+        self._readings.remove(reading)
         reading.over.set()
         if self._process is not None and self._process.pid == reading.pid and not reading.complete:
             self._process.submit(drop_recording, reading.key)

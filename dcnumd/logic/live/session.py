@@ -94,8 +94,6 @@ class LiveSession:
         if self._recording is None:
             return LiveProgress(self._frames, 0, 0, 0, 0.0, 0.0, False, 0, False, self._ended)
         self._recording.process(until)
-        # Workers open the file by its name; frames of another file must not count as its own.
-        self._file.check_name()
         return self._recording.progress(self._frames, ended=self._ended)
 
     def finish(self) -> bool:

@@ -141,6 +141,11 @@ def shown(works, recorded):
     return works.session.recordings.shown(candidate) if candidate is not None else (None, "no candidate")
 
 
+async def spool_of(works, recorded):
+    """Ask for the events of a recording, as its job does."""
+    return await works.session.recordings.spool_for(str(recorded.path), recorded.path.stat().st_ino)
+
+
 @reading
 async def test_events_of_a_recording_go_to_its_job(works, events):
     """The job begins when the file has come to rest, and gets the file with the events; then this is removed."""
@@ -169,9 +174,9 @@ async def test_job_that_begins_early_waits_for_the_events(works, events):
     """Whoever asks for the events before the end was noticed gets them, too."""
     recorded = await begin(works)
     await holds(lambda: works.live.steps > 0)
-    spool = await works.session.recordings.spool_for(str(recorded.path))
+    spool = await spool_of(works, recorded)
     assert spool.read_bytes() == b"events"
-    assert await works.session.recordings.spool_for("/elsewhere.rtdc") is None
+    assert await works.session.recordings.spool_for("/elsewhere.rtdc", 4711) is None
     assert shown(works, recorded)[0].frames == 1000
     assert works.live.open == {}
     works.live.progress = dataclasses.replace(PROGRESS, ended=True)
@@ -251,7 +256,7 @@ async def test_number_of_recordings_is_limited(works, events):
     await further.grow(10)
     await further.grow(100)
     await holds(lambda: shown(works, further) == (None, "live_many"))
-    assert await works.session.recordings.spool_for(str(recorded[1].path)) is not None
+    assert await spool_of(works, recorded[1]) is not None
     await works.until(lambda: shown(works, further)[0] is not None)
     assert len(named(events, "live.started")) == recordings.MOST + 1
     for one in (*recorded, further):
@@ -345,7 +350,7 @@ async def test_file_that_cannot_be_read_live_is_given_up_once(works, events):
 async def test_measurement_that_fails_or_is_forgotten_needs_no_events(works, events):
     """The file with the events does not stay until the next start."""
     recorded = await begin(works)
-    assert await works.session.recordings.spool_for(str(recorded.path)) is not None
+    assert await spool_of(works, recorded) is not None
     recorded.recorder.close()
     recorded.path.write_bytes(b"no measurement at all")
     await works.offer(recorded.path)
@@ -359,7 +364,7 @@ async def test_measurement_that_fails_or_is_forgotten_needs_no_events(works, eve
 async def test_recording_that_continues_after_its_end_is_read_anew(works, events):
     """The events of its beginning are not taken for all of them."""
     recorded = await begin(works)
-    first = await works.session.recordings.spool_for(str(recorded.path))
+    first = await spool_of(works, recorded)
     await recorded.grow(200)
     await works.until(lambda: len(named(events, "live.started")) == 2)
     assert not first.exists()
@@ -409,6 +414,89 @@ async def test_recording_that_is_too_short_for_events_is_no_fault(works, events)
     assert works.executor.pool.spools == [None]
     assert len(named(events, "live.finished")) == 1
     assert not named(events, "live.abandoned")
+
+
+async def rename(works, recorded, name="renamed.rtdc"):
+    """Give the file of a recording another name, which is noticed at once; return its new path."""
+    former, recorded.path = recorded.path, recorded.path.with_name(name)
+    former.rename(recorded.path)
+    await works.offer(recorded.path)
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("moment", ["while it grows", "at the end", "after the end"])
+def test_events_follow_a_file_that_is_renamed(tmp_path, moment, early):
+    """Many programs give a file its final name at the end: all that was found is for the job of this name."""
+
+    @functools.partial(reading, early=early)
+    async def body(works, events):
+        recorded = await begin(works)
+        former = str(recorded.path)
+        if moment == "while it grows":
+            await rename(works, recorded)
+            await recorded.grow(300)
+            await holds(lambda: shown(works, recorded)[0] is not None)
+        await recorded.end()
+        if moment == "at the end":
+            await rename(works, recorded)
+        works.live.progress = dataclasses.replace(PROGRESS, ended=True)
+        if moment == "after the end":
+            await holds(lambda: not works.live.open)
+            await rename(works, recorded)
+        await works.until(lambda: State.DONE in works.states())
+        assert set(works.executor.pool.spools) == {b"events"}
+        assert {job.path_in for job in works.executor.pool.jobs} == {recorded.path}
+        (renamed,) = named(events, "live.renamed")
+        assert (renamed["path"], renamed["former_path"]) == (str(recorded.path), former)
+        (finished,) = named(events, "live.finished")
+        assert finished["path"] == str(recorded.path)
+        assert len(named(events, "live.started")) == 1
+        assert not named(events, "live.abandoned")
+
+    body(tmp_path)
+
+
+@reading
+async def test_name_that_the_next_recording_gets_is_no_obstacle(works, events):
+    """Some programs record into a file of always the same name; each recording has its own events."""
+    first = await begin(works, "current.rtdc")
+    await first.end()
+    works.live.progress = dataclasses.replace(PROGRESS, ended=True)
+    await rename(works, first, "M1.rtdc")
+    works.live.progress = PROGRESS
+    second = await begin(works, "current.rtdc")
+    await holds(lambda: len(named(events, "live.started")) == 2)
+    assert [one["path"] for one in named(events, "live.started")] == [str(second.path)] * 2
+    works.live.progress = dataclasses.replace(PROGRESS, ended=True)
+    await second.end()
+    await works.until(lambda: works.states().count(State.DONE) == 2)
+    assert {one["path"] for one in named(events, "live.finished")} == {str(first.path), str(second.path)}
+    assert works.executor.pool.spools == [b"events"] * 2
+
+
+@reading
+async def test_file_that_goes_away_after_its_end_takes_its_events_along(works, events):
+    """The log says that they are lost, once it is clear that the file has no other name."""
+    recorded = await begin(works)
+    works.live.progress = dataclasses.replace(PROGRESS, ended=True)
+    await recorded.end()
+    await holds(lambda: not works.live.open)
+    recorded.path.unlink()
+    await works.until(lambda: named(events, "live.abandoned"))
+    (abandoned,) = named(events, "live.abandoned")
+    assert (abandoned["path"], abandoned["reason"]) == (str(recorded.path), "vanished")
+
+
+@reading
+async def test_second_name_of_a_recording_gets_no_events(works, events):
+    """A hard link is another measurement; the events are for the one that was read."""
+    recorded = await begin(works)
+    linked = recorded.path.with_name("linked.rtdc")
+    linked.hardlink_to(recorded.path)
+    assert await works.session.recordings.spool_for(str(linked), linked.stat().st_ino) is None
+    assert not named(events, "live.renamed")
+    linked.unlink()
+    recorded.recorder.close()
 
 
 @reading

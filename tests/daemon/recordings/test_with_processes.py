@@ -74,20 +74,22 @@ def test_faults_during_recordings_only_cost_time(start_daemon, write_config, wat
     with recording(watched_folder) as (instrument, path):
         daemon.wait_for("live.started", path=str(path))
         moved = path.rename(path.with_name("moved.rtdc"))
-        daemon.wait_for("live.abandoned", path=str(path), reason="vanished")
-        daemon.wait_for("live.started", path=str(moved))
+        daemon.wait_for("live.renamed", path=str(moved), former_path=str(path))
         # The simulation misses its file in the end.
-        instrument.wait()
-    daemon.wait_for("live.finished", path=str(moved), frames=4000)
+        assert instrument.wait() == 1
+    finished = daemon.wait_for("live.finished", path=str(moved), frames=4000)
+    assert finished["frames_known"] > 0
+    assert not daemon.matching("live.started", path=str(moved))
 
     with recording(watched_folder) as (instrument, path):
-        daemon.wait_for("live.started", path=str(path))
+        # it has the name that the last one had at first
+        daemon.wait_for("live.started", path=str(path), count=2)
         instrument.kill()
         instrument.wait()
         other = path.with_name(".coming")
         other.write_bytes(undisturbed.read_bytes())
         other.replace(path)
-        daemon.wait_for("live.abandoned", path=str(path))
+        daemon.wait_for("live.abandoned", path=str(path), reason="replaced")
     daemon.wait_for("job.finished", path=str(path), frames=4000)
     assert not daemon.matching("live.finished", path=str(path))
 
