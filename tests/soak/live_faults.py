@@ -1,6 +1,11 @@
 """Disturbs recordings that are processed while they grow, one fault for each; all must end as they would otherwise.
 
-Example: ``python -m tests.soak.live_faults --faults 100 --seed 1``
+Disks are filled if this user may mount file systems.
+
+Examples::
+
+    python -m tests.soak.live_faults --faults 100 --seed 1
+    python -m tests.soak.live_faults --faults 20 --only "results full" --only paused
 """
 
 from __future__ import annotations
@@ -31,12 +36,16 @@ from dcnumd.simulate.measurement import write_measurement
 from dcnumd.simulate.spec import MeasurementSpec
 from tests.soak.results import differences, temporary_files
 from tests.support.daemon import Daemon
+from tests.support.places import MountedFolder, can_mount, mounted
 from tests.support.recorder import RecorderProcess
+from tests.support.web import TOKEN, ask, write_token
 
 END_SECONDS = 180.0
 """Time within which a recording must have ended, one way or another [s]."""
 STEP_SECONDS = 0.15
 """Time between two flushes [s]."""
+DISK_MB = 128.0
+"""Size of the disks that are filled [MiB]."""
 BACKGROUND = {"kernel_size": 50, "split_time": 0.2}
 
 
@@ -50,10 +59,13 @@ class Site:
         An empty folder for everything.
     seed
         Decides which faults happen when.
+    disks
+        File systems of the folders of results and of the ledger, by name; empty if none can be mounted.
     """
 
     folder: pathlib.Path
     seed: int
+    disks: dict[str, MountedFolder]
     daemon: Daemon | None = None
     wrong: list[str] = dataclasses.field(default_factory=list)
     events: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -61,16 +73,20 @@ class Site:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        self.watched = self.folder / "acquisition"
-        self.watched.mkdir()
+        self.watched, self.results, self.state = (self.folder / name for name in ("acquisition", "results", "state"))
+        for folder in (self.watched, self.results, self.state):
+            folder.mkdir(exist_ok=True)
         self.config = self.folder / "config.toml"
+        self.token = write_token(self.folder / "token")
 
     def configure(self, spool_mb: int) -> None:
         """Write the config."""
         self.config.write_text(
             f"[watch]\nfolders = [{json.dumps(str(self.watched))}]\nsettle_seconds = 0.5\nrescan_seconds = 1.0\n"
             'interrupted = "process"\n'
-            f"[state]\nfolder = {json.dumps(str(self.folder / 'state'))}\n"
+            f"[output]\nfolder = {json.dumps(str(self.results))}\n"
+            f"[state]\nfolder = {json.dumps(str(self.state))}\n"
+            f'[web]\nlisten = "127.0.0.1:0"\ntoken_file = {json.dumps(str(self.token))}\n'
             "[resources]\nnum_workers = 2\nmin_free_gb = 0.01\nnice = 0\n[report]\nenabled = false\n"
             f"[live]\nenabled = true\nspool_mb = {spool_mb}\n"
             "[pipeline.background]\nkernel_size = 50\nsplit_time = 0.2\n"
@@ -100,9 +116,15 @@ class Site:
             return psutil.Process(pids[-1])
         return None
 
+    def post(self, name: str) -> None:
+        """Press a button of the live page."""
+        assert self.daemon is not None
+        address = self.daemon.wait_for("web.started")["address"]
+        assert ask(address, f"/api/v1/{name}", "POST", {"Authorization": f"Bearer {TOKEN}"}).status == 200
+
     def rows(self) -> dict[str, tuple[str, str]]:
         """Return state and reason of each measurement in the ledger, by its path."""
-        uri = f"{(self.folder / 'state' / 'ledger.sqlite').as_uri()}?mode=ro"
+        uri = f"{(self.state / 'ledger.sqlite').as_uri()}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as ledger:
             found = ledger.execute("SELECT path, state, reason FROM measurements ORDER BY id")
             return {path: (state, reason) for path, state, reason in found}
@@ -116,6 +138,10 @@ class Disturbed:
     path: pathlib.Path
     spec: MeasurementSpec
     recorder: RecorderProcess
+    at_end: Callable[[], None] = lambda: None
+    """Called when the recorder has closed the file."""
+    later: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
+    """Ends a fault that lasts."""
 
     def kill_recorder(self) -> None:
         """Kill the recorder."""
@@ -182,7 +208,35 @@ class Disturbed:
         self.kill_daemon()
 
     def append_later(self) -> None:
-        """Append frames to the file after its end, see `main`."""
+        """Append frames to the file after its end."""
+
+        def append() -> None:
+            time.sleep(self.site.rng.random())
+            append_frames(self.path)
+
+        self.at_end = append
+
+    def move_at_end(self) -> None:
+        """Give it another name as soon as it is closed, as many recorders do."""
+        self.at_end = self.move_file
+
+    def move_after_end(self) -> None:
+        """Give it another name when all is processed, and its settle time may be over."""
+
+        def move() -> None:
+            time.sleep(self.site.rng.random() * 2)
+            self.move_file()
+
+        self.at_end = move
+
+    def pause(self) -> None:
+        """Pause the processing for some time."""
+        self.site.post("pause")
+        self.later.callback(self.site.post, "resume")
+
+    def fill_disk(self, name: str) -> None:
+        """Fill a disk for some time."""
+        self.later.callback(self.site.disks[name].fill().unlink)
 
 
 FAULTS: dict[str, Callable[[Disturbed], None]] = {
@@ -199,7 +253,15 @@ FAULTS: dict[str, Callable[[Disturbed], None]] = {
     "config read again": Disturbed.read_config_again,
     "spool full": Disturbed.fill_spool,
     "appended after the end": Disturbed.append_later,
+    "moved at the end": Disturbed.move_at_end,
+    "moved after the end": Disturbed.move_after_end,
+    "paused": Disturbed.pause,
+    "results full": lambda disturbed: disturbed.fill_disk("results"),
+    "state full": lambda disturbed: disturbed.fill_disk("state"),
 }
+NEED_DISKS = {"results full", "state full"}
+LASTING = NEED_DISKS | {"paused"}
+"""Faults that end when the recording continues, or some time after its end."""
 
 
 def disturb(site: Site, fault: str) -> None:
@@ -209,27 +271,31 @@ def disturb(site: Site, fault: str) -> None:
     spec = MeasurementSpec(size=(48, 100), frames=frames, rate=1000, seed=site.number, density=0.8, chunk=20)
     path = site.watched / f"M{site.number:03d}_data.rtdc"
     steps = [*range(400, frames, 400), frames]
-    moment = site.rng.randrange(len(steps))
+    begin = site.rng.randrange(len(steps))
+    end = site.rng.randint(begin, len(steps))
     with RecorderProcess(path, spec) as recorder:
         disturbed = Disturbed(site, path, spec, recorder)
-        for number, stop in enumerate(steps):
-            recorder.record(stop)
-            time.sleep(STEP_SECONDS * site.rng.random() * 2)
-            if number == moment:
-                FAULTS[fault](disturbed)
-                if not recorder.alive:
-                    break
-        if recorder.alive:
-            recorder.finish()
-    if fault == "appended after the end":
-        time.sleep(site.rng.random())
-        append_frames(path)
+        with disturbed.later:
+            for number, stop in enumerate(steps):
+                recorder.record(stop)
+                time.sleep(STEP_SECONDS * site.rng.random() * 2)
+                if number == begin:
+                    FAULTS[fault](disturbed)
+                    if not recorder.alive:
+                        break
+                elif number == end:
+                    disturbed.later.close()
+            if recorder.alive:
+                recorder.finish()
+                disturbed.at_end()
+            if fault in LASTING and end == len(steps):
+                time.sleep(3 * site.rng.random())
     site.wrong += [f"{fault}, {path.name}: {problem}" for problem in check(site, disturbed.path)]
     site.configure(spool_mb=100)
     if fault == "spool full":
         assert site.daemon is not None
         site.daemon.process.send_signal(signal.SIGHUP)
-    for file in site.watched.iterdir():
+    for file in (*site.watched.iterdir(), *site.results.iterdir()):
         file.unlink()
 
 
@@ -246,7 +312,7 @@ def append_frames(path: pathlib.Path) -> None:
 
 def check(site: Site, path: pathlib.Path) -> Iterator[str]:
     """Wait until the measurement has ended, and yield what is wrong."""
-    result = path.with_name(f"{path.stem}_dcn.rtdc")
+    result = site.results / f"{path.stem}_dcn.rtdc"
     reference = site.folder / "reference.rtdc"
     reference.unlink(missing_ok=True)
     expected = "" if path.exists() else "vanished"
@@ -264,9 +330,9 @@ def check(site: Site, path: pathlib.Path) -> Iterator[str]:
         row = site.rows().get(str(path))
         yield f"{problem}; ledger {row}, expected {expected or 'a result'}\n{site.daemon.log(60)}"
         return
-    while (left := list((site.folder / "state" / "live").glob("*"))) and time.monotonic() < deadline:
+    while (left := list((site.state / "live").glob("*"))) and time.monotonic() < deadline:
         time.sleep(0.1)
-    yield from (f"left over: {one}" for one in [*left, *temporary_files([site.watched])])
+    yield from (f"left over: {one}" for one in [*left, *temporary_files([site.watched, site.results])])
 
 
 def trouble(site: Site, path: pathlib.Path, result: pathlib.Path, reference: pathlib.Path, expected: str) -> str:
@@ -286,32 +352,51 @@ def trouble(site: Site, path: pathlib.Path, result: pathlib.Path, reference: pat
     return f"differs: {found[:5]}" if found else ""
 
 
+def faults(rng: random.Random, kinds: Sequence[str], number: int) -> Iterator[str]:
+    """Yield kinds of faults: all in random order, again and again, so that each occurs equally often."""
+    left: list[str] = []
+    for _ in range(number):
+        left = left or rng.sample(kinds, len(kinds))
+        yield left.pop()
+
+
+def run(folder: pathlib.Path, seed: int, number: int, kinds: Sequence[str]) -> list[str]:
+    """Disturb a number of recordings, tell of each, and return what went wrong."""
+    counts: collections.Counter[str] = collections.Counter()
+    begin = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        names = ("results", "state") if can_mount() else ()
+        disks = {name: stack.enter_context(mounted(folder / name, DISK_MB)) for name in names}
+        kinds = [kind for kind in kinds if disks or kind not in NEED_DISKS]
+        site = Site(folder, seed, disks)
+        site.configure(spool_mb=100)
+        stack.callback(site.collect)
+        site.start()
+        for place, fault in enumerate(faults(site.rng, kinds, number)):
+            counts[fault] += 1
+            before = len(site.wrong)
+            disturb(site, fault)
+            good = "as expected" if len(site.wrong) == before else "WRONG"
+            tell(f"{place}: {fault}: {good}; {time.monotonic() - begin:.0f} s")
+    events = {name: count for name, count in site.events.items() if name.startswith(("live.", "job."))}
+    tell(f"{dict(counts)}\n{events}")
+    return site.wrong
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Disturb a number of recordings; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak.live_faults", description=__doc__)
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", action="append", choices=list(FAULTS), help="a kind of fault; may be repeated")
     options = parser.parse_args(arguments)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="live-faults-"))
-    site = Site(folder, options.seed)
-    site.configure(spool_mb=100)
-    counts: collections.Counter[str] = collections.Counter()
-    begin = time.monotonic()
-    site.start()
     try:
-        for number in range(options.faults):
-            fault = site.rng.choice(list(FAULTS))
-            counts[fault] += 1
-            before = len(site.wrong)
-            disturb(site, fault)
-            good = "as expected" if len(site.wrong) == before else "WRONG"
-            tell(f"{number}: {fault}: {good}; {time.monotonic() - begin:.0f} s")
+        wrong = run(folder, options.seed, options.faults, options.only or list(FAULTS))
     finally:
-        site.collect()
-    events = {name: number for name, number in site.events.items() if name.startswith(("live.", "job."))}
-    tell(f"{dict(counts)}\n{events}", *site.wrong, f"{len(site.wrong)} wrong")
-    shutil.rmtree(folder)
-    return 1 if site.wrong else 0
+        shutil.rmtree(folder)
+    tell(*wrong, f"{len(wrong)} wrong")
+    return 1 if wrong else 0
 
 
 def tell(*lines: str) -> None:
