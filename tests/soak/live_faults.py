@@ -70,6 +70,8 @@ class Site:
     wrong: list[str] = dataclasses.field(default_factory=list)
     events: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     number: int = 0
+    heard: int = 0
+    """Number of events of the daemon that were counted."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -100,13 +102,20 @@ class Site:
         self.daemon.wait_for("daemon.ready")
 
     def collect(self) -> None:
-        """Count what the daemon has logged, and end it if it still runs."""
+        """End the daemon if it still runs, and count what it has logged."""
         if self.daemon is not None:
             self.daemon.close()
+            self.listen()
             self.wrong += self.daemon.faults
-            self.events.update(event["event"] for event in self.daemon.events)
-            self.wrong += [json.dumps(event) for event in self.daemon.events if event.get("reason") == "internal"]
-            self.daemon = None
+            self.daemon, self.heard = None, 0
+
+    def listen(self) -> None:
+        """Count what the daemon has logged since the last call, and note what tells of a bug."""
+        assert self.daemon is not None
+        events = self.daemon.events[self.heard :]
+        self.heard += len(events)
+        self.events.update(event["event"] for event in events)
+        self.wrong += [json.dumps(event) for event in events if event.get("reason") == "internal"]
 
     def process(self, role: str) -> psutil.Process | None:
         """Return a process of the daemon by its role; None if it is not running."""
@@ -376,8 +385,9 @@ def run(folder: pathlib.Path, seed: int, number: int, kinds: Sequence[str]) -> l
             counts[fault] += 1
             before = len(site.wrong)
             disturb(site, fault)
+            site.listen()
             good = "as expected" if len(site.wrong) == before else "WRONG"
-            tell(f"{place}: {fault}: {good}; {time.monotonic() - begin:.0f} s")
+            tell(f"{place}: {fault}: {good}; {time.monotonic() - begin:.0f} s", *site.wrong[before:])
     events = {name: count for name, count in site.events.items() if name.startswith(("live.", "job."))}
     tell(f"{dict(counts)}\n{events}")
     return site.wrong
@@ -390,12 +400,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="a kind of fault; may be repeated")
     options = parser.parse_args(arguments)
+    # so that no disk stays mounted
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="live-faults-"))
     try:
         wrong = run(folder, options.seed, options.faults, options.only or list(FAULTS))
     finally:
         shutil.rmtree(folder)
-    tell(*wrong, f"{len(wrong)} wrong")
+    tell(f"{len(wrong)} wrong")
     return 1 if wrong else 0
 
 
