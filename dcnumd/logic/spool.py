@@ -63,8 +63,10 @@ class SpoolWriter:
     """
 
     def __init__(self, path: pathlib.Path, limit: int) -> None:
+        self._path = path
         self._file = path.open("xb", buffering=0)
         self._limit = limit
+        self._finished = False
         self._records = _empty_records(ROOM)
         self.size = 0
         """Size of the file [bytes]."""
@@ -112,10 +114,14 @@ class SpoolWriter:
         self._file.seek(self.size)
         self._file.truncate()
         _write_all(self._file, index + FOOTER.pack(self.size, len(index), MAGIC))
+        self._finished = True
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and remove it if it has no index."""
         self._file.close()
+        if not self._finished:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     def _write(self, content: bytes) -> bool:
         try:

@@ -43,6 +43,9 @@ class FakeLive:
         """What each call raises."""
         self.open: dict[str, LiveRequest] = {}
         """The recordings that are read, by their keys."""
+        self.answers = asyncio.Event()
+        """Set unless calls do not end."""
+        self.answers.set()
         self.steps = 0
         self.gone = asyncio.Event()
 
@@ -58,7 +61,9 @@ class FakeLive:
             live_calls.advance_recording: self._advance,
             live_calls.finish_recording: self._finish,
         }[function]
-        return answer(*args, **kwargs)
+        done = answer(*args, **kwargs)
+        await self.answers.wait()
+        return done
 
     def submit(self, function: Callable[..., Any], key: str) -> None:
         """Stop to read a recording."""

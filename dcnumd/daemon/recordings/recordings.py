@@ -303,6 +303,9 @@ class Recordings:
         job = routing.watched_job_for(self._settings, pathlib.Path(path), entry.job_id)
         limit, key = self._spools.limit(MOST), spool.stem
         reading = Reading(path, entry.id, candidate.stamp.inode, key, spool, grew_at=moment, told_at=moment)
+        # before the call, so that what it opens is closed if the session ends meanwhile
+        reading.pid = process.pid
+        self._readings.add(reading)
         try:
             if limit < LEAST_BYTES:
                 raise WorkerError(f"{os.fspath(spool.parent)}: the disk is full", "no_space")
@@ -312,7 +315,6 @@ class Recordings:
             self._give_up(reading, error.reason, error.message)
             return
         reading.pid = process.pid
-        self._readings.add(reading)
         log.info("live.started", path=path, spool_limit_bytes=limit)
         self._on_change()
 

@@ -58,7 +58,7 @@ class LiveSession:
         self.close()
 
     def close(self) -> None:
-        """Close the recording and the spool, which is of no use unless `finish` was called."""
+        """Close the recording and the spool, which remains only if `finish` has returned True."""
         self._resources.close()
 
     @property

@@ -263,6 +263,18 @@ async def test_number_of_recordings_is_limited(works, events):
         one.recorder.close()
 
 
+@reading
+async def test_recording_that_is_being_opened_at_the_end_of_a_session_is_closed(works, events):
+    """The process for recordings outlives the session, for example when the config is read again."""
+    works.live.answers.clear()
+    recorded = Recorded(works, works.settings.watch.folders[0] / "M1.rtdc")
+    await recorded.grow(10)
+    await recorded.grow(100)
+    await holds(lambda: works.live.open)
+    assert not named(events, "live.started")
+    recorded.recorder.close()
+
+
 async def replace(works, recorded):
     """Give the name of the recording to another file."""
     other = recorded.path.with_name("other")

@@ -336,6 +336,17 @@ def test_frames_of_a_file_that_replaces_the_recording_are_not_taken_for_its_own(
     assert finish(moved).frames_known > 0.4 * SPEC.frames
 
 
+def test_session_that_is_given_up_leaves_no_spool(tmp_path):
+    """Who has asked for it may be gone."""
+    job = job_for(tmp_path / "M001.rtdc")
+    with RecorderProcess(job.path_in, SPEC) as instrument:
+        with LiveSession(LiveRequest(job, spool_of(job), SPOOL_BYTES)) as session:
+            instrument.record(1000)
+            catch_up(session)
+            assert spool_of(job).exists()
+        assert not spool_of(job).exists()
+
+
 def test_recording_without_a_whole_unit_has_no_spool(tmp_path):
     """That is no error."""
     job = job_for(tmp_path / "M001.rtdc")
