@@ -133,8 +133,10 @@ def needed(num_workers: int, work: Workload, layout: Layout) -> int:
     windows = min(num_workers, work.background_images or num_workers)
     medians = windows * (work.kernel_frames + min(work.batch_frames, layout.slot_frames)) * work.pixels
     slots = layout.slots * layout.slot_frames * (work.pixels * work.slot_pixel_bytes + EVENT_BYTES)
-    # an upper bound, since masks that wait take an eighth of the room of images, and those that are drawn one chunk
-    images = layout.image_units(work.image_kinds) * _unit_bytes(work.image_kinds, work.pixels)
+    # masks wait as bits, and each worker draws those of one chunk
+    mask_bytes = best_chunk_items(work.pixels) * work.pixels
+    unit_bytes = _unit_bytes(work.image_kinds, work.pixels) - mask_bytes * 7 // 8
+    images = layout.image_units(work.image_kinds) * unit_bytes + num_workers * mask_bytes
     staging = images + FEW_UNITS * _unit_bytes(SCALAR_KINDS, 8)
     # cleansing makes a second copy, and the workers receive another one
     backgrounds = 3 * work.background_images * work.pixels
