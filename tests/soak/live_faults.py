@@ -339,9 +339,14 @@ def check(site: Site, path: pathlib.Path) -> Iterator[str]:
         row = site.rows().get(str(path))
         yield f"{problem}; ledger {row}, expected {expected or 'a result'}\n{site.daemon.log(60)}"
         return
-    while (left := list((site.state / "live").glob("*"))) and time.monotonic() < deadline:
+    while (left := left_over(site)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    yield from (f"left over: {one}" for one in [*left, *temporary_files([site.watched, site.results])])
+    yield from (f"left over: {one}" for one in left)
+
+
+def left_over(site: Site) -> list[pathlib.Path]:
+    """Return what should not be there any more; it may take a moment until it is removed."""
+    return [*(site.state / "live").glob("*"), *temporary_files([site.watched, site.results])]
 
 
 def trouble(site: Site, path: pathlib.Path, result: pathlib.Path, reference: pathlib.Path, expected: str) -> str:
