@@ -139,8 +139,9 @@ def test_recording_stops_the_work_at_once(start_daemon, watched_folder, long_mea
     # A computer that others use, too, is late now and then; a fault of ours would be there each time.
     assert min(delays) <= 0.2, delays
     assert sorted(delays)[1] <= 0.5, delays
-    # Less than 0.01 if nothing else runs; the same work takes up to three times as long when caches are shared.
-    assert min(shares) <= 0.04, shares
+    # The daemon notices each change of the file, which takes 0.01 to 0.09 of a processor, depending on the speed of the
+    # computer at that moment; a job takes two processors.
+    assert min(shares) <= 0.15, shares
     assert_done_once(daemon, *paths)
 
 
