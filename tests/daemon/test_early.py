@@ -279,6 +279,22 @@ def test_file_at_rest_that_is_not_complete_starts_later(tmp_path, files, kind):
     assert with_pool(tmp_path, body) == [("prepare", "M0"), ("run", "M0")]
 
 
+def test_file_that_changes_while_it_is_looked_at_starts_later(tmp_path, files, measurement):
+    """A recording may end at the moment of the look, before the daemon has noticed its last change."""
+
+    async def body(works, pool):
+        await works.offer(files[0])
+        measurement(files[0], frames=70)
+        await asyncio.sleep(1)
+        assert pool.calls == []
+        await works.offer(files[0])
+        await end(pool)
+        assert works.jobs.running == ()
+        await until(lambda: states(works) == {"M0": "done"})
+
+    assert with_pool(tmp_path, body) == [("prepare", "M0"), ("run", "M0")]
+
+
 def test_file_that_is_gone_discards_it(tmp_path, files):
     async def body(works, pool):
         await works.offer(files[0])

@@ -236,9 +236,11 @@ class EarlyStarts:
             raise
         except Exception:  # noqa: BLE001 -- the usual inspection reports it when the settle time has passed
             return
-        if entry is None or not self._is_settling(candidate, stamp):
+        if entry is None:
             return
-        if self._is_free():
+        if not self._is_settling(candidate, stamp):
+            self._look_again(candidate)
+        elif self._is_free():
             await self._process(candidate, stamp, entry)
         else:
             self._try_again(candidate, stamp)
@@ -247,7 +249,10 @@ class EarlyStarts:
         """Return the row of a candidate with its content; None if it is not to be processed early."""
         recorded = self._tracker.may_be_result(candidate.path)
         found = await self._inspector.inspect(candidate.path, stamp.size, recorded=recorded)
-        if found.stamp != stamp or found.content is None:
+        if found.stamp != stamp:
+            self._look_again(candidate)
+            return None
+        if found.content is None:
             # These verdicts need only the first bytes of the file, and a recording ends with a change.
             candidate.may_start_early = found.verdict in {"open_for_writing", "truncated"}
             return None
@@ -322,6 +327,12 @@ class EarlyStarts:
         if self._is_settling(candidate, stamp):
             candidate.may_start_early = True
             self._rested[candidate.path] = candidate
+
+    def _look_again(self, candidate: Candidate) -> None:
+        """Wait until a candidate is at rest that has changed while it was inspected, as at the end of a recording."""
+        candidate.may_start_early = True
+        if self._tracker.is_waiting(candidate) and candidate.path not in self._timers:
+            self._watch(candidate, quiet_seconds(candidate))
 
     def _is_settling(self, candidate: Candidate, stamp: Stamp) -> bool:
         return self._tracker.is_waiting(candidate) and candidate.stamp == stamp
