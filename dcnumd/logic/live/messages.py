@@ -39,7 +39,7 @@ class LiveProgress:
     lag_seconds: float
     """Recording time from the newest frame that was processed to the newest frame [s]."""
     lagging: bool
-    """Whether so many frames wait that only a part of them is shown at once."""
+    """Whether more frames wait than the time allows to process, and only a part of them is shown at once."""
     spool_bytes: int
     """Size of the spool [bytes]."""
     spool_full: bool
