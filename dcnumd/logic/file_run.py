@@ -166,17 +166,13 @@ class FileRun:
 
     def _take_full_units(self) -> None:
         """Create tasks for full units: one for each kind of images, one for all scalar features."""
-        images, scalars = self._stagings
-        while images.full:
-            full = images.full.popleft()
-            kinds = range(len(images.layout.kinds))
-            self._unpacked[0, full.unit] = len(kinds)
-            self._to_pack.extend(PackTask(0, (kind,), (full,)) for kind in kinds)
-        while scalars.full:
-            full = scalars.full.popleft()
-            kinds = range(len(scalars.layout.kinds))
-            self._unpacked[1, full.unit] = len(kinds)
-            self._to_pack.append(PackTask(1, tuple(kinds), (full,)))
+        for number, staging in enumerate(self._stagings):
+            kinds = tuple(range(len(staging.layout.kinds)))
+            together = [kinds] if number else [(kind,) for kind in kinds]
+            while staging.full:
+                full = staging.full.popleft()
+                self._unpacked[number, full.unit] = len(kinds)
+                self._to_pack.extend(PackTask(number, group, (full,)) for group in together)
 
     def _take_back(self, task: PackTask | FramesTask) -> None:
         """Return the task of a dead worker to the tasks that are left."""
